@@ -1,0 +1,200 @@
+"""The objects of the policy, as the manager sends them and as the compiler reads them.
+
+A host is sent three kinds of objects, each under its id: *rules*, *groups* (the literal addresses of a group) and
+*vNICs* (addresses, segment and the groups a vNIC is a member of). Membership stands at the vNIC, so that a tag that
+changes costs one small object whatever the size of the group.
+
+These structs validate at the wire: msgspec checks types and refuses unknown fields; `__post_init__` checks what a type
+cannot say. Inside the daemon they are trusted.
+"""
+
+import ipaddress
+import re
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+MAX_RULES: Final = 16384
+"""Rules a host can hold: the width of a row of bits in the datapath (`RULES` in bpf/types.h)."""
+
+MAX_SEGMENT: Final = 2**32 - 2
+
+
+class Action(StrEnum):
+    ALLOW = "allow"
+    DROP = "drop"
+    REJECT = "reject"
+
+
+class Direction(StrEnum):
+    """Seen from the workload the rule is applied to."""
+
+    IN = "in"
+    OUT = "out"
+    INOUT = "inout"
+
+
+class Family(StrEnum):
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    BOTH = "both"
+
+
+TCP: Final = 6
+UDP: Final = 17
+ICMP: Final = 1
+ICMPV6: Final = 58
+
+
+class Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of everything on the wire: immutable, and a field nobody knows is an error."""
+
+
+class Service(Object):
+    """One kind of traffic. `ports` are destination ports, inclusive ranges; empty means every port.
+
+    `ports` needs TCP or UDP; `icmp_type` needs ICMP or ICMPv6; `icmp_code` needs `icmp_type`.
+    """
+
+    protocol: int
+    ports: tuple[tuple[int, int], ...] = ()
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.protocol <= 255:
+            raise ValueError(f"protocol: {self.protocol} is not in 0-255")
+        if self.ports and self.protocol not in (TCP, UDP):
+            raise ValueError(f"ports: protocol {self.protocol} has none")
+        for low, high in self.ports:
+            if not 0 <= low <= high <= 65535:
+                raise ValueError(f"ports: {low}-{high} is not a range within 0-65535")
+        if self.icmp_type is not None and self.protocol not in (ICMP, ICMPV6):
+            raise ValueError(f"icmp_type: protocol {self.protocol} is neither ICMP nor ICMPv6")
+        if self.icmp_code is not None and self.icmp_type is None:
+            raise ValueError("icmp_code: needs icmp_type")
+        for field in ("icmp_type", "icmp_code"):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value <= 255:
+                raise ValueError(f"{field}: {value} is not in 0-255")
+
+
+class Match(Object):
+    """Source or destination of a rule: members of any of `groups`, or any of `addresses`; negated by `excluded`.
+
+    A Match with neither groups nor addresses matches nothing (and, excluded, everything); *any* is None in the rule.
+    """
+
+    groups: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    excluded: bool = False
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            parse_address(address)
+
+
+class Rule(Object):
+    """A rule, first match wins in the order of (`order`, id). Its id is the key it is sent under: an integer the
+    manager gave it once, shown in logs and counters. None means any: any source, any service, all vNICs."""
+
+    name: str
+    section: str
+    order: tuple[int, ...]
+    action: Action
+    direction: Direction = Direction.INOUT
+    family: Family = Family.BOTH
+    sources: Match | None = None
+    destinations: Match | None = None
+    services: tuple[Service, ...] | None = None
+    scope: tuple[str, ...] | None = None
+    logged: bool = False
+
+    def groups(self) -> set[str]:
+        """Every group the rule names."""
+        named = set(self.scope or ())
+        for match in (self.sources, self.destinations):
+            named.update(match.groups if match else ())
+        return named
+
+
+class Group(Object):
+    """A group's literal part: hosts, prefixes and ranges ("10.0.0.1", "10.0.0.0/8", "10.0.0.1-10.0.0.9").
+
+    The id it is sent under is what rules and vNICs name; `name` is for people.
+    """
+
+    name: str
+    addresses: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            parse_address(address)
+
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class Vnic(Object):
+    """A virtual network card, here or on another host. `segment` is a number the manager gave the segment (0: none);
+    addresses are hosts, not prefixes."""
+
+    vm: str
+    vm_name: str
+    mac: str
+    segment: int = 0
+    addresses: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _MAC.fullmatch(self.mac):
+            raise ValueError(f"mac: {self.mac!r} is not a MAC address in lower case with colons")
+        if not 0 <= self.segment <= MAX_SEGMENT:
+            raise ValueError(f"segment: {self.segment} is not in 0-{MAX_SEGMENT}")
+        for address in self.addresses:
+            ipaddress.ip_address(address)
+
+
+type_of: Final[dict[str, type[Rule] | type[Group] | type[Vnic]]] = {"rules": Rule, "groups": Group, "vnics": Vnic}
+"""The kinds of objects a message carries, by the name they have there."""
+
+
+class Prefix(msgspec.Struct, frozen=True):
+    """An address prefix of one family: `bits` is the network as an integer of 32 or 128 bits, host bits zero."""
+
+    family: int
+    bits: int
+    length: int
+
+
+def parse_address(text: str) -> tuple[Prefix, ...]:
+    """The prefixes that a host, a prefix or a range "A-B" stands for, fewest first.
+
+    Raises ValueError with the text in it: not an address, host bits set, families mixed, range backwards, an IPv6
+    text inside ::ffff:0:0/96 (that is where the datapath keeps IPv4), or a scope id.
+    """
+    try:
+        low, dash, high = text.partition("-")
+        if dash:
+            first, last = ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())
+            networks = list(ipaddress.summarize_address_range(first, last))  # type: ignore[type-var]
+        else:
+            networks = [ipaddress.ip_network(text)]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{text!r} is not an address, prefix or range: {error}") from None
+    for network in networks:
+        if network.version == 6 and int(network.network_address) >> 32 == 0xFFFF and network.prefixlen >= 96:
+            raise ValueError(f"{text!r} is an IPv4-mapped IPv6 address; write it as IPv4")
+        if "%" in text:
+            raise ValueError(f"{text!r} has a scope id")
+    return tuple(Prefix(net.version, int(net.network_address), net.prefixlen) for net in networks)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID in its canonical form; host, VM and vNIC ids are."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,98 @@
+"""Bodies on the bus.
+
+Policy travels as `Changes`: objects by kind and id, None deletes. A snapshot is Changes applied to nothing, a delta is
+Changes applied to the state the host has; both name in their header (`envelope.Header`) the digest of the state that
+results. Objects stay raw until each is decoded by itself, so that one bad rule never stops the others.
+
+The digest of a state is the sum modulo 2**256 of the SHA-256 of its objects (AdHash, Bellare and Micciancio 1997, "A
+new paradigm for collision-free hashing"): a change costs what changes, not what stays. It finds lost and re-ordered
+messages; forgery is the signature's matter.
+"""
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+KINDS: Final = ("rules", "groups", "vnics")
+EVENTS: Final = ("hello", "applied", "vnics", "reply")
+
+Raw = msgspec.Raw
+
+
+class Changes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Objects to put (their JSON, undecoded) or, where None, to delete."""
+
+    rules: dict[str, Raw | None] = {}
+    groups: dict[str, Raw | None] = {}
+    vnics: dict[str, Raw | None] = {}
+
+
+class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why an object, or a whole message (`kind` "message", `id` its generation), is not in force."""
+
+    kind: str
+    id: str
+    reason: str
+
+
+class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host, on every connect: what it enforces. The manager answers with a snapshot only if that is not current.
+    `vsfwd` is the version of the daemon."""
+
+    epoch: int
+    generation: int
+    digest: str
+    vsfwd: str
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host, after every policy message: what the kernel and the disk have now. `resync` asks for a snapshot (the
+    message did not fit on what the host has). `duration_us`: message in to enforced."""
+
+    epoch: int
+    generation: int
+    digest: str
+    resync: bool = False
+    duration_us: int = 0
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A vNIC as it is plugged on a host."""
+
+    vnic: str
+    vm: str
+    mac: str
+    device: str
+
+
+class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host, on connect and whenever it changes: all vNICs that are plugged here."""
+
+    vnics: tuple[Binding, ...]
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The manager, on a host's app queue. `report`: say hello and bindings again."""
+
+    id: str
+    method: str
+
+
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host's answer to a Request. `error` is empty when it was done."""
+
+    id: str
+    error: str = ""
+
+
+def object_digest(kind: str, id: str, raw: bytes) -> int:
+    """The share of one object in the digest of a state; `raw` are the JSON bytes as they travelled."""
+    head = f"{kind}\0{id}\0".encode()
+    return int.from_bytes(hashlib.sha256(head + raw).digest(), "big")
+
+
+def digest_text(digest: int) -> str:
+    return f"{digest % 2**256:064x}"

@@ -1,0 +1,43 @@
+"""Names on the broker. The manager declares all of it; a host only looks up its own queues.
+
+    manager ──► vsfw.cmd (topic) ── host.<id>.policy ──► vsfw.host.<id>       policy, nothing else
+                                 ── host.<id>.app    ──► vsfw.host.<id>.app   everything else
+    host    ──► vsfw.evt (topic) ── host.<id>.<kind> ──► vsfw.mgr.state       what hosts report
+    refused messages of any queue ──► vsfw.dead (fanout) ──► vsfw.dead
+"""
+
+from typing import Final
+
+VHOST: Final = "vsfw"
+COMMANDS: Final = "vsfw.cmd"
+EVENTS: Final = "vsfw.evt"
+DEAD: Final = "vsfw.dead"
+MANAGER_QUEUE: Final = "vsfw.mgr.state"
+MANAGER_USER: Final = "manager"
+
+MAX_BODY: Final = 8 * 1024 * 1024
+"""Bytes of one message on the wire; a larger one is refused before anything of it is decoded."""
+MAX_DECODED: Final = 64 * 1024 * 1024
+"""Bytes a body may have after decompression."""
+DELIVERY_LIMIT: Final = 5
+
+
+def policy_queue(host: str) -> str:
+    return f"vsfw.host.{host}"
+
+
+def app_queue(host: str) -> str:
+    return f"vsfw.host.{host}.app"
+
+
+def policy_key(host: str) -> str:
+    return f"host.{host}.policy"
+
+
+def app_key(host: str) -> str:
+    return f"host.{host}.app"
+
+
+def event_key(host: str, kind: str) -> str:
+    """`kind` is one of `messages.EVENTS`."""
+    return f"host.{host}.{kind}"
