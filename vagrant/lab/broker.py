@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from vagrant.lab.processes import Process, in_namespace, spawn
+from vagrant.lab.processes import Process, in_namespace, recall, spawn
 from vagrant.lab.waiting import wait_until
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -95,20 +95,13 @@ class Broker:
         """Start epmd and the node; `wait_ready` waits for it. What the node holds survives a stop."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_files()
-        output = self.directory / "output.log"
-        epmd = spawn(
-            ["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"],
-            log=output,
-            namespace=self.namespace,
-        )
-        self._remember("epmd", epmd)
+        self._spawn("epmd", ["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"])
         # A node that finds no epmd starts one of its own, a daemon nobody would stop.
         wait_until(self._epmd_answers, "epmd ready", timeout_s=10.0)
-        node = spawn([_SERVER], log=output, namespace=self.namespace, env=self._environment())
-        self._remember("node", node)
+        self._spawn("node", [_SERVER])
 
     def wait_ready(self, timeout_s: float = 90.0) -> None:
-        """Returns when clients can connect. Raises RuntimeError with the end of the log when the node died."""
+        """Returns when clients can connect. Raises RuntimeError with the end of its log if it died."""
         with self.client() as client:
 
             def ready() -> bool:
@@ -127,11 +120,11 @@ class Broker:
 
     def processes(self) -> dict[str, Process]:
         """What was started and not stopped, by name: "node", "epmd"."""
-        found = {name: self._process(name) for name in ("node", "epmd")}
+        found = {name: recall(self.directory / f"{name}.pid") for name in ("node", "epmd")}
         return {name: process for name, process in found.items() if process is not None}
 
     def running(self) -> bool:
-        node = self._process("node")
+        node = self.processes().get("node")
         return node is not None and node.alive()
 
     def client(self) -> httpx.Client:
@@ -198,15 +191,14 @@ class Broker:
             "RABBITMQ_SERVER_START_ARGS": "-noinput +B i",
         }
 
-    def _remember(self, name: str, process: Process) -> None:
-        (self.directory / f"{name}.pid").write_text(f"{process.pid} {process.started}\n")
-
-    def _process(self, name: str) -> Process | None:
-        try:
-            pid, started = (self.directory / f"{name}.pid").read_text().split()
-        except FileNotFoundError:
-            return None
-        return Process(int(pid), int(started))
+    def _spawn(self, name: str, argv: list[str]) -> None:
+        spawn(
+            argv,
+            pid_file=self.directory / f"{name}.pid",
+            log=self.directory / "output.log",
+            namespace=self.namespace,
+            env=self._environment(),
+        )
 
     def _end(self, number: signal.Signals) -> None:
         """The node first: without epmd it would log that it lost it."""

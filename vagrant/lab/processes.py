@@ -1,8 +1,8 @@
 """Processes the lab starts, and how it finds them again after it has ended itself.
 
-A process is remembered by its pid and its start time, so a pid that the kernel has given to somebody else since
-is never signalled. Signals go through a pidfd, opened before the start time is compared: between the two nothing
-can change.
+A process is remembered by its pid and its start time, so a pid that the kernel has given to somebody else is
+never signalled. Signals go through a pidfd, opened before the start time is compared: in between nothing can
+change.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class Process:
         """A zombie is dead; if it is our child it is reaped here."""
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
-        return _stat(self.pid) == self.started
+        return _started(self.pid) == self.started
 
     def signal(self, number: signal.Signals) -> None:
         """Does nothing when the process has gone."""
@@ -36,7 +36,7 @@ class Process:
         except ProcessLookupError:
             return
         try:
-            if _stat(self.pid) == self.started:
+            if _started(self.pid) == self.started:
                 signal.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
             pass
@@ -63,9 +63,14 @@ def in_namespace(namespace: str | None, argv: Sequence[str]) -> list[str]:
 
 
 def spawn(
-    argv: Sequence[str], *, log: Path, namespace: str | None = None, env: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    pid_file: Path,
+    log: Path,
+    namespace: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Process:
-    """Start a daemon in a session of its own, output appended to `log`; it outlives us."""
+    """Start a daemon in a session of its own, output appended to `log`; it outlives us, `recall` finds it."""
     with log.open("ab") as output:
         child = subprocess.Popen(
             in_namespace(namespace, argv),
@@ -76,20 +81,42 @@ def spawn(
             start_new_session=True,
         )
     # Until we wait for it the child is at least a zombie, so its start time can always be read.
-    return Process(child.pid, _start_time(child.pid))
+    process = Process(child.pid, int(_fields(child.pid)[19]))
+    pid_file.write_text(f"{process.pid} {process.started}\n")
+    return process
 
 
-def of_pid(pid: int) -> Process | None:
-    """The living process that has this pid now."""
-    started = _stat(pid)
+def recall(pid_file: Path) -> Process | None:
+    """What `spawn` wrote there; it may have ended since."""
+    try:
+        pid, started = pid_file.read_text().split()
+    except FileNotFoundError:
+        return None
+    return Process(int(pid), int(started))
+
+
+def living(pid: int) -> Process | None:
+    """The process that has this pid now."""
+    started = _started(pid)
     return None if started is None else Process(pid, started)
 
 
-def _start_time(pid: int) -> int:
-    return int(_fields(pid)[19])
+def inside(namespace: Path) -> list[Process]:
+    """Every process whose network namespace is the one this file stands for."""
+    wanted = namespace.stat()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        # Read before the namespace: should the pid change hands in between, the start time will not match.
+        process = living(int(entry.name))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if process and os.path.samestat((entry / "ns/net").stat(), wanted):
+                found.append(process)
+    return found
 
 
-def _stat(pid: int) -> int | None:
+def _started(pid: int) -> int | None:
     """Start time of a living process; None when there is none, or only a zombie."""
     try:
         fields = _fields(pid)
