@@ -1,14 +1,15 @@
 """What the BPF maps should hold, as plain values, and what to do to get there.
 
-`Image` is the content of one bank; `diff` says how the kernel gets from one image to the next. Both are pure; rows are
-Python integers (bit r is rule r), addresses are 128-bit integers with IPv4 at ::ffff:0:0/96, numbers are host order.
-"""
+`Image` is the content of one bank; `diff` says how the kernel gets from one image to the next. Both are pure;
+rows are Python integers (bit r is rule r), addresses are 128-bit integers with IPv4 at ::ffff:0:0/96, numbers
+are host order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from vsfwd.policy.model import Action
+from vsfwd.protocol.messages import Refusal
 
 OWNER_NONE: Final = 0
 """No vNIC owns this address: it counts for whoever sends from it."""
@@ -24,8 +25,8 @@ class HostKey(NamedTuple):
 
 
 class HostEntry(NamedTuple):
-    """Rows (indices into `Image.rows`) of one host address: as source, as destination, and as a source by its literal
-    prefixes only, which is what counts when a vNIC sends from an address that another one owns."""
+    """Rows (indices into `Image.rows`) of one host address: as source, as destination, and as a source by its
+    literal prefixes only, which is what counts when a vNIC sends from an address that another one owns."""
 
     source: int
     destination: int
@@ -34,7 +35,8 @@ class HostEntry(NamedTuple):
 
 
 class PrefixKey(NamedTuple):
-    """`family` is 4 or 6; `length` is that of the family (0-32, 0-128); `address` as everywhere, host bits zero."""
+    """`family` is 4 or 6; `length` is that of the family (0-32, 0-128); `address` as everywhere, host bits
+    zero."""
 
     family: int
     length: int
@@ -55,8 +57,8 @@ class ServiceRange(NamedTuple):
 
 
 class VnicRows(NamedTuple):
-    """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0 when no
-    address of its segment is ambiguous)."""
+    """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
+    when no address of its segment is ambiguous)."""
 
     in_ipv4: int
     in_ipv6: int
@@ -77,13 +79,15 @@ POINTS_ICMP: Final = 2 * 65536
 POINTS_ICMPV6: Final = 3 * 65536
 POINTS_PROTOCOL: Final = 4 * 65536
 POINTS: Final = POINTS_PROTOCOL + 256
-"""Service points are one array: TCP and UDP by destination port, ICMP and ICMPv6 by type << 8 | code, everything else
-by protocol number. The datapath computes the same index (`service_point` in bpf/classify.h)."""
+"""Service points are one array: TCP and UDP by destination port, ICMP and ICMPv6 by type << 8 | code,
+everything else by protocol number. The datapath computes the same index (`service_point` in
+bpf/classify.h)."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """The content of one bank. `services` covers every point once, in order; `vnics` is by slot; `rules` is by bit."""
+    """The content of one bank. `services` covers every point once, in order; `vnics` is by slot; `rules` is
+    by bit."""
 
     rows: tuple[int, ...]
     hosts: Mapping[HostKey, HostEntry]
@@ -91,6 +95,8 @@ class Image:
     services: tuple[ServiceRange, ...]
     vnics: Mapping[int, VnicRows]
     rules: tuple[RuleEntry, ...]
+    warnings: tuple[Refusal, ...] = field(default=(), compare=False)
+    """What of the policy is not in the image, for people; no part of the bank."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +125,100 @@ class Nothing:
 
 
 Plan = Flip | InPlace | Nothing
+
+
+def diff(actual: Image | None, wanted: Image) -> Plan:
+    """How to get from what a bank holds to what it should hold.
+
+    In place only where one host entry commits the change, so that a packet sees all of it or nothing. Any
+    field of the entry may change, the owner too: a packet reads the entry once. When it is deleted, packets
+    fall through to entries that are right already: the address in segment 0, or the prefix, whose rows always
+    hold those of all prefixes around it. Two writes would show packets a policy nobody wrote: R1 drops what
+    is applied to A, R2 drops source B, R3 allows; a tag moves from A to B; between the write of the vNIC and
+    that of the address R3 allows."""
+    if actual is None:
+        return Flip(wanted)
+    if not _differ_in_hosts_only(actual, wanted):
+        return Nothing(actual) if _means_the_same(actual, wanted) else Flip(wanted)
+    different = _different_hosts(actual.hosts, wanted.hosts)
+    if not different:
+        return Nothing(actual)
+    if len(different) > 1:
+        return Flip(wanted)
+    (key,) = different
+    return InPlace(wanted, wanted.rows[len(actual.rows) :], key, wanted.hosts.get(key))
+
+
+def canonical(image: Image) -> Image:
+    """The same image with rows numbered in the order they are first used and none unused, and services in the
+    longest ranges: two images that mean the same are equal."""
+    used = [0]
+    numbers = {0: 0}
+
+    def renumber(number: int) -> int:
+        row = image.rows[number]
+        if numbers.setdefault(row, len(used)) == len(used):
+            used.append(row)
+        return numbers[row]
+
+    hosts = {
+        key: HostEntry(renumber(source), renumber(destination), renumber(literal), owner)
+        for key, (source, destination, literal, owner) in sorted(image.hosts.items())
+    }
+    prefixes = {
+        key: PrefixEntry(renumber(source), renumber(destination))
+        for key, (source, destination) in sorted(image.prefixes.items())
+    }
+    services: list[ServiceRange] = []
+    for first, last, number in image.services:
+        row = renumber(number)
+        if services and services[-1].row == row:
+            first = services.pop().first
+        services.append(ServiceRange(first, last, row))
+    vnics = {
+        slot: VnicRows(renumber(a), renumber(b), renumber(c), renumber(d), segment)
+        for slot, (a, b, c, d, segment) in sorted(image.vnics.items())
+    }
+    return replace(
+        image, rows=tuple(used), hosts=hosts, prefixes=prefixes, services=tuple(services), vnics=vnics
+    )
+
+
+def _differ_in_hosts_only(actual: Image, wanted: Image) -> bool:
+    """Whether `wanted` has all rows of `actual` at their numbers, perhaps more, and everything but hosts the
+    same. Images that follow each other share what did not change, so this compares identities."""
+    return (
+        actual.rules == wanted.rules
+        and actual.rows == wanted.rows[: len(actual.rows)]
+        and all(
+            ours is theirs or ours == theirs
+            for ours, theirs in (
+                (actual.prefixes, wanted.prefixes),
+                (actual.services, wanted.services),
+                (actual.vnics, wanted.vnics),
+            )
+        )
+    )
+
+
+def _means_the_same(actual: Image, wanted: Image) -> bool:
+    return (
+        actual.rules == wanted.rules
+        and actual.hosts.keys() == wanted.hosts.keys()
+        and actual.prefixes.keys() == wanted.prefixes.keys()
+        and canonical(actual) == canonical(wanted)
+    )
+
+
+def _different_hosts(
+    actual: Mapping[HostKey, HostEntry], wanted: Mapping[HostKey, HostEntry]
+) -> list[HostKey]:
+    """Keys whose entries differ; not more than two, for one is the question."""
+    different = [key for key in actual.keys() - wanted.keys()][:2]
+    for key, entry in wanted.items():
+        there = actual.get(key)
+        if there is not entry and there != entry:
+            different.append(key)
+            if len(different) > 1:
+                break
+    return different

@@ -1,16 +1,16 @@
 """The objects of the policy, as the manager sends them and as the compiler reads them.
 
-A host is sent three kinds of objects, each under its id: *rules*, *groups* (the literal addresses of a group) and
-*vNICs* (addresses, segment and the groups a vNIC is a member of). Membership stands at the vNIC, so that a tag that
-changes costs one small object whatever the size of the group.
+A host is sent three kinds of objects, each under its id: *rules*, *groups* (the literal addresses of a group)
+and *vNICs* (addresses, segment and the groups a vNIC is a member of). Membership stands at the vNIC, so that
+a tag that changes costs one small object whatever the size of the group.
 
-These structs validate at the wire: msgspec checks types and refuses unknown fields; `__post_init__` checks what a type
-cannot say. Inside the daemon they are trusted.
-"""
+These structs validate at the wire: msgspec checks types and refuses unknown fields; `__post_init__` checks
+what a type cannot say. Inside the daemon they are trusted."""
 
 import ipaddress
 import re
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 from uuid import UUID
 
@@ -52,7 +52,7 @@ class Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Base of everything on the wire: immutable, and a field nobody knows is an error."""
 
 
-class Service(Object):
+class Service(Object, frozen=True):
     """One kind of traffic. `ports` are destination ports, inclusive ranges; empty means every port.
 
     `ports` needs TCP or UDP; `icmp_type` needs ICMP or ICMPv6; `icmp_code` needs `icmp_type`.
@@ -81,11 +81,12 @@ class Service(Object):
                 raise ValueError(f"{field}: {value} is not in 0-255")
 
 
-class Match(Object):
-    """Source or destination of a rule: members of any of `groups`, or any of `addresses`; negated by `excluded`.
+class Match(Object, frozen=True):
+    """Source or destination of a rule: members of any of `groups`, or any of `addresses`; negated by
+    `excluded`.
 
-    A Match with neither groups nor addresses matches nothing (and, excluded, everything); *any* is None in the rule.
-    """
+    A Match with neither groups nor addresses matches nothing (and, excluded, everything); *any* is None in
+    the rule."""
 
     groups: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -96,9 +97,10 @@ class Match(Object):
             parse_address(address)
 
 
-class Rule(Object):
-    """A rule, first match wins in the order of (`order`, id). Its id is the key it is sent under: an integer the
-    manager gave it once, shown in logs and counters. None means any: any source, any service, all vNICs."""
+class Rule(Object, frozen=True):
+    """A rule, first match wins in the order of (`order`, id). Its id is the key it is sent under: an integer
+    the manager gave it once, shown in logs and counters. None means any: any source, any service, all
+    vNICs."""
 
     name: str
     section: str
@@ -120,7 +122,7 @@ class Rule(Object):
         return named
 
 
-class Group(Object):
+class Group(Object, frozen=True):
     """A group's literal part: hosts, prefixes and ranges ("10.0.0.1", "10.0.0.0/8", "10.0.0.1-10.0.0.9").
 
     The id it is sent under is what rules and vNICs name; `name` is for people.
@@ -137,9 +139,9 @@ class Group(Object):
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
-class Vnic(Object):
-    """A virtual network card, here or on another host. `segment` is a number the manager gave the segment (0: none);
-    addresses are hosts, not prefixes."""
+class Vnic(Object, frozen=True):
+    """A virtual network card, here or on another host. `segment` is a number the manager gave the segment (0:
+    none); addresses are hosts, not prefixes."""
 
     vm: str
     vm_name: str
@@ -154,15 +156,21 @@ class Vnic(Object):
         if not 0 <= self.segment <= MAX_SEGMENT:
             raise ValueError(f"segment: {self.segment} is not in 0-{MAX_SEGMENT}")
         for address in self.addresses:
-            ipaddress.ip_address(address)
+            ipaddress.ip_address(address)  # neither prefix nor range
+            parse_address(address)
 
 
-type_of: Final[dict[str, type[Rule] | type[Group] | type[Vnic]]] = {"rules": Rule, "groups": Group, "vnics": Vnic}
+type_of: Final[dict[str, type[Rule] | type[Group] | type[Vnic]]] = {
+    "rules": Rule,
+    "groups": Group,
+    "vnics": Vnic,
+}
 """The kinds of objects a message carries, by the name they have there."""
 
 
 class Prefix(msgspec.Struct, frozen=True):
-    """An address prefix of one family: `bits` is the network as an integer of 32 or 128 bits, host bits zero."""
+    """An address prefix of one family: `bits` is the network as an integer of 32 or 128 bits, host bits
+    zero."""
 
     family: int
     bits: int
@@ -172,16 +180,11 @@ class Prefix(msgspec.Struct, frozen=True):
 def parse_address(text: str) -> tuple[Prefix, ...]:
     """The prefixes that a host, a prefix or a range "A-B" stands for, fewest first.
 
-    Raises ValueError with the text in it: not an address, host bits set, families mixed, range backwards, an IPv6
-    text inside ::ffff:0:0/96 (that is where the datapath keeps IPv4), or a scope id.
-    """
+    Raises ValueError with the text in it: not an address, host bits set, families mixed, range backwards, an
+    IPv6 text inside ::ffff:0:0/96 (that is where the datapath keeps IPv4), or a scope id."""
+    low, dash, high = text.partition("-")
     try:
-        low, dash, high = text.partition("-")
-        if dash:
-            first, last = ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())
-            networks = list(ipaddress.summarize_address_range(first, last))  # type: ignore[type-var]
-        else:
-            networks = [ipaddress.ip_network(text)]
+        networks = _range(low.strip(), high.strip()) if dash else [ipaddress.ip_network(text)]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{text!r} is not an address, prefix or range: {error}") from None
     for network in networks:
@@ -190,6 +193,15 @@ def parse_address(text: str) -> tuple[Prefix, ...]:
         if "%" in text:
             raise ValueError(f"{text!r} has a scope id")
     return tuple(Prefix(net.version, int(net.network_address), net.prefixlen) for net in networks)
+
+
+def _range(low: str, high: str) -> list[IPv4Network | IPv6Network]:
+    first, last = ipaddress.ip_address(low), ipaddress.ip_address(high)
+    if isinstance(first, IPv4Address) and isinstance(last, IPv4Address):
+        return [*ipaddress.summarize_address_range(first, last)]
+    if isinstance(first, IPv6Address) and isinstance(last, IPv6Address):
+        return [*ipaddress.summarize_address_range(first, last)]
+    raise ValueError("IPv4 and IPv6 in one range")
 
 
 def is_uuid(text: str) -> bool:

@@ -1,13 +1,13 @@
 """Bodies on the bus.
 
-Policy travels as `Changes`: objects by kind and id, None deletes. A snapshot is Changes applied to nothing, a delta is
-Changes applied to the state the host has; both name in their header (`envelope.Header`) the digest of the state that
-results. Objects stay raw until each is decoded by itself, so that one bad rule never stops the others.
+Policy travels as `Changes`: objects by kind and id, null deletes. A snapshot is Changes applied to nothing, a
+delta is Changes applied to the state the host has; both name in their header (`envelope.Header`) the digest
+of the state that results. Objects stay raw until each is decoded by itself, so that one bad rule never stops
+the others.
 
-The digest of a state is the sum modulo 2**256 of the SHA-256 of its objects (AdHash, Bellare and Micciancio 1997, "A
-new paradigm for collision-free hashing"): a change costs what changes, not what stays. It finds lost and re-ordered
-messages; forgery is the signature's matter.
-"""
+The digest of a state is the sum modulo 2**256 of the SHA-256 of its objects (AdHash, Bellare and Micciancio
+1997, "A new paradigm for collision-free hashing"): a change costs what changes, not what stays. It finds lost
+and re-ordered messages; forgery is the signature's matter."""
 
 import hashlib
 from typing import Final
@@ -18,14 +18,15 @@ KINDS: Final = ("rules", "groups", "vnics")
 EVENTS: Final = ("hello", "applied", "vnics", "reply")
 
 Raw = msgspec.Raw
+DELETE: Final = Raw(b"null")
 
 
 class Changes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Objects to put (their JSON, undecoded) or, where None, to delete."""
+    """Objects to put (their JSON, undecoded), or `DELETE`."""
 
-    rules: dict[str, Raw | None] = {}
-    groups: dict[str, Raw | None] = {}
-    vnics: dict[str, Raw | None] = {}
+    rules: dict[str, Raw] = {}
+    groups: dict[str, Raw] = {}
+    vnics: dict[str, Raw] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,8 +38,8 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host, on every connect: what it enforces. The manager answers with a snapshot only if that is not current.
-    `vsfwd` is the version of the daemon."""
+    """A host, on every connect: what it enforces. The manager answers with a snapshot only if that is not
+    current. `vsfwd` is the version of the daemon."""
 
     epoch: int
     generation: int
@@ -48,8 +49,8 @@ class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host, after every policy message: what the kernel and the disk have now. `resync` asks for a snapshot (the
-    message did not fit on what the host has). `duration_us`: message in to enforced."""
+    """A host, after every policy message: what the kernel and the disk have now. `resync` asks for a snapshot
+    (the message did not fit on what the host has). `duration_us`: message in to enforced."""
 
     epoch: int
     generation: int

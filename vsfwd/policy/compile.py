@@ -1,0 +1,355 @@
+"""Desired state and the slots of the vNICs here → image.
+
+An address has a *class*: everything the policy knows it by. That is every literal prefix that covers it (a
+rule's own addresses and those of groups are both prefixes) and, where one vNIC is known to own it, that
+vNIC's groups. A class selects one row of bits as source and one as destination; equal rows are kept once.
+
+`Compiler` remembers what a change of one address needs; `compile` is the same from nothing, and the
+specification: an image made by changes means the same as one made from nothing (`image.canonical`). Pure,
+like all of this package."""
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple, TypeVar
+
+from vsfwd.image import (
+    OWNER_NONE,
+    OWNER_REMOTE,
+    HostEntry,
+    HostKey,
+    Image,
+    PrefixEntry,
+    PrefixKey,
+    ServiceRange,
+    VnicRows,
+)
+from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, prefixes_of, rule_bits, union
+from vsfwd.policy.desired import DesiredState
+from vsfwd.policy.model import Direction, Family, Group, Vnic
+from vsfwd.protocol.messages import Refusal
+
+WIDTH: Final = {4: 32, 6: 128}
+ROOTS: Final = (PrefixKey(4, 0, IPV4_MAPPED), PrefixKey(6, 0, 0))
+SPARE_ROWS: Final = 256
+"""Rows that changes may add to those of a full compile (or a quarter of these, if that is more) before
+everything is compiled again, which leaves out the rows nothing selects any more. The datapath keeps as many
+rows spare."""
+
+
+def compile(state: DesiredState, slots: Mapping[str, int]) -> Image:
+    """The image of a state; `slots` are the vNICs on this host (vNIC id → slot)."""
+    return Compiler().update(state, slots)
+
+
+class _Done(NamedTuple):
+    """What the last update was made from, and what it made."""
+
+    state: DesiredState
+    slots: Mapping[str, int]
+    image: Image
+    rows: int
+    """Rows of the last full compile."""
+
+
+class Compiler:
+    """Compiles states that follow each other. While the rules and the prefixes of groups stay, only the
+    addresses and vNICs that change are computed again."""
+
+    def __init__(self) -> None:
+        self._done: _Done | None = None
+
+    def update(self, state: DesiredState, slots: Mapping[str, int]) -> Image:
+        # An exception on the way must not leave half a change behind: the next update then starts from
+        # nothing.
+        done, self._done = self._done, None
+        image = self._change(done, state, slots) if done else None
+        if done and image:
+            self._done = _Done(state, dict(slots), image, done.rows)
+        else:
+            image = self._build(state, slots)
+            self._done = _Done(state, dict(slots), image, len(image.rows))
+        return image
+
+    def _build(self, state: DesiredState, slots: Mapping[str, int]) -> Image:
+        bits = rule_bits(state.rules)
+        self._rows = _Rows()
+        self._literals = _Literals(bits, state.groups)
+        self._vnics = _Vnics(bits, state.vnics, slots)
+        self._contested: dict[int, tuple[Refusal, ...]] = {}
+        self._segments: dict[int, set[int]] = {}
+        hosts: dict[HostKey, HostEntry] = {}
+        for address in self._vnics.claims.keys() | self._literals.hosts():
+            self._enter(address, hosts)
+        prefixes = {key: self._prefix_entry(key, bits) for key in self._literals.prefixes()}
+        services = tuple(
+            ServiceRange(first, last, self._rows.number(rules)) for first, last, rules in bits.services
+        )
+        segments = self._segments_in_use()
+        vnics = {slots[id]: self._vnic_rows(id, segments) for id in state.vnics if id in slots}
+        return Image(
+            rows=tuple(self._rows),
+            hosts=hosts,
+            prefixes=prefixes,
+            services=services,
+            vnics=vnics,
+            rules=bits.entries,
+            warnings=self._warnings(),
+        )
+
+    def _change(self, done: _Done, state: DesiredState, slots: Mapping[str, int]) -> Image | None:
+        """The image of a state that differs in some vNICs, slots or host addresses of groups; None when it
+        takes more than that."""
+        spare = max(SPARE_ROWS, done.rows // 4)
+        if state.rules is not done.state.rules or len(self._rows) - done.rows > spare:
+            return None
+        relisted = self._literals.change(done.state.groups, state.groups)
+        if relisted is None:
+            return None
+        moved = {id for id, _ in slots.items() ^ done.slots.items()}
+        changed = _different(done.state.vnics, state.vnics) | moved
+        addresses = relisted | self._vnics.change(changed, state.vnics, slots)
+        segments_before = self._segments_in_use()
+        hosts = dict(done.image.hosts)
+        for address in addresses:
+            self._leave(address, hosts)
+            self._enter(address, hosts)
+        # Listing an address in a group can bring a rule's scope to the vNIC that has it.
+        affected = changed.union(*(self._vnics.claims.get(address, ()) for address in relisted))
+        segments = self._segments_in_use()
+        if segments != segments_before:
+            affected = changed | state.vnics.keys()
+        vnics = done.image.vnics
+        if not affected.isdisjoint(slots.keys() | done.slots.keys()):
+            gone = {done.slots[id] for id in affected if id in done.slots}
+            vnics = {slot: rows for slot, rows in vnics.items() if slot not in gone}
+            here = (id for id in affected if id in slots and id in state.vnics)
+            vnics.update((slots[id], self._vnic_rows(id, segments)) for id in here)
+            vnics = done.image.vnics if vnics == done.image.vnics else vnics
+        return Image(
+            rows=done.image.rows + tuple(self._rows[len(done.image.rows) :]),
+            hosts=hosts,
+            prefixes=done.image.prefixes,
+            services=done.image.services,
+            vnics=vnics,
+            rules=done.image.rules,
+            warnings=self._warnings(),
+        )
+
+    def _enter(self, address: int, hosts: dict[HostKey, HostEntry]) -> None:
+        """Write the entries of one address.
+
+        An address that several vNICs claim belongs, seen from a segment, to the only one there that claims
+        it; seen from elsewhere nobody can say whose it is, and it counts for what its prefixes say. So it
+        does where two vNICs of one segment claim it: neither joins the other's groups by claiming its
+        address."""
+        literal = self._literals.covering(4 if address >> 32 == 0xFFFF else 6, address)
+        claims = self._vnics.claims.get(address, set())
+        if len(claims) == 1:
+            hosts[HostKey(0, address)] = self._host_entry(literal, *claims)
+            return
+        if claims or self._literals.lists(address):
+            hosts[HostKey(0, address)] = self._host_entry(literal, None)
+        by_segment: dict[int, list[str]] = defaultdict(list)
+        for id in sorted(claims):
+            by_segment[self._vnics.objects[id].segment].append(id)
+        contested = []
+        for segment, ids in by_segment.items():
+            if segment and len(ids) == 1:
+                hosts[HostKey(segment, address)] = self._host_entry(literal, *ids)
+                self._segments.setdefault(address, set()).add(segment)
+            else:
+                contested += [_contested(id, address, claims) for id in ids]
+        if contested:
+            self._contested[address] = tuple(contested)
+
+    def _leave(self, address: int, hosts: dict[HostKey, HostEntry]) -> None:
+        for segment in {0} | self._segments.pop(address, set()):
+            hosts.pop(HostKey(segment, address), None)
+        self._contested.pop(address, None)
+
+    def _host_entry(self, literal: Hits, vnic: str | None) -> HostEntry:
+        bits = self._literals.bits
+        hits = union((literal, self._vnics.member_hits(vnic))) if vnic else literal
+        return HostEntry(
+            source=self._rows.number(bits.source_row(hits)),
+            destination=self._rows.number(bits.destination_row(hits)),
+            literal=self._rows.number(bits.source_row(literal)),
+            owner=self._vnics.owner(vnic) if vnic else OWNER_NONE,
+        )
+
+    def _prefix_entry(self, key: PrefixKey, bits: RuleBits) -> PrefixEntry:
+        hits = self._literals.covering(key.family, key.address, key.length)
+        return PrefixEntry(
+            self._rows.number(bits.source_row(hits)), self._rows.number(bits.destination_row(hits))
+        )
+
+    def _vnic_rows(self, id: str, segments: set[int]) -> VnicRows:
+        """Rules applied to a vNIC: those without a scope, and those whose scope has it as a member or lists
+        one of its addresses."""
+        bits, vnic = self._literals.bits, self._vnics.objects[id]
+        applied = bits.unnamed.scope | self._vnics.member_hits(id).scope
+        for address in addresses_of(vnic):
+            applied |= self._literals.covering(4 if address >> 32 == 0xFFFF else 6, address).scope
+
+        def rows(direction: Direction, family: Family) -> int:
+            return self._rows.number(applied & bits.selected[direction, family])
+
+        return VnicRows(
+            in_ipv4=rows(Direction.IN, Family.IPV4),
+            in_ipv6=rows(Direction.IN, Family.IPV6),
+            out_ipv4=rows(Direction.OUT, Family.IPV4),
+            out_ipv6=rows(Direction.OUT, Family.IPV6),
+            segment=vnic.segment if vnic.segment in segments else 0,
+        )
+
+    def _segments_in_use(self) -> set[int]:
+        """Segments on which an address belongs to another vNIC than elsewhere."""
+        return set().union(*self._segments.values())
+
+    def _warnings(self) -> tuple[Refusal, ...]:
+        return tuple(warning for _, warnings in sorted(self._contested.items()) for warning in warnings)
+
+
+class _Rows(list[int]):
+    """Rows by number, equal ones once; row 0 is the empty one."""
+
+    def __init__(self) -> None:
+        super().__init__([0])
+        self._numbers = {0: 0}
+
+    def number(self, row: int) -> int:
+        number = self._numbers.setdefault(row, len(self))
+        if number == len(self):
+            self.append(row)
+        return number
+
+
+class _Literals:
+    """What the policy names by address: hosts and prefixes, with the rules an address hits through them."""
+
+    def __init__(self, bits: RuleBits, groups: Mapping[str, Group]) -> None:
+        self.bits = bits
+        self._hits: dict[PrefixKey, Hits] = {root: NO_HITS for root in ROOTS} | dict(bits.prefixes)
+        # Which group lists a prefix, and by which text: two texts of a group can stand for the same prefix.
+        self._listed: dict[PrefixKey, set[tuple[str, str]]] = defaultdict(set)
+        for id, group in groups.items():
+            for text in group.addresses:
+                for key in prefixes_of(text):
+                    self._listed[key].add((id, text))
+        for key in self._listed:
+            self._refresh(key)
+        self._lengths = {
+            family: sorted({key.length for key in self._hits if key.family == family} | {width})
+            for family, width in WIDTH.items()
+        }
+
+    def covering(self, family: int, address: int, longest: int = 128) -> Hits:
+        """The hits of an address through all prefixes that cover it, up to a length."""
+        found = []
+        for length in self._lengths[family]:
+            if length > longest:
+                break
+            shift = WIDTH[family] - length
+            hits = self._hits.get(PrefixKey(family, length, address >> shift << shift))
+            if hits:
+                found.append(hits)
+        return union(found)
+
+    def lists(self, address: int) -> bool:
+        """Whether this very address is named, not only a prefix around it."""
+        return PrefixKey(4, 32, address) in self._hits or PrefixKey(6, 128, address) in self._hits
+
+    def hosts(self) -> set[int]:
+        return {key.address for key in self._hits if _is_host(key)}
+
+    def prefixes(self) -> list[PrefixKey]:
+        return [key for key in self._hits if not _is_host(key)]
+
+    def change(self, before: Mapping[str, Group], after: Mapping[str, Group]) -> set[int] | None:
+        """Follow a change of groups; the host addresses it concerns, or None if it concerns a prefix, under
+        which any number of hosts may lie."""
+        touched: set[PrefixKey] = set()
+        for id in _different(before, after):
+            old, new = (set(groups[id].addresses) if id in groups else set() for groups in (before, after))
+            for text in old ^ new:
+                for key in prefixes_of(text):
+                    if not _is_host(key):
+                        return None
+                    self._listed[key].symmetric_difference_update({(id, text)})
+                    touched.add(key)
+        for key in touched:
+            self._refresh(key)
+        return {key.address for key in touched}
+
+    def _refresh(self, key: PrefixKey) -> None:
+        named = [self.bits.groups.get(group, NO_HITS) for group in {group for group, _ in self._listed[key]}]
+        if key in self.bits.prefixes:
+            named.append(self.bits.prefixes[key])
+        if named or key in ROOTS:
+            self._hits[key] = union(named)
+        else:
+            self._hits.pop(key, None)
+
+
+class _Vnics:
+    """Who claims which address, and where a vNIC is."""
+
+    def __init__(self, bits: RuleBits, objects: Mapping[str, Vnic], slots: Mapping[str, int]) -> None:
+        self._bits = bits
+        self.claims: dict[int, set[str]] = defaultdict(set)
+        self.objects: Mapping[str, Vnic] = {}
+        self.change(objects.keys(), objects, slots)
+
+    def change(self, ids: Iterable[str], objects: Mapping[str, Vnic], slots: Mapping[str, int]) -> set[int]:
+        """Follow a change of these vNICs; the addresses it concerns."""
+        before, self.objects, self._slots = self.objects, objects, slots
+        concerned: set[int] = set()
+        for id in ids:
+            for address in addresses_of(before.get(id)):
+                concerned.add(address)
+                self.claims[address].discard(id)
+            for address in addresses_of(objects.get(id)):
+                concerned.add(address)
+                self.claims[address].add(id)
+        for address in concerned:
+            if not self.claims[address]:
+                del self.claims[address]
+        return concerned
+
+    def member_hits(self, id: str) -> Hits:
+        return union(self._bits.groups.get(group, NO_HITS) for group in self.objects[id].groups)
+
+    def owner(self, id: str) -> int:
+        return self._slots[id] + 1 if id in self._slots else OWNER_REMOTE
+
+
+def addresses_of(vnic: Vnic | None) -> set[int]:
+    """A vNIC's addresses as the image writes them."""
+    addresses = (ipaddress.ip_address(text) for text in (vnic.addresses if vnic else ()))
+    return {int(address) | (IPV4_MAPPED if address.version == 4 else 0) for address in addresses}
+
+
+def _is_host(key: PrefixKey) -> bool:
+    return key.length == WIDTH[key.family]
+
+
+_Object = TypeVar("_Object", Group, Vnic)
+
+
+def _different(before: Mapping[str, _Object], after: Mapping[str, _Object]) -> set[str]:
+    """Ids whose object is another. By identity: an object that stays is the same one (`desired.apply`)."""
+    if before is after:
+        return set()
+    changed = {id for id, item in after.items() if before.get(id) is not item}
+    return changed | (before.keys() - after.keys())
+
+
+def _contested(id: str, address: int, claims: Iterable[str]) -> Refusal:
+    text = (
+        ipaddress.IPv4Address(address - IPV4_MAPPED)
+        if address >> 32 == 0xFFFF
+        else ipaddress.IPv6Address(address)
+    )
+    others = ", ".join(sorted(set(claims) - {id}))
+    return Refusal("vnics", id, f"address {text} is also claimed by {others}: it joins no group of either")

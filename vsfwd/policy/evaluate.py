@@ -1,0 +1,170 @@
+"""What the policy means for one packet: the rules from the top, the first that matches decides.
+
+This is the specification, written from the words of the model and of NSX, for reading and not for speed. It
+shares no code with `compile`; the tests hold the two against each other, and `vsfwctl explain` shows a person
+the steps."""
+
+import ipaddress
+from collections.abc import Set
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from vsfwd.policy.desired import DesiredState
+from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Action, Direction, Family, Match, Rule, Service, Vnic
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class Packet:
+    """The first packet of a session. `port` is the destination port of TCP and UDP, type and code are of ICMP
+    and ICMPv6."""
+
+    source: Address
+    destination: Address
+    protocol: int
+    port: int = 0
+    icmp_type: int = 0
+    icmp_code: int = 0
+
+    def __post_init__(self) -> None:
+        if self.source.version != self.destination.version:
+            raise ValueError(f"{self.source} and {self.destination} are not of one family")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`rule_id` is None where no rule matches: dropped."""
+
+    action: Action
+    rule_id: int | None
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A rule that did not match, and the first of its fields that spoke against."""
+
+    rule_id: int
+    field: str
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the policy knows an address by: groups it is in, and the address itself, for a rule's own
+    addresses."""
+
+    address: Address
+    groups: Set[str]
+
+
+def evaluate(state: DesiredState, packet: Packet, vnic: str, direction: Direction) -> Verdict:
+    """The verdict on a packet that passes a vNIC of this state, in or out."""
+    verdict, _ = explain(state, packet, vnic, direction)
+    return verdict
+
+
+def explain(
+    state: DesiredState, packet: Packet, vnic: str, direction: Direction
+) -> tuple[Verdict, list[PassedOver]]:
+    """The verdict, and the rules above the deciding one with why they did not match.
+
+    Raises KeyError for a vNIC the state does not have: it has no policy, and is closed.
+    """
+    port = state.vnics[vnic]
+    source = _known(state, packet.source, port)
+    if direction is Direction.OUT and _owner(state, packet.source, port) not in (vnic, None):
+        # Identity comes from the port a packet enters by: whoever sends from another vNIC's address is not in
+        # the groups of that vNIC.
+        source = _Known(packet.source, _listing(state, packet.source))
+    destination = _known(state, packet.destination, port)
+    applied = set(port.groups).union(*(_listing(state, ipaddress.ip_address(own)) for own in port.addresses))
+
+    passed_over: list[PassedOver] = []
+    for id, rule in sorted(state.rules.items(), key=lambda item: (item[1].order, item[0])):
+        against = _first_mismatch(rule, packet, direction, source, destination, applied)
+        if against is None:
+            return Verdict(rule.action, id), passed_over
+        passed_over.append(PassedOver(id, against))
+    return Verdict(Action.DROP, None), passed_over
+
+
+def _first_mismatch(
+    rule: Rule, packet: Packet, direction: Direction, source: _Known, destination: _Known, applied: Set[str]
+) -> str | None:
+    """The first field of a rule that speaks against a packet; None when the rule matches."""
+    family = Family.IPV4 if packet.source.version == 4 else Family.IPV6
+    if rule.scope is not None and applied.isdisjoint(rule.scope):
+        return "scope"
+    if rule.direction not in (direction, Direction.INOUT):
+        return "direction"
+    if rule.family not in (family, Family.BOTH):
+        return "family"
+    if not _matches(rule.sources, source):
+        return "sources"
+    if not _matches(rule.destinations, destination):
+        return "destinations"
+    if rule.services is not None and not any(_serves(service, packet) for service in rule.services):
+        return "services"
+    return None
+
+
+def _matches(match: Match | None, known: _Known) -> bool:
+    if match is None:
+        return True
+    named = not known.groups.isdisjoint(match.groups) or any(
+        _covers(t, known.address) for t in match.addresses
+    )
+    return named != match.excluded
+
+
+def _serves(service: Service, packet: Packet) -> bool:
+    if service.protocol != packet.protocol:
+        return False
+    if packet.protocol in (TCP, UDP):
+        return not service.ports or any(low <= packet.port <= high for low, high in service.ports)
+    if packet.protocol in (ICMP, ICMPV6):
+        # ICMP is part of IPv4 and ICMPv6 of IPv6; in the other family the number is nobody's service.
+        return (
+            packet.source.version == (4 if packet.protocol == ICMP else 6)
+            and service.icmp_type in (None, packet.icmp_type)
+            and service.icmp_code in (None, packet.icmp_code)
+        )
+    return True
+
+
+def _known(state: DesiredState, address: Address, port: Vnic) -> _Known:
+    """Groups of an address: those that list it, and those of the vNIC it belongs to."""
+    owner = _owner(state, address, port)
+    members = state.vnics[owner].groups if owner else ()
+    return _Known(address, _listing(state, address).union(members))
+
+
+def _owner(state: DesiredState, address: Address, port: Vnic) -> str | None:
+    """The vNIC an address belongs to, seen from a port.
+
+    The only vNIC that claims it. Where several do, the only one of the port's own segment; segment 0 is none.
+    Where that does not decide, nobody: a claim must not bring anyone into, or out of, a group of somebody
+    else."""
+    claims = [
+        id
+        for id, vnic in state.vnics.items()
+        if address in [ipaddress.ip_address(own) for own in vnic.addresses]
+    ]
+    if len(claims) > 1:
+        claims = [id for id in claims if port.segment and state.vnics[id].segment == port.segment]
+    return claims[0] if len(claims) == 1 else None
+
+
+def _listing(state: DesiredState, address: Address) -> set[str]:
+    """Groups whose literal addresses cover an address."""
+    return {
+        id for id, group in state.groups.items() if any(_covers(text, address) for text in group.addresses)
+    }
+
+
+def _covers(text: str, address: Address) -> bool:
+    low, dash, high = text.partition("-")
+    if not dash:
+        return address in ipaddress.ip_network(text)
+    first, last = ipaddress.ip_address(low.strip()), ipaddress.ip_address(high.strip())
+    return first.version == address.version and int(first) <= int(address) <= int(last)
