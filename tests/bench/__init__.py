@@ -1,0 +1,1 @@
+"""Benchmarks: `./run bench`, see README.md beside this file."""

@@ -1,0 +1,79 @@
+"""Where traffic runs: the lab's own namespaces, bridges and VXLAN, without its daemons, manager and broker."""
+
+import dataclasses
+import fcntl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.bench.nft import bridge_netfilter
+from tests.bench.policy import CLIENT, FAR, LAB, NEAR, SPEC
+from vagrant.lab import layout, network
+from vagrant.lab.layout import Vm
+from vagrant.lab.processes import in_namespace
+from vagrant.lab.waiting import wait_until
+
+_LOCK: Final = Path("/run/vsfw-bench.lock")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Two VMs and what lies between them. `hosts`: namespaces, each with the VMs of it that are measured."""
+
+    name: str
+    client: Vm
+    server: Vm
+
+    @property
+    def hosts(self) -> dict[str, tuple[Vm, ...]]:
+        vms = (self.client, self.server)
+        return {
+            host.namespace: tuple(vm for vm in vms if vm.host == host.name)
+            for host in LAB.hosts
+            if any(vm.host == host.name for vm in vms)
+        }
+
+
+ONE_HOST: Final = Place("one host", CLIENT, NEAR)
+TWO_HOSTS: Final = Place("two hosts, VXLAN", CLIENT, FAR)
+
+
+@contextmanager
+def lab() -> Iterator[None]:
+    """The lab of both places, from nothing and to nothing; what a killed run left goes first."""
+    with _LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError("another bench is running on this machine") from None
+        network.remove(LAB.name)
+        try:
+            _build()
+            yield
+        finally:
+            network.remove(LAB.name)
+
+
+def _build() -> None:
+    number = network.claim_number(LAB.name)
+    built = dataclasses.replace(LAB, number=number, hosts=layout.plan(LAB.name, number, SPEC).hosts)
+    network.build_fabric(built)
+    for host in built.hosts:
+        network.build_host(built, host)
+    for vm in built.vms:
+        network.build_vm(built, vm)
+        network.plug(built, vm)
+    for namespace in (built.mgmt, *(host.namespace for host in built.hosts)):
+        bridge_netfilter(namespace, False)
+    for place in (ONE_HOST, TWO_HOSTS):
+        _await_path(place)
+
+
+def _await_path(place: Place) -> None:
+    ping = in_namespace(place.client.namespace, ["ping", "-c", "1", "-W", "1", place.server.v4])
+    wait_until(
+        lambda: subprocess.run(ping, capture_output=True).returncode == 0, f"a way to {place.server.name}", 20
+    )
