@@ -231,10 +231,10 @@ class _Literals:
     def __init__(self, bits: RuleBits, groups: Mapping[str, Group]) -> None:
         self.bits = bits
         self._hits: dict[PrefixKey, Hits] = {root: NO_HITS for root in ROOTS} | dict(bits.prefixes)
-        # Which group lists a prefix, and by which text: two texts of a group can stand for the same prefix.
+        # Which group that a rule names lists a prefix, and by which text: two texts can mean the same prefix.
         self._listed: dict[PrefixKey, set[tuple[str, str]]] = defaultdict(set)
-        for id, group in groups.items():
-            for text in group.addresses:
+        for id in groups.keys() & bits.groups.keys():
+            for text in groups[id].addresses:
                 for key in prefixes_of(text):
                     self._listed[key].add((id, text))
         for key in self._listed:
@@ -270,7 +270,7 @@ class _Literals:
         """Follow a change of groups; the host addresses it concerns, or None if it concerns a prefix, under
         which any number of hosts may lie."""
         touched: set[PrefixKey] = set()
-        for id in _different(before, after):
+        for id in _different(before, after) & self.bits.groups.keys():
             old, new = (set(groups[id].addresses) if id in groups else set() for groups in (before, after))
             for text in old ^ new:
                 for key in prefixes_of(text):

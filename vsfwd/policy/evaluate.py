@@ -5,7 +5,7 @@ shares no code with `compile`; the tests hold the two against each other, and `v
 the steps."""
 
 import ipaddress
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -30,6 +30,10 @@ class Packet:
     def __post_init__(self) -> None:
         if self.source.version != self.destination.version:
             raise ValueError(f"{self.source} and {self.destination} are not of one family")
+        if self.protocol == (ICMPV6 if self.source.version == 4 else ICMP):
+            raise ValueError(
+                f"protocol: {self.protocol} is dropped in IPv{self.source.version} before any rule"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,19 @@ def evaluate(state: DesiredState, packet: Packet, vnic: str, direction: Directio
 def explain(
     state: DesiredState, packet: Packet, vnic: str, direction: Direction
 ) -> tuple[Verdict, list[PassedOver]]:
-    """The verdict, and the rules above the deciding one with why they did not match.
+    """The verdict, and the rules above the deciding one with why they did not match."""
+    passed_over: list[PassedOver] = []
+    for id, against in mismatches(state, packet, vnic, direction):
+        if against is None:
+            return Verdict(state.rules[id].action, id), passed_over
+        passed_over.append(PassedOver(id, against))
+    return Verdict(Action.DROP, None), passed_over
+
+
+def mismatches(
+    state: DesiredState, packet: Packet, vnic: str, direction: Direction
+) -> Iterator[tuple[int, str | None]]:
+    """Every rule in order, with the first field that speaks against the packet; None where the rule matches.
 
     Raises KeyError for a vNIC the state does not have: it has no policy, and is closed.
     """
@@ -78,14 +94,8 @@ def explain(
         source = _Known(packet.source, _listing(state, packet.source))
     destination = _known(state, packet.destination, port)
     applied = set(port.groups).union(*(_listing(state, ipaddress.ip_address(own)) for own in port.addresses))
-
-    passed_over: list[PassedOver] = []
     for id, rule in sorted(state.rules.items(), key=lambda item: (item[1].order, item[0])):
-        against = _first_mismatch(rule, packet, direction, source, destination, applied)
-        if against is None:
-            return Verdict(rule.action, id), passed_over
-        passed_over.append(PassedOver(id, against))
-    return Verdict(Action.DROP, None), passed_over
+        yield id, _first_mismatch(rule, packet, direction, source, destination, applied)
 
 
 def _first_mismatch(
@@ -123,12 +133,7 @@ def _serves(service: Service, packet: Packet) -> bool:
     if packet.protocol in (TCP, UDP):
         return not service.ports or any(low <= packet.port <= high for low, high in service.ports)
     if packet.protocol in (ICMP, ICMPV6):
-        # ICMP is part of IPv4 and ICMPv6 of IPv6; in the other family the number is nobody's service.
-        return (
-            packet.source.version == (4 if packet.protocol == ICMP else 6)
-            and service.icmp_type in (None, packet.icmp_type)
-            and service.icmp_code in (None, packet.icmp_code)
-        )
+        return service.icmp_type in (None, packet.icmp_type) and service.icmp_code in (None, packet.icmp_code)
     return True
 
 

@@ -1,0 +1,165 @@
+"""Policies for tests, in words, and the messages that carry them.
+
+    policy(
+        rules=["allow from web to db service tcp/5432", "drop in on db"],
+        groups={"db": ["10.0.2.0/24"]},
+        vnics={"web1": "10.0.1.1 fd00::1 web", "twin": "10.0.1.1 segment=7"},
+    )
+
+Rules get the ids 1, 2, 3… in the order they stand. A vNIC is known by a short name; `vnic_id` is its id in
+the policy. """
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from vsfwd.policy.desired import DesiredState, apply
+from vsfwd.policy.model import Group, Match, Rule, Service, Vnic, parse_address
+from vsfwd.protocol.envelope import Header, Kind
+from vsfwd.protocol.messages import KINDS, digest_text, object_digest
+
+HOST = str(uuid.UUID(int=1))
+EPOCH = 1
+PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
+
+Objects = Mapping[str, Mapping[str, Any]]
+"""Objects by kind and id: model objects, anything JSON can say, ready bytes, or None to delete."""
+
+
+def vnic_id(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
+def policy(
+    rules: Iterable[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+    vnics: Mapping[str, str] | None = None,
+) -> DesiredState:
+    """The state after a snapshot of this policy. Groups that rules and vNICs name need not be listed."""
+    return after(DesiredState.empty(), objects(rules, groups or {}, vnics or {}), Kind.SNAPSHOT)
+
+
+def objects(rules: Iterable[str], groups: Mapping[str, Sequence[str]], vnics: Mapping[str, str]) -> Objects:
+    parsed = {str(number): rule(text, number) for number, text in enumerate(rules, 1)}
+    cards = {vnic_id(name): vnic(text) for name, text in vnics.items()}
+    named = {name for item in parsed.values() for name in item.groups()}
+    named |= {name for card in cards.values() for name in card.groups} | groups.keys()
+    return {
+        "rules": parsed,
+        "groups": {name: group(*groups.get(name, ())) for name in sorted(named)},
+        "vnics": cards,
+    }
+
+
+def rule(text: str, number: int = 1) -> Rule:
+    """A rule in words: action [in|out] [ipv4|ipv6] [from …] [to …] [service …] [on …] [logged].
+
+    `from` and `to` take groups and addresses with commas between, `not` before them, or `nobody`; `service`
+    takes tcp/80, tcp/80-90, udp, icmp/8, icmp/3/1 or a protocol number. """
+    action, *words = text.split()
+    fields: dict[str, Any] = {"name": text, "section": "test", "order": (number,), "action": action}
+    while words:
+        word = words.pop(0)
+        if word in ("in", "out"):
+            fields["direction"] = word
+        elif word in ("ipv4", "ipv6"):
+            fields["family"] = word
+        elif word in ("from", "to"):
+            excluded = words[0] == "not"
+            items = words.pop(1 if excluded else 0)
+            del words[: int(excluded)]
+            fields["sources" if word == "from" else "destinations"] = _match(items, excluded)
+        elif word == "service":
+            fields["services"] = tuple(service(item) for item in _items(words.pop(0)))
+        elif word == "on":
+            fields["scope"] = tuple(_items(words.pop(0)))
+        elif word == "logged":
+            fields["logged"] = True
+        else:
+            raise ValueError(f"{word!r} in {text!r}")
+    return msgspec.convert(fields, Rule)
+
+
+def service(text: str) -> Service:
+    protocol, *rest = text.split("/")
+    number = PROTOCOLS.get(protocol) or int(protocol)
+    if number in (1, 58):
+        return Service(number, (), *map(int, rest))
+    if not rest:
+        return Service(number)
+    low, _, high = rest[0].partition("-")
+    return Service(number, ((int(low), int(high or low)),))
+
+
+def group(*addresses: str) -> Group:
+    return Group("group", addresses)
+
+
+def vnic(text: str) -> Vnic:
+    """A vNIC in words: its addresses and groups, and segment=N."""
+    addresses, groups, segment = [], [], 0
+    for word in text.split():
+        if word.startswith("segment="):
+            segment = int(word.removeprefix("segment="))
+        elif _is_address(word):
+            addresses.append(word)
+        else:
+            groups.append(word)
+    return Vnic("vm", "vm", "02:00:00:00:00:01", segment, tuple(addresses), tuple(groups))
+
+
+def message(
+    state: DesiredState, changes: Objects, kind: Kind = Kind.DELTA, **header: Any
+) -> tuple[Header, bytes]:
+    """Header and JSON of the message that follows on a state; fields of the header may be told otherwise."""
+    raw = {
+        name: {id: _json(value) for id, value in changes.get(name, {}).items()} for name in (*KINDS, *changes)
+    }
+    total = (
+        {} if kind is Kind.SNAPSHOT else {(n, id): data for n in KINDS for id, data in state.raw[n].items()}
+    )
+    total |= {(n, id): data for n in KINDS for id, data in raw[n].items()}
+    digest = sum(object_digest(n, id, data) for (n, id), data in total.items() if data != b"null")
+    generation = state.generation + 1
+    fields: dict[str, Any] = {
+        "host": HOST,
+        "epoch": state.epoch or EPOCH,
+        "generation": generation,
+        "base": state.generation if kind is Kind.DELTA else generation,
+        "kind": kind,
+        "digest": digest_text(digest),
+    }
+    json = msgspec.json.encode({n: {id: msgspec.Raw(data) for id, data in raw[n].items()} for n in raw})
+    return Header(**(fields | {"body": hashlib.sha256(json).hexdigest()} | header)), json
+
+
+def after(state: DesiredState, changes: Objects, kind: Kind = Kind.DELTA) -> DesiredState:
+    """The state after one more message."""
+    return apply(state, *message(state, changes, kind))
+
+
+def _json(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else msgspec.json.encode(value)
+
+
+def _match(items: str, excluded: bool) -> Match:
+    names = _items(items)
+    return Match(
+        groups=tuple(name for name in names if not _is_address(name)),
+        addresses=tuple(name for name in names if _is_address(name)),
+        excluded=excluded,
+    )
+
+
+def _items(text: str) -> list[str]:
+    return [] if text == "nobody" else text.split(",")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(parse_address(text))
+    except ValueError:
+        return False

@@ -1,0 +1,87 @@
+"""Random policies for hypothesis, over names and addresses few enough that they meet."""
+
+from ipaddress import ip_address
+
+from hypothesis import strategies as st
+
+from tests.harness.policies import vnic_id
+from vsfwd.policy.evaluate import Packet
+from vsfwd.policy.model import Action, Direction, Family, Group, Match, Rule, Service, Vnic
+
+GROUPS = ("web", "app", "db", "lab")
+HOSTS = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.1.1", "fd00::1", "fd00::2", "fd00::1:1")
+PREFIXES = (
+    *("10.0.0.0/8", "10.0.0.0/24", "10.0.0.2/31", "10.0.0.1-10.0.0.3", "10.0.0.1-10.0.1.1", "0.0.0.0/0"),
+    *("fd00::/8", "fd00::/112", "fd00::2/127", "fd00::1-fd00::1:1", "::/0", "10.0.0.2/32", "fd00::2/128"),
+)
+OUTSIDE = ("192.0.2.1", "2001:db8::1")
+VNICS = tuple(vnic_id(f"vnic{number}") for number in range(4))
+PORTS = (1, 79, 80, 81, 443, 65535)
+
+_groups = st.lists(st.sampled_from(GROUPS), max_size=2, unique=True).map(tuple)
+_literals = st.lists(st.sampled_from(HOSTS + PREFIXES), max_size=2, unique=True).map(tuple)
+
+matches = st.none() | st.builds(Match, groups=_groups, addresses=_literals, excluded=st.booleans())
+
+_ranges = st.tuples(st.sampled_from(PORTS), st.sampled_from(PORTS)).map(lambda ends: (min(ends), max(ends)))
+services = st.one_of(
+    st.builds(Service, protocol=st.sampled_from((6, 17)), ports=st.lists(_ranges, max_size=2).map(tuple)),
+    st.builds(Service, protocol=st.sampled_from((1, 58)), icmp_type=st.sampled_from((None, 8, 128))),
+    st.builds(Service, protocol=st.just(1), icmp_type=st.just(3), icmp_code=st.sampled_from((None, 0, 1))),
+    st.builds(Service, protocol=st.sampled_from((0, 47, 255))),
+)
+
+rules = st.builds(
+    Rule,
+    name=st.just("rule"),
+    section=st.just("section"),
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=2).map(tuple),
+    action=st.sampled_from(Action),
+    direction=st.sampled_from(Direction),
+    family=st.sampled_from(Family),
+    sources=matches,
+    destinations=matches,
+    services=st.none() | st.lists(services, max_size=2).map(tuple),
+    scope=st.none() | _groups,
+    logged=st.booleans(),
+)
+groups = st.builds(Group, name=st.just("group"), addresses=_literals)
+vnics = st.builds(
+    Vnic,
+    vm=st.just("vm"),
+    vm_name=st.just("vm"),
+    mac=st.just("02:00:00:00:00:01"),
+    segment=st.sampled_from((0, 1, 2)),
+    addresses=st.lists(st.sampled_from(HOSTS), max_size=3).map(tuple),
+    groups=_groups,
+)
+
+policies = st.fixed_dictionaries(
+    {
+        "rules": st.dictionaries(st.integers(1, 9).map(str), rules, max_size=7),
+        "groups": st.fixed_dictionaries({name: groups for name in GROUPS}),
+        "vnics": st.dictionaries(st.sampled_from(VNICS), vnics, min_size=1),
+    }
+)
+"""A whole policy: objects by kind and id, for `policies.after`."""
+
+slots = st.permutations(range(5)).flatmap(
+    lambda numbers: st.sets(st.sampled_from(VNICS)).map(
+        lambda here: dict(zip(sorted(here), numbers, strict=False))
+    )
+)
+"""Which vNICs are on this host, and where."""
+
+
+@st.composite
+def packets(draw: st.DrawFn) -> Packet:
+    family = draw(st.sampled_from((4, 6)))
+    ends = [address for address in map(ip_address, HOSTS + OUTSIDE) if address.version == family]
+    return Packet(
+        draw(st.sampled_from(ends)),
+        draw(st.sampled_from(ends)),
+        protocol=draw(st.sampled_from((6, 17, 1 if family == 4 else 58, 0, 47))),
+        port=draw(st.sampled_from((*PORTS, 0, 2, 442, 444))),
+        icmp_type=draw(st.sampled_from((0, 3, 8, 128))),
+        icmp_code=draw(st.sampled_from((0, 1, 2))),
+    )
