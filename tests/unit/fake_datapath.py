@@ -1,0 +1,40 @@
+"""A datapath without a kernel: remembers what it was told, and fails where a test says so."""
+
+from vsfwd.datapath import DatapathError
+from vsfwd.image import Flip, Image, InPlace, Nothing, Plan
+
+
+class FakeDatapath:
+    """`calls` is everything that was done to it, in order; `failures` how many of the next installs fail."""
+
+    def __init__(self, slots: dict[str, int] | None = None) -> None:
+        self.slots = dict(slots or {})
+        self.calls: list[str] = []
+        self.plans: list[Plan] = []
+        self.image: Image | None = None
+        self.failures = 0
+        self.unattachable: set[str] = set()
+
+    def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
+        if vnic_id in self.unattachable:
+            raise DatapathError(f"{vnic_id}: no such device")
+        if vnic_id not in self.slots:
+            self.slots[vnic_id] = min(set(range(len(self.slots) + 1)) - set(self.slots.values()))
+        self.calls.append(f"attach {vnic_id} {ifindex} {mac}")
+        return self.slots[vnic_id]
+
+    def detach(self, vnic_id: str) -> None:
+        del self.slots[vnic_id]
+        self.calls.append(f"detach {vnic_id}")
+
+    def install(self, plan: Plan) -> None:
+        assert not isinstance(plan, Nothing), "there is nothing to install"
+        if self.failures:
+            self.failures -= 1
+            raise DatapathError("bank 1: no memory")
+        if isinstance(plan, InPlace):
+            assert self.image is not None
+            assert self.image.rows == plan.image.rows[: len(self.image.rows)], "rows were renumbered in place"
+        self.image = plan.image
+        self.plans.append(plan)
+        self.calls.append("flip" if isinstance(plan, Flip) else "in place")

@@ -1,0 +1,236 @@
+"""The reconciler: messages and vNICs in, one datapath served, nothing lost by what fails."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fake_datapath import FakeDatapath
+from tests.unit.policy_messages import APP, HOST, WEB, Manager, group, rule, vnic
+from vsfwd.image import Flip, InPlace
+from vsfwd.protocol import envelope
+from vsfwd.protocol.envelope import Kind
+from vsfwd.reconciler import Disposition, Outcome, Port, Reconciler
+from vsfwd.statefile import StateFile
+
+PORT = Port(WEB, "veth-web", 7, "02:00:00:00:00:01")
+OTHER = Port(APP, "veth-app", 8, "02:00:00:00:00:02")
+
+
+class World:
+    """One host: a manager, a datapath, a disk, and the reconciler between them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.manager = Manager()
+        self.datapath = FakeDatapath()
+        self.statefile = StateFile(directory)
+        self.reconciler = self._reconciler()
+
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(HOST, self.manager.key.public_key(), self.datapath, self.statefile, "1.0")
+
+    def restart(self) -> None:
+        self.reconciler = self._reconciler()
+        self.reconciler.load()
+
+    def plug(self, *ports: Port) -> None:
+        self.reconciler.vnics_changed({port.vnic: port for port in ports})
+
+    def take(self, message: envelope.Message) -> Outcome:
+        return self.reconciler.apply_message(message, time.monotonic_ns())
+
+    def policy(self) -> envelope.Message:
+        return self.manager.snapshot(
+            rules={
+                "1": rule(sources={"groups": ["g"]}),
+                "2": rule("drop", action="drop", order=[9, 0, 0, 1]),
+            },
+            groups={"g": group()},
+            vnics={WEB: vnic("10.0.0.1")},
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "state")
+
+
+def test_a_snapshot_is_enforced_saved_and_reported(world: World) -> None:
+    """A policy message ends in the kernel, on disk, and in a report with the generation and the time it
+    took."""
+    world.plug(PORT)
+    outcome = world.take(world.policy())
+    assert outcome.disposition is Disposition.DONE
+    assert (outcome.report.epoch, outcome.report.generation) == (1, 1)
+    assert outcome.report.digest == world.manager.digest
+    assert outcome.report.duration_us > 0
+    assert outcome.report.refusals == ()
+    assert world.datapath.image is not None
+    assert 0 in world.datapath.image.vnics
+    world.restart()
+    assert world.reconciler.state.generation == 1
+
+
+def test_a_tag_that_moves_costs_one_entry(world: World) -> None:
+    """A vNIC that joins a group used as source changes the live bank in place."""
+    world.plug(PORT)
+    world.take(world.policy())
+    world.take(world.manager.delta(vnics={WEB: vnic("10.0.0.1", groups=("g",))}))
+    assert [type(plan) for plan in world.datapath.plans] == [Flip, InPlace]
+    assert world.reconciler.state.generation == 2
+
+
+def test_a_gap_asks_for_a_snapshot(world: World) -> None:
+    """A delta on a generation this host never had is refused, and the manager is asked for everything."""
+    world.take(world.policy())
+    world.manager.delta(groups={"h": group()})
+    outcome = world.take(world.manager.delta(groups={"i": group()}))
+    assert outcome.disposition is Disposition.REFUSED
+    assert outcome.report.resync
+    assert outcome.report.generation == 1
+    assert [(r.kind, r.id) for r in outcome.report.refusals] == [("message", "3")]
+    assert world.take(world.manager.snapshot(groups={"j": group()})).disposition is Disposition.DONE
+
+
+def test_a_wrong_digest_asks_for_a_snapshot(world: World) -> None:
+    """A delta that ends in another state than the manager's is refused, and the manager is asked for
+    everything."""
+    world.take(world.policy())
+    world.manager.generation += 1
+    outcome = world.take(world.manager.sealed(Kind.DELTA, b"{}", base=1, digest="0" * 64))
+    assert outcome.disposition is Disposition.REFUSED
+    assert outcome.report.resync
+
+
+def test_a_forged_message_is_refused_and_asks_for_nothing(world: World) -> None:
+    """Who cannot sign cannot make a host ask for snapshots either."""
+    world.take(world.policy())
+    forger = Manager()
+    outcome = world.take(forger.snapshot(groups={"g": group()}))
+    assert outcome.disposition is Disposition.REFUSED
+    assert not outcome.report.resync
+    assert outcome.report.refusals[0].reason.startswith("signature")
+    assert world.reconciler.state.generation == 1
+    assert world.reconciler.counters.refused == 1
+
+
+def test_a_duplicate_is_done_with_and_changes_nothing(world: World) -> None:
+    """The same message twice is one change."""
+    message = world.policy()
+    world.plug(PORT)
+    world.take(message)
+    calls = list(world.datapath.calls)
+    outcome = world.take(message)
+    assert outcome.disposition is Disposition.DONE
+    assert outcome.report.generation == 1
+    assert world.datapath.calls == calls
+    assert world.reconciler.counters.duplicate == 1
+
+
+def test_a_bad_rule_is_reported_by_id_and_stops_no_other(world: World) -> None:
+    """One rule of a message cannot be understood: it is named in the report, the others are enforced."""
+    world.plug(PORT)
+    message = world.manager.snapshot(
+        rules={"1": rule(), "2": rule(action="maybe")}, vnics={WEB: vnic("10.0.0.1")}
+    )
+    outcome = world.take(message)
+    assert outcome.disposition is Disposition.DONE
+    assert [(r.kind, r.id) for r in outcome.report.refusals] == [("rules", "2")]
+    assert world.datapath.image is not None
+    assert [entry.id for entry in world.datapath.image.rules] == [1]
+
+
+def test_a_kernel_that_refuses_once_is_asked_again(world: World) -> None:
+    """An install that fails is tried again, with a whole bank."""
+    world.plug(PORT)
+    world.datapath.failures = 1
+    assert world.take(world.policy()).disposition is Disposition.DONE
+
+
+def test_a_kernel_that_goes_on_refusing_keeps_the_last_good_policy(world: World) -> None:
+    """The message is refused with the kernel's reason; the next tick puts the last good policy in again."""
+    world.plug(PORT)
+    world.take(world.policy())
+    good = world.datapath.image
+    world.datapath.failures = 3
+    outcome = world.take(world.manager.delta(rules={"3": rule()}))
+    assert outcome.disposition is Disposition.REFUSED
+    assert outcome.report.generation == 1
+    assert "bank 1: no memory" in outcome.report.refusals[0].reason
+    world.plug(PORT)
+    assert world.datapath.image == good
+    assert world.datapath.calls[-1] == "flip"
+
+
+def test_what_is_not_saved_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: the policy is enforced, the message is given back, and is saved when it comes again."""
+    message = world.policy()
+    with monkeypatch.context() as full:
+        full.setattr(world.statefile, "save_policy", _no_space)
+        outcome = world.take(message)
+    assert outcome.disposition is Disposition.AGAIN
+    assert "No space left" in outcome.report.refusals[0].reason
+    assert world.take(message).disposition is Disposition.DONE
+    world.restart()
+    assert world.reconciler.state.generation == 1
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_restart_enforces_what_is_on_disk(world: World) -> None:
+    """A daemon with a new memory: policy from disk, vNICs from their devices, a whole bank."""
+    world.plug(PORT)
+    world.take(world.policy())
+    image = world.datapath.image
+    world.datapath.calls.clear()
+    world.restart()
+    world.plug(PORT)
+    assert world.datapath.calls == [f"attach {WEB} 7 02:00:00:00:00:01", "flip"]
+    assert world.datapath.image == image
+
+
+def test_a_start_without_policy_installs_nothing(world: World) -> None:
+    """What the kernel enforces stays; a vNIC is attached, and closed."""
+    world.restart()
+    world.plug(PORT)
+    assert world.datapath.calls == [f"attach {WEB} 7 02:00:00:00:00:01"]
+
+
+def test_a_takeover_never_closes_a_vnic(world: World) -> None:
+    """A vNIC of the last daemon that is gone now is detached, and the bank that says so has the others
+    open."""
+    world.plug(PORT)
+    world.take(world.policy())
+    world.datapath.slots[APP] = 1
+    world.restart()
+    world.plug(PORT)
+    assert all(0 in plan.image.vnics for plan in world.datapath.plans)
+
+
+def test_a_slot_never_has_two_owners(world: World) -> None:
+    """Between the end of one vNIC and the start of the next in its slot there is a bank without it."""
+    world.plug(PORT)
+    world.take(world.policy())
+    world.datapath.calls.clear()
+    world.plug(OTHER)
+    assert world.datapath.calls[:3] == [f"detach {WEB}", "flip", f"attach {APP} 8 02:00:00:00:00:02"]
+
+
+def test_a_vnic_that_cannot_be_attached_stops_no_other(world: World) -> None:
+    """Its device may be gone already; it is tried again by the next look."""
+    world.datapath.unattachable = {WEB}
+    world.plug(PORT, OTHER)
+    assert world.reconciler.ports == {APP: OTHER}
+    world.datapath.unattachable = set()
+    world.plug(PORT, OTHER)
+    assert world.reconciler.ports == {WEB: PORT, APP: OTHER}
+
+
+def test_hello_says_what_is_enforced(world: World) -> None:
+    """The greeting has generation, digest and what is refused."""
+    world.take(world.manager.snapshot(rules={"2": rule(action="maybe")}))
+    hello = world.reconciler.hello()
+    assert (hello.epoch, hello.generation, hello.digest) == (1, 1, world.manager.digest)
+    assert [(r.kind, r.id) for r in hello.refusals] == [("rules", "2")]

@@ -1,0 +1,99 @@
+"""What survives a restart, a crash and a spoiled disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fake_datapath import FakeDatapath
+from tests.unit.policy_messages import HOST, WEB, Manager, group
+from vsfwd.protocol.messages import Binding
+from vsfwd.reconciler import Reconciler
+from vsfwd.statefile import InUse, StateFile
+
+BINDING = Binding(WEB, "bbbbbbbb-0000-4000-8000-000000000001", "02:00:00:00:00:01", "veth-web")
+
+
+class Disk:
+    """A state directory with two generations in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.manager = Manager()
+        self.statefile = StateFile(directory)
+        reconciler = self._reconciler()
+        reconciler.apply_message(self.manager.snapshot(groups={"a": group("10.0.0.1")}), 0)
+        reconciler.apply_message(self.manager.delta(groups={"b": group("10.0.0.2")}), 0)
+
+    def _reconciler(self, host: str = HOST) -> Reconciler:
+        return Reconciler(host, self.manager.key.public_key(), FakeDatapath(), self.statefile, "1.0")
+
+    def loaded_generation(self, host: str = HOST) -> int:
+        reconciler = self._reconciler(host)
+        reconciler.load()
+        return reconciler.state.generation
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "state")
+    yield disk
+    disk.statefile.close()
+
+
+def test_the_last_policy_is_loaded(disk: Disk) -> None:
+    """A delta was last; what is loaded is the whole state it made, under its signature."""
+    assert disk.loaded_generation() == 2
+
+
+def test_nobody_else_can_read_it(disk: Disk) -> None:
+    """Policy and bindings are root's."""
+    disk.statefile.save_bindings((BINDING,))
+    assert {path.stat().st_mode & 0o777 for path in disk.directory.glob("*.json")} == {0o600}
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{", b"\xff\xfe", b'{"header":"","signature":"","objects":{}}'])
+def test_a_spoiled_file_falls_back(disk: Disk, spoil: bytes) -> None:
+    """Cut off or overwritten: the generation before it is enforced."""
+    (disk.directory / "policy.json").write_bytes(spoil)
+    assert disk.loaded_generation() == 1
+
+
+def test_a_changed_object_is_noticed(disk: Disk) -> None:
+    """The signature covers every object by the digest: one altered address and the file is not believed."""
+    path = disk.directory / "policy.json"
+    altered = path.read_bytes().replace(b"10.0.0.1", b"10.0.0.9")
+    path.write_bytes(altered)
+    assert disk.loaded_generation() == 1
+
+
+def test_another_hosts_policy_is_not_loaded(disk: Disk) -> None:
+    """A disk that was copied to another host has no policy for it."""
+    assert disk.loaded_generation("3f2b8c1e-0000-4000-8000-000000000002") == 0
+
+
+def test_a_crash_between_the_renames_loses_nothing(disk: Disk) -> None:
+    """The current file is away already, the new one not yet in its place."""
+    (disk.directory / "policy.json").rename(disk.directory / "policy.json.new")
+    assert disk.loaded_generation() == 1
+
+
+def test_bindings_survive(disk: Disk) -> None:
+    """VM and MAC of a vNIC are remembered with its device."""
+    disk.statefile.save_bindings((BINDING,))
+    assert disk.statefile.load_bindings() == (BINDING,)
+
+
+def test_spoiled_bindings_are_an_error_with_the_file_in_it(disk: Disk) -> None:
+    """The caller decides; here nothing is guessed."""
+    (disk.directory / "vnics.json").write_text("[")
+    with pytest.raises(ValueError, match=r"vnics\.json"):
+        disk.statefile.load_bindings()
+
+
+def test_one_daemon_at_a_time(disk: Disk) -> None:
+    """The second daemon with one state directory ends at once."""
+    with pytest.raises(InUse, match="another vsfwd"):
+        StateFile(disk.directory)
+    disk.statefile.close()
+    StateFile(disk.directory).close()

@@ -1,0 +1,76 @@
+"""The configuration of one vsfwd: a TOML file, read once at the edge and passed down.
+
+Every setting, its unit and its default stand here. An unknown key is an error, because a misspelt key that
+passes in silence is a setting that is not in force.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from vsfwd.ipc import SOCKET
+from vsfwd.policy.model import is_uuid
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names the file and the key."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    host_id: str
+    """UUID the manager gave this host at enrolment; its user at the broker."""
+    broker_urls: tuple[str, ...]
+    """`amqps://host:port`, any number; tried in random order."""
+    ca: Path
+    """Certificates the broker's certificate is verified by."""
+    certificate: Path
+    key: Path
+    """This host's client certificate and its private key (PEM)."""
+    manager_key: str
+    """The manager's Ed25519 public key, base64 of its 32 bytes: policy is signed by it."""
+    state_dir: Path = Path("/var/lib/vsfwd")
+    socket: Path = SOCKET
+    pin_dir: Path = Path("/sys/fs/bpf/vsfwd")
+    flows_per_vnic: int = 65536
+    """Established flows one vNIC may have; more are dropped and counted."""
+    ipc_uids: tuple[int, ...] = ()
+    """Users besides root that may announce and withdraw vNICs."""
+
+    def __post_init__(self) -> None:
+        if not is_uuid(self.host_id):
+            raise ValueError(f"host_id: {self.host_id!r} is not a UUID in lower case")
+        if not self.broker_urls:
+            raise ValueError("broker_urls: at least one is needed")
+        for url in self.broker_urls:
+            if not url.startswith("amqps://"):
+                raise ValueError(f"broker_urls: {url!r} does not begin with amqps://")
+        if self.flows_per_vnic < 1:
+            raise ValueError(f"flows_per_vnic: {self.flows_per_vnic} is not a positive number")
+        self.public_key()
+
+    def public_key(self) -> Ed25519PublicKey:
+        try:
+            return Ed25519PublicKey.from_public_bytes(base64.b64decode(self.manager_key, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"manager_key: not the base64 of an Ed25519 public key: {error}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises ConfigError."""
+        try:
+            return msgspec.toml.decode(path.read_bytes(), type=cls, dec_hook=_path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+
+def _path(_: type, value: Any) -> Path:
+    """The one type of the fields above that TOML does not have."""
+    if not isinstance(value, str):
+        raise ValueError("expected a path")
+    return Path(value)

@@ -1,0 +1,209 @@
+"""Which devices of this host are vNICs: a netlink watcher that keeps the datapath attached to all of them.
+
+A vNIC is announced (`announce`: vNIC, VM, MAC, device) by whoever plugs it, before or after its device
+exists. The device then carries `vsfwd:<vNIC uuid>` as its alias, so a daemon with no memory recognises it.
+What was announced is kept on disk as well, for the VM and the MAC that an alias has no room for.
+
+Level, not edge: every netlink event, every announcement and every second compares all links with what is
+attached. An event that is lost costs a second, never a vNIC.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from vsfwd.policy.model import Vnic, is_uuid
+from vsfwd.protocol.messages import Binding, Bindings
+from vsfwd.reconciler import Port
+from vsfwd.statefile import StateFile
+
+log = structlog.get_logger("vsfwd.interfaces")
+
+ALIAS: Final = "vsfwd:"
+PERIOD_S: Final = 1.0
+UNKNOWN_MAC: Final = "00:00:00:00:00:00"
+"""Of a vNIC recognised by its alias alone: no unicast frame is for it, until announcement or policy says
+its MAC."""
+
+
+class Conflict(Exception):
+    """An announcement contradicts what is plugged; the text names both."""
+
+
+@dataclass(frozen=True)
+class Link:
+    index: int
+    name: str
+    alias: str
+
+
+def recognise(links: Iterable[Link], bindings: Mapping[str, Binding]) -> dict[str, Link]:
+    """The link of every vNIC that is plugged: by its alias, else by the device name it was announced with.
+
+    An alias wins over a name, because it stays with the device when that is renamed; of two links with one
+    alias the older one is the vNIC.
+    """
+    found: dict[str, Link] = {}
+    unnamed: dict[str, Link] = {}
+    for link in sorted(links, key=lambda link: link.index):
+        vnic = link.alias.removeprefix(ALIAS)
+        if link.alias.startswith(ALIAS) and is_uuid(vnic):
+            found.setdefault(vnic, link)
+        else:
+            unnamed[link.name] = link
+    for binding in bindings.values():
+        if binding.vnic not in found and binding.device in unnamed:
+            found[binding.vnic] = unnamed[binding.device]
+    return found
+
+
+class Interfaces:
+    """Owns two netlink sockets, one to ask and one to listen, and the bindings. `connect` is the reconciler's
+    `vnics_changed` on its own thread; `report` sends the bindings to the manager."""
+
+    def __init__(
+        self,
+        statefile: StateFile,
+        policy: Callable[[], Mapping[str, Vnic]],
+        connect: Callable[[Mapping[str, Port]], Awaitable[None]],
+        report: Callable[[Bindings], None],
+    ) -> None:
+        self._statefile = statefile
+        self._policy = policy
+        self._connect = connect
+        self._report = report
+        self._netlink = AsyncIPRoute()
+        self._events = AsyncIPRoute()
+        self._changed = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._plugged: dict[str, Link] = {}
+        try:
+            self._bindings = {binding.vnic: binding for binding in statefile.load_bindings()}
+        except ValueError as error:
+            log.error(
+                "bindings on disk are spoiled; devices are recognised by their alias", reason=str(error)
+            )
+            self._bindings = {}
+
+    async def __aenter__(self) -> Self:
+        await self._events.bind()
+        await self.sync()
+        return self
+
+    async def __aexit__(
+        self, type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._events.close()
+        await self._netlink.close()
+
+    async def watch(self) -> None:
+        """Note that something changed; `follow` looks what."""
+        while True:
+            try:
+                async for _ in self._events.get():
+                    self._changed.set()
+            except OSError as error:
+                # The socket's buffer overflowed: events are lost, and the full look makes up for them.
+                log.warning("netlink events lost", reason=str(error))
+                self._changed.set()
+                await asyncio.sleep(PERIOD_S)
+
+    async def follow(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(PERIOD_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            await self.sync()
+
+    async def announce(self, binding: Binding) -> bool:
+        """Whether the device is there; if so its programs are attached when this returns. Raises Conflict."""
+        async with self._lock:
+            links = await self._links()
+            for vnic, link in recognise(links, self._bindings).items():
+                if link.name == binding.device and vnic != binding.vnic:
+                    raise Conflict(f"device {link.name} is vNIC {vnic}; withdraw that one first")
+                if vnic == binding.vnic and link.name != binding.device:
+                    await self._set_alias(link, "")
+            self._keep({**self._bindings, binding.vnic: binding})
+        log.info("vNIC announced", vnic=binding.vnic, vm=binding.vm, device=binding.device)
+        await self.sync()
+        return binding.vnic in self._plugged
+
+    async def withdraw(self, vnic: str) -> bool:
+        """Forget a vNIC and let its device go, open. Whether it was known."""
+        async with self._lock:
+            link = recognise(await self._links(), self._bindings).get(vnic)
+            known = link is not None or vnic in self._bindings
+            if link is not None:
+                await self._set_alias(link, "")
+            self._keep({id: binding for id, binding in self._bindings.items() if id != vnic})
+        if known:
+            log.warning(
+                "vNIC withdrawn: its device is not filtered any more", vnic=vnic, device=link and link.name
+            )
+        await self.sync()
+        return known
+
+    def bindings(self) -> Bindings:
+        """What is plugged here, in the manager's words."""
+        return Bindings(tuple(self._binding(vnic, link) for vnic, link in sorted(self._plugged.items())))
+
+    async def sync(self) -> None:
+        async with self._lock:
+            before = self.bindings()
+            plugged = recognise(await self._links(), self._bindings)
+            for vnic, link in plugged.items():
+                if link.alias != ALIAS + vnic:
+                    await self._set_alias(link, ALIAS + vnic)
+            self._plugged = plugged
+            now = self.bindings()
+            by_id = {binding.vnic: binding for binding in now.vnics}
+            if any(self._bindings.get(vnic) != binding for vnic, binding in by_id.items()):
+                self._keep({**self._bindings, **by_id})
+            await self._connect(
+                {vnic: Port(vnic, link.name, link.index, by_id[vnic].mac) for vnic, link in plugged.items()}
+            )
+            if now != before:
+                self._report(now)
+
+    def _binding(self, vnic: str, link: Link) -> Binding:
+        """As announced; of a vNIC nobody announced to this daemon, as the policy has it."""
+        known = self._bindings.get(vnic)
+        if known is not None and known.mac != UNKNOWN_MAC:
+            return Binding(vnic, known.vm, known.mac, link.name)
+        policy = self._policy().get(vnic)
+        return (
+            Binding(vnic, policy.vm, policy.mac, link.name)
+            if policy
+            else Binding(vnic, "", UNKNOWN_MAC, link.name)
+        )
+
+    def _keep(self, bindings: dict[str, Binding]) -> None:
+        self._bindings = bindings
+        try:
+            self._statefile.save_bindings(tuple(bindings.values()))
+        except OSError as error:
+            log.error(
+                "bindings not saved; after a restart devices are known by their alias only", reason=str(error)
+            )
+
+    async def _links(self) -> list[Link]:
+        return [
+            Link(message["index"], message.get("ifname"), message.get("ifalias") or "")
+            async for message in await self._netlink.get_links()
+        ]
+
+    async def _set_alias(self, link: Link, alias: str) -> None:
+        try:
+            await self._netlink.link("set", index=link.index, ifalias=alias)
+        except NetlinkError as error:
+            log.warning("device alias not set", device=link.name, alias=alias, reason=str(error))

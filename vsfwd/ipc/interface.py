@@ -1,0 +1,243 @@
+"""The varlink interface `io.vsfwd.Host`, as both ends see it. Its field names are a promise to scripts.
+
+The class is the signature only; `vsfwd.status` answers. Long answers come in parts (varlink's *more*), so
+that no single message grows with the policy."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from asyncvarlink import TypedVarlinkErrorReply, VarlinkInterface, varlinkmethod
+
+NAME: Final = "io.vsfwd.Host"
+
+
+class NotFound(TypedVarlinkErrorReply, interface=NAME):
+    """Nothing here has that name."""
+
+    class Parameters:
+        reason: str
+
+
+class Refused(TypedVarlinkErrorReply, interface=NAME):
+    """The request contradicts itself or what is plugged."""
+
+    class Parameters:
+        reason: str
+
+
+@dataclass(frozen=True)
+class RefusedObject:
+    """An object of the policy that is not in force."""
+
+    kind: str
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class VnicStatus:
+    """`state`: open (its policy decides) or closed (no policy for it yet: only ARP, ND and DHCP pass)."""
+
+    vnic: str
+    vm: str
+    vm_name: str
+    device: str
+    mac: str
+    slot: int
+    state: str
+    addresses: list[str]
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """What the tables in the kernel hold."""
+
+    rules: int
+    rows: int
+    hosts: int
+    prefixes: int
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """`broker` is the one connected to, or null; `realised_at` is ISO 8601, or null while nothing was
+    realised by this process; `duration_us` is message in to enforced, of the last message."""
+
+    version: str
+    host_id: str
+    epoch: int
+    generation: int
+    digest: str
+    broker: str | None
+    broker_error: str
+    realised_at: str | None
+    age_s: int | None
+    duration_us: int
+    messages_applied: int
+    messages_duplicate: int
+    messages_refused: int
+    log_lines_lost: int
+    image: ImageSize
+    vnics: list[VnicStatus]
+    refusals: list[RefusedObject]
+    datapath: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """A rule at its place in the order of one vNIC. Counters are the host's, over all its vNICs."""
+
+    position: int
+    id: int
+    name: str
+    section: str
+    action: str
+    direction: str
+    family: str
+    sources: str
+    destinations: str
+    services: str
+    logged: bool
+    packets: int
+    bytes: int
+    sessions: int
+
+
+@dataclass(frozen=True)
+class VnicRules:
+    """A part of the rules of one vNIC; the next part goes on where this one ends."""
+
+    vnic: str
+    vm_name: str
+    device: str
+    rules: list[RuleRow]
+
+
+@dataclass(frozen=True)
+class Addrset:
+    """A group: what it lists (`addresses`) and the addresses of the vNICs that are its members, by VM
+    name."""
+
+    id: str
+    name: str
+    addresses: list[str]
+    members: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class FlowRow:
+    """A connection of a vNIC. `direction` is that of its first packet, seen from the workload."""
+
+    vnic: str
+    vm_name: str
+    protocol: str
+    direction: str
+    local: str
+    remote: str
+    state: str
+    rule: int
+
+
+@dataclass(frozen=True)
+class RuleStats:
+    id: int
+    name: str
+    packets: int
+    bytes: int
+    sessions: int
+
+
+@dataclass(frozen=True)
+class VnicDrops:
+    """Packets dropped, by reason."""
+
+    vnic: str
+    vm_name: str
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class HostStats:
+    rules: list[RuleStats]
+    drops: list[VnicDrops]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A rule above the deciding one, and the first of its fields that did not match."""
+
+    rule: int
+    name: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the policy says about a packet, by reading the rules in order; `rule` is null when none matches or
+    the vNIC is closed."""
+
+    vnic: str
+    vm_name: str
+    action: str
+    rule: int | None
+    name: str
+    section: str
+    passed_over: list[PassedOver]
+
+
+@dataclass(frozen=True)
+class PacketSpec:
+    """The first packet of a session. `direction` is in or out, `protocol` a name or a number; `port` is the
+    destination port of TCP and UDP, type and code are of ICMP."""
+
+    direction: str
+    protocol: str
+    source: str
+    destination: str
+    port: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+
+
+class HostInterface(VarlinkInterface, name=NAME):
+    """vNICs are named by their id, or by their VM's id or name."""
+
+    errors = (NotFound, Refused)
+
+    @varlinkmethod(return_parameter="status")
+    async def Status(self) -> HostStatus:
+        raise NotImplementedError
+
+    @varlinkmethod(return_parameter="part")
+    async def Rules(self, *, vnic: str | None = None) -> AsyncIterator[VnicRules]:
+        raise NotImplementedError
+        yield
+
+    @varlinkmethod(return_parameter="part")
+    async def Addrsets(self) -> AsyncIterator[list[Addrset]]:
+        raise NotImplementedError
+        yield
+
+    @varlinkmethod(return_parameter="part")
+    async def Flows(self, *, vnic: str | None = None) -> AsyncIterator[list[FlowRow]]:
+        raise NotImplementedError
+        yield
+
+    @varlinkmethod(return_parameter="stats")
+    async def Stats(self) -> HostStats:
+        raise NotImplementedError
+
+    @varlinkmethod(return_parameter="explanation")
+    async def Explain(self, *, vnic: str, packet: PacketSpec) -> Explanation:
+        raise NotImplementedError
+
+    @varlinkmethod
+    async def AnnounceVnic(self, *, vnic: str, vm: str, mac: str, device: str) -> None:
+        """When the device is there, its programs are attached before the reply."""
+        raise NotImplementedError
+
+    @varlinkmethod
+    async def WithdrawVnic(self, *, vnic: str) -> None:
+        """The device is let go, open."""
+        raise NotImplementedError

@@ -1,0 +1,304 @@
+"""The owner of what this host enforces: desired state, compiler, and the image the kernel has.
+
+Everything that changes policy or vNICs comes through here, one at a time, on one thread (`ApplyThread`):
+a message, a vNIC that is plugged or pulled, the state on disk at the start. Each becomes a desired state, an
+image, a plan, and one log line that says what changed and how long it took.
+
+What fails changes nothing: the last good policy stays in the kernel, in `state` and on disk. `state`, `image`
+and `ports` are immutable values and may be read from any thread.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from vsfwd.datapath import Datapath, DatapathError
+from vsfwd.image import Image, Nothing, Plan, diff
+from vsfwd.policy.compile import Compiler
+from vsfwd.policy.desired import DesiredState, Duplicate, OutOfStep, apply
+from vsfwd.protocol import envelope
+from vsfwd.protocol.envelope import Kind, Message, Refused
+from vsfwd.protocol.messages import KINDS, Applied, Hello, Refusal, digest_text
+from vsfwd.statefile import StateFile, Stored
+
+log = structlog.get_logger("vsfwd.policy")
+
+INSTALL_ATTEMPTS: Final = 3
+INSTALL_PAUSE_S: Final = 0.2
+NO_POLICY: Final = DesiredState.empty()
+
+
+@dataclass(frozen=True)
+class Port:
+    """A vNIC where it is plugged: the device on the host side."""
+
+    vnic: str
+    device: str
+    ifindex: int
+    mac: str
+
+
+class Disposition(StrEnum):
+    """What the broker is told about a message."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    AGAIN = "again"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a policy message, for the manager and for the broker."""
+
+    report: Applied
+    disposition: Disposition
+
+
+@dataclass
+class Counters:
+    """Messages since the daemon started, and the last one that was enforced (`realised_at`: seconds since
+    1970, 0 when there was none)."""
+
+    applied: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    last_duration_us: int = 0
+    realised_at: float = 0.0
+
+
+T = TypeVar("T")
+
+
+class ApplyThread:
+    """The one thread that touches policy and datapath. Work is done in the order it comes; the event loop
+    stays free for heartbeats meanwhile. Who stops waiting does not stop the work."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="apply")
+
+    async def __call__(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+    def finish(self) -> None:
+        """Wait for what has begun; what has not, is not begun."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class Reconciler:
+    def __init__(
+        self, host: str, key: Ed25519PublicKey, datapath: Datapath, statefile: StateFile, version: str
+    ) -> None:
+        self.state = NO_POLICY
+        self.image: Image | None = None
+        self.warnings: tuple[Refusal, ...] = ()
+        self.ports: Mapping[str, Port] = {}
+        self.counters = Counters()
+        self._host = host
+        self._key = key
+        self._datapath = datapath
+        self._statefile = statefile
+        self._version = version
+        self._compiler = Compiler()
+        self._saved = True
+        self._stale = False
+
+    # -- what comes in ---------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take the last good policy from disk. Without one nothing is installed: what the kernel enforces
+        stays, and new vNICs stay closed."""
+        for path, stored in self._statefile.policies():
+            try:
+                if isinstance(stored, str):
+                    raise Refused(stored)
+                self.state = self._proven(stored)
+            except Refused as refused:
+                log.error(
+                    "policy on disk is not usable; trying the one before it",
+                    file=str(path),
+                    reason=str(refused),
+                )
+            else:
+                log.info("policy loaded", file=str(path), **_identity(self.state), **_sizes(self.state))
+                return
+        log.warning("no policy on disk: vNICs stay closed until the manager sends one")
+
+    def _proven(self, stored: Stored) -> DesiredState:
+        header = envelope.verify_header(self._key, stored.header, stored.signature, self._host)
+        whole = msgspec.structs.replace(header, kind=Kind.SNAPSHOT, base=header.generation)
+        return apply(NO_POLICY, whole, msgspec.json.encode(stored.objects))
+
+    def apply_message(self, message: Message, received_ns: int) -> Outcome:
+        """One policy message, from bytes to kernel and disk. `received_ns` (monotonic) is when it came in."""
+        header = None
+        try:
+            header, json = envelope.unseal(self._key, message, self._host)
+            wanted = apply(self.state, header, json)
+            plan = self._install(wanted)
+            duration_us = (time.monotonic_ns() - received_ns) // 1000
+        except Duplicate:
+            return self._duplicate(message)
+        except Exception as error:
+            return self._refuse(header, error)
+        before, self.state = self.state, wanted
+        self.counters.applied += 1
+        self.counters.last_duration_us = duration_us
+        self.counters.realised_at = time.time()
+        log.info(
+            "policy realised",
+            **_identity(wanted),
+            changed=_changes(before, wanted),
+            plan=type(plan).__name__.lower(),
+            duration_ms=round(duration_us / 1000, 1),
+            refused=[f"{refusal.kind}/{refusal.id}: {refusal.reason}" for refusal in self.refusals()],
+        )
+        return self._save(message, duration_us)
+
+    def _duplicate(self, message: Message) -> Outcome:
+        self.counters.duplicate += 1
+        return Outcome(self._report(), Disposition.DONE) if self._saved else self._save(message, 0)
+
+    def _save(self, message: Message, duration_us: int) -> Outcome:
+        """Not taken until the disk has it: what the kernel enforces must be what a restart begins with."""
+        try:
+            self._statefile.save_policy(message.header, message.signature, self.state)
+        except OSError as error:
+            self._saved = False
+            log.error("policy is enforced but not saved; the message stays at the broker", reason=str(error))
+            unsaved = Refusal("message", str(self.state.generation), f"enforced, but not saved: {error}")
+            return Outcome(self._report(unsaved), Disposition.AGAIN)
+        self._saved = True
+        return Outcome(self._report(duration_us=duration_us), Disposition.DONE)
+
+    def _refuse(self, header: envelope.Header | None, error: Exception) -> Outcome:
+        """Keep the last good policy. A snapshot is asked for only where one can help."""
+        self.counters.refused += 1
+        expected = isinstance(error, Refused | DatapathError)
+        reason = str(error) if expected else f"internal error: {error!r}"
+        self._stale = self._stale or not expected
+        resync = isinstance(error, OutOfStep)
+        generation = str(header.generation) if header else ""
+        log.error(
+            "policy message refused; the last good policy stays in force",
+            reason=reason,
+            message=generation,
+            resync=resync,
+            exc_info=None if expected else error,
+            **_identity(self.state),
+        )
+        refusal = Refusal("message", generation, reason)
+        return Outcome(self._report(refusal, resync=resync), Disposition.REFUSED)
+
+    def vnics_changed(self, ports: Mapping[str, Port]) -> None:
+        """Make the datapath serve exactly `ports`. First what is gone, so that no slot has two owners in one
+        bank. A vNIC that cannot be attached stays out of `self.ports`, so the next call tries it again."""
+        gone = [vnic for vnic in self._datapath.slots if vnic not in ports]
+        for vnic in gone:
+            self._detach(vnic)
+        attached = {vnic: port for vnic, port in self.ports.items() if ports.get(vnic) == port}
+        if gone or self._stale:
+            self.ports = attached
+            self._refresh()
+        new = [port for vnic, port in ports.items() if vnic not in attached]
+        attached.update((port.vnic, port) for port in new if self._attach(port))
+        if attached != self.ports:
+            self.ports = attached
+            self._refresh()
+
+    def _attach(self, port: Port) -> bool:
+        try:
+            slot = self._datapath.attach(port.vnic, port.ifindex, port.mac)
+        except DatapathError as error:
+            log.error("vNIC not attached; tried again in a second", vnic=port.vnic, reason=str(error))
+            return False
+        log.info(
+            "vNIC attached",
+            vnic=port.vnic,
+            device=port.device,
+            slot=slot,
+            policy=port.vnic in self.state.vnics,
+        )
+        return True
+
+    def _detach(self, vnic: str) -> None:
+        try:
+            self._datapath.detach(vnic)
+        except DatapathError as error:
+            log.error("vNIC not detached; tried again in a second", vnic=vnic, reason=str(error))
+        else:
+            log.info("vNIC detached", vnic=vnic)
+
+    # -- what goes out ---------------------------------------------------------------------------------
+
+    def hello(self) -> Hello:
+        state = self.state
+        digest = digest_text(state.digest)
+        return Hello(state.epoch, state.generation, digest, self._version, self.refusals())
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What of the policy is not in force, and why."""
+        return (*self.state.refusals, *self.warnings)
+
+    def _report(self, *message: Refusal, resync: bool = False, duration_us: int = 0) -> Applied:
+        state = self.state
+        digest = digest_text(state.digest)
+        refusals = (*message, *self.refusals())
+        return Applied(state.epoch, state.generation, digest, resync, duration_us, refusals)
+
+    # -- desired state to kernel -----------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """The same policy for other vNICs. Without a policy there is nothing to install."""
+        if self.state is NO_POLICY:
+            return
+        try:
+            self._install(self.state)
+        except DatapathError as error:
+            log.error("the kernel refused the tables; tried again in a second", reason=str(error))
+
+    def _install(self, state: DesiredState) -> Plan:
+        """Raises DatapathError after a few attempts; the kernel then still shows packets the bank it had."""
+        image = self._compiler.update(state, self._datapath.slots)
+        plan = diff(None if self._stale else self.image, image)
+        for attempt in range(1, INSTALL_ATTEMPTS + 1):
+            try:
+                if not isinstance(plan, Nothing):
+                    self._datapath.install(plan)
+                break
+            except DatapathError as error:
+                log.warning("the kernel refused the tables", attempt=attempt, reason=str(error))
+                # What the unseen bank holds is not known any more: build it whole.
+                self._stale, plan = True, diff(None, image)
+                if attempt == INSTALL_ATTEMPTS:
+                    raise
+                time.sleep(INSTALL_PAUSE_S)
+        self.image, self._stale = plan.image, False
+        self.warnings = image.warnings
+        return plan
+
+
+def _identity(state: DesiredState) -> dict[str, int | str]:
+    return {"epoch": state.epoch, "generation": state.generation, "digest": digest_text(state.digest)[:12]}
+
+
+def _sizes(state: DesiredState) -> dict[str, int]:
+    return {kind: len(state.raw[kind]) for kind in KINDS}
+
+
+def _changes(before: DesiredState, after: DesiredState) -> str:
+    """Objects put and deleted, as in "+3 rules, -1 vnics"; what is put over itself does not count."""
+    parts = []
+    for kind in KINDS:
+        old, new = before.raw[kind], after.raw[kind]
+        put = sum(1 for id, raw in new.items() if old.get(id) != raw)
+        deleted = sum(1 for id in old if id not in new)
+        parts += [f"+{put} {kind}"] * bool(put) + [f"-{deleted} {kind}"] * bool(deleted)
+    return ", ".join(parts) or "nothing"

@@ -1,0 +1,105 @@
+"""What vsfwd keeps on disk: the last good policy, and which vNIC is plugged into which device.
+
+The policy is kept as the objects themselves with the last signed header beside them. The header names the
+digest of the state, so a file proves itself at load: the manager's signature, the addressee, and a digest
+that is right. Two generations are kept; a file that a crash or a disk has spoiled falls back to the one
+before it.
+
+Nothing here is secret to root and everything is of use to nobody else: files are 0600.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from vsfwd.policy.desired import DesiredState
+from vsfwd.protocol.messages import KINDS, Binding, Bindings, Changes
+
+_POLICY: Final = "policy.json"
+_PREVIOUS: Final = "policy.previous.json"
+_BINDINGS: Final = "vnics.json"
+_LOCK: Final = "lock"
+
+
+class InUse(Exception):
+    """Two daemons would write the same files, and the same maps."""
+
+
+class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy on disk: the header of the last message, as signed, and every object as it travelled."""
+
+    header: bytes
+    signature: bytes
+    objects: Changes
+
+
+class StateFile:
+    """The files in `directory`, for one daemon at a time. A new daemon recognises them by name and
+    signature."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises InUse. The lock ends with the process, however that ends."""
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = open(directory / _LOCK, "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InUse(f"{directory}: another vsfwd is running with this state_dir") from None
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def save_policy(self, header: bytes, signature: bytes, state: DesiredState) -> None:
+        """On return the policy survives a power cut. A crash before leaves this or the previous one whole."""
+        objects = Changes(*({id: msgspec.Raw(raw) for id, raw in state.raw[kind].items()} for kind in KINDS))
+        current = self._directory / _POLICY
+        new = self._written(_POLICY, msgspec.json.encode(Stored(header, signature, objects)))
+        if current.exists():
+            current.replace(self._directory / _PREVIOUS)
+        new.replace(current)
+        self._sync_directory()
+
+    def policies(self) -> Iterator[tuple[Path, Stored | str]]:
+        """The policies there are, newest first; a text instead of one says what is wrong with the file."""
+        for path in (self._directory / _POLICY, self._directory / _PREVIOUS):
+            try:
+                yield path, msgspec.json.decode(path.read_bytes(), type=Stored)
+            except FileNotFoundError:
+                continue
+            except (OSError, msgspec.MsgspecError) as error:
+                yield path, str(error)
+
+    def save_bindings(self, bindings: tuple[Binding, ...]) -> None:
+        new = self._written(_BINDINGS, msgspec.json.encode(Bindings(bindings)))
+        new.replace(self._directory / _BINDINGS)
+        self._sync_directory()
+
+    def load_bindings(self) -> tuple[Binding, ...]:
+        """Raises ValueError for a spoiled file: the devices' aliases still say which vNICs they are."""
+        try:
+            return msgspec.json.decode((self._directory / _BINDINGS).read_bytes(), type=Bindings).vnics
+        except FileNotFoundError:
+            return ()
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"{self._directory / _BINDINGS}: {error}") from None
+
+    def _written(self, name: str, content: bytes) -> Path:
+        path = self._directory / f"{name}.new"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
