@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from vagrant.lab.processes import Process, in_namespace, recall, spawn
+from vagrant.lab.processes import Process, in_namespace, recall, spawn, tail
 from vagrant.lab.waiting import wait_until
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -106,7 +106,7 @@ class Broker:
 
             def ready() -> bool:
                 if not self.running():
-                    raise RuntimeError(f"RabbitMQ did not start, see {self.directory}:\n{self._log_end()}")
+                    raise RuntimeError(f"RabbitMQ did not start, see {self.directory}:\n{tail(self.log)}")
                 return self._listening(client)
 
             wait_until(ready, "RabbitMQ ready", timeout_s, every_s=0.1)
@@ -208,15 +208,6 @@ class Broker:
             else:
                 process.stop(timeout_s=30.0)
             (self.directory / f"{name}.pid").unlink()
-
-    def _log_end(self) -> str:
-        lines = [
-            line
-            for file in (self.directory / "output.log", self.log)
-            if file.exists()
-            for line in file.read_text(errors="replace").splitlines()
-        ]
-        return "\n".join(lines[-20:])
 
 
 def _write_secret(path: Path, text: str) -> None:

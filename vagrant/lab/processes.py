@@ -110,7 +110,8 @@ def inside(namespace: Path) -> list[Process]:
             continue
         # Read before the namespace: should the pid change hands in between, the start time will not match.
         process = living(int(entry.name))
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        # Gone meanwhile, or not ours to look at.
+        with contextlib.suppress(OSError):
             if process and os.path.samestat((entry / "ns/net").stat(), wanted):
                 found.append(process)
     return found
@@ -128,3 +129,8 @@ def _started(pid: int) -> int | None:
 def _fields(pid: int) -> list[str]:
     """proc(5), from field 3 on; the command name before it may hold anything, so cut at the last ")"."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The end of a log, for an error message."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""

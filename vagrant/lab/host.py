@@ -1,0 +1,90 @@
+"""A host of the lab: enrolled at the manager, with a configuration and a vsfwd of its own."""
+
+import os
+import sys
+from pathlib import Path
+
+import httpx
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from vagrant.lab.layout import PINS, Host, Vm
+from vagrant.lab.processes import Process, recall, spawn, tail
+from vagrant.lab.rest import request
+from vagrant.lab.state import LabError
+from vagrant.lab.waiting import wait_until
+from vsfwd.ipc.client import Unreachable, ask
+
+
+def enrol(rest: httpx.Client, host: Host) -> str:
+    """The id the manager gives it. The key never leaves the host's directory; configuration is written
+    there."""
+    host.directory.mkdir(mode=0o700)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host.name)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    pem = csr.public_bytes(serialization.Encoding.PEM).decode()
+    given = request(rest, "POST", "/api/v1/vsfw/hosts", {"display_name": host.name, "csr": pem})
+    key_pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write(host.directory / "key.pem", key_pem)
+    _write(host.directory / "certificate.pem", given["certificate"].encode())
+    _write(host.directory / "ca.pem", given["ca"].encode())
+    config = {
+        "host_id": given["id"],
+        "broker_urls": given["broker_urls"],
+        "ca": str(host.directory / "ca.pem"),
+        "certificate": str(host.directory / "certificate.pem"),
+        "key": str(host.directory / "key.pem"),
+        "manager_key": given["manager_key"],
+        "state_dir": str(host.directory / "state"),
+        "socket": str(host.socket),
+        "pin_dir": str(PINS / given["id"]),
+    }
+    _write(host.directory / "vsfwd.toml", msgspec.toml.encode(config))
+    return str(given["id"])
+
+
+def start(host: Host) -> Process:
+    """Its vsfwd, in its namespace; `wait_ready` waits for it."""
+    argv = [sys.executable, "-m", "vsfwd", "--config", str(host.directory / "vsfwd.toml")]
+    return spawn(argv, pid_file=host.pid_file, log=host.log, namespace=host.namespace)
+
+
+def wait_ready(host: Host, timeout_s: float = 60.0) -> None:
+    """Until vsfwd answers on its socket."""
+    process = recall(host.pid_file)
+
+    def ready() -> bool:
+        if process is None or not process.alive():
+            raise LabError(f"vsfwd of {host.name} did not start, see {host.log}:\n{tail(host.log)}")
+        try:
+            ask(host.socket, lambda vsfwd: vsfwd.Status())
+        except Unreachable:
+            return False
+        return True
+
+    wait_until(ready, f"vsfwd of {host.name} ready", timeout_s)
+
+
+def announce(host: Host, vm: Vm) -> None:
+    """Returns when the programs are on the VM's device: it may be plugged."""
+    ask(
+        host.socket,
+        lambda vsfwd: vsfwd.AnnounceVnic(vnic=vm.vnic, vm=vm.id, mac=vm.mac, device=vm.device),
+    )
+
+
+def open_vnics(host: Host) -> set[str]:
+    """The vNICs whose policy vsfwd enforces."""
+    status = ask(host.socket, lambda vsfwd: vsfwd.Status())["status"]
+    return {vnic.vnic for vnic in status.vnics if vnic.state == "open"}
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)

@@ -1,0 +1,151 @@
+"""What a lab consists of: every name, number and address, derived from the spec before anything is made.
+
+Pure. The layout is also what stands in the state file, so that any later command knows the lab without asking
+the kernel.
+
+    root namespace           vsfw<number>, 198.18.<number>.254
+    vsfw-<lab>-mgmt          bridge fabric, 198.18.<number>.1: broker, manager
+    vsfw-<lab>-host-<host>   uplink, 198.18.<number>.<10 + i>: vsfwd; per segment a bridge and a VXLAN device
+    vsfw-<lab>-vm-<vm>       eth0, 10.20.<segment>.<10 + j>/24 and fd00:20:<segment>::<10 + j>/64
+"""
+
+import ipaddress
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vagrant.lab import spec
+from vagrant.lab.spec import Default, Segment, Spec, Tag
+
+RUN: Final = Path("/run")
+PINS: Final = Path("/sys/fs/bpf/vsfwd")
+
+
+@dataclass(frozen=True)
+class Host:
+    """`id` is the manager's to give, None until then. `directory` holds all that its vsfwd has on disk."""
+
+    name: str
+    namespace: str
+    address: str
+    directory: Path
+    id: str | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "vsfwd.sock"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "vsfwd.log"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.directory / "vsfwd.pid"
+
+    @property
+    def pins(self) -> Path:
+        if self.id is None:
+            raise ValueError(f"host {self.name} is not enrolled, it has no pins")
+        return PINS / self.id
+
+
+@dataclass(frozen=True)
+class Vm:
+    """`device` is the host's end of its veth; the VM's own is eth0."""
+
+    name: str
+    id: str
+    vnic: str
+    namespace: str
+    host: str
+    device: str
+    mac: str
+    v4: str
+    v6: str
+    tags: tuple[Tag, ...]
+    segment: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`number` tells labs on one machine apart: each has its own management subnet."""
+
+    name: str
+    number: int
+    hosts: tuple[Host, ...]
+    vms: tuple[Vm, ...]
+    segments: tuple[Segment, ...]
+    clusters: dict[str, tuple[str, ...]]
+    datacenters: dict[str, tuple[str, ...]]
+    default: Default
+
+    @property
+    def mgmt(self) -> str:
+        """The namespace of fabric, broker and manager."""
+        return f"{prefix(self.name)}mgmt"
+
+    @property
+    def mgmt_address(self) -> str:
+        return f"198.18.{self.number}.1"
+
+    @property
+    def root_address(self) -> str:
+        return f"198.18.{self.number}.254"
+
+    @property
+    def directory(self) -> Path:
+        return directory(self.name)
+
+    def host(self, name: str) -> Host:
+        return next(host for host in self.hosts if host.name == name)
+
+
+def directory(name: str) -> Path:
+    """Everything on disk of the lab of this name."""
+    return RUN / f"vsfw-{name}"
+
+
+def prefix(name: str) -> str:
+    """How every namespace of the lab begins. No lab's prefix begins another's: names have no dash."""
+    return f"vsfw-{name}-"
+
+
+def plan(name: str, number: int, wanted: Spec) -> Layout:
+    return Layout(
+        name=name,
+        number=number,
+        hosts=tuple(
+            Host(
+                name=host,
+                namespace=f"{prefix(name)}host-{host}",
+                address=f"198.18.{number}.{10 + index}",
+                directory=directory(name) / host,
+            )
+            for index, host in enumerate(wanted.hosts)
+        ),
+        vms=tuple(_vm(name, wanted, index, vm) for index, vm in enumerate(wanted.vms)),
+        segments=wanted.segments,
+        clusters=wanted.clusters,
+        datacenters=wanted.datacenters,
+        default=wanted.default,
+    )
+
+
+def _vm(name: str, wanted: Spec, index: int, vm: spec.Vm) -> Vm:
+    segment = next(i for i, segment in enumerate(wanted.segments) if segment.name == vm.segment)
+    number = 10 + index
+    return Vm(
+        name=vm.name,
+        id=str(uuid.uuid4()),
+        vnic=str(uuid.uuid4()),
+        namespace=f"{prefix(name)}vm-{vm.name}",
+        host=vm.host,
+        device=f"v{vm.name}",
+        mac=f"02:00:0a:14:{segment:02x}:{number:02x}",
+        v4=f"10.20.{segment}.{number}",
+        v6=str(ipaddress.IPv6Address(f"fd00:20:{segment:x}::{number:x}")),
+        tags=vm.tags,
+        segment=vm.segment,
+    )

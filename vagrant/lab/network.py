@@ -1,0 +1,173 @@
+"""Namespaces, bridges, VXLAN and veths of a lab, made by the commands a person would type, and removed.
+
+Everything made here is recognised by name: namespaces begin with `layout.prefix`; the one device in the root
+namespace, `vsfw<number>`, carries the lab's name in its ifalias. So `remove` needs no memory of what was
+made.
+
+Hosts are joined by a fabric bridge in the management namespace. A segment is one bridge a host and one VXLAN
+device that joins it to the same bridge of the other hosts: flooded frames go to a fixed list of hosts,
+unicast frames where the fdb says the VM is; nothing is learned from the fabric.
+"""
+
+import contextlib
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from vagrant.lab.layout import Host, Layout, Vm, prefix
+from vagrant.lab.processes import in_namespace, inside
+from vagrant.lab.spec import Segment
+from vagrant.lab.waiting import wait_until
+
+FABRIC_MTU = 1600
+"""Room for 50 bytes of VXLAN around the VMs' 1500."""
+_NAMESPACES = Path("/run/netns")
+_DEVICES = Path("/sys/class/net")
+_FLOOD = "00:00:00:00:00:00"
+
+_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+"""Hosts only bridge: a host with addresses on its bridges would talk to the VMs."""
+_STATIC_IPV6 = ("net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.accept_ra=0")
+
+
+class NetworkError(Exception):
+    """A command on a namespace or device failed; the text names both."""
+
+
+def claim_number(name: str) -> int:
+    """Make the management namespace and the root namespace's way into it. The kernel gives a device name
+    once, so two labs never get the same number."""
+    mgmt = f"{prefix(name)}mgmt"
+    _add_namespace(mgmt, _NO_IPV6)
+    for number in range(255):
+        device = f"vsfw{number}"
+        try:
+            _ip(None, f"link add {device} mtu {FABRIC_MTU} type veth peer name root netns {mgmt}")
+        except NetworkError:
+            if (_DEVICES / device).exists():
+                continue
+            raise
+        _ip(None, f"link set {device} alias vsfw:{name}")
+        return number
+    raise NetworkError("all 255 lab numbers are taken")
+
+
+def build_fabric(layout: Layout) -> None:
+    """The bridge that joins hosts, management and the root namespace."""
+    _ip(
+        layout.mgmt,
+        "link set lo up",
+        f"link add fabric mtu {FABRIC_MTU} type bridge forward_delay 0 mcast_snooping 0",
+        f"addr add {layout.mgmt_address}/24 dev fabric",
+        "link set fabric up",
+        f"link set root mtu {FABRIC_MTU} master fabric up",
+    )
+    _ip(
+        None,
+        f"addr add {layout.root_address}/24 dev vsfw{layout.number}",
+        f"link set vsfw{layout.number} up",
+    )
+
+
+def build_host(layout: Layout, host: Host) -> None:
+    """The host's uplink, and for each segment its bridge and its VXLAN device."""
+    port = f"h-{host.name}"
+    others = [other.address for other in layout.hosts if other != host]
+    remote = [vm for vm in layout.vms if vm.host != host.name]
+    _add_namespace(host.namespace, _NO_IPV6)
+    _ip(
+        host.namespace,
+        "link set lo up",
+        f"link add uplink mtu {FABRIC_MTU} type veth peer name {port} netns {layout.mgmt}",
+        f"addr add {host.address}/24 dev uplink",
+        "link set uplink up",
+    )
+    _ip(layout.mgmt, f"link set {port} mtu {FABRIC_MTU} master fabric up")
+    for segment in layout.segments:
+        _ip(host.namespace, *_segment(segment, host))
+        flooded = [(_FLOOD, address) for address in others]
+        known = [(vm.mac, layout.host(vm.host).address) for vm in remote if vm.segment == segment.name]
+        _run(
+            ["bridge", "-n", host.namespace, "-batch", "-"],
+            [
+                f"fdb append {mac} dev vx-{segment.name} dst {to} self permanent"
+                for mac, to in flooded + known
+            ],
+        )
+
+
+def _segment(segment: Segment, host: Host) -> Iterable[str]:
+    bridge, vxlan = f"br-{segment.name}", f"vx-{segment.name}"
+    return (
+        f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0",
+        f"link add {vxlan} mtu 1500 type vxlan id {segment.vni} local {host.address} dstport 4789 nolearning",
+        f"link set {vxlan} master {bridge} up",
+        f"link set {bridge} up",
+    )
+
+
+def build_vm(layout: Layout, vm: Vm) -> None:
+    """The VM's namespace and its veth, whose host end hangs nowhere yet and is down: see `plug`."""
+    _add_namespace(vm.namespace, _STATIC_IPV6)
+    _ip(
+        layout.host(vm.host).namespace,
+        f"link add {vm.device} type veth peer name eth0 address {vm.mac} netns {vm.namespace}",
+    )
+    _ip(
+        vm.namespace,
+        "link set lo up",
+        f"addr add {vm.v4}/24 dev eth0",
+        f"addr add {vm.v6}/64 dev eth0 nodad",
+        "link set eth0 up",
+    )
+
+
+def plug(layout: Layout, vm: Vm) -> None:
+    """Put the VM on its segment: from here on frames flow."""
+    _ip(layout.host(vm.host).namespace, f"link set {vm.device} master br-{vm.segment} up")
+
+
+def remove(name: str) -> None:
+    """All of the lab of this name that the kernel holds, whoever left it: processes, devices, namespaces."""
+    for device in _DEVICES.glob("vsfw*"):
+        with contextlib.suppress(FileNotFoundError):
+            if (device / "ifalias").read_text().strip() == f"vsfw:{name}":
+                _ip(None, f"link del {device.name}")
+    for namespace in found(name):
+        _end_processes(namespace)
+        subprocess.run(["ip", "netns", "del", namespace.name], capture_output=True)
+        # A run killed inside `ip netns add` leaves a plain file, which `del` does not take.
+        namespace.unlink(missing_ok=True)
+
+
+def found(name: str) -> list[Path]:
+    """The namespaces of the lab of this name."""
+    return sorted(_NAMESPACES.glob(f"{prefix(name)}*"))
+
+
+def _end_processes(namespace: Path) -> None:
+    """Again until none is left: one may have forked meanwhile."""
+
+    def none_left() -> bool:
+        processes = inside(namespace)
+        for process in processes:
+            process.kill()
+        return not processes
+
+    wait_until(none_left, f"end of every process in {namespace.name}")
+
+
+def _add_namespace(namespace: str, sysctls: Iterable[str]) -> None:
+    _run(["ip", "netns", "add", namespace])
+    _run(in_namespace(namespace, ["sysctl", "-q", "-w", *sysctls]))
+
+
+def _ip(namespace: str | None, *lines: str) -> None:
+    _run(["ip", *(["-n", namespace] if namespace else []), "-batch", "-"], lines)
+
+
+def _run(argv: list[str], lines: Iterable[str] = ()) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    done = subprocess.run(argv, input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise NetworkError(f"{' '.join(argv)}: {done.stderr.strip()}\n{text}".rstrip())

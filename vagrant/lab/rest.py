@@ -1,0 +1,54 @@
+"""Requests to the manager that must succeed, and those that enter a lab into its inventory."""
+
+from typing import Any
+
+import httpx
+
+from vagrant.lab.layout import Layout, Vm
+from vagrant.lab.state import LabError
+
+INFRA = "/policy/api/v1/infra"
+_INVENTORY = "/api/v1/vsfw"
+_DEFAULT_RULE = f"{INFRA}/domains/default/security-policies/default-layer3-section/rules/default-layer3-rule"
+
+
+def request(rest: httpx.Client, method: str, path: str, body: object = None) -> Any:
+    """What the manager answers. Raises LabError with its words when it refuses."""
+    answer = rest.request(method, path, json=body)
+    if answer.is_error:
+        raise LabError(f"{method} {path}: {answer.status_code} {answer.text}")
+    return answer.json() if answer.content else None
+
+
+def enter_policy(rest: httpx.Client, layout: Layout) -> None:
+    """Segments, and the action of the default rule."""
+    for segment in layout.segments:
+        body = {"display_name": segment.name, "overlay_id": segment.vni}
+        request(rest, "PUT", f"{INFRA}/segments/{segment.name}", body)
+    request(rest, "PATCH", _DEFAULT_RULE, {"action": layout.default.upper()})
+
+
+def enter_groups_of_hosts(rest: httpx.Client, layout: Layout) -> None:
+    """Clusters and datacenters, once the hosts have their ids."""
+    for name, members in layout.clusters.items():
+        ids = [layout.host(member).id for member in members]
+        request(rest, "PUT", f"{_INVENTORY}/clusters/{name}", {"hosts": ids})
+    for name, clusters in layout.datacenters.items():
+        request(rest, "PUT", f"{_INVENTORY}/datacenters/{name}", {"clusters": clusters})
+
+
+def enter_vm(rest: httpx.Client, vm: Vm) -> None:
+    vnic = {
+        "id": vm.vnic,
+        "mac": vm.mac,
+        "segment_path": f"/infra/segments/{vm.segment}",
+        "addresses": [vm.v4, vm.v6],
+    }
+    tags = [{"scope": tag.scope, "tag": tag.tag} for tag in vm.tags]
+    body = {"display_name": vm.name, "tags": tags, "vnics": [vnic]}
+    request(rest, "PUT", f"{_INVENTORY}/vms/{vm.id}", body)
+
+
+def set_tags(rest: httpx.Client, vm: Vm, tags: list[dict[str, str]]) -> None:
+    body = {"external_id": vm.id, "tags": tags}
+    request(rest, "POST", "/api/v1/fabric/virtual-machines?action=update_tags", body)
