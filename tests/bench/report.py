@@ -18,6 +18,7 @@ from rich.table import Table
 from tests.bench.ratios import Estimate, Target
 
 WIDTH: Final = 150
+RATIO: Final = "×"
 MET: Final = {True: "met", False: "NOT MET", None: "too few rounds"}
 
 
@@ -120,6 +121,8 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
         axis.set_visible(False)
     for axis, (part, group) in zip(axes.flat, groups, strict=False):
         members = [figure for figure in figures if (figure.part, figure.group) == (part, group)]
+        # What ratios are of has another unit and another scale.
+        members = [figure for figure in members if figure.unit == members[-1].unit]
         for name in dict.fromkeys(figure.name for figure in members):
             _line(axis, name, [figure for figure in members if figure.name == name])
         axis.set(title=f"{part}: {group}", xlabel="rules", xscale="log", ylabel=members[0].unit)
