@@ -27,7 +27,13 @@ _FLOOD = "00:00:00:00:00:00"
 
 _NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
 """Hosts only bridge: a host with addresses on its bridges would talk to the VMs."""
-_STATIC_IPV6 = ("net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.accept_ra=0")
+_VM = (
+    # Addresses are static and can be used at once.
+    "net.ipv6.conf.default.accept_dad=0",
+    "net.ipv6.conf.default.accept_ra=0",
+    # Everybody may ping.
+    "net.ipv4.ping_group_range=0 2147483647",
+)
 
 
 class NetworkError(Exception):
@@ -108,7 +114,7 @@ def _segment(segment: Segment, host: Host) -> Iterable[str]:
 
 def build_vm(layout: Layout, vm: Vm) -> None:
     """The VM's namespace and its veth, whose host end hangs nowhere yet and is down: see `plug`."""
-    _add_namespace(vm.namespace, _STATIC_IPV6)
+    _add_namespace(vm.namespace, _VM)
     _ip(
         layout.host(vm.host).namespace,
         f"link add {vm.device} type veth peer name eth0 address {vm.mac} netns {vm.namespace}",

@@ -109,6 +109,8 @@ def parse_tag(text: str) -> Tag:
         raise BadSpec(f"tag {text!r}: write scope|tag or tag")
     if len(scope) > 128 or len(tag) > 256:
         raise BadSpec(f"tag {text!r}: a scope has at most 128 characters, a tag 256")
+    if not text.isprintable():
+        raise BadSpec(f"tag {text!r}: only characters that can be printed")
     return Tag(scope, tag)
 
 
@@ -133,11 +135,13 @@ def _vm(text: str, host: str) -> Vm:
     found = _VM.fullmatch(text)
     if not found:
         raise BadSpec(f"--vm {text}: write NAME[@HOST][#tag,tag][+segment]")
-    tags = found["tags"]
+    tags = [] if found["tags"] is None else found["tags"].split(",")
+    if len(tags) > 30:
+        raise BadSpec(f"--vm {text}: {len(tags)} tags, at most 30")
     return Vm(
         name=_name("--vm", text, found["name"], 14),
         host=host if found["host"] is None else found["host"],
-        tags=() if tags is None else tuple(parse_tag(tag) for tag in tags.split(",")),
+        tags=tuple(parse_tag(tag) for tag in tags),
         segment=DEFAULT_SEGMENT if found["segment"] is None else found["segment"],
     )
 

@@ -49,6 +49,8 @@ def test_clusters_and_datacenters() -> None:
         ({"vms": ["a#x|"]}, "tag 'x|'"),
         ({"vms": ["a#x|y|z"]}, "tag 'x|y|z'"),
         ({"vms": ["a#" + "t" * 257]}, "256"),
+        ({"vms": ["a#x\x07"]}, "printed"),
+        ({"vms": ["a#" + ",".join("t" * 31)]}, "31 tags"),
         ({"vms": ["a+red"]}, "no segment 'red'"),
         ({"vms": [f"v{n}" for n in range(201)]}, "at most 200"),
         ({"segments": ["thirteen-long=1"]}, "1 to 12"),
