@@ -1,0 +1,54 @@
+"""vsfw-manager: `init` makes a state directory, `serve` runs the manager on it."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from manager_stub.app import serve as serve_directory
+from manager_stub.state_dir import ADMIN, Addresses, StateDir, split
+
+_state = click.option("--state", required=True, type=click.Path(path_type=Path), help="The state directory.")
+
+
+@click.group()
+def main() -> None:
+    """The manager of vsfwd."""
+
+
+@main.command()
+@_state
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the REST interface listens.")
+@click.option("--broker", required=True, metavar="HOST:PORT", help="Where hosts reach the broker.")
+@click.option("--broker-api", required=True, metavar="URL", help="The broker's management API.")
+def init(state: Path, listen: str, broker: str, broker_api: str) -> None:
+    """Make keys, certificates and database. Prints the admin's password, once, and the paths as JSON."""
+    try:
+        split(listen)
+        split(broker)
+        password = StateDir(state).create(Addresses(listen, broker, broker_api))
+    except (ValueError, FileExistsError) as error:
+        raise click.ClickException(str(error)) from None
+    made = {
+        "url": f"https://{listen}",
+        "user": ADMIN,
+        "password": password,
+        "ca": str(state / "ca.crt"),
+        "broker_certificate": str(state / "broker.crt"),
+        "broker_key": str(state / "broker.key"),
+        "broker_admin": str(state / "broker-admin"),
+        "manager_key": StateDir(state).signing_public(),
+    }
+    click.echo(json.dumps(made, indent=2))
+
+
+@main.command()
+@_state
+def serve(state: Path) -> None:
+    """Serve the REST interface and publish to the hosts, until a signal says to end."""
+    asyncio.run(serve_directory(StateDir(state)))
+
+
+if __name__ == "__main__":
+    main(prog_name="vsfw-manager")

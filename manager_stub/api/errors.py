@@ -1,0 +1,80 @@
+"""Errors as NSX's API words them: one body for all of them, the field named in the message."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from manager_stub.register import Conflict, InUse, Refused
+
+_CODES: Final = {401: 403, 404: 600, 409: 500105, 412: 604}
+"""NSX's error codes by status; 400 and the rest are 220, "invalid request"."""
+_IN_USE: Final = 500030
+_MOST: Final = 10
+"""Errors of one body that are told."""
+
+
+def answer(
+    status: int, message: str, headers: Mapping[str, str] | None = None, code: int | None = None
+) -> JSONResponse:
+    body = {
+        "httpStatus": HTTPStatus(status).name,
+        "error_code": code or _CODES.get(status, 220),
+        "module_name": "policy",
+        "error_message": message,
+    }
+    return JSONResponse(body, status, headers)
+
+
+class Problem(HTTPException):
+    """Ends a request with this status. `field`: where in the body, empty: the whole."""
+
+    def __init__(self, status: int, reason: str, field: str = "") -> None:
+        super().__init__(status, f"{field}: {reason}" if field else reason)
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        return answer(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def request(_: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(400, describe(error.errors()))
+
+    @app.exception_handler(ValidationError)
+    async def model(_: Request, error: ValidationError) -> JSONResponse:
+        return answer(400, describe(error.errors()))
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        if isinstance(error, InUse):
+            return answer(400, str(error), code=_IN_USE)
+        return answer(409 if isinstance(error, Conflict) else 400, str(error))
+
+
+def describe(errors: Sequence[Mapping[str, Any]]) -> str:
+    """ "field.path: what is wrong" of each error."""
+    told = [_describe(error) for error in errors[:_MOST]]
+    if len(errors) > _MOST:
+        told.append(f"and {len(errors) - _MOST} more")
+    return "; ".join(told)
+
+
+def _describe(error: Mapping[str, Any]) -> str:
+    where = [str(part) for part in error["loc"] if part not in ("body", "path", "query")]
+    # pydantic puts the chosen member of a union into the location; a caller's body has no such level.
+    where = [
+        part for part in where if not part.endswith(("Expression", "Condition", "Operator", "ServiceEntry"))
+    ]
+    reason = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        where.append("resource_type")
+    if error["type"] == "extra_forbidden":
+        reason = "unknown field"
+    return f"{'.'.join(where)}: {reason}" if where else reason

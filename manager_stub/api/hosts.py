@@ -1,0 +1,111 @@
+"""/api/v1/vsfw/hosts: enrolment, and where each host stands."""
+
+from typing import Annotated, Any
+from uuid import uuid4
+
+import msgspec
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from manager_stub.api.errors import Problem
+from manager_stub.api.inventory import PREFIX
+from manager_stub.api.objects import Json, listed
+from manager_stub.broker import Broker, Unreachable
+from manager_stub.levels import Position
+from manager_stub.model import Strict, Text, Uuid
+from manager_stub.pki import Authority
+from manager_stub.register import Host, Register
+
+
+class Enrolment(Strict):
+    display_name: Annotated[Text, Field(min_length=1)]
+    csr: Annotated[str, Field(max_length=16384)]
+    """Certificate signing request in PEM. Its key is certified, its subject is ignored."""
+
+
+def router(
+    register: Register, authority: Authority, broker: Broker, manager_key: str, broker_urls: list[str]
+) -> APIRouter:
+    routes = APIRouter(prefix=f"{PREFIX}/hosts", tags=["Host"])
+
+    @routes.post("", status_code=201)
+    async def enrol(body: Enrolment) -> Json:
+        """Give the host an id, a certificate, its queues and its rights on the broker."""
+        id = str(uuid4())
+        try:
+            certificate = authority.issue_host(id, body.csr)
+        except ValueError as error:
+            raise Problem(400, str(error), "csr") from None
+        # Stored first: what the broker was told for a host that is in the register can be told again, or
+        # taken back.
+        register.add_host(id, body.display_name)
+        try:
+            await broker.add_host(id)
+        except Unreachable as error:
+            register.remove_host(id)
+            raise Problem(503, f"the broker cannot be set up: {error}") from None
+        return {
+            "id": id,
+            "certificate": certificate.decode(),
+            "ca": authority.pem.decode(),
+            "manager_key": manager_key,
+            "broker_urls": broker_urls,
+        }
+
+    @routes.get("")
+    async def list_hosts() -> Json:
+        connected = await _connected(broker)
+        return listed([_shown(host, connected) for host in register.hosts.values()])
+
+    @routes.get("/{id}")
+    async def read(id: Uuid) -> Json:
+        return _shown(_existing(register, id), await _connected(broker))
+
+    @routes.delete("/{id}")
+    async def remove(id: Uuid) -> Response:
+        """Revoke the host: the broker closes its connection and forgets it."""
+        _existing(register, id)
+        register.check_removable(id)
+        try:
+            await broker.remove_host(id)
+        except Unreachable as error:
+            raise Problem(503, f"the broker cannot revoke it: {error}") from None
+        register.remove_host(id)
+        return Response()
+
+    return routes
+
+
+def _existing(register: Register, id: str) -> Host:
+    host = register.hosts.get(id)
+    if host is None:
+        raise Problem(404, f"there is no host {id}")
+    return host
+
+
+async def _connected(broker: Broker) -> frozenset[str] | None:
+    try:
+        return await broker.connected_hosts()
+    except Unreachable:
+        return None
+
+
+def _shown(host: Host, connected: frozenset[str] | None) -> Json:
+    """`connected` is null when the broker cannot be asked."""
+    return {
+        "id": host.id,
+        "display_name": host.display_name,
+        "wanted": _position(host.level.wanted_position),
+        "applied": _position(host.level.applied),
+        "in_sync": host.level.applied == host.level.wanted_position,
+        "connected": None if connected is None else host.id in connected,
+        "last_seen": host.last_seen_ms,
+        "vsfwd": host.vsfwd,
+        "refusals": msgspec.to_builtins(host.refusals),
+        "problem": host.problem,
+        "vnics": msgspec.to_builtins(host.bindings),
+    }
+
+
+def _position(position: Position) -> dict[str, Any]:
+    return {"epoch": position.epoch, "generation": position.generation, "digest": position.digest}

@@ -1,0 +1,66 @@
+"""/api/v1/vsfw: VMs with their vNICs and tags, clusters, datacenters; and NSX's call that sets a VM's
+tags."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from manager_stub.api.errors import Problem
+from manager_stub.api.objects import Json, check_body, existing, listed, shown
+from manager_stub.model import Cluster, Datacenter, Entity, Id, Strict, Tag, Uuid, Vm
+from manager_stub.register import Register
+
+PREFIX = "/api/v1/vsfw"
+
+
+class TagUpdate(Strict):
+    external_id: Uuid
+    tags: Annotated[list[Tag], Field(max_length=30)]
+
+
+def router(register: Register) -> APIRouter:
+    routes = APIRouter()
+    _add_kind(routes, register, "vms", Vm, Uuid)
+    _add_kind(routes, register, "clusters", Cluster, Id)
+    _add_kind(routes, register, "datacenters", Datacenter, Id)
+
+    @routes.post("/api/v1/fabric/virtual-machines", status_code=204)
+    async def update_tags(body: TagUpdate, action: Annotated[Literal["update_tags"], Query()]) -> None:
+        """Replaces all tags of a VM."""
+        path = f"/vsfw/vms/{body.external_id}"
+        vm = register.world.vms.get(path)
+        if vm is None:
+            raise Problem(404, f"there is no VM {body.external_id}", "external_id")
+        register.write(put={path: vm.body.model_copy(update={"tags": body.tags})})
+
+    return routes
+
+
+def _add_kind(
+    routes: APIRouter, register: Register, kind: str, model: type[Entity], id_type: type[str]
+) -> None:
+    url, tags = f"{PREFIX}/{kind}", [model.__name__]
+
+    @routes.get(url, tags=[*tags])
+    async def list_objects() -> Json:
+        return listed([shown(stored) for stored in register.world.kinds[kind].values()])
+
+    @routes.get(f"{url}/{{id}}", tags=[*tags])
+    async def read(id: id_type) -> Json:  # type: ignore[valid-type]
+        return shown(existing(register.world, f"/vsfw/{kind}/{id}"))
+
+    @routes.put(f"{url}/{{id}}", tags=[*tags])
+    async def put(id: id_type, body: model) -> Json:  # type: ignore[valid-type]
+        """Creates or replaces; checks `_revision` if the body has one."""
+        path = f"/vsfw/{kind}/{id}"
+        check_body(register.world, path, body)
+        register.write(put={path: body})
+        return shown(existing(register.world, path))
+
+    @routes.delete(f"{url}/{{id}}", tags=[*tags])
+    async def delete(id: id_type) -> Response:  # type: ignore[valid-type]
+        path = f"/vsfw/{kind}/{id}"
+        existing(register.world, path)
+        register.write(put={}, delete=[path])
+        return Response()

@@ -1,0 +1,78 @@
+"""What the routers share: an object as it is shown, a body checked against the object it is to replace."""
+
+from typing import Any, TypeVar
+
+from manager_stub.api.errors import Problem
+from manager_stub.catalogue import DEFAULT_RULE, DEFAULT_SECTION
+from manager_stub.model import Entity
+from manager_stub.world import Stored, World, id_of, kind_of
+
+Json = dict[str, Any]
+E = TypeVar("E", bound=Entity)
+
+
+def shown(stored: Stored[Entity]) -> Json:
+    document = stored.body.model_dump(mode="json", by_alias=True, exclude_none=True)
+    parent = stored.path.rsplit("/", 2)[0]
+    found = {
+        **document,
+        "id": id_of(stored.path),
+        "display_name": stored.name,
+        "path": stored.path,
+        "relative_path": id_of(stored.path),
+        "parent_path": parent,
+        "unique_id": stored.unique_id,
+        "marked_for_delete": False,
+        "overridden": False,
+        "_system_owned": stored.system_owned,
+        "_create_time": stored.created_ms,
+        "_last_modified_time": stored.modified_ms,
+        "_revision": stored.revision,
+    }
+    if kind_of(stored.path) == "rules":
+        found |= {"rule_id": stored.number, "is_default": stored.path == DEFAULT_RULE}
+    if kind_of(stored.path) == "security-policies":
+        found["is_default"] = stored.path == DEFAULT_SECTION
+    return found
+
+
+def section_shown(world: World, path: str) -> Json:
+    """A section with its rules, in order."""
+    return {
+        **shown(existing(world, path)),
+        "rules": [shown(rule) for rule in world.rules_of(path)],
+    }
+
+
+def listed(objects: list[Json]) -> Json:
+    return {"results": objects, "result_count": len(objects)}
+
+
+def existing(world: World, path: str) -> Stored[Entity]:
+    stored = world.get(path)
+    if stored is None:
+        raise Problem(404, f"the path=[{path}] is invalid: there is no such object")
+    return stored
+
+
+def check_body(world: World, path: str, body: Entity, *, revision_needed: bool = False) -> None:
+    """That the body is for this path and knows what it replaces."""
+    if body.id not in (None, id_of(path)):
+        raise Problem(400, f"{body.id!r} is not the id in the URL", "id")
+    stored = world.get(path)
+    current = stored.revision if stored else 0
+    if body.revision is None:
+        if stored and revision_needed:
+            raise Problem(412, f"missing; the object exists at revision {current}", "_revision")
+    elif body.revision != current:
+        raise Problem(412, f"the object is at revision {current}, not {body.revision}", "_revision")
+
+
+def document(stored: Stored[Entity]) -> Json:
+    """What was put, without what the manager adds."""
+    return stored.body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+def merged(stored: Stored[Entity] | None, model: type[E], patch: Json) -> E:
+    """The object with the fields of a PATCH on top; a new one where there was none."""
+    return model.model_validate((document(stored) if stored else {}) | patch)

@@ -1,0 +1,107 @@
+"""Who may speak to the REST interface: HTTP basic authentication against argon2 hashes, checked before a
+byte of the body is read, and a limit on bodies.
+
+A wrong password costs the address it came from a delay that doubles with every failure. A right one is
+remembered for this process as a keyed hash: argon2 takes tens of milliseconds, which is for guesses, not
+for every request.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import secrets
+from typing import Final
+
+import argon2
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from manager_stub.api.errors import answer
+
+MAX_REQUEST: Final = 64 * 1024 * 1024
+_FIRST_DELAY_S: Final = 0.25
+_LONGEST_DELAY_S: Final = 8.0
+_REMEMBERED_ADDRESSES: Final = 4096
+
+_hasher = argon2.PasswordHasher()
+_NOBODY: Final = _hasher.hash(secrets.token_hex())
+"""Verified for a name that does not exist, so that it takes as long as one that does."""
+
+
+def hash_password(password: str) -> str:
+    return _hasher.hash(password)
+
+
+class Passwords:
+    def __init__(self, hashes: dict[str, str]) -> None:
+        self._hashes = hashes
+        self._process_key = secrets.token_bytes(32)
+        self._known: set[bytes] = set()
+        self._failures: dict[str, int] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def verify(self, name: str, password: str, address: str) -> bool:
+        """Whether it is `name`'s password. Guesses from one address are taken one after the other."""
+        digest = hashlib.blake2b(f"{name}\0{password}".encode(), key=self._process_key).digest()
+        if digest in self._known:
+            return True
+        if len(self._turns) >= _REMEMBERED_ADDRESSES:
+            self._failures.clear()
+            self._turns.clear()
+        async with self._turns.setdefault(address, asyncio.Lock()):
+            if await asyncio.to_thread(self._matches, name, password):
+                self._known.add(digest)
+                self._failures.pop(address, None)
+                return True
+            failures = self._failures.get(address, 0)
+            self._failures[address] = failures + 1
+            await asyncio.sleep(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**failures))
+            return False
+
+    def _matches(self, name: str, password: str) -> bool:
+        try:
+            return _hasher.verify(self._hashes.get(name, _NOBODY), password) and name in self._hashes
+        except argon2.exceptions.VerificationError:
+            return False
+
+
+class Guard:
+    """ASGI middleware: 401 without a right password, 413 over the limit."""
+
+    def __init__(self, app: ASGIApp, passwords: Passwords) -> None:
+        self._app = app
+        self._passwords = passwords
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        address = (scope.get("client") or ("", 0))[0]
+        credentials = _credentials(headers.get("authorization", ""))
+        if credentials is None or not await self._passwords.verify(*credentials, address):
+            refusal = answer(401, "wrong or missing credentials", {"WWW-Authenticate": 'Basic realm="vsfwd"'})
+            await refusal(scope, receive, send)
+            return
+        length = headers.get("content-length", "0")
+        if (
+            headers.get("transfer-encoding") is not None
+            or not length.isdecimal()
+            or int(length) > MAX_REQUEST
+        ):
+            refusal = answer(413, f"a request has a Content-Length of at most {MAX_REQUEST} bytes")
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _credentials(header: str) -> tuple[str, str] | None:
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (name, password) if colon else None

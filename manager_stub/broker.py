@@ -1,0 +1,143 @@
+"""What must exist on RabbitMQ, declared through its management HTTP API: the topology of
+`vsfwd.protocol.topology`, and each host's user, rights and queues.
+
+Every call says what should be, so all of it can be said again at any time, after a crash at any step too.
+Rights are those of the least: a host reads its two queues and writes the event exchange under its own keys,
+nothing else.
+"""
+
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from vsfwd.policy.model import is_uuid
+from vsfwd.protocol import topology
+from vsfwd.protocol.messages import EVENTS
+
+ADMIN: Final = "admin"
+"""User of the management API."""
+_TIMEOUT_S: Final = 10.0
+_QUEUE: Final = {
+    "x-queue-type": "quorum",
+    "x-single-active-consumer": True,  # a cloned host does not silently take half of the messages
+    "x-delivery-limit": topology.DELIVERY_LIMIT,
+    "x-dead-letter-exchange": topology.DEAD,
+}
+_POLICY_BACKLOG: Final = 32
+"""Only the newest is of use, and one is under way at a time: more than a few are copies sent again."""
+_APP_BACKLOG: Final = 1000
+_DEAD_BACKLOG: Final = 1000
+_NO_PASSWORD: Final = {"password_hash": "", "tags": ""}
+"""A user who can log in with a certificate only."""
+_VHOST: Final = topology.VHOST
+
+
+class Unreachable(Exception):
+    """The broker did not do what it was told; the text says what that was."""
+
+
+class Broker:
+    def __init__(self, url: str, password: str, tls: ssl.SSLContext) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=url, auth=(ADMIN, password), verify=tls, timeout=_TIMEOUT_S, trust_env=False
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def set_up(self) -> None:
+        """Exchanges, the manager's queue, the dead-letter queue, the manager's user."""
+        await self._put(f"vhosts/{_VHOST}", {})
+        for exchange, kind in (
+            (topology.COMMANDS, "topic"),
+            (topology.EVENTS, "topic"),
+            (topology.DEAD, "fanout"),
+        ):
+            await self._put(f"exchanges/{_VHOST}/{exchange}", {"type": kind, "durable": True})
+        await self._queue(topology.MANAGER_QUEUE, _QUEUE)
+        await self._queue(topology.DEAD, {"x-queue-type": "quorum", "x-max-length": _DEAD_BACKLOG})
+        for kind in EVENTS:
+            await self._bind(topology.EVENTS, topology.MANAGER_QUEUE, topology.event_key("*", kind))
+        await self._bind(topology.DEAD, topology.DEAD, "")
+        await self._put(f"users/{topology.MANAGER_USER}", _NO_PASSWORD)
+        await self._allow(
+            topology.MANAGER_USER, write=_exactly(topology.COMMANDS), read=_exactly(topology.MANAGER_QUEUE)
+        )
+
+    async def add_host(self, host: str) -> None:
+        """User and rights first, the binding of the app queue last: where that is, everything is."""
+        if not is_uuid(host):  # it goes into patterns and URLs
+            raise ValueError(f"{host!r} is not a host id")
+        policy, app = topology.policy_queue(host), topology.app_queue(host)
+        # Without a topic permission every key is allowed; with it a host can speak for nobody else.
+        keys = _exactly(*(topology.event_key(host, kind) for kind in EVENTS))
+        await self._put(f"users/{host}", _NO_PASSWORD)
+        topic_rights = {"exchange": topology.EVENTS, "write": keys, "read": "^$"}
+        await self._put(f"topic-permissions/{_VHOST}/{host}", topic_rights)
+        await self._allow(host, write=_exactly(topology.EVENTS), read=_exactly(policy, app))
+        await self._queue(policy, {**_QUEUE, "x-max-length": _POLICY_BACKLOG})
+        await self._queue(app, {**_QUEUE, "x-max-length": _APP_BACKLOG})
+        await self._bind(topology.COMMANDS, policy, topology.policy_key(host))
+        await self._bind(topology.COMMANDS, app, topology.app_key(host))
+
+    async def add_missing_hosts(self, hosts: Iterable[str]) -> None:
+        """After a broker lost what it held, or was replaced."""
+        bindings = await self._call("list bindings", lambda: self._client.get(f"/api/bindings/{_VHOST}"))
+        bound = {(each["source"], each["destination"]) for each in bindings.json()}
+        for host in list(hosts):
+            if (topology.COMMANDS, topology.app_queue(host)) not in bound:
+                await self.add_host(host)
+
+    async def remove_host(self, host: str) -> None:
+        """The user first: that closes its connection."""
+        await self._delete(f"users/{host}")
+        for queue in (topology.policy_queue(host), topology.app_queue(host)):
+            await self._delete(f"queues/{_VHOST}/{queue}")
+
+    async def connected_hosts(self) -> frozenset[str]:
+        """Hosts that consume their policy queue."""
+        consumers = await self._call("list consumers", lambda: self._client.get(f"/api/consumers/{_VHOST}"))
+        names = {consumer["queue"]["name"] for consumer in consumers.json()}
+        return frozenset(
+            host for name in names if (host := name.removeprefix(topology.policy_queue(""))) and is_uuid(host)
+        )
+
+    async def _allow(self, user: str, *, write: str, read: str) -> None:
+        await self._put(f"permissions/{_VHOST}/{user}", {"configure": "^$", "write": write, "read": read})
+
+    async def _queue(self, name: str, arguments: dict[str, Any]) -> None:
+        await self._put(f"queues/{_VHOST}/{name}", {"durable": True, "arguments": arguments})
+
+    async def _bind(self, exchange: str, queue: str, key: str) -> None:
+        url = f"/api/bindings/{_VHOST}/e/{exchange}/q/{queue}"
+        await self._call(
+            f"bind {queue} to {exchange}", lambda: self._client.post(url, json={"routing_key": key})
+        )
+
+    async def _put(self, what: str, body: dict[str, Any]) -> None:
+        await self._call(f"declare {what}", lambda: self._client.put(f"/api/{quote(what)}", json=body))
+
+    async def _delete(self, what: str) -> None:
+        await self._call(
+            f"delete {what}", lambda: self._client.delete(f"/api/{quote(what)}"), gone_is_fine=True
+        )
+
+    async def _call(
+        self, what: str, request: Callable[[], Awaitable[httpx.Response]], gone_is_fine: bool = False
+    ) -> httpx.Response:
+        try:
+            response = await request()
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{what}: {error or type(error).__name__}") from error
+        if response.is_error and not (gone_is_fine and response.status_code == httpx.codes.NOT_FOUND):
+            raise Unreachable(f"{what}: {response.status_code} {response.text[:200]}")
+        return response
+
+
+def _exactly(*names: str) -> str:
+    """A pattern for these names and no others."""
+    return f"^({'|'.join(re.escape(name) for name in names)})$"

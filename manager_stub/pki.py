@@ -1,0 +1,153 @@
+"""The installation's certificate authority: EC P-256, one CA, certificates for the manager, the broker and
+hosts.
+
+Keys are made here only for the manager's and the broker's own use; a host makes its own and sends a signing
+request, of which nothing but the public key is believed.
+"""
+
+import ipaddress
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CA_LIFE: Final = timedelta(days=3650)
+SERVER_LIFE: Final = timedelta(days=825)
+HOST_LIFE: Final = timedelta(days=90)
+_CLOCK_SKEW: Final = timedelta(minutes=5)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """A file that only its owner can read, at no moment otherwise. Fails if it is there already."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
+def key_pem(key: PrivateKeyTypes) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+class Authority:
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self._certificate = certificate
+        self._key = key
+
+    @classmethod
+    def create(cls) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "vsfwd CA")])
+        usage = _key_usage(key_cert_sign=True)
+        certificate = (
+            _builder(name, name, key.public_key(), CA_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        return cls(certificate, key)
+
+    @classmethod
+    def load(cls, certificate: Path, key: Path) -> "Authority":
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{key}: not an elliptic-curve key")
+        return cls(x509.load_pem_x509_certificate(certificate.read_bytes()), private)
+
+    @property
+    def pem(self) -> bytes:
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
+    def save(self, certificate: Path, key: Path) -> None:
+        write_secret(key, key_pem(self._key))
+        certificate.write_bytes(self.pem)
+
+    def issue_server(self, name: str, addresses: list[str]) -> tuple[bytes, bytes]:
+        """Certificate and key, in PEM, of a server reached under these names or IP addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([_alternative_name(address) for address in addresses])
+        certificate = self._issue(name, key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, SERVER_LIFE, names)
+        return certificate, key_pem(key)
+
+    def issue_client(self, name: str) -> tuple[bytes, bytes]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self._issue(name, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_LIFE), key_pem(key)
+
+    def issue_host(self, host: str, request: str) -> bytes:
+        """The certificate of a host that sent this signing request. Raises ValueError when it is none."""
+        try:
+            parsed = x509.load_pem_x509_csr(request.encode())
+            valid = parsed.is_signature_valid
+            key = parsed.public_key()
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise ValueError(f"not a certificate signing request in PEM: {error}") from None
+        if not valid:
+            raise ValueError("the request is not signed by its own key")
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise ValueError("the key is not an elliptic-curve key on P-256")
+        return self._issue(host, key, ExtendedKeyUsageOID.CLIENT_AUTH, HOST_LIFE)
+
+    def _issue(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        purpose: x509.ObjectIdentifier,
+        life: timedelta,
+        names: x509.SubjectAlternativeName | None = None,
+    ) -> bytes:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = (
+            _builder(subject, self._certificate.subject, key, life)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(issuer, critical=False)
+        )
+        if names is not None:
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + life)
+    )
+
+
+def _key_usage(*, digital_signature: bool = False, key_cert_sign: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=key_cert_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _alternative_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)

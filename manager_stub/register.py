@@ -1,0 +1,372 @@
+"""The register: all objects, all hosts, and the one way to change them.
+
+A change is one transaction: the objects, the generation every host concerned should reach, and the messages
+that take it there. What a change would make impossible (a reference to nothing, more rules than a host
+holds) refuses it whole. The register is the only writer of the store, belongs to one thread, and never
+waits: its methods are not coroutines, so nothing comes between.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from manager_stub import catalogue, levels
+from manager_stub.levels import Level, Outgoing, Position, TooMuch
+from manager_stub.model import Entity, Rule, Segment, Vm
+from manager_stub.span import Realised, realise
+from manager_stub.store import HostRow, OutboxRow, Row, Store, Transaction
+from manager_stub.world import MODELS, Stored, World, kind_of, section_of
+from vsfwd.protocol.envelope import Kind
+from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, Refusal, digest_text
+
+log = structlog.get_logger()
+
+NUMBERED = {"rules": 1000, "segments": 0, "security-policies": 0}
+"""Kinds whose objects get a number of their own, and the number before the first: rule ids begin at 1001."""
+
+
+EDITABLE_IN_DEFAULT_RULES = frozenset({"action", "logged", "description", "notes", "tags", "display_name"})
+
+
+class Refused(Exception):
+    """The change is not possible; nothing of it happened. `field` is where in the body, empty: the whole."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+class InUse(Refused):
+    """The object is named by others."""
+
+
+class Conflict(Refused):
+    """Another object already has what must be one object's only."""
+
+
+@dataclass(frozen=True)
+class Host:
+    id: str
+    display_name: str
+    level: Level
+    bindings: tuple[Binding, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    vsfwd: str = ""
+    last_seen_ms: int = 0
+    problem: str = ""
+    """Why the host is kept at an older state than its bindings ask for."""
+
+
+class Register:
+    def __init__(self, store: Store, key: Ed25519PrivateKey, wake: Callable[[], None] = lambda: None) -> None:
+        """`wake` is called after every change that leaves a message to send."""
+        self._store = store
+        self._key = key
+        self.wake = wake
+        self._numbers = NUMBERED | store.numbers()
+        host_rows = store.hosts()
+        world = World(hosts=frozenset(row.id for row in host_rows))
+        self._realised: Realised = realise(world.changed((_stored(row) for row in store.objects()), ()))
+        outbox = {row.host: _outgoing(row) for row in store.outbox()}
+        self._hosts = {row.id: self._load(row, outbox.get(row.id)) for row in host_rows}
+        self._resume()
+        self.write(
+            put={path: body for path, body in catalogue.objects().items() if self.world.get(path) is None},
+            system=True,
+        )
+
+    @property
+    def world(self) -> World:
+        return self._realised.world
+
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        return self._hosts
+
+    # Objects
+
+    def write(self, *, put: Mapping[str, Entity], delete: Iterable[str] = (), system: bool = False) -> None:
+        """Put and delete objects, all or nothing. Raises Refused."""
+        delete = list(delete)
+        numbers = dict(self._numbers)
+        now = _now_ms()
+        stored = [self._next(path, body, numbers, system, now) for path, body in put.items()]
+        world = self.world.changed(stored, delete)
+        if not system:
+            _check_system_owned(self.world, stored, delete)
+        self._check_unique(stored)
+        _check_references(world, stored, set(delete))
+        realised = realise(world, self._realised)
+        hosts = self._advanced(realised, self._hosts.values())
+        with self._store.begin() as transaction:
+            transaction.put_objects([_row(each) for each in stored])
+            transaction.delete_objects(delete)
+            transaction.put_numbers(numbers)
+            _save(transaction, self._hosts, hosts)
+        self._numbers, self._realised = numbers, realised
+        self._take(hosts)
+
+    def _check_unique(self, stored: list[Stored[Entity]]) -> None:
+        for each in stored:
+            if isinstance(each.body, Vm):
+                for index, vnic in enumerate(each.body.vnics):
+                    card = self._realised.cards.get(vnic.id)
+                    if card is not None and card.vm.path != each.path:
+                        raise Conflict(f"vnics.{index}.id", f"{vnic.id} is a vNIC of {card.vm.path}")
+            if isinstance(each.body, Segment) and each.body.overlay_id is not None:
+                for path, other in self.world.segments.items():
+                    if other.body.overlay_id == each.body.overlay_id and path != each.path:
+                        raise Conflict("overlay_id", f"{each.body.overlay_id} is {path}'s")
+
+    def _next(
+        self, path: str, body: Entity, numbers: dict[str, int], system: bool, now: int
+    ) -> Stored[Entity]:
+        before = self.world.get(path)
+        body = body.model_copy(update={"id": None, "revision": None})
+        if before is not None:
+            return replace(before, body=body, revision=before.revision + 1, modified_ms=now)
+        kind = kind_of(path)
+        if kind in NUMBERED:
+            numbers[kind] += 1
+        return Stored(path, body, str(uuid4()), numbers.get(kind, 0), 0, system, now, now)
+
+    # Hosts
+
+    def _resume(self) -> None:
+        """Send what was wanted, but not sent, when the last process ended."""
+        levelled = {
+            id: replace(host, level=levels.advance(host.level, self._key))
+            for id, host in self._hosts.items()
+            if not host.problem
+        }
+        self._store_hosts(
+            {id: host for id, host in levelled.items() if host.level is not self._hosts[id].level}
+        )
+
+    def add_host(self, id: str, display_name: str) -> None:
+        level = Level(id, 1, 1, levels.EMPTY, 0, "", None, Position(0, 0, digest_text(0)))
+        self._store_hosts({id: Host(id, display_name, level)})
+        self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts | {id}))
+
+    def check_removable(self, id: str) -> None:
+        """Raises InUse when a cluster names it."""
+        _check_unused(self.world, {f"/vsfw/hosts/{id}"})
+
+    def remove_host(self, id: str) -> None:
+        self.check_removable(id)
+        with self._store.begin() as transaction:
+            transaction.delete_host(id)
+        del self._hosts[id]
+        self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts - {id}))
+
+    def bound(self, id: str, bindings: Bindings) -> None:
+        """The host says which vNICs are plugged there."""
+        host = replace(self._hosts[id], bindings=bindings.vnics, last_seen_ms=_now_ms())
+        try:
+            host = self._advanced(self._realised, [host]).get(id, host)
+        except Refused as refused:
+            log.error("a host keeps its last state", host=id, reason=str(refused))
+            host = replace(host, problem=str(refused))
+        self._store_hosts({id: host})
+
+    def reported(self, id: str, said: Hello | Applied) -> None:
+        """The host says what it has applied."""
+        host = self._hosts[id]
+        position = Position(said.epoch, said.generation, said.digest)
+        level = replace(host.level, applied=position)
+        if not host.problem:
+            level = levels.report(
+                host.level,
+                position,
+                self._key,
+                resync=isinstance(said, Applied) and said.resync,
+                refused=frozenset(refusal.id for refusal in said.refusals if refusal.kind == "message"),
+            )
+        vsfwd = said.vsfwd if isinstance(said, Hello) else host.vsfwd
+        host = replace(host, level=level, refusals=said.refusals, vsfwd=vsfwd, last_seen_ms=_now_ms())
+        self._store_hosts({id: host})
+
+    def _advanced(self, realised: Realised, hosts: Iterable[Host]) -> dict[str, Host]:
+        """Those of the hosts that want something else than before. Raises Refused when one could not hold
+        it."""
+        moved: dict[str, Host] = {}
+        for host in hosts:
+            needs = realised.needs(binding.vnic for binding in host.bindings)
+            wanted = levels.state(needs, host.level.wanted)
+            if wanted.digest == host.level.wanted.digest and not host.problem:
+                continue
+            try:
+                levels.check_size(wanted)
+            except TooMuch as error:
+                if (
+                    host.problem
+                ):  # it could not hold more before this change either, and that must not forbid the cure
+                    continue
+                raise Refused("", f"host {host.display_name} ({host.id}): {error}") from None
+            moved[host.id] = replace(host, level=levels.want(host.level, wanted, self._key), problem="")
+        return moved
+
+    def _store_hosts(self, hosts: Mapping[str, Host]) -> None:
+        with self._store.begin() as transaction:
+            _save(transaction, self._hosts, hosts)
+        self._take(hosts)
+
+    def _take(self, hosts: Mapping[str, Host]) -> None:
+        self._hosts.update(hosts)
+        if any(host.level.outgoing for host in hosts.values()):
+            self.wake()
+
+    def _load(self, row: HostRow, outgoing: Outgoing | None) -> Host:
+        bindings = msgspec.json.decode(row.bindings, type=tuple[Binding, ...])
+        wanted, problem = levels.state(self._realised.needs(binding.vnic for binding in bindings)), ""
+        try:
+            levels.check_size(wanted)
+        except TooMuch as error:
+            wanted, problem = levels.EMPTY, str(error)  # never sent: a host with a problem is sent nothing
+        level = Level(
+            row.id,
+            row.epoch,
+            # A release that renders the same objects otherwise wants something new.
+            row.generation + (wanted.text != row.digest),
+            wanted,
+            row.sent_generation,
+            row.sent_digest,
+            wanted if wanted.text == row.sent_digest else None,
+            Position(row.applied_epoch, row.applied_generation, row.applied_digest),
+            outgoing,
+        )
+        refusals = msgspec.json.decode(row.refusals, type=tuple[Refusal, ...])
+        return Host(row.id, row.display_name, level, bindings, refusals, row.vsfwd, row.last_seen_ms, problem)
+
+
+def _check_system_owned(world: World, stored: list[Stored[Entity]], delete: list[str]) -> None:
+    """What every installation has can be neither deleted nor changed, but for what the default rules do."""
+    for path in delete:
+        before = world.get(path)
+        if before is not None and before.system_owned:
+            what = "default section" if path == catalogue.DEFAULT_SECTION else "predefined object"
+            raise Refused("", f"cannot delete {what} {path}")
+    for each in stored:
+        before = world.get(each.path)
+        if (
+            before is None
+            and kind_of(each.path) == "rules"
+            and section_of(each.path) == catalogue.DEFAULT_SECTION
+        ):
+            raise Refused(
+                "rules", f"the default section takes no further rules, and {each.path} is not there"
+            )
+        if before is None or not before.system_owned:
+            continue
+        was, now = before.body.model_dump(), each.body.model_dump()
+        for field in was:
+            if was[field] != now[field] and not (
+                isinstance(each.body, Rule) and field in EDITABLE_IN_DEFAULT_RULES
+            ):
+                raise Refused(field, f"of {each.path} cannot be changed: it is predefined")
+
+
+def _check_references(world: World, stored: list[Stored[Entity]], deleted: set[str]) -> None:
+    for each in stored:
+        for reference in each.body.references():
+            if not world.has(reference):
+                raise Refused(reference.field, f"there is no {reference.path!r} among {reference.kind}")
+    _check_unused(world, deleted)
+
+
+def _check_unused(world: World, gone: set[str]) -> None:
+    users = sorted({path for path, _ in world.referrers(gone)}) if gone else []
+    if users:
+        raise InUse("", f"{', '.join(sorted(gone))} is used by {', '.join(users[:10])}")
+
+
+def _save(transaction: Transaction, before: Mapping[str, Host], hosts: Mapping[str, Host]) -> None:
+    transaction.put_hosts([_host_row(host) for host in hosts.values()])
+    for host in hosts.values():
+        then = before[host.id].level.outgoing if host.id in before else None
+        now = host.level.outgoing
+        if now is None and then is not None:
+            transaction.clear_outbox(host.id)
+        elif now is not None and now is not then:
+            transaction.put_outbox(_outbox_row(host.id, now))
+
+
+def _host_row(host: Host) -> HostRow:
+    level = host.level
+    return HostRow(
+        host.id,
+        host.display_name,
+        level.epoch,
+        level.generation,
+        level.wanted.text,
+        level.sent_generation,
+        level.sent_digest,
+        level.applied.epoch,
+        level.applied.generation,
+        level.applied.digest,
+        msgspec.json.encode(host.refusals).decode(),
+        msgspec.json.encode(host.bindings).decode(),
+        host.vsfwd,
+        host.last_seen_ms,
+    )
+
+
+def _outbox_row(host: str, outgoing: Outgoing) -> OutboxRow:
+    to, base = outgoing.position, outgoing.base
+    return OutboxRow(
+        host,
+        to.epoch,
+        to.generation,
+        to.digest,
+        outgoing.kind,
+        base.generation,
+        base.digest,
+        outgoing.message,
+    )
+
+
+def _outgoing(row: OutboxRow) -> Outgoing:
+    return Outgoing(
+        Position(row.epoch, row.generation, row.digest),
+        Kind(row.kind),
+        Position(row.epoch, row.base, row.base_digest),
+        row.message,
+    )
+
+
+def _row(stored: Stored[Entity]) -> Row:
+    document = stored.body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    return {
+        "path": stored.path,
+        "kind": kind_of(stored.path),
+        "unique_id": stored.unique_id,
+        "number": stored.number,
+        "revision": stored.revision,
+        "system_owned": stored.system_owned,
+        "created_ms": stored.created_ms,
+        "modified_ms": stored.modified_ms,
+        "document": json.dumps(document),
+    }
+
+
+def _stored(row: Row) -> Stored[Entity]:
+    body = MODELS[row["kind"]].model_validate(row["document"])
+    return Stored(
+        row["path"],
+        body,
+        row["unique_id"],
+        row["number"],
+        row["revision"],
+        row["system_owned"],
+        row["created_ms"],
+        row["modified_ms"],
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

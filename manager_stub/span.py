@@ -1,0 +1,192 @@
+"""Which host needs what. Pure.
+
+A host needs the rules that apply to a vNIC plugged there, the groups those rules name, the vNICs plugged
+there, and every vNIC anywhere that is a member of a group in such a rule's source or destination. Of a
+vNIC's memberships it needs those that its rules ask for. Nothing else, so what a change costs depends on
+whom it concerns, not on what exists.
+
+`realise` keeps from one World to the next what the change between them left alone; realising a World from
+nothing gives the same, and is the specification.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from manager_stub import wire
+from manager_stub.groups import selects
+from manager_stub.model import Group, Segment, Vm, Vnic
+from manager_stub.world import Stored, World, id_of, section_of
+
+REMEMBERED_SELECTIONS: Final = 1024
+
+Objects = Mapping[str, Mapping[str, bytes]]
+"""What a host is sent: kind → id → JSON."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rules for one set of scope groups: the rules, every group they name, and those whose members they
+    need."""
+
+    rules: Mapping[str, bytes]
+    named: frozenset[str]
+    peers: frozenset[str]
+
+
+class Rules:
+    """All enabled rules as they are sent. Selections are remembered: most changes change none of them."""
+
+    def __init__(self, by_path: Mapping[str, wire.WireRule]) -> None:
+        self.by_path = by_path
+        self._scopes = frozenset[str]().union(*(rule.scope for rule in by_path.values() if rule.scope))
+        self._selections: dict[frozenset[str], Selection] = {}
+
+    def applying(self, memberships: frozenset[str]) -> Selection:
+        """The rules that apply to a vNIC with one of these memberships."""
+        memberships &= self._scopes
+        found = self._selections.get(memberships)
+        if found is None:
+            rules = [
+                rule
+                for rule in self.by_path.values()
+                if rule.scope is None or not memberships.isdisjoint(rule.scope)
+            ]
+            peers = frozenset[str]().union(*(rule.peers for rule in rules))
+            scopes = frozenset[str]().union(*(rule.scope for rule in rules if rule.scope))
+            found = Selection({rule.id: rule.raw for rule in rules}, peers | scopes, peers)
+            if len(self._selections) >= REMEMBERED_SELECTIONS:
+                del self._selections[next(iter(self._selections))]
+            self._selections[memberships] = found
+        return found
+
+
+@dataclass(frozen=True)
+class Card:
+    """A vNIC with what it belongs to. `rendered` remembers its JSON by the memberships shown."""
+
+    vm: Stored[Vm]
+    vnic: Vnic
+    segment: Stored[Segment] | None
+    memberships: frozenset[str]
+    rendered: dict[frozenset[str], bytes] = field(default_factory=dict)
+
+    def raw(self, groups: frozenset[str]) -> bytes:
+        shown = self.memberships & groups
+        if shown not in self.rendered:
+            number = self.segment.number if self.segment else 0
+            self.rendered[shown] = wire.vnic(id_of(self.vm.path), self.vm, self.vnic, number, shown)
+        return self.rendered[shown]
+
+
+@dataclass(frozen=True)
+class Realised:
+    world: World
+    rules: Rules
+    groups: Mapping[str, bytes]
+    cards: Mapping[str, Card]
+    members: Mapping[str, frozenset[str]]
+
+    def needs(self, plugged: Iterable[str]) -> Objects:
+        """What the host needs on which these vNICs are plugged. Those the inventory does not know are left
+        out."""
+        local = {vnic for vnic in plugged if vnic in self.cards}
+        if not local:
+            return {"rules": {}, "groups": {}, "vnics": {}}
+        memberships = frozenset[str]().union(*(self.cards[vnic].memberships for vnic in local))
+        selection = self.rules.applying(memberships)
+        remote = set[str]().union(*(self.members[group] for group in selection.peers)) - local
+        vnics = {vnic: self.cards[vnic].raw(selection.named) for vnic in local}
+        vnics.update((vnic, self.cards[vnic].raw(selection.peers)) for vnic in remote)
+        return {
+            "rules": selection.rules,
+            "groups": {group: self.groups[group] for group in selection.named},
+            "vnics": vnics,
+        }
+
+
+NOTHING = Realised(World(), Rules({}), {}, {}, {})
+
+
+def realise(world: World, before: Realised = NOTHING) -> Realised:
+    cards, members = _cards(world, before)
+    return Realised(world, _rules(world, before), _groups(world, before), cards, members)
+
+
+def _rules(world: World, before: Realised) -> Rules:
+    old = before.world
+    if all(
+        world.kinds[kind] is old.kinds[kind] for kind in ("rules", "security-policies", "groups", "services")
+    ):
+        return before.rules
+    # Of a group only its unique id stands in a rule, and while a rule names a group it cannot be deleted
+    # and made anew: groups that come, go or change leave rendered rules valid.
+    services_changed = world.kinds["services"] is not old.kinds["services"]
+    rendered: dict[str, wire.WireRule] = {}
+    for path, stored in world.rules.items():
+        section = world.sections[section_of(path)]
+        if stored.body.disabled:
+            continue
+        kept = before.rules.by_path.get(path)
+        if (
+            kept is None
+            or old.rules.get(path) is not stored
+            or old.sections.get(section.path) is not section
+            or (services_changed and stored.body.services)
+        ):
+            kept = wire.rule(world, stored, section)
+        rendered[path] = kept
+    return before.rules if rendered == before.rules.by_path else Rules(rendered)
+
+
+def _groups(world: World, before: Realised) -> Mapping[str, bytes]:
+    if world.groups is before.world.groups:
+        return before.groups
+    return {
+        stored.unique_id: before.groups[stored.unique_id]
+        if before.world.groups.get(path) is stored
+        else wire.group(stored)
+        for path, stored in world.groups.items()
+    }
+
+
+def _cards(world: World, before: Realised) -> tuple[Mapping[str, Card], Mapping[str, frozenset[str]]]:
+    """Every vNIC's memberships, and every group's members: evaluated again only where VM, segment or group
+    changed."""
+    old = before.world
+    fresh = [stored for path, stored in world.groups.items() if old.groups.get(path) is not stored]
+    known = {stored.unique_id for stored in world.groups.values()}
+    settled = known - {stored.unique_id for stored in fresh}
+    cards: dict[str, Card] = {}
+    for path, vm in world.vms.items():
+        for vnic in vm.body.vnics:
+            segment = world.segments[vnic.segment_path] if vnic.segment_path else None
+            kept = before.cards.get(vnic.id)
+            same = kept is not None and old.vms.get(path) is vm and kept.segment is segment
+            if kept is not None and same:
+                memberships = (kept.memberships & settled) | _selecting(fresh, vm.body, segment)
+                cards[vnic.id] = (
+                    kept if memberships == kept.memberships else Card(vm, vnic, segment, memberships)
+                )
+            else:
+                cards[vnic.id] = Card(vm, vnic, segment, _selecting(world.groups.values(), vm.body, segment))
+    return cards, _members(known, cards, before)
+
+
+def _selecting(groups: Iterable[Stored[Group]], vm: Vm, segment: Stored[Segment] | None) -> frozenset[str]:
+    body = segment.body if segment else None
+    return frozenset(stored.unique_id for stored in groups if selects(stored.body, vm, body))
+
+
+def _members(known: set[str], cards: Mapping[str, Card], before: Realised) -> Mapping[str, frozenset[str]]:
+    changes: dict[str, set[str]] = {}
+    for vnic in cards.keys() | before.cards.keys():
+        new, old = cards.get(vnic), before.cards.get(vnic)
+        if new is not old:
+            now = new.memberships if new else frozenset()
+            then = old.memberships if old else frozenset()
+            for group in now ^ then:
+                changes.setdefault(group, set()).add(vnic)
+    return {
+        group: before.members.get(group, frozenset()) ^ changes.get(group, frozenset()) for group in known
+    }

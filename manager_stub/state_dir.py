@@ -1,0 +1,118 @@
+"""The manager's state directory: what `init` makes and `serve` reads.
+
+    manager.json                       where to listen, where the broker is
+    manager.db                         SQLite: objects, hosts, outbox, the admin's password hash
+    ca.crt ca.key                      the installation's certificate authority
+    server.crt server.key              the REST interface's certificate
+    broker.crt broker.key              the broker's certificate, for whoever sets the broker up
+    amqp.crt amqp.key                  the manager's client certificate on the broker, CN=manager
+    signing.key signing.pub            Ed25519: signs policy; the public half is base64, as hosts are given it
+    broker-admin                       password of the user "admin" of the broker's management API
+
+Keys and broker-admin are readable by their owner only.
+"""
+
+import base64
+import secrets
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from manager_stub.auth import hash_password
+from manager_stub.pki import Authority, key_pem, write_secret
+from manager_stub.store import Store
+from vsfwd.protocol.topology import MANAGER_USER
+
+ADMIN = "admin"
+
+
+class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """HOST:PORT each; `broker_api` is a URL."""
+
+    listen: str
+    broker: str
+    broker_api: str
+
+
+def split(address: str) -> tuple[str, int]:
+    """HOST:PORT, an IPv6 host in brackets. Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True)
+class StateDir:
+    path: Path
+
+    def create(self, addresses: Addresses) -> str:
+        """Everything of the docstring above. Returns the admin's password, which is kept nowhere. Raises
+        FileExistsError when there is a manager here already."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._settings.exists():
+            raise FileExistsError(f"{self.path}: there is a manager here already")
+        authority = Authority.create()
+        authority.save(self.ca, self.path / "ca.key")
+        self._save_pair("server", authority.issue_server("manager", [split(addresses.listen)[0]]))
+        self._save_pair("broker", authority.issue_server("broker", [split(addresses.broker)[0]]))
+        self._save_pair("amqp", authority.issue_client(MANAGER_USER))
+        signing = Ed25519PrivateKey.generate()
+        write_secret(self.path / "signing.key", key_pem(signing))
+        raw = signing.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        (self.path / "signing.pub").write_text(base64.b64encode(raw).decode() + "\n")
+        write_secret(self.path / "broker-admin", secrets.token_urlsafe(24).encode())
+        password = secrets.token_urlsafe(18)
+        store = self.open_store()
+        with store.begin() as transaction:
+            transaction.put_user(ADMIN, hash_password(password))
+        store.close()
+        # Last: a directory with settings is a whole one.
+        self._settings.write_bytes(msgspec.json.format(msgspec.json.encode(addresses)) + b"\n")
+        return password
+
+    @property
+    def _settings(self) -> Path:
+        return self.path / "manager.json"
+
+    @property
+    def ca(self) -> Path:
+        return self.path / "ca.crt"
+
+    def addresses(self) -> Addresses:
+        return msgspec.json.decode(self._settings.read_bytes(), type=Addresses)
+
+    def open_store(self) -> Store:
+        database = self.path / "manager.db"
+        database.touch(mode=0o600)
+        return Store(database)
+
+    def authority(self) -> Authority:
+        return Authority.load(self.ca, self.path / "ca.key")
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        key = serialization.load_pem_private_key((self.path / "signing.key").read_bytes(), None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError(f"{self.path}/signing.key: not an Ed25519 key")
+        return key
+
+    def signing_public(self) -> str:
+        return (self.path / "signing.pub").read_text().strip()
+
+    def broker_password(self) -> str:
+        return (self.path / "broker-admin").read_text().strip()
+
+    def broker_tls(self) -> ssl.SSLContext:
+        """Verifies the broker by the installation's CA and its name, and shows the manager's certificate."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        context.load_cert_chain(self.path / "amqp.crt", self.path / "amqp.key")
+        return context
+
+    def _save_pair(self, name: str, pair: tuple[bytes, bytes]) -> None:
+        certificate, key = pair
+        (self.path / f"{name}.crt").write_bytes(certificate)
+        write_secret(self.path / f"{name}.key", key)

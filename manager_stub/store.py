@@ -1,0 +1,217 @@
+"""The manager's database: SQLite in WAL mode, brought to the current schema by alembic when it is opened.
+
+Objects are JSON documents by path; what queries and the bus need stands in columns. Everything is read
+once, at start: afterwards the register holds it in memory and the database is what survives. One writer,
+the thread of the event loop.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from sqlalchemy.dialects.sqlite import insert
+
+from vsfwd.protocol.envelope import Message
+
+metadata = sa.MetaData()
+
+objects = sa.Table(
+    "objects",
+    metadata,
+    sa.Column("path", sa.String, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False, index=True),
+    sa.Column("unique_id", sa.String, nullable=False, unique=True),
+    # A rule's id, a segment's or section's number: given once, never given again.
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("system_owned", sa.Boolean, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("modified_ms", sa.BigInteger, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+numbers = sa.Table(
+    "numbers",
+    metadata,
+    sa.Column("kind", sa.String, primary_key=True),
+    sa.Column("last", sa.Integer, nullable=False),
+)
+hosts = sa.Table(
+    "hosts",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("display_name", sa.String, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("sent_generation", sa.BigInteger, nullable=False),
+    sa.Column("sent_digest", sa.String, nullable=False),
+    sa.Column("applied_epoch", sa.BigInteger, nullable=False),
+    sa.Column("applied_generation", sa.BigInteger, nullable=False),
+    sa.Column("applied_digest", sa.String, nullable=False),
+    sa.Column("refusals", sa.Text, nullable=False),
+    sa.Column("bindings", sa.Text, nullable=False),
+    sa.Column("vsfwd", sa.String, nullable=False),
+    sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
+)
+# The message a host has not yet said it applied; at most one a host.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("base", sa.BigInteger, nullable=False),
+    sa.Column("base_digest", sa.String, nullable=False),
+    sa.Column("header", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("password_hash", sa.String, nullable=False),
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class HostRow:
+    id: str
+    display_name: str
+    epoch: int
+    generation: int
+    digest: str
+    sent_generation: int
+    sent_digest: str
+    applied_epoch: int
+    applied_generation: int
+    applied_digest: str
+    refusals: str
+    bindings: str
+    vsfwd: str
+    last_seen_ms: int
+
+
+@dataclass(frozen=True)
+class OutboxRow:
+    host: str
+    epoch: int
+    generation: int
+    digest: str
+    kind: str
+    base: int
+    base_digest: str
+    message: Message
+
+
+class Transaction:
+    """Writes that happen together or not at all."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def put_objects(self, rows: list[Row]) -> None:
+        self._upsert(objects, rows, "path")
+
+    def delete_objects(self, paths: list[str]) -> None:
+        if paths:
+            statement = objects.delete().where(objects.c.path == sa.bindparam("gone"))
+            self._connection.execute(statement, [{"gone": path} for path in paths])
+
+    def put_numbers(self, last: dict[str, int]) -> None:
+        self._upsert(numbers, [{"kind": kind, "last": number} for kind, number in last.items()], "kind")
+
+    def put_hosts(self, rows: list[HostRow]) -> None:
+        self._upsert(hosts, [vars(row) for row in rows], "id")
+
+    def delete_host(self, host: str) -> None:
+        self._connection.execute(hosts.delete().where(hosts.c.id == host))
+
+    def put_outbox(self, row: OutboxRow) -> None:
+        columns = vars(row) | {
+            "header": row.message.header,
+            "signature": row.message.signature,
+            "body": row.message.body,
+        }
+        del columns["message"]
+        self._upsert(outbox, [columns], "host")
+
+    def clear_outbox(self, host: str) -> None:
+        self._connection.execute(outbox.delete().where(outbox.c.host == host))
+
+    def put_user(self, name: str, password_hash: str) -> None:
+        self._upsert(users, [{"name": name, "password_hash": password_hash}], "name")
+
+    def _upsert(self, table: sa.Table, rows: list[Row], key: str) -> None:
+        if rows:
+            statement = insert(table)
+            update = {
+                column.name: statement.excluded[column.name] for column in table.c if column.name != key
+            }
+            self._connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=update), rows)
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        self._engine = sa.create_engine(f"sqlite:///{path}")
+        sa.event.listen(self._engine, "connect", _configure)
+        with self._engine.begin() as connection:
+            migrate(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        with self._engine.begin() as connection:
+            yield Transaction(connection)
+
+    def objects(self) -> list[Row]:
+        rows = self._read(objects)
+        return [row | {"document": json.loads(row["document"])} for row in rows]
+
+    def numbers(self) -> dict[str, int]:
+        return {row["kind"]: row["last"] for row in self._read(numbers)}
+
+    def hosts(self) -> list[HostRow]:
+        return [HostRow(**row) for row in self._read(hosts)]
+
+    def outbox(self) -> list[OutboxRow]:
+        rows = self._read(outbox)
+        return [
+            OutboxRow(**row, message=Message(row.pop("header"), row.pop("signature"), row.pop("body")))
+            for row in rows
+        ]
+
+    def users(self) -> dict[str, str]:
+        return {row["name"]: row["password_hash"] for row in self._read(users)}
+
+    def _read(self, table: sa.Table) -> list[Row]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Bring the schema to the newest release's."""
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # FULL: a change that was answered with 200 survives a power cut.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

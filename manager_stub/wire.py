@@ -1,0 +1,125 @@
+"""Stored objects as the hosts read them: rules, groups and vNICs of `vsfwd.policy.model`, as JSON bytes.
+Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from manager_stub.catalogue import DEFAULT_SECTION
+from manager_stub.groups import addresses
+from manager_stub.model import (
+    ANY,
+    CATEGORIES,
+    Entry,
+    Group,
+    ICMPTypeServiceEntry,
+    L4PortSetServiceEntry,
+    Rule,
+    SecurityPolicy,
+    Vm,
+    Vnic,
+)
+from manager_stub.world import Stored, World
+from vsfwd.policy import model as wire
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+_DIRECTIONS: Final = {
+    "IN": wire.Direction.IN,
+    "OUT": wire.Direction.OUT,
+    "IN_OUT": wire.Direction.INOUT,
+}
+_FAMILIES: Final = {
+    "IPV4": wire.Family.IPV4,
+    "IPV6": wire.Family.IPV6,
+    "IPV4_IPV6": wire.Family.BOTH,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WireRule:
+    """A rule as it is sent. `scope`: the groups it applies to, None: every vNIC; `peers`: the groups whose
+    members its source and destination need."""
+
+    id: str
+    raw: bytes
+    scope: frozenset[str] | None
+    peers: frozenset[str]
+
+
+def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) -> WireRule:
+    body = stored.body
+    # NSX: a section's scope, where it has one, takes the place of its rules'.
+    scope = section.body.scope if section.body.scope != [ANY] else body.scope
+    rank = len(CATEGORIES) if section.path == DEFAULT_SECTION else CATEGORIES.index(section.body.category)
+    made = wire.Rule(
+        name=stored.name,
+        section=section.name,
+        order=(rank, section.body.sequence_number, section.number, body.sequence_number or 0),
+        action=wire.Action(body.action.lower()),
+        direction=_DIRECTIONS[body.direction],
+        family=_FAMILIES[body.ip_protocol],
+        sources=_match(world, body.source_groups, body.sources_excluded),
+        destinations=_match(world, body.destination_groups, body.destinations_excluded),
+        services=_services(world, body),
+        scope=None if scope == [ANY] else tuple(world.groups[path].unique_id for path in scope),
+        logged=body.logged,
+    )
+    peers = {group for match in (made.sources, made.destinations) if match for group in match.groups}
+    return WireRule(
+        str(stored.number),
+        _encode(made),
+        None if made.scope is None else frozenset(made.scope),
+        frozenset(peers),
+    )
+
+
+def group(stored: Stored[Group]) -> bytes:
+    return _encode(wire.Group(stored.name, addresses(stored.body)))
+
+
+def vnic(vm_id: str, vm: Stored[Vm], card: Vnic, segment: int, groups: Iterable[str]) -> bytes:
+    return _encode(
+        wire.Vnic(
+            vm=vm_id,
+            vm_name=vm.name,
+            mac=card.mac,
+            segment=segment,
+            addresses=tuple(card.addresses),
+            groups=tuple(sorted(groups)),
+        )
+    )
+
+
+def _match(world: World, values: list[str], excluded: bool) -> wire.Match | None:
+    if values == [ANY]:
+        return None
+    return wire.Match(
+        groups=tuple(world.groups[value].unique_id for value in values if value.startswith("/")),
+        addresses=tuple(value for value in values if not value.startswith("/")),
+        excluded=excluded,
+    )
+
+
+def _services(world: World, body: Rule) -> tuple[wire.Service, ...] | None:
+    if body.services == [ANY] or not (body.services or body.service_entries):
+        return None
+    entries = [entry for path in body.services for entry in world.services[path].body.service_entries]
+    return tuple(_service(entry) for entry in (*entries, *body.service_entries))
+
+
+def _service(entry: Entry) -> wire.Service:
+    if isinstance(entry, L4PortSetServiceEntry):
+        protocol = wire.TCP if entry.l4_protocol == "TCP" else wire.UDP
+        return wire.Service(protocol, ports=tuple(_ports(text) for text in entry.destination_ports))
+    if isinstance(entry, ICMPTypeServiceEntry):
+        protocol = wire.ICMP if entry.protocol == "ICMPv4" else wire.ICMPV6
+        return wire.Service(protocol, icmp_type=entry.icmp_type, icmp_code=entry.icmp_code)
+    return wire.Service(entry.protocol_number)
+
+
+def _ports(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    return int(low), int(high or low)

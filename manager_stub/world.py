@@ -1,0 +1,129 @@
+"""All objects at one moment, by kind and path. Immutable: a change makes a new World that shares what
+stayed, so that readers can tell by identity what a change left alone, and a refused change leaves nothing
+behind."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar, cast
+
+from manager_stub.model import (
+    Cluster,
+    Datacenter,
+    Entity,
+    Group,
+    Reference,
+    Rule,
+    SecurityPolicy,
+    Segment,
+    Service,
+    Vm,
+)
+
+T = TypeVar("T", bound=Entity, covariant=True)
+
+MODELS: Final[dict[str, type[Entity]]] = {
+    "groups": Group,
+    "services": Service,
+    "security-policies": SecurityPolicy,
+    "rules": Rule,
+    "segments": Segment,
+    "vms": Vm,
+    "clusters": Cluster,
+    "datacenters": Datacenter,
+}
+"""By kind: the word before the id in a path."""
+
+
+def kind_of(path: str) -> str:
+    return path.rsplit("/", 2)[1]
+
+
+def id_of(path: str) -> str:
+    return path.rsplit("/", 1)[1]
+
+
+def section_of(rule_path: str) -> str:
+    return rule_path.rsplit("/", 2)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[T]):
+    """An object and what the manager adds to it."""
+
+    path: str
+    body: T
+    unique_id: str
+    number: int
+    revision: int
+    system_owned: bool
+    created_ms: int
+    modified_ms: int
+
+    @property
+    def name(self) -> str:
+        return self.body.display_name or id_of(self.path)
+
+
+@dataclass(frozen=True)
+class World:
+    kinds: Mapping[str, Mapping[str, Stored[Entity]]] = field(
+        default_factory=lambda: {kind: {} for kind in MODELS}
+    )
+    hosts: frozenset[str] = frozenset()
+
+    def changed(self, put: Iterable[Stored[Entity]], delete: Iterable[str]) -> "World":
+        kinds: dict[str, dict[str, Stored[Entity]]] = {}
+
+        def writable(path: str) -> dict[str, Stored[Entity]]:
+            kind = kind_of(path)
+            return kinds.setdefault(kind, dict(self.kinds[kind])) if kind not in kinds else kinds[kind]
+
+        for path in delete:
+            writable(path).pop(path, None)
+        for stored in put:
+            writable(stored.path)[stored.path] = stored
+        return World({**self.kinds, **kinds}, self.hosts)
+
+    def get(self, path: str) -> Stored[Entity] | None:
+        return self.kinds.get(kind_of(path), {}).get(path)
+
+    def has(self, reference: Reference) -> bool:
+        if reference.kind == "hosts":
+            return id_of(reference.path) in self.hosts
+        return kind_of(reference.path) == reference.kind and self.get(reference.path) is not None
+
+    def referrers(self, paths: set[str]) -> Iterator[tuple[str, Reference]]:
+        """Who names one of `paths`, and where."""
+        for objects in self.kinds.values():
+            for stored in objects.values():
+                for reference in stored.body.references():
+                    if reference.path in paths:
+                        yield stored.path, reference
+
+    def rules_of(self, section: str) -> list[Stored[Rule]]:
+        found = [stored for path, stored in self.rules.items() if section_of(path) == section]
+        return sorted(found, key=lambda stored: (stored.body.sequence_number or 0, stored.number))
+
+    @property
+    def groups(self) -> Mapping[str, Stored[Group]]:
+        return cast(Mapping[str, Stored[Group]], self.kinds["groups"])
+
+    @property
+    def services(self) -> Mapping[str, Stored[Service]]:
+        return cast(Mapping[str, Stored[Service]], self.kinds["services"])
+
+    @property
+    def sections(self) -> Mapping[str, Stored[SecurityPolicy]]:
+        return cast(Mapping[str, Stored[SecurityPolicy]], self.kinds["security-policies"])
+
+    @property
+    def rules(self) -> Mapping[str, Stored[Rule]]:
+        return cast(Mapping[str, Stored[Rule]], self.kinds["rules"])
+
+    @property
+    def segments(self) -> Mapping[str, Stored[Segment]]:
+        return cast(Mapping[str, Stored[Segment]], self.kinds["segments"])
+
+    @property
+    def vms(self) -> Mapping[str, Stored[Vm]]:
+        return cast(Mapping[str, Stored[Vm]], self.kinds["vms"])
