@@ -82,7 +82,7 @@ def verify_header(key: Ed25519PublicKey, header: bytes, signature: bytes, host: 
         raise Refused("signature: not made by this host's manager over these bytes") from None
     try:
         parsed = msgspec.json.decode(header, type=Header)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise Refused(f"header: {error}") from None
     if parsed.host != host:
         raise Refused(f"host: addressed to {parsed.host}")

@@ -1,0 +1,151 @@
+"""What the wire may say, and what it may not."""
+
+import ipaddress
+import re
+
+import msgspec
+import pytest
+
+from tests.harness.policies import group, rule, service, vnic
+from vsfwd.policy.model import Group, Match, Prefix, Rule, Service, Vnic, is_uuid, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "prefixes"),
+    [
+        ("10.0.0.1", [(4, "10.0.0.1", 32)]),
+        ("10.0.0.0/8", [(4, "10.0.0.0", 8)]),
+        ("0.0.0.0/0", [(4, "0.0.0.0", 0)]),
+        ("10.0.0.1-10.0.0.1", [(4, "10.0.0.1", 32)]),
+        ("10.0.0.1 - 10.0.0.4", [(4, "10.0.0.1", 32), (4, "10.0.0.2", 31), (4, "10.0.0.4", 32)]),
+        ("0.0.0.0-255.255.255.255", [(4, "0.0.0.0", 0)]),
+        ("fd00::1", [(6, "fd00::1", 128)]),
+        ("FD00:0::/64", [(6, "fd00::", 64)]),
+        ("::/0", [(6, "::", 0)]),
+        ("fd00::1-fd00::2", [(6, "fd00::1", 128), (6, "fd00::2", 128)]),
+    ],
+)
+def test_an_address_stands_for_prefixes(text: str, prefixes: list[tuple[int, str, int]]) -> None:
+    """Hosts, prefixes and ranges of both families."""
+    expected = tuple(
+        Prefix(family, int(ipaddress.ip_address(low)), length) for family, low, length in prefixes
+    )
+    assert parse_address(text) == expected
+
+
+NO_ADDRESS = (
+    *(
+        "",
+        " ",
+        "web",
+        "10.0.0",
+        "10.0.0.256",
+        "10.0.0.1/33",
+        "10.0.0.1/8",
+        "fd00::/129",
+        "fd00::1/64",
+        "010.0.0.1",
+    ),
+    *(
+        "10.0.0.9-10.0.0.1",
+        "10.0.0.1-fd00::1",
+        "10.0.0.1-",
+        "-10.0.0.1",
+        "10.0.0.0/31-10.0.0.9",
+        "10.0.0.1-2",
+    ),
+    *(
+        "::ffff:10.0.0.1",
+        "::ffff:0:0/96",
+        "::ffff:10.0.0.1-::ffff:10.0.0.9",
+        "fe80::1%eth0",
+        "10.0.0.1\n",
+        "1-2-3",
+    ),
+)
+
+
+@pytest.mark.parametrize("text", NO_ADDRESS)
+def test_what_is_no_address_is_refused_wherever_it_stands(text: str) -> None:
+    """In a group, in a rule, at a vNIC; the text is in the reason."""
+    for fields, kind in (
+        ({"name": "g", "addresses": [text]}, Group),
+        ({"addresses": [text]}, Match),
+        ({"vm": "v", "vm_name": "v", "mac": "02:00:00:00:00:01", "addresses": [text]}, Vnic),
+    ):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(fields, kind)
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/24", "10.0.0.1-10.0.0.2", "fd00::/64"])
+def test_a_vnic_has_hosts_for_addresses(text: str) -> None:
+    """Nobody owns a prefix."""
+    fields = {"vm": "v", "vm_name": "v", "mac": "02:00:00:00:00:01", "addresses": [text]}
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(fields, Vnic)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"protocol": -1},
+        {"protocol": 256},
+        {"protocol": "tcp"},
+        {"protocol": 6, "ports": [[80]]},
+        {"protocol": 6, "ports": [[81, 80]]},
+        {"protocol": 6, "ports": [[0, 65536]]},
+        {"protocol": 6, "ports": [[-1, 5]]},
+        {"protocol": 1, "ports": [[80, 80]]},
+        {"protocol": 112, "ports": [[80, 80]]},
+        {"protocol": 6, "icmp_type": 8},
+        {"protocol": 1, "icmp_code": 0},
+        {"protocol": 1, "icmp_type": 256},
+        {"protocol": 58, "icmp_type": 1, "icmp_code": -1},
+    ],
+)
+def test_a_service_that_cannot_be_is_refused(fields: dict[str, object]) -> None:
+    """Ports belong to TCP and UDP, types to ICMP, and both have ends."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(fields, Service)
+
+
+@pytest.mark.parametrize(
+    "mac", ["", "02:00:00:00:00", "02-00-00-00-00-01", "0A:00:00:00:00:01", "02:00:00:00:00:01:02"]
+)
+def test_a_mac_has_one_form(mac: str) -> None:
+    """Lower case, colons, six bytes."""
+    with pytest.raises(msgspec.ValidationError, match="mac"):
+        msgspec.convert({"vm": "v", "vm_name": "v", "mac": mac}, Vnic)
+
+
+def test_objects_survive_the_wire() -> None:
+    """What is sent is what arrives: an empty list stays a list, None stays any (CVE-2025-64715)."""
+    for thing in (
+        rule("allow in ipv6 from nobody to not a,10.0.0.0/8 service nobody on nobody logged"),
+        rule("drop"),
+        rule("reject from a service tcp/1-5,icmp/3/1,47"),
+        group(),
+        group("10.0.0.1"),
+        vnic("10.0.0.1 web segment=9"),
+    ):
+        assert msgspec.json.decode(msgspec.json.encode(thing), type=type(thing)) == thing
+    nobody = msgspec.json.decode(
+        msgspec.json.encode(rule("drop from nobody service nobody on nobody")), type=Rule
+    )
+    assert (nobody.sources, nobody.services, nobody.scope) == (Match(), (), ())
+
+
+def test_a_rule_names_its_groups() -> None:
+    """As source, destination and scope, excluded ones too."""
+    assert rule("drop from a,10.0.0.1 to not b on c").groups() == {"a", "b", "c"}
+    assert rule("drop").groups() == set()
+    assert service("tcp").ports == ()
+
+
+def test_a_uuid_has_one_form() -> None:
+    """Ids are compared as text."""
+    assert is_uuid("01234567-89ab-cdef-0123-456789abcdef")
+    for text in ("", "x", "01234567-89AB-cdef-0123-456789abcdef", "0123456789abcdef0123456789abcdef"):
+        assert not is_uuid(text)
