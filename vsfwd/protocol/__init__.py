@@ -1,2 +1,3 @@
-"""What the manager and a host say to each other: exchanges, queues and keys (`topology`), bodies (`messages`), and the
-signed envelope around what the manager says (`envelope`). Pure: bytes in, values out."""
+"""What the manager and a host say to each other: exchanges, queues and keys (`topology`), bodies
+(`messages`), and the signed envelope around what the manager says (`envelope`). Pure: bytes in, values
+out."""

@@ -1,10 +1,9 @@
 """The signed envelope around every policy message.
 
 The AMQP body travels as it is signed; beside it, in the message header `vsfw`, stands `Header` as JSON and in
-`vsfw-signature` its Ed25519 signature (RFC 8032) by the manager. The header names the SHA-256 of the body bytes, so
-one signature covers both, and a header kept on disk proves itself without the body it came with. Everything is checked
-before a byte of the body is decompressed or decoded.
-"""
+`vsfw-signature` its Ed25519 signature (RFC 8032) by the manager. The header names the SHA-256 of the body
+bytes, so one signature covers both, and a header kept on disk proves itself without the body it came with.
+Everything is checked before a byte of the body is decompressed or decoded."""
 
 import hashlib
 from enum import StrEnum
@@ -31,9 +30,8 @@ class Kind(StrEnum):
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whom the message is for and where in the sequence of states it stands.
 
-    `generation` counts within `epoch`; `base` is the generation a delta applies to (equal to `generation` in a
-    snapshot); `digest` is of the state that results, `body` the SHA-256 of the body bytes, both in hex.
-    """
+    `generation` counts within `epoch`; `base` is the generation a delta applies to (equal to `generation` in
+    a snapshot); `digest` is of the state that results, `body` the SHA-256 of the body bytes, both in hex."""
 
     host: str
     epoch: int
@@ -59,9 +57,18 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def seal(
-    key: Ed25519PrivateKey, *, host: str, epoch: int, generation: int, base: int, kind: Kind, digest: str, json: bytes
+    key: Ed25519PrivateKey,
+    *,
+    host: str,
+    epoch: int,
+    generation: int,
+    base: int,
+    kind: Kind,
+    digest: str,
+    json: bytes,
 ) -> Message:
-    """Compress what is worth it, and sign. Raises ValueError when the message would be refused for its size."""
+    """Compress what is worth it, and sign. Raises ValueError when the message would be refused for its
+    size."""
     if len(json) > MAX_DECODED:
         raise ValueError(f"policy of {len(json)} bytes is over the limit of {MAX_DECODED}")
     encoding = "zstd" if len(json) > COMPRESS_ABOVE else "json"
