@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+import httpx
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +26,7 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (BadSpec, LabError, NetworkError, TimeoutError, Unreachable) as error:
+        except (BadSpec, LabError, NetworkError, TimeoutError, Unreachable, httpx.HTTPError) as error:
             raise click.ClickException(str(error)) from error
 
 

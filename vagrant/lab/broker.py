@@ -174,7 +174,9 @@ class Broker:
             "HOME": here,
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": "vsfw@localhost",
+            # An address for a name: nothing is looked up, so it does not matter what this machine is called.
+            "RABBITMQ_NODENAME": "vsfw@127.0.0.1",
+            "RABBITMQ_USE_LONGNAME": "true",
             "RABBITMQ_DIST_PORT": str(self.node_port),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": f"{here}/rabbitmq.conf",

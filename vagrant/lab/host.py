@@ -1,11 +1,12 @@
 """A host of the lab: enrolled at the manager, with a configuration and a vsfwd of its own."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import httpx
-import msgspec
+from asyncvarlink import VarlinkErrorReply
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -45,7 +46,9 @@ def enrol(rest: httpx.Client, host: Host) -> str:
         "socket": str(host.socket),
         "pin_dir": str(PINS / given["id"]),
     }
-    _write(host.directory / "vsfwd.toml", msgspec.toml.encode(config))
+    # Strings and lists of strings are written the same in TOML and in JSON.
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.items())
+    _write(host.directory / "vsfwd.toml", lines.encode())
     return str(given["id"])
 
 
@@ -73,16 +76,19 @@ def wait_ready(host: Host, timeout_s: float = 60.0) -> None:
 
 def announce(host: Host, vm: Vm) -> None:
     """Returns when the programs are on the VM's device: it may be plugged."""
-    ask(
-        host.socket,
-        lambda vsfwd: vsfwd.AnnounceVnic(vnic=vm.vnic, vm=vm.id, mac=vm.mac, device=vm.device),
-    )
+    try:
+        ask(
+            host.socket,
+            lambda vsfwd: vsfwd.AnnounceVnic(vnic=vm.vnic, vm=vm.id, mac=vm.mac, device=vm.device),
+        )
+    except VarlinkErrorReply as error:
+        raise LabError(f"vsfwd of {host.name} does not take VM {vm.name}: {error.paramstojson()}") from error
 
 
-def open_vnics(host: Host) -> set[str]:
-    """The vNICs whose policy vsfwd enforces."""
+def are_open(host: Host, vnics: set[str]) -> bool:
+    """Does vsfwd enforce a policy on each of these vNICs?"""
     status = ask(host.socket, lambda vsfwd: vsfwd.Status())["status"]
-    return {vnic.vnic for vnic in status.vnics if vnic.state == "open"}
+    return vnics <= {vnic.vnic for vnic in status.vnics if vnic.state == "open"}
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ shall outlive its maker is given up (`keep`), and found again by `attach`.
 """
 
 import dataclasses
+import functools
 import os
 import shutil
 import ssl
@@ -185,18 +186,15 @@ class Lab:
         """Until every VM's vNIC has its policy: the manager knows by then where each of them is."""
         for host in self.layout.hosts:
             vnics = {vm.vnic for vm in self.layout.vms if vm.host == host.name}
-            wait_until(
-                lambda: vnics <= hosts.open_vnics(host),  # noqa: B023  (called before the loop goes on)
-                f"policy for every VM of {host.name}",
-                timeout_s,
-            )
+            is_open = functools.partial(hosts.are_open, host, vnics)
+            wait_until(is_open, f"policy for every VM of {host.name}", timeout_s)
 
     def wait_applied(self, timeout_s: float = 30.0) -> None:
         """Until every host has applied what the manager wants it to."""
 
         def applied() -> bool:
             answer = self.rest.get("/api/v1/vsfw/hosts").raise_for_status().json()
-            return all(host["applied"] == host["wanted"] for host in answer["results"])
+            return all(host["in_sync"] for host in answer["results"])
 
         wait_until(applied, "policy applied on every host", timeout_s)
 
