@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a packet does to the state of its flow. Pure: state in, state out. Sequence numbers are not looked at.
+ *
+ * TCP (I: from the initiator, R: from the responder; empty: the state stays and its timer is not refreshed;
+ * new: the packet begins another flow; drop: reason tcp-state):
+ *
+ *     state         SYN           SYN-ACK          ACK, data        FIN              RST
+ *     SYN_SENT      I SYN_SENT    R SYN_RECV       I drop, R -      I drop, R -      CLOSED
+ *                   R SYN_RECV    I drop
+ *     SYN_RECV      I SYN_RECV    I ESTABLISHED    I ESTABLISHED    I CLOSING        CLOSED
+ *                   R -           R SYN_RECV       R -              R -
+ *     ESTABLISHED   -             -                ESTABLISHED      CLOSING          CLOSED
+ *     CLOSING       -             -                CLOSING          FIN_WAIT if the  CLOSED
+ *                                                                   other side's
+ *     FIN_WAIT      new           -                FIN_WAIT         FIN_WAIT         CLOSED
+ *     CLOSED        new           -                -                -                -
+ *
+ * A SYN from both sides (simultaneous open, RFC 9293 3.5) goes the same way: SYN_RECV, then the initiator's SYN-ACK.
+ * An ACK from the responder before its SYN is a challenge (RFC 5961 4): it passes and changes nothing.
+ *
+ * Others: FIRST, then SINGLE when the initiator goes on alone, MULTIPLE from the first reply. ICMP echo stays ECHO.
+ */
+#ifndef VSFWD_CONNTRACK_H
+#define VSFWD_CONNTRACK_H
+
+#include "types.h"
+
+enum tcp_flag {
+	TCP_FIN = 0x01,
+	TCP_SYN = 0x02,
+	TCP_RST = 0x04,
+	TCP_ACK = 0x10,
+};
+
+enum step {
+	STEP_STAY, /* passes; state and timer as they were */
+	STEP_MOVE, /* passes; the timer of the (new) state starts */
+	STEP_NEW,  /* begins another flow */
+	STEP_DROP, /* cannot be */
+};
+
+static __always_inline bool begins_tcp(u8 flags)
+{
+	return (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+/* Answers STEP_* and, for STEP_MOVE, writes state and fins. `direction` is the packet's. */
+static __always_inline int tcp_step(struct flow *flow, u8 flags, u8 direction)
+{
+	bool initiator = direction == flow->initiator;
+	u8 state = flow->state;
+
+	if (begins_tcp(flags) && (state == STATE_FIN_WAIT || state == STATE_CLOSED))
+		return STEP_NEW;
+	if (state == STATE_CLOSED)
+		return STEP_STAY;
+	if (flags & TCP_RST) {
+		flow->state = STATE_CLOSED;
+		return STEP_MOVE;
+	}
+	if (state == STATE_SYN_SENT) {
+		if (initiator)
+			return begins_tcp(flags) ? STEP_MOVE : STEP_DROP;
+		if (!(flags & TCP_SYN))
+			return STEP_STAY;
+		flow->state = STATE_SYN_RECV;
+		return STEP_MOVE;
+	}
+	if (state == STATE_SYN_RECV) {
+		if (initiator && (flags & TCP_ACK))
+			flow->state = STATE_ESTABLISHED;
+		else
+			return (flags & TCP_SYN) && (initiator || (flags & TCP_ACK)) ? STEP_MOVE : STEP_STAY;
+	} else if (flags & TCP_SYN) {
+		return STEP_STAY;
+	}
+	if (flags & TCP_FIN) {
+		flow->fins |= 1 << (direction & 1);
+		flow->state = flow->fins == 3 ? STATE_FIN_WAIT : STATE_CLOSING;
+	}
+	return STEP_MOVE;
+}
+
+static __always_inline int other_step(struct flow *flow, u8 direction)
+{
+	if (flow->state == STATE_FIRST || flow->state == STATE_SINGLE)
+		flow->state = direction == flow->initiator ? STATE_SINGLE : STATE_MULTIPLE;
+	return STEP_MOVE;
+}
+
+/* Whether a flow has been answered, so that it belongs among those that are never evicted. */
+static __always_inline bool is_answered(const struct flow *flow, u8 direction)
+{
+	if (flow->state <= STATE_CLOSED)
+		return flow->state >= STATE_ESTABLISHED && flow->state != STATE_CLOSED;
+	return direction != flow->initiator;
+}
+
+static __always_inline bool is_expired(const struct flow *flow, u32 now)
+{
+	return (s32)(now - flow->expires) >= 0;
+}
+
+#endif

@@ -1,0 +1,534 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * A packet's life, top to bottom: vnic_in() sees what goes to a workload, vnic_out() what comes from it. All access to
+ * maps is in this file (bcc rewrites map calls in the main text only); the headers hold what can be thought about
+ * without them: packet.h (bytes to struct packet), conntrack.h (states), classify.h (rules), reject.h (answers).
+ *
+ * Every packet ends in exactly one of: pass(), drop() with its reason counted, or the reply to a reject.
+ */
+#include <linux/pkt_cls.h>
+
+#include "types.h"
+#include "packet.h"
+#include "conntrack.h"
+#include "classify.h"
+#include "reject.h"
+#include "maps.h"
+
+#define PROBES 16      /* places an insert looks at before it says that the table is full */
+#define FREE_PROBES 4  /* of which this many insist on a place nobody needs; from then on a connection that both sides
+			* have closed gives way */
+
+/* One packet on its way through one vNIC. */
+struct passage {
+	struct __sk_buff *skb;
+	struct vnic *vnic;
+	struct settings *settings;
+	void *flows;          /* this vNIC's */
+	u32 bank;             /* the policy this packet sees, whole; read once */
+	u32 policy_seq;
+	u32 now;              /* jiffies */
+	u8 direction;
+	bool group;           /* to a multicast or broadcast MAC address */
+	struct packet *packet;
+	struct flow_key *key;
+};
+
+static __always_inline int drop(struct passage *p, u32 reason)
+{
+	u32 place = (p->vnic->slot & (SLOTS - 1)) * REASONS + (reason & (REASONS - 1));
+	u64 *count = drops.lookup(&place);
+
+	if (count)
+		(*count)++;
+	return TC_ACT_SHOT;
+}
+
+static __always_inline void count(u32 counter, u32 length, u32 sessions)
+{
+	struct counters *counters = rule_counters.lookup(&counter);
+
+	if (!counters)
+		return;
+	counters->packets++;
+	counters->bytes += length;
+	counters->sessions += sessions;
+}
+
+static __always_inline void report(struct passage *p, const struct rule *rule, u8 reason)
+{
+	u32 zero = 0;
+	struct event *event = event_draft.lookup(&zero);
+	u64 *lost;
+
+	if (!rule->logged || !event)
+		return;
+	event->time_ns = bpf_ktime_get_ns();
+	event->key = *p->key;
+	event->rule_id = rule->id;
+	event->ifindex = p->skb->ifindex;
+	event->slot = p->vnic->slot;
+	event->length = p->packet->length;
+	event->direction = p->direction;
+	event->family = p->packet->family;
+	event->action = rule->action;
+	event->reason = reason;
+	if (!events.ringbuf_output(event, sizeof(*event), 0))
+		return;
+	lost = events_lost.lookup(&zero);
+	if (lost)
+		(*lost)++;
+}
+
+/* ---- flows ---- */
+
+static __always_inline struct flow *find_flow(struct passage *p, const struct flow_key *key)
+{
+	struct flow *flow = bpf_map_lookup_elem(p->flows, (void *)key);
+
+	return flow && !is_expired(flow, p->now) ? flow : NULL;
+}
+
+/* The one place in the half-open table where `key` may be. */
+static __always_inline struct halfopen *halfopen_place(struct passage *p, u64 hash)
+{
+	u32 slot = p->vnic->slot, index = hash >> (64 - HALFOPEN_BITS);
+	void *table = halfopen.lookup(&slot);
+
+	return table ? bpf_map_lookup_elem(table, &index) : NULL;
+}
+
+static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
+{
+	const u32 *x = (const u32 *)a, *y = (const u32 *)b;
+	u32 difference = 0;
+
+#pragma unroll
+	for (int i = 0; i < SEEDS - 1; i++)
+		difference |= x[i] ^ y[i];
+	return !difference;
+}
+
+static __always_inline bool holds(const struct halfopen *place, u64 check, const struct flow_key *key, u32 now)
+{
+	return place->check == check && same_key(&place->key, key) && !is_expired(&place->flow, now);
+}
+
+/* Whether the flow whose key is in a place of the ring can go: missing, expired, reset - and, when free places are
+ * rare, closed by both sides. */
+static __always_inline bool gives_way(struct passage *p, struct flow_key *key, bool rare)
+{
+	struct flow *flow = find_flow(p, key);
+
+	return !flow || flow->state == STATE_CLOSED || (rare && flow->state == STATE_FIN_WAIT);
+}
+
+/* Puts a flow among those that are never evicted while they live. There are as many places in the ring as entries in
+ * the table; whoever takes a place deletes the flow that had it, so the table needs no daemon to stay usable. 16 random
+ * places are tried, so with a share f of all places alive the chance to fail is f^16: 0.2 % at two thirds, 18 % at 90 %.
+ * Two CPUs that take one place at the same moment lose one of their keys from the ring: its flow still works and ends,
+ * its entry is free again when the key is used again or the daemon sweeps. */
+static __always_inline bool insert_flow(struct passage *p, struct flow_key *key, struct flow *flow)
+{
+	u32 slot = p->vnic->slot;
+	void *places = ring.lookup(&slot);
+
+	if (!places)
+		return false;
+	for (u32 i = 0; i < PROBES; i++) {
+		u32 index = (u64)bpf_get_prandom_u32() * p->vnic->places >> 32;
+		struct flow_key *place = bpf_map_lookup_elem(places, &index);
+
+		if (!place)
+			return false;
+		if (!gives_way(p, place, i >= FREE_PROBES))
+			continue;
+		if (place->protocol)
+			bpf_map_delete_elem(p->flows, place);
+		*place = *key;
+		return !bpf_map_update_elem(p->flows, key, flow, 0 /* BPF_ANY */);
+	}
+	return false;
+}
+
+/* ---- rules ---- */
+
+struct rows {
+	u32 source;
+	u32 destination;
+};
+
+static __always_inline struct host *find_host(void *table, u32 segment, const struct address *address)
+{
+	struct host_key key = {.segment = segment, .address = *address};
+	struct host *host = bpf_map_lookup_elem(table, &key);
+
+	if (host || !segment)
+		return host;
+	key.segment = 0;
+	return bpf_map_lookup_elem(table, &key);
+}
+
+static __always_inline struct prefix *find_prefix(u32 bank, u8 family, const struct address *address)
+{
+	struct prefix_key key = {.length = 32 + 128, .family = family, .address = *address};
+	void *table = prefixes.lookup(&bank);
+
+	return table ? bpf_map_lookup_elem(table, &key) : NULL;
+}
+
+/* Identity comes from the port: a vNIC that sends from an address another one owns is in none of its groups. */
+static __always_inline u32 source_row(const struct host *host, u32 slot, u8 direction)
+{
+	bool foreign = host->owner != OWNER_NONE && host->owner != slot + 1;
+
+	return direction == DIRECTION_OUT && foreign ? host->literal : host->source;
+}
+
+/* The first rule that matches, or NULL with the reason in `reason`. */
+static __always_inline struct rule *classify(struct passage *p, struct policy *policy, struct question *q, u32 *reason)
+{
+	u32 bank = p->bank, applied, row, bit;
+	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
+	struct row *source, *destination, *service, *vnic;
+	struct prefix *prefix;
+	struct host *host;
+	u32 *service_row;
+
+	*reason = REASON_INTERNAL;
+	if (!host_table || !row_table || !table)
+		return NULL;
+	service_row = bpf_map_lookup_elem(table, &q->point);
+	if (!service_row)
+		return NULL;
+	service = bpf_map_lookup_elem(row_table, service_row);
+
+	host = find_host(host_table, policy->segment, q->source);
+	if (host) {
+		row = source_row(host, p->vnic->slot, q->direction);
+	} else {
+		prefix = find_prefix(bank, q->family, q->source);
+		if (!prefix)
+			return NULL;
+		row = prefix->source;
+	}
+	source = bpf_map_lookup_elem(row_table, &row);
+
+	host = find_host(host_table, policy->segment, q->destination);
+	if (host) {
+		row = host->destination;
+	} else {
+		prefix = find_prefix(bank, q->family, q->destination);
+		if (!prefix)
+			return NULL;
+		row = prefix->destination;
+	}
+	destination = bpf_map_lookup_elem(row_table, &row);
+
+	applied = policy->row[(q->direction & 1) * 2 + (q->family & 1)];
+	vnic = bpf_map_lookup_elem(row_table, &applied);
+	if (!source || !destination || !service || !vnic)
+		return NULL;
+
+	bit = first_match(source, destination, service, vnic);
+	*reason = REASON_NO_RULE;
+	if (bit == NO_BIT)
+		return NULL;
+	table = rules.lookup(&bank);
+	*reason = REASON_INTERNAL;
+	return table ? bpf_map_lookup_elem(table, &bit) : NULL;
+}
+
+static __always_inline struct policy *find_policy(struct passage *p)
+{
+	u32 bank = p->bank, slot = p->vnic->slot;
+	void *table = policies.lookup(&bank);
+	struct policy *policy = table ? bpf_map_lookup_elem(table, &slot) : NULL;
+
+	return policy && policy->valid ? policy : NULL;
+}
+
+/* ---- verdicts ---- */
+
+/* The reply leaves by the device the packet came from, marked so that only this vNIC's programs let it by: to everybody
+ * else it is a packet like any other, and is tracked like one. */
+static __always_inline int reject(struct passage *p)
+{
+	u32 zero = 0;
+	struct reply *reply = reply_draft.lookup(&zero);
+	struct address *source = source_of(p->key, p->direction), *destination = destination_of(p->key, p->direction);
+
+	if (!reply || p->group || !may_reject(p->packet, source) ||
+	    become_reply(p->skb, reply, p->packet, destination, source))
+		return TC_ACT_SHOT;
+	p->skb->mark = p->settings->mark ^ p->vnic->slot;
+	return bpf_redirect(p->skb->ifindex, p->direction == DIRECTION_IN ? BPF_F_INGRESS : 0);
+}
+
+static __always_inline int deny(struct passage *p, const struct rule *rule)
+{
+	u32 reason = rule->action == ACTION_REJECT ? REASON_RULE_REJECT : REASON_RULE_DROP;
+
+	count(rule->counter, p->packet->length, 0);
+	report(p, rule, reason);
+	drop(p, reason);
+	return rule->action == ACTION_REJECT ? reject(p) : TC_ACT_SHOT;
+}
+
+/* ---- a packet's life ---- */
+
+/* Whose packet is it, and is it one at all? 0, or what to return. */
+static __always_inline int receive(struct passage *p)
+{
+	struct __sk_buff *skb = p->skb;
+	u32 reason = PARSE_MORE;
+
+	for (int attempt = 0; attempt < 2; attempt++) {
+		struct frame frame = {(void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, skb->gso_size};
+		u16 *mac = frame.data, *mine = (u16 *)p->vnic->mac;
+		u16 ethertype;
+
+		if (frame.data + ETH_HLEN > frame.end)
+			return drop(p, REASON_SHORT);
+		p->group = mac[0] & 1;
+		if (p->direction == DIRECTION_IN && !p->group && !p->vnic->promiscuous &&
+		    (mac[0] != mine[0] || mac[1] != mine[1] || mac[2] != mine[2]))
+			return drop(p, REASON_NOT_MINE);
+		ethertype = swap16(mac[6]);
+		if (skb->vlan_present || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
+			return drop(p, REASON_VLAN_TAG);
+		if (ethertype == ETH_P_ARP)
+			return TC_ACT_OK;
+		if (ethertype != ETH_P_IP && ethertype != ETH_P_IPV6)
+			return drop(p, REASON_ETHERTYPE);
+		reason = parse(&frame, p->packet, p->key, p->direction, ethertype);
+		if (!reason)
+			return TC_ACT_UNSPEC;
+		if (reason != PARSE_MORE || bpf_skb_pull_data(skb, frame.length < MAX_HEADERS ? frame.length : MAX_HEADERS))
+			break;
+	}
+	return drop(p, reason == PARSE_MORE ? REASON_SHORT : reason);
+}
+
+/* The key of the flow that an ICMP error is about. The packet it quotes went the other way, from the very address that
+ * the error goes to. A quoted IPv6 packet with extension headers names no flow. */
+static __always_inline bool quoted_key(struct passage *p)
+{
+	struct address receiver = *destination_of(p->key, p->direction);
+	bool ipv4 = p->packet->family == FAMILY_IPV4;
+	struct packet quoted = {.family = p->packet->family};
+	u32 offset = p->packet->l4 + 8, size = sizeof(struct ipv6hdr);
+	union quoted_header header;
+	struct address *source;
+	u16 protocol[4];
+
+	if (bpf_skb_load_bytes(p->skb, offset, &header, ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))
+		return false;
+	if (ipv4)
+		size = header.v4.ihl * 4;
+	if (bpf_skb_load_bytes(p->skb, offset + size, protocol, sizeof(protocol)))
+		return false;
+	source = source_of(p->key, !p->direction);
+	parse_quoted(&header, protocol, &quoted, source, destination_of(p->key, !p->direction));
+	complete_key(p->key, &quoted, !p->direction);
+	return same_address(source, &receiver);
+}
+
+/* Where the packet's flow is, if it has one. */
+struct track {
+	struct flow *flow;
+	struct halfopen *place; /* its place in the half-open table; only looked up when it is not among the answered */
+	u64 check;
+	bool answered;          /* `flow` is in the table that is never evicted */
+};
+
+static __always_inline int find_track(struct passage *p, struct track *t)
+{
+	u64 hash;
+
+	t->flow = find_flow(p, p->key);
+	t->answered = t->flow;
+	if (t->flow)
+		return 0;
+	hash = flow_hash(p->key, p->settings->seed);
+	t->check = hash | 1;
+	t->place = halfopen_place(p, hash);
+	if (!t->place)
+		return REASON_INTERNAL;
+	if (holds(t->place, t->check, p->key, p->now))
+		t->flow = &t->place->flow;
+	return 0;
+}
+
+static __always_inline void forget(struct passage *p, struct track *t)
+{
+	if (t->answered)
+		bpf_map_delete_elem(p->flows, p->key);
+	else if (t->flow)
+		t->place->check = 0;
+	t->flow = NULL;
+}
+
+/* A new flow begins half-open, in place of whichever unanswered flow was there. */
+static __always_inline bool begin(struct passage *p, struct track *t, const struct rule *rule)
+{
+	u64 hash = flow_hash(p->key, p->settings->seed);
+	struct halfopen *place = halfopen_place(p, hash);
+	struct flow *flow;
+
+	if (!place)
+		return false;
+	place->check = 0;
+	asm volatile("" ::: "memory");
+	place->key = *p->key;
+	flow = &place->flow;
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->initiator = p->direction;
+	flow->family = p->packet->family;
+	flow->state = p->packet->protocol == PROTOCOL_TCP ? STATE_SYN_SENT : is_icmp(p->packet) ? STATE_ECHO : STATE_FIRST;
+	flow->policy_seq = p->policy_seq;
+	flow->counter = rule->counter;
+	flow->rule_id = rule->id;
+	flow->packets[p->direction] = 1;
+	flow->bytes[p->direction] = p->packet->length;
+	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
+	asm volatile("" ::: "memory");
+	place->check = hash | 1;
+	return true;
+}
+
+/* A packet of a flow that its policy allows. */
+static __always_inline int advance(struct passage *p, struct track *t, int step)
+{
+	struct flow *flow = t->flow;
+	u32 before = flow->expires;
+
+	flow->packets[p->direction]++;
+	flow->bytes[p->direction] += p->packet->length;
+	if (step == STEP_MOVE)
+		flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
+	if (!t->answered && is_answered(flow, p->direction)) {
+		if (!insert_flow(p, p->key, flow)) {
+			flow->expires = before;
+			return drop(p, REASON_TABLE_FULL);
+		}
+		t->place->check = 0;
+	}
+	count(flow->counter, p->packet->length, 0);
+	return TC_ACT_OK;
+}
+
+/* A packet that the policy in force has not been asked about: the first of a flow, the first of a flow since the policy
+ * changed, or one that has no flow. */
+static __always_inline int decide(struct passage *p, struct track *t, bool stateful, int step)
+{
+	struct policy *policy = find_policy(p);
+	struct question question;
+	struct rule *rule;
+	u32 reason;
+
+	if (!policy)
+		return passes_closed(p->packet) ? TC_ACT_OK : drop(p, REASON_CLOSED);
+	if (stateful && !t->flow && p->packet->protocol == PROTOCOL_TCP && !begins_tcp(p->packet->tcp_flags))
+		return drop(p, REASON_NO_STATE);
+	question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
+	rule = classify(p, policy, &question, &reason);
+	if (!rule || rule->action != ACTION_ALLOW) {
+		forget(p, t);
+		return rule ? deny(p, rule) : drop(p, reason);
+	}
+	if (t->flow) {
+		t->flow->policy_seq = p->policy_seq;
+		t->flow->counter = rule->counter;
+		t->flow->rule_id = rule->id;
+		return advance(p, t, step);
+	}
+	if (stateful) {
+		if (!begin(p, t, rule))
+			return drop(p, REASON_INTERNAL);
+		report(p, rule, REASON_NONE);
+	}
+	count(rule->counter, p->packet->length, stateful);
+	return TC_ACT_OK;
+}
+
+static __always_inline int filter(struct __sk_buff *skb, u8 direction)
+{
+	struct passage p = {.skb = skb, .direction = direction};
+	struct track t = {};
+	u32 zero = 0, ifindex = skb->ifindex, slot, reason;
+	struct scratch *scratch;
+	bool error, stateful;
+	u64 *in_force, policy;
+	int step = STEP_MOVE, verdict;
+
+	p.vnic = vnics.lookup(&ifindex);
+	p.settings = settings.lookup(&zero);
+	in_force = control.lookup(&zero);
+	scratch = scratches.lookup(&zero);
+	if (!p.vnic || !p.settings || !in_force || !scratch)
+		return TC_ACT_SHOT;
+	p.packet = &scratch->packet;
+	p.key = &scratch->key;
+	slot = p.vnic->slot;
+	if (skb->mark == (p.settings->mark ^ slot)) {
+		skb->mark = 0;
+		return TC_ACT_OK;
+	}
+	verdict = receive(&p);
+	if (verdict != TC_ACT_UNSPEC)
+		return verdict;
+
+	p.flows = flows.lookup(&slot);
+	if (!p.flows)
+		return drop(&p, REASON_INTERNAL);
+	p.now = bpf_jiffies64();
+	policy = *(volatile u64 *)in_force;
+	p.bank = policy & 1;
+	p.policy_seq = policy >> 1;
+
+	error = is_icmp_error(p.packet);
+	stateful = !p.group && !error && (!is_icmp(p.packet) || is_echo(p.packet));
+	complete_key(p.key, p.packet, direction);
+	if (error && (p.group || !quoted_key(&p)))
+		return drop(&p, REASON_ICMP_ERROR_UNRELATED);
+	if (stateful || error) {
+		reason = find_track(&p, &t);
+		if (reason)
+			return drop(&p, reason);
+	}
+	if (error) {
+		/* It passes with its flow, and changes nothing about it. */
+		if (!t.flow)
+			return drop(&p, REASON_ICMP_ERROR_UNRELATED);
+		count(t.flow->counter, p.packet->length, 0);
+		return TC_ACT_OK;
+	}
+	if (t.flow) {
+		step = p.packet->protocol == PROTOCOL_TCP ? tcp_step(t.flow, p.packet->tcp_flags, direction)
+							 : other_step(t.flow, direction);
+		if (step == STEP_DROP)
+			return drop(&p, REASON_TCP_STATE);
+		if (step == STEP_NEW)
+			forget(&p, &t);
+	}
+	if (t.flow && t.flow->policy_seq == p.policy_seq)
+		return advance(&p, &t, step);
+	return decide(&p, &t, stateful, step);
+}
+
+int vnic_in(struct __sk_buff *skb)
+{
+	return filter(skb, DIRECTION_IN);
+}
+
+int vnic_out(struct __sk_buff *skb)
+{
+	return filter(skb, DIRECTION_OUT);
+}
+
+/* Run by the daemon, never attached: what time it is in the programs' clock. */
+int jiffies(struct __sk_buff *skb)
+{
+	return bpf_jiffies64();
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every map, and the question it answers. PINS is the directory of this schema on bpffs (see types.h).
+ *
+ * Two of each policy table exist, the banks; per-vNIC tables exist once for each slot. Both are maps of maps: what
+ * bears a name here with `_template` is never used by a packet, it only gives the inner maps their layout.
+ */
+#ifndef VSFWD_MAPS_H
+#define VSFWD_MAPS_H
+
+#define BANKS 2
+
+#define PINNED(type, key, leaf, name, entries, flags) BPF_TABLE_PINNED(type, key, leaf, name, entries, PINS "/" #name, flags)
+#define MAP_OF(name, entries) PINNED("array_of_maps$" #name "_template", int, int, name, entries, 0)
+/* mmap()ed by the daemon, and of any size inside a map of maps: BPF_F_MMAPABLE | BPF_F_INNER_MAP */
+#define INNER_ARRAY(leaf, name) BPF_F_TABLE("array", u32, leaf, name##_template, 1, 1024 | 4096)
+
+/* Which vNIC is this device? */
+PINNED("hash", u32, struct vnic, vnics, SLOTS, 0);
+/* Which policy is in force? policy_seq << 1 | bank, flipped by one store into the mapped page. */
+PINNED("array", u32, u64, control, 1, 1024 /* BPF_F_MMAPABLE */);
+/* What does the daemon's configuration say? */
+PINNED("array", u32, struct settings, settings, 1, 0);
+
+/* Which rules name this address? */
+BPF_F_TABLE("hash", struct host_key, struct host, hosts_template, 1, 0);
+MAP_OF(hosts, BANKS);
+/* Which rules name a prefix that covers this address? */
+BPF_F_TABLE("lpm_trie", struct prefix_key, struct prefix, prefixes_template, 1, 1 /* BPF_F_NO_PREALLOC */);
+MAP_OF(prefixes, BANKS);
+/* Which row are the rules for this service point (service_point() in classify.h)? */
+INNER_ARRAY(u32, services);
+MAP_OF(services, BANKS);
+/* Which rules are in this row? */
+INNER_ARRAY(struct row, rows);
+MAP_OF(rows, BANKS);
+/* Which rules are applied to this vNIC? */
+INNER_ARRAY(struct policy, policies);
+MAP_OF(policies, BANKS);
+/* What does this rule do? */
+INNER_ARRAY(struct rule, rules);
+MAP_OF(rules, BANKS);
+
+/* Which flows does this vNIC have? */
+BPF_F_TABLE("hash", struct flow_key, struct flow, flows_template, 1, 0);
+MAP_OF(flows, SLOTS);
+/* Where might there be room for one more? One place for each flow, so that the programs reclaim without the daemon. */
+INNER_ARRAY(struct flow_key, ring);
+MAP_OF(ring, SLOTS);
+/* Which flows have begun, but not been answered? */
+INNER_ARRAY(struct halfopen, halfopen);
+MAP_OF(halfopen, SLOTS);
+
+/* What has this rule done? By index, kept for a rule id over banks and restarts: */
+PINNED("percpu_array", u32, struct counters, rule_counters, COUNTERS, 0);
+/* Whose rule counter is this? Rule id, 0: free. Only the daemon reads and writes it. */
+PINNED("array", u32, u32, counter_rule, COUNTERS, 1024 /* BPF_F_MMAPABLE */);
+/* How many packets did this vNIC lose, and why? By slot * REASONS + reason. */
+PINNED("percpu_array", u32, u64, drops, SLOTS * REASONS, 0);
+
+/* What is known of the packet at hand? */
+BPF_F_TABLE("percpu_array", u32, struct scratch, scratches, 1, 0);
+
+/* What did logged rules do? */
+BPF_RINGBUF_OUTPUT(events, 64);
+/* Where is an event put together? Too large for the stack. */
+BPF_F_TABLE("percpu_array", u32, struct event, event_draft, 1, 0);
+/* How many events found the ring buffer full? */
+BPF_F_TABLE("percpu_array", u32, u64, events_lost, 1, 0);
+/* Where is a reject reply put together? */
+BPF_F_TABLE("percpu_array", u32, struct reply, reply_draft, 1, 0);
+
+#endif

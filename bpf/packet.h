@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From bytes to struct packet, once, with every bound checked here. Pure: no map, no helper.
+ *
+ * parse() answers 0, PARSE_MORE when a header is in the packet but not yet in its linear part (pull it, parse again),
+ * or the reason to drop. What it lets through has whole headers, claims no more bytes than it has, is no fragment
+ * and has addresses that mean what they say.
+ */
+#ifndef VSFWD_PACKET_H
+#define VSFWD_PACKET_H
+
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "types.h"
+
+#define PARSE_MORE 255
+#define MAX_HEADERS 512   /* bytes that parse() may ask to be pulled */
+#define MAX_EXTENSIONS 6  /* IPv6 extension headers before the protocol */
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+#define PROTOCOL_ICMPV6 58
+#define EXTENSION_HOP_BY_HOP 0
+#define EXTENSION_ROUTING 43
+#define EXTENSION_FRAGMENT 44
+#define EXTENSION_DESTINATION 60
+
+#define ETHERTYPE_QINQ 0x88a8
+
+#define swap16(x) __builtin_bswap16(x)
+#define swap32(x) __builtin_bswap32(x)
+#define MAPPED_PREFIX swap32(0xffff) /* third word of ::ffff:0:0/96, wire */
+
+/* What a frame says, but for its addresses: they go straight into the key of its flow. */
+struct packet {
+	u32 length;           /* of the frame */
+	u32 ip_length;        /* of the IP packet, as it claims */
+	u32 l4;               /* offset of the protocol's header */
+	u16 source_port;      /* wire; 0 where there are none */
+	u16 destination_port; /* wire; 0 where there are none */
+	u16 echo_id;          /* wire; ICMP: bytes 4 and 5, the identifier of an echo */
+	u8 family;            /* enum family */
+	u8 protocol;
+	u8 tcp_flags;
+	u8 icmp_type;
+	u8 icmp_code;
+	u8 options;           /* 1: IPv4 options or IPv6 extension headers */
+};
+
+/* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of values
+ * there: it would otherwise follow every way through the parser to the end of the program. */
+struct scratch {
+	struct packet packet;
+	struct flow_key key;
+};
+
+union quoted_header {
+	struct iphdr v4;
+	struct ipv6hdr v6;
+};
+
+/* The bytes of a frame that a program may touch. */
+struct frame {
+	void *data;
+	void *end;
+	u32 length; /* of the whole frame */
+	u32 gso;    /* not 0: segments come later, so a length of 0 may stand for one over 65,535 (BIG TCP) */
+};
+
+/* Where the addresses of a packet in `direction` stand in the key of its flow. */
+static __always_inline struct address *source_of(struct flow_key *key, u8 direction)
+{
+	return direction == DIRECTION_IN ? &key->remote : &key->local;
+}
+
+static __always_inline struct address *destination_of(struct flow_key *key, u8 direction)
+{
+	return direction == DIRECTION_IN ? &key->local : &key->remote;
+}
+
+/* The header that ends at `offset` is not in the linear part: is it in the packet at all? */
+static __always_inline int beyond(const struct frame *frame, u32 offset)
+{
+	return offset > frame->length || offset > MAX_HEADERS ? REASON_SHORT : PARSE_MORE;
+}
+
+static __always_inline bool is_icmp(const struct packet *packet)
+{
+	return packet->protocol == PROTOCOL_ICMP || packet->protocol == PROTOCOL_ICMPV6;
+}
+
+static __always_inline struct address mapped(u32 ipv4)
+{
+	return (struct address){{0, 0, MAPPED_PREFIX, ipv4}};
+}
+
+static __always_inline bool is_mapped(const struct address *address)
+{
+	return !address->word[0] && !address->word[1] && address->word[2] == MAPPED_PREFIX;
+}
+
+static __always_inline bool same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+/* Ports, flags, types. `end` is where the IP packet ends. */
+static __always_inline int parse_protocol(const struct frame *frame, struct packet *packet, u32 end)
+{
+	u8 *header = frame->data + packet->l4;
+	u32 size;
+
+	asm volatile("" : "+r"(header)); /* one pointer, so that what is checked is what is read */
+	if (packet->protocol != PROTOCOL_TCP && packet->protocol != PROTOCOL_UDP && !is_icmp(packet))
+		return 0;
+	if (packet->protocol == (packet->family == FAMILY_IPV6 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6))
+		return REASON_ICMP_FAMILY;
+	size = packet->protocol == PROTOCOL_TCP ? 20 : 8;
+	if (packet->l4 + size > end)
+		return REASON_SHORT;
+	if ((void *)header + 8 > frame->end)
+		return beyond(frame, packet->l4 + 8);
+	if (is_icmp(packet)) {
+		packet->icmp_type = header[0];
+		packet->icmp_code = header[1];
+		packet->echo_id = *(u16 *)(header + 4);
+		return 0;
+	}
+	packet->source_port = *(u16 *)header;
+	packet->destination_port = *(u16 *)(header + 2);
+	if (packet->protocol == PROTOCOL_UDP)
+		return 0;
+	if ((void *)header + 20 > frame->end)
+		return beyond(frame, packet->l4 + 20);
+	packet->tcp_flags = header[13];
+	size = (header[12] >> 4) * 4;
+	return size < 20 || packet->l4 + size > end ? REASON_HEADER : 0;
+}
+
+static __always_inline int parse_ipv4(const struct frame *frame, struct packet *packet, struct address *source,
+				      struct address *destination)
+{
+	struct iphdr *ip = frame->data + ETH_HLEN;
+	u32 header;
+
+	if ((void *)(ip + 1) > frame->end)
+		return beyond(frame, ETH_HLEN + sizeof(*ip));
+	header = ip->ihl * 4;
+	if (ip->version != 4 || header < sizeof(*ip))
+		return REASON_HEADER;
+	packet->family = FAMILY_IPV4;
+	packet->options = header > sizeof(*ip);
+	packet->protocol = ip->protocol;
+	*source = mapped(ip->saddr);
+	*destination = mapped(ip->daddr);
+	packet->ip_length = swap16(ip->tot_len);
+	if (!packet->ip_length && frame->gso)
+		packet->ip_length = frame->length - ETH_HLEN;
+	if (packet->ip_length < header || packet->ip_length > frame->length - ETH_HLEN)
+		return REASON_LENGTH;
+	if (ip->frag_off & swap16(0x3fff)) /* more fragments, or an offset */
+		return REASON_FRAGMENT;
+	packet->l4 = ETH_HLEN + header;
+	return parse_protocol(frame, packet, ETH_HLEN + packet->ip_length);
+}
+
+static __always_inline bool is_extension(u8 next)
+{
+	return next == EXTENSION_HOP_BY_HOP || next == EXTENSION_ROUTING || next == EXTENSION_DESTINATION;
+}
+
+static __always_inline int parse_ipv6(const struct frame *frame, struct packet *packet, struct address *source,
+				      struct address *destination)
+{
+	struct ipv6hdr *ip = frame->data + ETH_HLEN;
+	u32 offset = ETH_HLEN + sizeof(*ip);
+	u8 next;
+
+	if ((void *)(ip + 1) > frame->end)
+		return beyond(frame, offset);
+	if (ip->version != 6)
+		return REASON_HEADER;
+	packet->family = FAMILY_IPV6;
+	packet->ip_length = sizeof(*ip) + swap16(ip->payload_len);
+	if (!ip->payload_len && frame->gso)
+		packet->ip_length = frame->length - ETH_HLEN;
+	if (packet->ip_length > frame->length - ETH_HLEN)
+		return REASON_LENGTH;
+	__builtin_memcpy(source, &ip->saddr, sizeof(struct address));
+	__builtin_memcpy(destination, &ip->daddr, sizeof(struct address));
+	if (is_mapped(source) || is_mapped(destination))
+		return REASON_MAPPED;
+	next = ip->nexthdr;
+	for (int i = 0; i < MAX_EXTENSIONS && is_extension(next); i++) {
+		u8 *extension = frame->data + offset;
+
+		if ((void *)extension + 8 > frame->end)
+			return beyond(frame, offset + 8);
+		packet->options = 1;
+		next = extension[0];
+		offset += (extension[1] + 1) * 8;
+		if (offset > MAX_HEADERS)
+			return REASON_EXTENSIONS;
+	}
+	if (is_extension(next))
+		return REASON_EXTENSIONS;
+	if (next == EXTENSION_FRAGMENT)
+		return REASON_FRAGMENT;
+	packet->protocol = next;
+	packet->l4 = offset;
+	return parse_protocol(frame, packet, ETH_HLEN + packet->ip_length);
+}
+
+/* The IP packet behind the Ethernet header; `ethertype` is in host order. Its key is not yet whole: complete_key(). */
+static __always_inline int parse(const struct frame *frame, struct packet *packet, struct flow_key *key, u8 direction,
+				 u16 ethertype)
+{
+	struct address *source = source_of(key, direction), *destination = destination_of(key, direction);
+
+	packet->length = frame->length;
+	packet->source_port = 0;
+	packet->destination_port = 0;
+	packet->tcp_flags = 0;
+	packet->icmp_type = 0;
+	packet->icmp_code = 0;
+	packet->options = 0;
+	if (ethertype == ETH_P_IP)
+		return parse_ipv4(frame, packet, source, destination);
+	return parse_ipv6(frame, packet, source, destination);
+}
+
+/* The packet that an ICMP error quotes, as far as it names a flow: `header` is its IP header, `protocol` the 8 bytes
+ * behind it. */
+static __always_inline void parse_quoted(const union quoted_header *header, const u16 *protocol, struct packet *packet,
+					 struct address *source, struct address *destination)
+{
+	if (packet->family == FAMILY_IPV4) {
+		packet->protocol = header->v4.protocol;
+		*source = mapped(header->v4.saddr);
+		*destination = mapped(header->v4.daddr);
+	} else {
+		packet->protocol = header->v6.nexthdr;
+		__builtin_memcpy(source, &header->v6.saddr, sizeof(struct address));
+		__builtin_memcpy(destination, &header->v6.daddr, sizeof(struct address));
+	}
+	if (is_icmp(packet)) {
+		packet->icmp_type = *(u8 *)protocol;
+		packet->echo_id = protocol[2];
+	} else if (packet->protocol == PROTOCOL_TCP || packet->protocol == PROTOCOL_UDP) {
+		packet->source_port = protocol[0];
+		packet->destination_port = protocol[1];
+	}
+}
+
+static __always_inline u8 echo_request(u8 family)
+{
+	return family == FAMILY_IPV4 ? 8 : 128;
+}
+
+static __always_inline u8 echo_reply(u8 family)
+{
+	return family == FAMILY_IPV4 ? 0 : 129;
+}
+
+static __always_inline bool is_echo_request(const struct packet *packet)
+{
+	return packet->icmp_type == echo_request(packet->family);
+}
+
+static __always_inline bool is_echo(const struct packet *packet)
+{
+	return is_icmp(packet) && (is_echo_request(packet) || packet->icmp_type == echo_reply(packet->family));
+}
+
+/* Destination unreachable, packet too big, time exceeded, parameter problem. */
+static __always_inline bool is_icmp_error(const struct packet *packet)
+{
+	u8 type = packet->icmp_type;
+
+	if (packet->protocol == PROTOCOL_ICMP)
+		return type == 3 || type == 11 || type == 12;
+	return packet->protocol == PROTOCOL_ICMPV6 && type >= 1 && type <= 4;
+}
+
+/* What a workload needs to come up, and all that passes before a policy is in: neighbour discovery, DHCP, DHCPv6. */
+static __always_inline bool passes_closed(const struct packet *packet)
+{
+	u16 source = swap16(packet->source_port), destination = swap16(packet->destination_port);
+
+	if (packet->protocol == PROTOCOL_ICMPV6)
+		return packet->icmp_type >= 133 && packet->icmp_type <= 136;
+	if (packet->protocol != PROTOCOL_UDP)
+		return false;
+	if (packet->family == FAMILY_IPV4)
+		return (source == 67 || source == 68) && (destination == 67 || destination == 68);
+	return (source == 546 || source == 547) && (destination == 546 || destination == 547);
+}
+
+/* The rest of the key: parse() has written its addresses. */
+static __always_inline void complete_key(struct flow_key *key, const struct packet *packet, u8 direction)
+{
+	bool in = direction == DIRECTION_IN;
+
+	key->remote_port = in ? packet->source_port : packet->destination_port;
+	key->local_port = in ? packet->destination_port : packet->source_port;
+	key->protocol = packet->protocol;
+	key->query_in = 0;
+	key->zero = 0;
+	if (is_echo(packet)) {
+		key->remote_port = packet->echo_id;
+		key->query_in = is_echo_request(packet) == in;
+	}
+}
+
+#endif

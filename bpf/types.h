@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Everything that crosses the border between the programs and the daemon: the one declaration of each struct and of
+ * each number. The daemon derives its layouts from here through bcc and reads the enums and limits from this text.
+ *
+ * A change to this file or to maps.h is a new schema: pins live under a hash of both, so a daemon never trusts a map
+ * with another layout.
+ *
+ * Orders: "wire" is network byte order, everything else is the host's. Padding is written out and always zero, since
+ * the kernel compares and hashes keys byte by byte.
+ */
+#ifndef VSFWD_TYPES_H
+#define VSFWD_TYPES_H
+
+#define SLOTS 1024            /* vNICs of one host */
+#define RULES 16384           /* rules of one host: bits in a row */
+#define WORDS 256             /* 64-bit words in a row: RULES / 64 */
+#define SUMMARIES 4           /* 64-bit summary words of a row: WORDS / 64 */
+#define COUNTERS 32768        /* rule counters: the rules in force and, while a bank flips, those of the bank before */
+#define REASONS 64            /* places for drop reasons of one vNIC */
+#define STATES 16             /* places for states of a flow */
+#define HALFOPEN_BITS 13
+#define HALFOPEN_ENTRIES 8192 /* entries of one vNIC's half-open table: 1 << HALFOPEN_BITS */
+#define SEEDS 11              /* seeds of the hash of a flow key: one more than its 32-bit words */
+#define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
+
+/* Seen from the workload. The kernel's words for it are in vsfwd/datapath/attach.py and nowhere else. */
+enum direction {
+	DIRECTION_IN,  /* towards the workload */
+	DIRECTION_OUT, /* from the workload */
+};
+
+enum family {
+	FAMILY_IPV4,
+	FAMILY_IPV6,
+};
+
+enum action {
+	ACTION_ALLOW,
+	ACTION_DROP,
+	ACTION_REJECT,
+};
+
+/* Why a packet was dropped. Append only: dashboards and tests know the numbers. */
+enum reason {
+	REASON_NONE,                 /* not dropped */
+	REASON_NOT_MINE,             /* unicast to another MAC address, flooded by the bridge */
+	REASON_VLAN_TAG,             /* a tag on an access port */
+	REASON_ETHERTYPE,            /* neither IPv4, IPv6 nor ARP */
+	REASON_SHORT,                /* ends before its headers do */
+	REASON_LENGTH,               /* claims more bytes than there are, or fewer than its headers */
+	REASON_HEADER,               /* IP version or header length is wrong */
+	REASON_EXTENSIONS,           /* more IPv6 extension headers than anybody needs */
+	REASON_MAPPED,               /* IPv6 with an address in ::ffff:0:0/96, which is where IPv4 is kept */
+	REASON_FRAGMENT,             /* a fragment */
+	REASON_ICMP_FAMILY,          /* ICMP in IPv6, or ICMPv6 in IPv4 */
+	REASON_CLOSED,               /* this vNIC has no policy yet */
+	REASON_ICMP_ERROR_UNRELATED, /* an ICMP error about nothing this vNIC sent or received */
+	REASON_NO_STATE,             /* TCP that neither belongs to a flow nor begins one */
+	REASON_TCP_STATE,            /* TCP that its flow cannot have sent now */
+	REASON_NO_RULE,              /* no rule matches */
+	REASON_RULE_DROP,            /* the rule that matches says drop */
+	REASON_RULE_REJECT,          /* the rule that matches says reject */
+	REASON_TABLE_FULL,           /* no room for a new flow of this vNIC */
+	REASON_INTERNAL,             /* a map lacks what every map must have */
+};
+
+/* What a flow has seen. TCP up to SYN_RECV, and whatever has no reply yet, lives in the half-open table. */
+enum state {
+	STATE_NONE,        /* no flow */
+	STATE_SYN_SENT,    /* TCP: the initiator's SYN */
+	STATE_SYN_RECV,    /* TCP: the responder's SYN, too */
+	STATE_ESTABLISHED, /* TCP: the initiator's acknowledgement of it */
+	STATE_CLOSING,     /* TCP: one side's FIN */
+	STATE_FIN_WAIT,    /* TCP: both sides' FIN */
+	STATE_CLOSED,      /* TCP: a RST */
+	STATE_FIRST,       /* others: one packet */
+	STATE_SINGLE,      /* others: several packets, no reply */
+	STATE_MULTIPLE,    /* others: a reply */
+	STATE_ECHO,        /* ICMP echo, with or without reply */
+};
+
+/* An IPv6 address, or an IPv4 address at ::ffff:0:0/96. */
+struct address {
+	u32 word[4]; /* wire */
+};
+
+/* Map vnics: key is the ifindex. Written by the daemon at attach. */
+struct vnic {
+	u32 slot;       /* 0..SLOTS-1: index of everything this vNIC has of its own */
+	u32 places;     /* entries of its flow table and of its ring */
+	u8 mac[6];      /* wire */
+	u8 promiscuous; /* 1: takes frames to any MAC address */
+	u8 zero;
+	u8 id[16];      /* UUID of the vNIC, wire; for the daemon that finds this after a restart */
+};
+
+/* Map settings. Written by the daemon at load, once. */
+struct settings {
+	u64 seed[SEEDS];     /* secret: of flow_hash() */
+	u32 mark;            /* secret: skb->mark of our own reject replies is mark ^ slot */
+	u32 timeout[STATES]; /* jiffies a flow lives after a packet, by enum state */
+	u32 zero;
+};
+
+/* Map hosts: one address, known exactly. */
+struct host_key {
+	u32 segment;            /* 0 unless the same address exists on several segments */
+	struct address address;
+};
+
+struct host {
+	u32 source;      /* row of rules that name it as source */
+	u32 destination; /* row of rules that name it as destination */
+	u32 literal;     /* as source, by its literal prefixes only: for a vNIC that sends from another's address */
+	u32 owner;       /* slot + 1 of the vNIC that owns it; OWNER_NONE, OWNER_REMOTE */
+};
+
+#define OWNER_NONE 0            /* counts for whoever sends from it */
+#define OWNER_REMOTE 0xffffffff /* a vNIC on another host owns it */
+
+/* Map prefixes: the longest prefix that covers an address without an entry in hosts. */
+struct prefix_key {
+	u32 length;  /* bits, counted from `family` on: 32 + 96 + n for an IPv4 /n, 32 + n for an IPv6 /n */
+	u8 family;   /* enum family; so that ::/0 never covers IPv4 */
+	u8 zero[3];
+	struct address address;
+};
+
+struct prefix {
+	u32 source;
+	u32 destination;
+};
+
+/* Map rows: bit r of word r / 64 is rule r; bit w of summary w / 64 says that word w is not zero. */
+struct row {
+	u64 summary[SUMMARIES];
+	u64 word[WORDS];
+};
+
+/* Map policies, by slot: what is applied to this vNIC. */
+struct policy {
+	u32 row[4];  /* by enum direction * 2 + enum family */
+	u32 segment; /* its addresses are looked up in this segment, then in 0 */
+	u32 valid;   /* 0: no policy, the vNIC is closed */
+};
+
+/* Map rules, by bit. */
+struct rule {
+	u32 id;      /* the manager's */
+	u32 counter; /* index into rule_counters */
+	u8 action;   /* enum action */
+	u8 logged;   /* 1: its sessions and drops are events */
+	u8 zero[6];
+};
+
+struct counters {
+	u64 packets;
+	u64 bytes;    /* of frames */
+	u64 sessions; /* flows created */
+};
+
+/* Map flows, one per vNIC: seen from the workload, so both directions have the same key. */
+struct flow_key {
+	struct address remote;
+	struct address local;
+	u16 remote_port; /* wire; ICMP echo: the identifier; 0 where the protocol has no ports */
+	u16 local_port;  /* wire; 0 where the protocol has no ports */
+	u8 protocol;
+	u8 query_in;     /* ICMP echo: 1 when the request comes in. An echo the other way is another flow */
+	u16 zero;
+};
+
+/* Written by the programs, without locks: a lost count is a lost count, everything else is one aligned store. */
+struct flow {
+	u64 packets[2];  /* by enum direction */
+	u64 bytes[2];
+	u32 expires;     /* jiffies, compared so that they may wrap; from then on the flow does not exist */
+	u32 policy_seq;  /* the policy it was allowed under, low 32 bits */
+	u32 counter;     /* index into rule_counters */
+	u32 rule_id;
+	u8 state;        /* enum state */
+	u8 initiator;    /* enum direction of its first packet */
+	u8 fins;         /* TCP: bit d says that direction d has sent a FIN */
+	u8 family;       /* enum family */
+	u8 zero[12];     /* room for TCP windows */
+};
+
+/* Map halfopen, one per vNIC: direct mapped by flow_hash(). */
+struct halfopen {
+	u64 check; /* flow_hash() | 1; 0: free. Written last, so that half an entry never matches */
+	struct flow_key key;
+	struct flow flow;
+};
+
+/* Ring buffer events: what logged rules did. */
+struct event {
+	u64 time_ns; /* CLOCK_MONOTONIC */
+	struct flow_key key;
+	u32 rule_id;
+	u32 ifindex;
+	u32 slot;
+	u32 length;  /* of the frame */
+	u8 direction;
+	u8 family;
+	u8 action;
+	u8 reason;   /* REASON_NONE: a session began */
+	u8 zero[4];
+};
+
+#endif

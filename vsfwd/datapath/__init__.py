@@ -1,0 +1,24 @@
+"""Between images and the kernel: the only package that knows bcc, maps and devices.
+
+image ──diff──► plan ──► maps (banks, flip) ──► kernel     programs: loader, attach
+                                                kernel ──► flows (conntrack), counters, drops, events
+"""
+
+from vsfwd.datapath.conntrack import Flow
+from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Settings
+from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.events import Event
+from vsfwd.datapath.loader import Reason, State
+from vsfwd.datapath.maps import RuleCounters
+
+__all__ = [
+    "TIMEOUTS_S",
+    "Datapath",
+    "DatapathError",
+    "Event",
+    "Flow",
+    "Reason",
+    "RuleCounters",
+    "Settings",
+    "State",
+]

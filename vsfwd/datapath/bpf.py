@@ -1,0 +1,223 @@
+"""The few bpf(2) calls the datapath needs, under our names.
+
+bcc compiles and loads; what it has no call for is here: inner maps of any size, whole batches, test runs. Map
+descriptors are plain integers and belong to whoever asked for them.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final
+
+from vsfwd.datapath.errors import DatapathError
+
+_SYSCALL: Final = {"x86_64": 321, "aarch64": 280}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+F_NO_PREALLOC: Final = 1
+F_MMAPABLE: Final = 1 << 10
+F_INNER_MAP: Final = 1 << 12
+MAX_CPUS_TEXT: Final = "/sys/devices/system/cpu/possible"
+
+
+class Command(IntEnum):
+    MAP_CREATE = 0
+    MAP_LOOKUP = 1
+    MAP_UPDATE = 2
+    MAP_DELETE = 3
+    MAP_NEXT_KEY = 4
+    TEST_RUN = 10
+    MAP_BY_ID = 14
+    INFO = 15
+    MAP_LOOKUP_BATCH = 24
+    MAP_UPDATE_BATCH = 26
+
+
+class MapType(IntEnum):
+    HASH = 1
+    ARRAY = 2
+    LPM_TRIE = 11
+
+
+def _bpf(command: Command, attributes: bytearray) -> int:
+    """One call; raises OSError. The kernel may write into `attributes`."""
+    raw = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+    result = _libc.syscall(_SYSCALL[os.uname().machine], int(command), raw, len(attributes))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"bpf({command.name}): {os.strerror(code)}")
+    return int(result)
+
+
+def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
+    return ctypes.addressof(buffer)
+
+
+def _buffer(content: bytes | int) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(content, content if isinstance(content, int) else max(len(content), 1))
+
+
+def create_map(type_: MapType, key: int, value: int, entries: int, flags: int, name: str) -> int:
+    """`key` and `value` are sizes in bytes."""
+    head = struct.pack("<6I", type_, key, value, entries, flags, 0)
+    return _bpf(Command.MAP_CREATE, bytearray(head + struct.pack("<I16s", 0, name.encode()[:15])))
+
+
+def _element(
+    fd: int, key: bytes, value: ctypes.Array[ctypes.c_char] | None, flags: int = 0
+) -> tuple[bytearray, object]:
+    keys = _buffer(key)
+    attributes = struct.pack(
+        "<IxxxxQQQ", fd, _address(keys), _address(value) if value is not None else 0, flags
+    )
+    return bytearray(attributes), keys
+
+
+def lookup(fd: int, key: bytes, size: int) -> bytes | None:
+    value = _buffer(size)
+    attributes, keys = _element(fd, key, value)
+    try:
+        _bpf(Command.MAP_LOOKUP, attributes)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    del keys
+    return value.raw
+
+
+def update(fd: int, key: bytes, content: bytes) -> None:
+    value = _buffer(content)
+    attributes, keys = _element(fd, key, value)
+    _bpf(Command.MAP_UPDATE, attributes)
+    del keys
+
+
+def delete(fd: int, key: bytes) -> bool:
+    """Whether it was there."""
+    attributes, keys = _element(fd, key, None)
+    try:
+        _bpf(Command.MAP_DELETE, attributes)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    del keys
+    return True
+
+
+def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
+    if not count:
+        return
+    key_buffer, value_buffer = _buffer(keys), _buffer(values)
+    attributes = struct.pack("<QQQQIIQQ", 0, 0, _address(key_buffer), _address(value_buffer), count, fd, 0, 0)
+    _bpf(Command.MAP_UPDATE_BATCH, bytearray(attributes))
+
+
+def items(fd: int, key_size: int, value_size: int, entries: int) -> Iterator[tuple[bytes, bytes]]:
+    """Everything in a hash map, a batch at a time. What changes meanwhile may be seen or not."""
+    count = min(entries, 4096)
+    token, keys, values = _buffer(64), _buffer(count * key_size), _buffer(count * value_size)
+    first, done = True, False
+    while not done:
+        attributes = bytearray(
+            struct.pack(
+                "<QQQQIIQQ",
+                0 if first else _address(token),
+                _address(token),
+                _address(keys),
+                _address(values),
+                count,
+                fd,
+                0,
+                0,
+            )
+        )
+        try:
+            _bpf(Command.MAP_LOOKUP_BATCH, attributes)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                # One bucket holds more than the buffer: once more with a larger one.
+                count *= 2
+                keys, values = _buffer(count * key_size), _buffer(count * value_size)
+                continue
+            if error.errno != errno.ENOENT:
+                raise
+            done = True
+        first = False
+        (found,) = struct.unpack_from("<I", attributes, 32)
+        all_keys, all_values = keys.raw, values.raw
+        for i in range(found):
+            yield (
+                all_keys[i * key_size : (i + 1) * key_size],
+                all_values[i * value_size : (i + 1) * value_size],
+            )
+
+
+def map_by_id(id_: int) -> int:
+    return _bpf(Command.MAP_BY_ID, bytearray(struct.pack("<III", id_, 0, 0)))
+
+
+def sizes_of(fd: int) -> tuple[int, int, int]:
+    """What a map was made for: bytes of a key, bytes of a value, entries."""
+    info = _buffer(80)
+    _bpf(Command.INFO, bytearray(struct.pack("<IIQ", fd, len(info.raw), _address(info))))
+    key, value, entries = struct.unpack_from("<III", info.raw, 8)
+    return key, value, entries
+
+
+def inner_map(outer: int, index: int) -> int | None:
+    """A descriptor of the map at `index` of an array of maps."""
+    raw = lookup(outer, struct.pack("<I", index), 4)
+    return map_by_id(struct.unpack("<I", raw)[0]) if raw else None
+
+
+def put_inner(outer: int, index: int, inner: int) -> None:
+    """Returns after a grace period: no program sees the map that was there."""
+    update(outer, struct.pack("<I", index), struct.pack("<I", inner))
+
+
+def possible_cpus() -> int:
+    """How many values an element of a per-CPU map has."""
+    with open(MAX_CPUS_TEXT) as text:
+        return int(text.read().strip().rpartition("-")[2].rpartition(",")[2]) + 1
+
+
+def test_run(
+    program: int, packet: bytes, *, ifindex: int = 0, mark: int = 0, repeat: int = 1
+) -> tuple[int, bytes, int, int]:
+    """Verdict, the packet and the mark as the program left them, and nanoseconds a run.
+
+    A program sees `ifindex` only if it is a device of the caller's network namespace.
+    """
+    data_in, data_out = _buffer(packet), _buffer(len(packet) + 256)
+    # struct __sk_buff, as far as the kernel takes it in: mark at 8, ifindex at 40.
+    context = _buffer(struct.pack("<II I", 0, 0, mark) + bytes(28) + struct.pack("<I", ifindex) + bytes(148))
+    attributes = bytearray(
+        struct.pack(
+            "<IIIIQQIIIIQQ",
+            program,
+            0,
+            len(packet),
+            len(data_out.raw),
+            _address(data_in),
+            _address(data_out),
+            repeat,
+            0,
+            len(context.raw),
+            len(context.raw),
+            _address(context),
+            _address(context),
+        )
+    )
+    try:
+        _bpf(Command.TEST_RUN, attributes)
+    except OSError as error:
+        raise DatapathError(f"test run of program {program}: {error}") from None
+    verdict, _, size = struct.unpack_from("<III", attributes, 4)
+    (nanoseconds,) = struct.unpack_from("<I", attributes, 36)
+    (left,) = struct.unpack_from("<I", context.raw, 8)
+    return verdict, data_out.raw[:size], left, nanoseconds

@@ -1,0 +1,239 @@
+"""The datapath as the daemon sees it: vNICs on and off, a plan in, counters, flows and events out.
+
+Small on purpose: it composes `loader` (programs), `maps` (policy), `conntrack` (flows), `attach` (devices) and `events`.
+Everything that must outlive the daemon is in pinned maps; the tables here can be read back from them. Closing a
+Datapath, or dying with it open, changes nothing that is enforced.
+"""
+
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+from uuid import UUID
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.attach import Hooks
+from vsfwd.datapath.conntrack import Flow, FlowTables
+from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.events import Event, Events
+from vsfwd.datapath.loader import Programs, Reason, State, constant, schema
+from vsfwd.datapath.maps import Policy, RuleCounters
+from vsfwd.image import Flip, InPlace, Plan
+
+TIMEOUTS_S: Final = {
+    "SYN_SENT": 120,
+    "SYN_RECV": 30,
+    "ESTABLISHED": 43200,
+    "CLOSING": 120,
+    "FIN_WAIT": 45,
+    "CLOSED": 20,
+    "FIRST": 60,
+    "SINGLE": 30,
+    "MULTIPLE": 60,
+    "ECHO": 20,
+}
+"""How long a flow lives after a packet, by state: NSX's defaults."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`flows_per_vnic`: flows a vNIC may have at once, those not yet answered aside."""
+
+    flows_per_vnic: int = 32768
+    timeouts_s: dict[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
+
+
+@dataclass(frozen=True)
+class _Vnic:
+    slot: int
+    ifindex: int
+    mac: bytes
+
+
+class Datapath:
+    """Use `open`, and as a context manager."""
+
+    def __init__(self, programs: Programs, hooks: Hooks, settings: Settings) -> None:
+        self._programs = programs
+        self._hooks = hooks
+        self._places = settings.flows_per_vnic
+        self._layout = programs.layouts("vnics")[1]
+        self._configure(settings)
+        self._policy = Policy(programs)
+        self._flows = FlowTables(programs)
+        self._events = Events(programs)
+        self._vnics = self._read_vnics()
+
+    @classmethod
+    def open(cls, pin_dir: Path, settings: Settings = Settings()) -> "Datapath":  # frozen
+        """Compiles, loads and takes over whatever is pinned under `pin_dir`: flows, slots and counters go on, and
+        vNICs that are still there get the new programs in one step each."""
+        datapath = cls(Programs(pin_dir), Hooks(), settings)
+        for vnic in datapath._vnics.values():
+            if datapath._hooks.exists(vnic.ifindex):
+                datapath._hooks.attach(vnic.ifindex, datapath.vnic_in, datapath.vnic_out)
+        return datapath
+
+    def _configure(self, settings: Settings) -> None:
+        """Secrets are made once and kept, since half-open flows lie where the seeds say."""
+        fd, layout = self._programs.fd("settings"), self._programs.layouts("settings")[1]
+        kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
+        seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
+        # No vNIC's mark may be 0, which every packet has: a bit above all slots is set.
+        mark = kept["mark"] or int.from_bytes(os.urandom(4), "little") | 1 << 31
+        timeouts = [0] * constant("STATES")
+        for name, seconds in settings.timeouts_s.items():
+            timeouts[State[name]] = round(seconds * self._programs.hz)
+        packed = layout.pack(seed=seed, mark=mark, timeout=struct.pack(f"<{len(timeouts)}I", *timeouts))
+        bpf.update(fd, bytes(4), packed)
+
+    def _read_vnics(self) -> dict[str, _Vnic]:
+        vnics = {}
+        for key, value in bpf.items(self._programs.fd("vnics"), 4, self._layout.size, constant("SLOTS")):
+            vnic = self._layout.unpack(value)
+            (ifindex,) = struct.unpack("<I", key)
+            vnics[str(UUID(bytes=vnic["id"]))] = _Vnic(vnic["slot"], ifindex, vnic["mac"])
+        return vnics
+
+    # ---- vNICs ----
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """vNIC id to slot, of all vNICs that are attached."""
+        return {id_: vnic.slot for id_, vnic in self._vnics.items()}
+
+    def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
+        """Puts the programs on a device and answers the vNIC's slot. A new vNIC is closed: only ARP, neighbour discovery
+        and DHCP pass until a plan names its slot. Idempotent; a known vNIC on another device keeps slot and flows."""
+        known = self._vnics.get(vnic_id)
+        vnic = _Vnic(
+            known.slot if known else self._free_slot(vnic_id), ifindex, bytes.fromhex(mac.replace(":", ""))
+        )
+        try:
+            if known is None:
+                self._flows.make(vnic.slot, self._places)
+                self._clear_drops(vnic.slot)
+            elif known.ifindex != ifindex:
+                self._hooks.detach(known.ifindex)
+                bpf.delete(self._programs.fd("vnics"), struct.pack("<I", known.ifindex))
+            self._write_vnic(vnic_id, vnic)
+        except OSError as error:
+            raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
+        self._vnics[vnic_id] = vnic
+        self._hooks.attach(ifindex, self.vnic_in, self.vnic_out)
+        return vnic.slot
+
+    def detach(self, vnic_id: str) -> None:
+        """Takes the programs off and forgets the vNIC and its flows. Its slot may be given to another one."""
+        vnic = self._vnics.pop(vnic_id, None)
+        if vnic is None:
+            return
+        self._hooks.detach(vnic.ifindex)
+        bpf.delete(self._programs.fd("vnics"), struct.pack("<I", vnic.ifindex))
+        self._policy.close_slot(vnic.slot)
+        self._flows.drop(vnic.slot)
+
+    def _free_slot(self, vnic_id: str) -> int:
+        taken = {vnic.slot for vnic in self._vnics.values()}
+        for slot in range(constant("SLOTS")):
+            if slot not in taken:
+                return slot
+        raise DatapathError(f"attach vNIC {vnic_id}: all {constant('SLOTS')} slots are in use")
+
+    def _write_vnic(self, vnic_id: str, vnic: _Vnic) -> None:
+        places = self._table_size(vnic.slot)
+        value = self._layout.pack(slot=vnic.slot, places=places, mac=vnic.mac, id=UUID(vnic_id).bytes)
+        bpf.update(self._programs.fd("vnics"), struct.pack("<I", vnic.ifindex), value)
+
+    def _table_size(self, slot: int) -> int:
+        """Of the tables there are: those of a vNIC that was taken over may be of another size than new ones."""
+        ring = bpf.inner_map(self._programs.fd("ring"), slot)
+        if ring is None:
+            raise DatapathError(f"slot {slot} has no flow table")
+        try:
+            return bpf.sizes_of(ring)[2]
+        finally:
+            os.close(ring)
+
+    # ---- policy ----
+
+    def install(self, plan: Plan) -> None:
+        """When this returns, every packet is decided by `plan.image`. On DatapathError the policy is what it was."""
+        if isinstance(plan, Flip):
+            self._policy.flip(plan)
+        elif isinstance(plan, InPlace):
+            self._policy.in_place(plan)
+
+    # ---- what happened ----
+
+    def rule_counters(self) -> dict[int, RuleCounters]:
+        """By rule id."""
+        return self._policy.counters.read()
+
+    def drops(self) -> dict[int, dict[Reason, int]]:
+        """By slot, the reasons that have occurred since the vNIC was attached."""
+        return {vnic.slot: self._drops(vnic.slot) for vnic in self._vnics.values()}
+
+    def _drops(self, slot: int) -> dict[Reason, int]:
+        fd, cpus, first = self._programs.fd("drops"), bpf.possible_cpus(), slot * constant("REASONS")
+        counts = {}
+        for reason in Reason:
+            raw = bpf.lookup(fd, struct.pack("<I", first + reason), 8 * cpus) or bytes(8 * cpus)
+            if total := sum(struct.unpack(f"<{cpus}Q", raw)):
+                counts[reason] = total
+        return counts
+
+    def _clear_drops(self, slot: int) -> None:
+        zero, first = bytes(8 * bpf.possible_cpus()), slot * constant("REASONS")
+        for reason in Reason:
+            bpf.update(self._programs.fd("drops"), struct.pack("<I", first + reason), zero)
+
+    def flows(self, slot: int) -> list[Flow]:
+        return self._flows.flows(slot)
+
+    def sweep(self) -> int:
+        """Deletes expired flows of all vNICs. Only tidies up: the programs do without."""
+        return sum(self._flows.sweep(vnic.slot) for vnic in self._vnics.values())
+
+    def events(self) -> int:
+        """A descriptor that is readable when `poll_events` has something."""
+        return self._events.fd
+
+    def poll_events(self) -> list[Event]:
+        return self._events.poll()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "schema": schema(),
+            "pins": str(self._programs.pins),
+            "hz": self._programs.hz,
+            "policy_seq": self._policy.seq,
+            "bank": self._policy.bank,
+            "vnics": len(self._vnics),
+            "events_lost": self._events.lost(),
+        }
+
+    @property
+    def vnic_in(self) -> int:
+        """Descriptor of the program that sees what goes to a workload."""
+        return self._programs.vnic_in
+
+    @property
+    def vnic_out(self) -> int:
+        return self._programs.vnic_out
+
+    def close(self) -> None:
+        self._policy.close()
+        self._policy.counters.close()
+        self._hooks.close()
+        self._programs.close()
+
+    def __enter__(self) -> "Datapath":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,79 @@
+"""What logged rules did, from the programs' ring buffer.
+
+The ring belongs to the programs of this process: a daemon that takes over starts a new one. A full ring loses events
+and counts them; it never holds a packet up.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.conntrack import key_fields
+from vsfwd.datapath.loader import ACTIONS, DIRECTIONS, Programs, Reason
+
+
+@dataclass(frozen=True)
+class Event:
+    """The first packet of a session that a logged rule allows, or any packet it denies. Source and destination are the
+    packet's. `reason` is "none" when it passed."""
+
+    time_ns: int
+    slot: int
+    ifindex: int
+    rule_id: int
+    action: str
+    reason: str
+    direction: str
+    protocol: int
+    source: IPv4Address | IPv6Address
+    source_port: int
+    destination: IPv4Address | IPv6Address
+    destination_port: int
+    length: int
+
+
+class Events:
+    def __init__(self, programs: Programs) -> None:
+        self._layout = programs.layouts("event_draft")[1]
+        self._key = programs.layouts("flows")[0]
+        self._lost = programs.fd("events_lost")
+        self._module = programs.module
+        self._received: list[Event] = []
+        self._module["events"].open_ring_buffer(self._receive)
+        self.fd = programs.fd("events")
+        """Readable when there are events."""
+
+    def _receive(self, context: Any, data: Any, size: int) -> None:
+        self._received.append(self._event(ctypes.string_at(data, self._layout.size)))
+
+    def poll(self) -> list[Event]:
+        """Everything since the last time, without waiting."""
+        self._module.ring_buffer_consume()
+        received, self._received = self._received, []
+        return received
+
+    def lost(self) -> int:
+        raw = bpf.lookup(self._lost, bytes(4), 8 * bpf.possible_cpus()) or b""
+        return sum(int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8))
+
+    def _event(self, raw: bytes) -> Event:
+        event = self._layout.unpack(raw)
+        key = key_fields(self._key.unpack(event["key"]))
+        source, destination = ("remote", "local") if event["direction"] == 0 else ("local", "remote")
+        return Event(
+            time_ns=event["time_ns"],
+            slot=event["slot"],
+            ifindex=event["ifindex"],
+            rule_id=event["rule_id"],
+            action=ACTIONS[event["action"]],
+            reason=Reason(event["reason"]).name.lower(),
+            direction=DIRECTIONS[event["direction"]],
+            protocol=key["protocol"],
+            source=key[source],
+            source_port=key[f"{source}_port"],
+            destination=key[destination],
+            destination_port=key[f"{destination}_port"],
+            length=event["length"],
+        )

@@ -1,0 +1,162 @@
+"""Compiles bpf/dfw.c with bcc, loads the programs and opens the maps.
+
+Owns what bcc owns: the module, its descriptors and the layouts of keys and values, which come from the C structs and
+are declared nowhere else. Enums and limits are read from the text of types.h. Maps that are pinned under
+`<pin_dir>/<schema>/` are found again and used as they are: that is how a new daemon takes over from a dead one.
+"""
+
+import ctypes
+import hashlib
+import os
+import re
+import struct
+import sysconfig
+import time
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.errors import DatapathError
+
+SOURCE: Final = Path(__file__).parents[2] / "bpf"
+# bcc looks here for a kernel tree when it is imported, and finds the shim.
+os.environ["BCC_KERNEL_SOURCE"] = str(SOURCE / "headers")
+from bcc import BPF  # noqa: E402
+
+_TYPES: Final = (SOURCE / "types.h").read_text()
+_KERNEL_HZ: Final = (100, 250, 300, 1000)
+
+
+def constant(name: str) -> int:
+    """A number that types.h defines."""
+    found = re.search(rf"^#define {name} (\w+)", _TYPES, re.MULTILINE)
+    if found is None:
+        raise KeyError(name)
+    return int(found[1], 0)
+
+
+def _enum(name: str) -> dict[str, int]:
+    found = re.search(rf"^enum {name} \{{(.*?)^\}};", _TYPES, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise KeyError(name)
+    members = re.findall(rf"^\t{name.upper()}_(\w+),", found[1], re.MULTILINE)
+    return {member: number for number, member in enumerate(members)}
+
+
+Reason = IntEnum("Reason", _enum("reason"))  # type: ignore[misc]
+State = IntEnum("State", _enum("state"))  # type: ignore[misc]
+DIRECTIONS: Final = tuple(name.lower() for name in _enum("direction"))
+ACTIONS: Final = tuple(name.lower() for name in _enum("action"))
+
+
+def schema() -> str:
+    """Names the layout of the maps; another layout, another directory of pins."""
+    return hashlib.sha256((SOURCE / "types.h").read_bytes() + (SOURCE / "maps.h").read_bytes()).hexdigest()[
+        :16
+    ]
+
+
+def compile_text(text: str, pins: Path) -> Any:
+    """A bcc module of a main text that may include everything in bpf/."""
+    flags = [f"-I{SOURCE}", f'-DPINS="{pins}"', "-Wall", "-Wno-unused-function"]
+    # The UAPI headers of linux-libc-dev; the architecture's own are a directory deeper on Debian.
+    for directory in ("/usr/include", f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}"):
+        flags += ["-idirafter", directory]
+    try:
+        return BPF(text=text, cflags=flags)
+    except Exception as error:
+        raise DatapathError(f"compile the datapath programs: {error}") from None
+
+
+class Layout:
+    """A C struct as Python sees it: fields by name, numbers as int, arrays and structs as bytes."""
+
+    def __init__(self, type_: Any) -> None:
+        codes = {1: "B", 2: "H", 4: "I", 8: "Q"}
+        self.names: list[str] = []
+        format_ = "<"
+        for name, field in getattr(type_, "_fields_", [("value", type_)]):
+            size = ctypes.sizeof(field)
+            format_ += codes[size] if issubclass(field, ctypes._SimpleCData) else f"{size}s"
+            self.names.append(name)
+        self._struct = struct.Struct(format_)
+        self.size = self._struct.size
+        if self.size != ctypes.sizeof(type_):
+            raise DatapathError(f"struct {type_.__name__} has padding that is not written out in types.h")
+        self._empty = dict(zip(self.names, self._struct.unpack(bytes(self.size)), strict=True))
+
+    def pack(self, **fields: int | bytes) -> bytes:
+        """The fields not given are zero."""
+        return self._struct.pack(*(self._empty | fields).values())
+
+    def unpack(self, raw: bytes) -> dict[str, Any]:
+        return dict(zip(self.names, self._struct.unpack(raw), strict=True))
+
+
+class Programs:
+    """The loaded programs and their maps. Closing it leaves what is attached attached and what is pinned pinned."""
+
+    def __init__(self, pin_dir: Path) -> None:
+        self.pins = pin_dir / schema()
+        self.pins.mkdir(parents=True, exist_ok=True)
+        self.module = compile_text((SOURCE / "dfw.c").read_text(), self.pins)
+        self.vnic_in = self._load("vnic_in")
+        self.vnic_out = self._load("vnic_out")
+        self._clock = self._load("jiffies")
+        self._layouts: dict[str, tuple[Layout, Layout]] = {}
+        self.hz = self._measure_hz()
+
+    def _load(self, name: str) -> int:
+        try:
+            return int(self.module.load_func(name, BPF.SCHED_CLS).fd)
+        except Exception as error:
+            raise DatapathError(f"load program {name}: {error}") from None
+
+    def fd(self, table: str) -> int:
+        return int(self.module[table].map_fd)
+
+    def layouts(self, table: str) -> tuple[Layout, Layout]:
+        """Of the keys and the values of a map, or of the inner maps of a map of maps."""
+        if table not in self._layouts:
+            inner = f"{table}_template"
+            known = self.module[inner if self._has(inner) else table]
+            # Of a per-CPU map, bcc's Leaf is one value for each CPU and sLeaf the one in C.
+            key, value = Layout(known.Key), Layout(getattr(known, "sLeaf", known.Leaf))
+            # bcc does not describe every C type right (arrays of arrays): better found here than in a packet.
+            if (key.size, value.size) != bpf.sizes_of(known.map_fd)[:2]:
+                raise DatapathError(
+                    f"map {table}: bcc describes its structs in another size than the kernel's"
+                )
+            self._layouts[table] = key, value
+        return self._layouts[table]
+
+    def _has(self, table: str) -> bool:
+        try:
+            self.module[table]
+        except KeyError:
+            return False
+        return True
+
+    def jiffies(self) -> int:
+        """Now, in the clock of the programs: 32 bits, may wrap."""
+        return bpf.test_run(self._clock, bytes(64))[0]
+
+    def _measure_hz(self) -> int:
+        """The kernel's tick rate. Nothing tells it without the kernel's configuration, so count."""
+        began, first = time.monotonic(), self.jiffies()
+        time.sleep(0.06)
+        ticks, elapsed = (self.jiffies() - first) & 0xFFFF_FFFF, time.monotonic() - began
+        return min(_KERNEL_HZ, key=lambda hz: abs(hz - ticks / elapsed))
+
+    def close(self) -> None:
+        self.module.cleanup()
+
+    def __enter__(self) -> "Programs":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

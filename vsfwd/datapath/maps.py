@@ -1,0 +1,308 @@
+"""Images into maps: the two banks of policy tables, the flip between them, and the rule counters.
+
+Owns the maps `hosts`, `prefixes`, `services`, `rows`, `policies`, `rules`, `control`, `rule_counters` and
+`counter_rule`. A packet reads `control` once and then only the bank it names, so it sees one image, whole. The bank no
+packet sees is filled completely, then one store into the mapped page of `control` makes it the live one. If anything
+fails before that store, the live bank has not been touched.
+"""
+
+import errno
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.loader import ACTIONS, Programs, constant
+from vsfwd.image import Flip, HostEntry, HostKey, Image, InPlace, PrefixEntry, PrefixKey
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+TABLES: Final = ("hosts", "prefixes", "services", "rows", "policies", "rules")
+_ROWS_AHEAD: Final = 256
+_HOSTS_AHEAD: Final = 1024
+_MAPPED_BITS: Final = 96
+_FAMILY_BITS: Final = 32
+"""Bits of a prefix key before its address: the family byte and its padding."""
+
+
+@dataclass(frozen=True)
+class RuleCounters:
+    packets: int
+    bytes: int
+    sessions: int
+
+
+class ArrayMap:
+    """An array map of one value a key, written through its pages."""
+
+    def __init__(self, fd: int, value_size: int, entries: int) -> None:
+        self.fd = fd
+        self.stride = (value_size + 7) & ~7
+        self.entries = entries
+        page = mmap.PAGESIZE
+        self.pages = mmap.mmap(fd, (self.stride * entries + page - 1) // page * page)
+
+    def __setitem__(self, index: int, value: bytes) -> None:
+        self.pages[index * self.stride : index * self.stride + len(value)] = value
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.pages[index * self.stride : (index + 1) * self.stride]
+
+    def fill(self, values: Iterable[bytes]) -> None:
+        """From the first entry on, values of one stride each."""
+        content = b"".join(values)
+        self.pages[: len(content)] = content
+
+    def close(self) -> None:
+        self.pages.close()
+        os.close(self.fd)
+
+
+@dataclass
+class Bank:
+    """The inner maps of one bank while the daemon may write to them."""
+
+    hosts: int
+    rows: ArrayMap
+    policies: ArrayMap
+    used_rows: int
+
+    def close(self) -> None:
+        os.close(self.hosts)
+        self.rows.close()
+        self.policies.close()
+
+
+class Policy:
+    """The policy tables. One writer: the daemon's reconciler."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._layouts = {table: programs.layouts(table) for table in TABLES}
+        control = programs.fd("control")
+        self._control = mmap.mmap(control, mmap.PAGESIZE)
+        self._in_force = memoryview(self._control).cast("Q")
+        self._live: Bank | None = None
+        self.counters = Counters(programs)
+
+    @property
+    def seq(self) -> int:
+        """Raised by everything that may change a verdict; what flows are checked against."""
+        return self._in_force[0] >> 1
+
+    @property
+    def bank(self) -> int:
+        return self._in_force[0] & 1
+
+    def _commit(self, bank: int) -> None:
+        # One aligned store of eight bytes, and every packet from now on sees `bank` and asks it anew. A map update by
+        # system call copies byte by byte and might be seen half done.
+        self._in_force[0] = (self.seq + 1) << 1 | bank
+
+    def flip(self, plan: Flip) -> None:
+        """Everything in `plan.image`, in force at once."""
+        image, unseen = plan.image, 1 - self.bank
+        counters = self.counters.reserve(rule.id for rule in image.rules)
+        fds = {table: self._programs.fd(table) for table in TABLES}
+        made: list[int] = []
+        try:
+            # Changing an inner map waits for a grace period; in threads those of the six tables pass together.
+            with ThreadPoolExecutor(len(TABLES)) as pool:
+                quiet = pool.submit(self._wait_for_packets)
+                bank, inner = self._build(image, counters, made)
+                quiet.result()
+                list(pool.map(lambda table: bpf.put_inner(fds[table], unseen, inner[table]), TABLES))
+        except (OSError, ValueError, IndexError) as error:
+            for fd in made:
+                os.close(fd)
+            raise DatapathError(f"write bank {unseen} of {len(image.rules)} rules: {error}") from None
+        self._commit(unseen)
+        if self._live:
+            self._live.close()
+        self._live = bank
+        for table in set(TABLES) - {"hosts", "rows", "policies"}:
+            os.close(inner[table])
+        self.counters.release(set(counters))
+
+    def _wait_for_packets(self) -> None:
+        """Until packets that began before the last flip are done with the bank that is now unseen. Putting the live
+        bank's map where it is already changes nothing but waits for a grace period."""
+        hosts = self._programs.fd("hosts")
+        live = bpf.inner_map(hosts, self.bank)
+        if live is not None:
+            bpf.put_inner(hosts, self.bank, live)
+            os.close(live)
+
+    def _build(self, image: Image, counters: dict[int, int], made: list[int]) -> tuple[Bank, dict[str, int]]:
+        def create(table: str, entries: int, type_: bpf.MapType, flags: int) -> int:
+            key, value = self._layouts[table]
+            fd = bpf.create_map(type_, key.size, value.size, max(entries, 1), flags, table)
+            made.append(fd)
+            return fd
+
+        def array(table: str, entries: int) -> ArrayMap:
+            fd = create(table, entries, bpf.MapType.ARRAY, bpf.F_MMAPABLE | bpf.F_INNER_MAP)
+            return ArrayMap(fd, self._layouts[table][1].size, max(entries, 1))
+
+        hosts = create("hosts", max(_HOSTS_AHEAD, 2 * len(image.hosts)), bpf.MapType.HASH, 0)
+        self._write(hosts, image.hosts.items(), self._host)
+        prefixes = create("prefixes", len(image.prefixes), bpf.MapType.LPM_TRIE, bpf.F_NO_PREALLOC)
+        self._write(prefixes, image.prefixes.items(), self._prefix)
+        services = array("services", max(service.last for service in image.services) + 1)
+        services.fill(struct.pack("<Q", s.row) * (s.last - s.first + 1) for s in image.services)
+        rows = array("rows", len(image.rows) + max(_ROWS_AHEAD, len(image.rows) // 4))
+        rows.fill(map(self._row, image.rows))
+        rules = array("rules", len(image.rules))
+        rules.fill(
+            self._layouts["rules"][1].pack(
+                id=rule.id, counter=counters[rule.id], action=ACTIONS.index(rule.action), logged=rule.logged
+            )
+            for rule in image.rules
+        )
+        policies = array("policies", constant("SLOTS"))
+        for slot, vnic in image.vnics.items():
+            row = struct.pack("<4I", vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6)
+            policies[slot] = self._layouts["policies"][1].pack(row=row, segment=vnic.segment, valid=1)
+        for closing in (services, rules):
+            closing.pages.close()
+        inner = dict(
+            hosts=hosts,
+            prefixes=prefixes,
+            services=services.fd,
+            rows=rows.fd,
+            policies=policies.fd,
+            rules=rules.fd,
+        )
+        return Bank(hosts, rows, policies, len(image.rows)), inner
+
+    def in_place(self, plan: InPlace) -> None:
+        """The rows first, then the one entry that points at them, then the sequence: no packet sees half of it. What
+        does not fit into the live bank flips instead."""
+        live = self._live
+        if live is None:
+            raise DatapathError("change the policy in place: this daemon has not written a bank yet")
+        if live.used_rows + len(plan.new_rows) > live.rows.entries:
+            return self.flip(Flip(plan.image))
+        for row in plan.new_rows:
+            live.rows[live.used_rows] = self._row(row)
+            live.used_rows += 1
+        try:
+            if plan.entry is None:
+                bpf.delete(live.hosts, self._host_key(plan.key))
+            else:
+                key, value = self._host(plan.key, plan.entry)
+                bpf.update(live.hosts, key, value)
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise DatapathError(f"write host entry {plan.key}: {error}") from None
+            return self.flip(Flip(plan.image))
+        self._commit(self.bank)
+        return None
+
+    def close_slot(self, slot: int) -> None:
+        """Whoever gets this slot next starts without a policy, whichever bank is live."""
+        policies = self._live.policies if self._live else self._open_policies()
+        if policies is not None:
+            policies[slot] = bytes(self._layouts["policies"][1].size)
+            self._commit(self.bank)
+            if self._live is None:
+                policies.close()
+
+    def _open_policies(self) -> ArrayMap | None:
+        fd = bpf.inner_map(self._programs.fd("policies"), self.bank)
+        return ArrayMap(fd, self._layouts["policies"][1].size, constant("SLOTS")) if fd is not None else None
+
+    def _write(
+        self, fd: int, items: Iterable[tuple[K, V]], encode: Callable[[K, V], tuple[bytes, bytes]]
+    ) -> None:
+        pairs = [encode(key, value) for key, value in items]
+        bpf.update_batch(
+            fd, b"".join(key for key, _ in pairs), b"".join(value for _, value in pairs), len(pairs)
+        )
+
+    def _host_key(self, key: HostKey) -> bytes:
+        return self._layouts["hosts"][0].pack(segment=key.segment, address=key.address.to_bytes(16, "big"))
+
+    def _host(self, key: HostKey, entry: HostEntry) -> tuple[bytes, bytes]:
+        return self._host_key(key), self._layouts["hosts"][1].pack(**entry._asdict())
+
+    def _prefix(self, key: PrefixKey, entry: PrefixEntry) -> tuple[bytes, bytes]:
+        length = _FAMILY_BITS + key.length + (_MAPPED_BITS if key.family == 4 else 0)
+        key_layout, value_layout = self._layouts["prefixes"]
+        family = 0 if key.family == 4 else 1
+        packed = key_layout.pack(length=length, family=family, address=key.address.to_bytes(16, "big"))
+        return packed, value_layout.pack(**entry._asdict())
+
+    def _row(self, row: int) -> bytes:
+        words = row.to_bytes(constant("RULES") // 8, "little")
+        summary = sum(1 << i for i, word in enumerate(struct.unpack(f"<{len(words) // 8}Q", words)) if word)
+        return summary.to_bytes(constant("SUMMARIES") * 8, "little") + words
+
+    def close(self) -> None:
+        if self._live:
+            self._live.close()
+        self._in_force.release()
+        self._control.close()
+
+
+class Counters:
+    """Which rule counter belongs to which rule id. The pinned map `counter_rule` is the memory of it, so a rule keeps
+    its counters over banks and restarts."""
+
+    def __init__(self, programs: Programs) -> None:
+        self._values = programs.fd("rule_counters")
+        self._layout = programs.layouts("rule_counters")[1]
+        entries = constant("COUNTERS")
+        self._owner = ArrayMap(os.dup(programs.fd("counter_rule")), 4, entries)
+        owners = memoryview(self._owner.pages).cast("Q")
+        first = constant("NO_COUNTER") + 1
+        self._index = {owners[i]: i for i in range(first, entries) if owners[i]}
+        self._free = [i for i in range(entries - 1, first - 1, -1) if not owners[i]]
+        owners.release()
+        self._cpus = bpf.possible_cpus()
+
+    def reserve(self, rules: Iterable[int]) -> dict[int, int]:
+        """The index of each of `rules`; those that are new start at zero."""
+        indices = {}
+        for rule in rules:
+            if rule not in self._index:
+                if not self._free:
+                    raise DatapathError(
+                        f"count rule {rule}: all {constant('COUNTERS')} rule counters are in use"
+                    )
+                self._take(rule, self._free.pop())
+            indices[rule] = self._index[rule]
+        return indices
+
+    def _take(self, rule: int, index: int) -> None:
+        bpf.update(self._values, struct.pack("<I", index), bytes(self._layout.size * self._cpus))
+        self._owner[index] = struct.pack("<Q", rule)
+        self._index[rule] = index
+
+    def release(self, kept: set[int]) -> None:
+        """Rules that are gone give their counters back. No flow counts there any more: the flip has made every flow ask
+        again before it counts, and a packet that still had the bank before adds one to a counter nobody reads."""
+        for rule in [rule for rule in self._index if rule not in kept]:
+            index = self._index.pop(rule)
+            self._owner[index] = bytes(8)
+            self._free.insert(0, index)
+
+    def read(self) -> dict[int, RuleCounters]:
+        return {rule: self._sum(index) for rule, index in self._index.items()}
+
+    def _sum(self, index: int) -> RuleCounters:
+        raw = bpf.lookup(self._values, struct.pack("<I", index), self._layout.size * self._cpus) or b""
+        size = self._layout.size
+        values = [self._layout.unpack(raw[i : i + size]) for i in range(0, len(raw), size)]
+        return RuleCounters(
+            *(sum(value[name] for value in values) for name in ("packets", "bytes", "sessions"))
+        )
+
+    def close(self) -> None:
+        self._owner.close()
