@@ -48,7 +48,14 @@ def install(bank: Image | None, plan: Plan) -> Image:
     return replace(bank, rows=bank.rows + plan.new_rows, hosts=hosts)
 
 
-@pytest.mark.parametrize("examples", [200, pytest.param(5_000, marks=pytest.mark.deep)])
+@pytest.mark.parametrize(
+    "examples",
+    [
+        200,
+        pytest.param(1500, marks=pytest.mark.slow),
+        pytest.param(10_000, marks=[pytest.mark.deep, pytest.mark.timeout(1800)]),
+    ],
+)
 def test_any_sequence_of_changes_leads_where_a_full_compile_leads(examples: int) -> None:
     """After every step the bank means what a compile from nothing means, with the same warnings."""
 
@@ -160,6 +167,22 @@ def test_a_vnic_that_is_plugged_elsewhere_flips() -> None:
     """A slot that comes or goes changes the rows of the vNIC and the owner of its address."""
     assert isinstance(plan_of({}, {vnic_id("a"): 0}), Flip)
     assert isinstance(plan_of({}, {**SLOTS, vnic_id("far"): 2}), Flip)
+
+
+def test_a_twin_elsewhere_changes_where_a_vnic_looks_addresses_up() -> None:
+    """10.0.0.1 comes up on another segment: who shares a segment with either now sees its own."""
+    vnics = {"a": "10.0.0.1 web segment=1", "near": "10.0.0.2 segment=1", "far": "10.0.0.3 segment=2"}
+    state = policy(["allow from web"], vnics=vnics)
+    slots = {vnic_id("near"): 0, vnic_id("far"): 1}
+    compiler = Compiler()
+    alone = compiler.update(state, slots)
+    assert [rows.segment for rows in alone.vnics.values()] == [0, 0]
+    state = after(state, {"vnics": {vnic_id("twin"): vnic("10.0.0.1 segment=2")}})
+    twins = compiler.update(state, slots)
+    assert {slot: rows.segment for slot, rows in twins.vnics.items()} == {0: 1, 1: 2}
+    assert isinstance(diff(alone, twins), Flip)
+    state = after(state, {"vnics": {vnic_id("twin"): None}})
+    assert canonical(compiler.update(state, slots)) == canonical(alone)
 
 
 def test_rows_that_nothing_selects_are_left_out_in_the_end() -> None:

@@ -82,6 +82,24 @@ def test_an_address_that_two_claim_on_one_segment() -> None:
     assert all("10.0.0.1" in warning.reason for warning in image.warnings)
 
 
+def test_an_address_with_and_without_a_segment() -> None:
+    """No segment is no place to tell twins apart by: 10.0.0.1 is red on segment 1 and nobody's elsewhere."""
+    state = policy(
+        rules=["allow from red", "drop from blue"],
+        vnics={"r": "10.0.0.1 red segment=1", "b": "10.0.0.1 blue"},
+    )
+    image = compile(state, {vnic_id("r"): 0, vnic_id("b"): 1})
+    assert _drawn(image, services=False) == dedent("""\
+        10.0.0.1        s:- d:1,2           of nobody
+        10.0.0.1%1      s:1 d:1,2 l:-       of slot 0
+        0.0.0.0/0       s:- d:1,2
+        ::/0            s:- d:1,2
+        slot 0          in:1,2/1,2 out:1,2/1,2 segment 1
+        slot 1          in:1,2/1,2 out:1,2/1,2
+        """)
+    assert [warning.id for warning in image.warnings] == [vnic_id("b")]
+
+
 def test_rules_are_applied_by_scope_direction_and_family() -> None:
     """A scope takes vNICs by membership and by address; direction and family choose the row."""
     state = policy(

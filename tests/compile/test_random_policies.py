@@ -16,7 +16,14 @@ from vsfwd.protocol.envelope import Kind
 IN, OUT = Direction.IN, Direction.OUT
 
 
-@pytest.mark.parametrize("examples", [150, pytest.param(10_000, marks=pytest.mark.deep)])
+@pytest.mark.parametrize(
+    "examples",
+    [
+        150,
+        pytest.param(1500, marks=pytest.mark.slow),
+        pytest.param(10_000, marks=[pytest.mark.deep, pytest.mark.timeout(1800)]),
+    ],
+)
 def test_the_image_gives_the_verdict_of_the_first_rule_that_matches(examples: int) -> None:
     """Whatever the policy and wherever its vNICs are, each packet gets the action and the rule of
     `evaluate`."""
