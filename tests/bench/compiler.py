@@ -34,7 +34,8 @@ def main() -> None:
     full = [_timed(lambda: compile(state, slots))[1] for _ in range(7)]
     compiler = Compiler()
     image = compiler.update(state, slots)
-    print(f"{len(image.rules)} rules, {GROUPS} groups, {len(image.hosts)} addresses, {len(image.rows)} rows")
+    sizes = f"{len(image.rules)} rules, {GROUPS} groups, {len(image.hosts)} addresses"
+    print(f"{sizes}: {len(image.rows)} rows")
     print(
         f"whole policy: apply {applied:.0f} ms, compile {statistics.median(full):.0f} ms (max {max(full):.0f})"
     )

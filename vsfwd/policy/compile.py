@@ -6,12 +6,13 @@ vNIC's groups. A class selects one row of bits as source and one as destination;
 
 `Compiler` remembers what a change of one address needs; `compile` is the same from nothing, and the
 specification: an image made by changes means the same as one made from nothing (`image.canonical`). Pure,
-like all of this package."""
+like all of this package.
+"""
 
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from vsfwd.image import (
     OWNER_NONE,
@@ -24,13 +25,12 @@ from vsfwd.image import (
     ServiceRange,
     VnicRows,
 )
-from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, prefixes_of, rule_bits, union
-from vsfwd.policy.desired import DesiredState
-from vsfwd.policy.model import Direction, Family, Group, Vnic
+from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, rule_bits, union
+from vsfwd.policy.desired import DesiredState, different
+from vsfwd.policy.literals import Literals, family_of
+from vsfwd.policy.model import Direction, Family, Vnic
 from vsfwd.protocol.messages import Refusal
 
-WIDTH: Final = {4: 32, 6: 128}
-ROOTS: Final = (PrefixKey(4, 0, IPV4_MAPPED), PrefixKey(6, 0, 0))
 SPARE_ROWS: Final = 256
 """Rows that changes may add to those of a full compile (or a quarter of these, if that is more) before
 everything is compiled again, which leaves out the rows nothing selects any more. The datapath keeps as many
@@ -74,7 +74,7 @@ class Compiler:
     def _build(self, state: DesiredState, slots: Mapping[str, int]) -> Image:
         bits = rule_bits(state.rules)
         self._rows = _Rows()
-        self._literals = _Literals(bits, state.groups)
+        self._literals = Literals(bits, state.groups)
         self._vnics = _Vnics(bits, state.vnics, slots)
         self._contested: dict[int, tuple[Refusal, ...]] = {}
         self._segments: dict[int, set[int]] = {}
@@ -107,7 +107,7 @@ class Compiler:
         if relisted is None:
             return None
         moved = {id for id, _ in slots.items() ^ done.slots.items()}
-        changed = _different(done.state.vnics, state.vnics) | moved
+        changed = different(done.state.vnics, state.vnics) | moved
         addresses = relisted | self._vnics.change(changed, state.vnics, slots)
         segments_before = self._segments_in_use()
         hosts = dict(done.image.hosts)
@@ -143,7 +143,7 @@ class Compiler:
         it; seen from elsewhere nobody can say whose it is, and it counts for what its prefixes say. So it
         does where two vNICs of one segment claim it: neither joins the other's groups by claiming its
         address."""
-        literal = self._literals.covering(4 if address >> 32 == 0xFFFF else 6, address)
+        literal = self._literals.covering(address)
         claims = self._vnics.claims.get(address, set())
         if len(claims) == 1:
             hosts[HostKey(0, address)] = self._host_entry(literal, *claims)
@@ -179,7 +179,7 @@ class Compiler:
         )
 
     def _prefix_entry(self, key: PrefixKey, bits: RuleBits) -> PrefixEntry:
-        hits = self._literals.covering(key.family, key.address, key.length)
+        hits = self._literals.covering(key.address, key.length)
         return PrefixEntry(
             self._rows.number(bits.source_row(hits)), self._rows.number(bits.destination_row(hits))
         )
@@ -190,7 +190,7 @@ class Compiler:
         bits, vnic = self._literals.bits, self._vnics.objects[id]
         applied = bits.unnamed.scope | self._vnics.member_hits(id).scope
         for address in addresses_of(vnic):
-            applied |= self._literals.covering(4 if address >> 32 == 0xFFFF else 6, address).scope
+            applied |= self._literals.covering(address).scope
 
         def rows(direction: Direction, family: Family) -> int:
             return self._rows.number(applied & bits.selected[direction, family])
@@ -223,73 +223,6 @@ class _Rows(list[int]):
         if number == len(self):
             self.append(row)
         return number
-
-
-class _Literals:
-    """What the policy names by address: hosts and prefixes, with the rules an address hits through them."""
-
-    def __init__(self, bits: RuleBits, groups: Mapping[str, Group]) -> None:
-        self.bits = bits
-        self._hits: dict[PrefixKey, Hits] = {root: NO_HITS for root in ROOTS} | dict(bits.prefixes)
-        # Which group that a rule names lists a prefix, and by which text: two texts can mean the same prefix.
-        self._listed: dict[PrefixKey, set[tuple[str, str]]] = defaultdict(set)
-        for id in groups.keys() & bits.groups.keys():
-            for text in groups[id].addresses:
-                for key in prefixes_of(text):
-                    self._listed[key].add((id, text))
-        for key in self._listed:
-            self._refresh(key)
-        self._lengths = {
-            family: sorted({key.length for key in self._hits if key.family == family} | {width})
-            for family, width in WIDTH.items()
-        }
-
-    def covering(self, family: int, address: int, longest: int = 128) -> Hits:
-        """The hits of an address through all prefixes that cover it, up to a length."""
-        found = []
-        for length in self._lengths[family]:
-            if length > longest:
-                break
-            shift = WIDTH[family] - length
-            hits = self._hits.get(PrefixKey(family, length, address >> shift << shift))
-            if hits:
-                found.append(hits)
-        return union(found)
-
-    def lists(self, address: int) -> bool:
-        """Whether this very address is named, not only a prefix around it."""
-        return PrefixKey(4, 32, address) in self._hits or PrefixKey(6, 128, address) in self._hits
-
-    def hosts(self) -> set[int]:
-        return {key.address for key in self._hits if _is_host(key)}
-
-    def prefixes(self) -> list[PrefixKey]:
-        return [key for key in self._hits if not _is_host(key)]
-
-    def change(self, before: Mapping[str, Group], after: Mapping[str, Group]) -> set[int] | None:
-        """Follow a change of groups; the host addresses it concerns, or None if it concerns a prefix, under
-        which any number of hosts may lie."""
-        touched: set[PrefixKey] = set()
-        for id in _different(before, after) & self.bits.groups.keys():
-            old, new = (set(groups[id].addresses) if id in groups else set() for groups in (before, after))
-            for text in old ^ new:
-                for key in prefixes_of(text):
-                    if not _is_host(key):
-                        return None
-                    self._listed[key].symmetric_difference_update({(id, text)})
-                    touched.add(key)
-        for key in touched:
-            self._refresh(key)
-        return {key.address for key in touched}
-
-    def _refresh(self, key: PrefixKey) -> None:
-        named = [self.bits.groups.get(group, NO_HITS) for group in {group for group, _ in self._listed[key]}]
-        if key in self.bits.prefixes:
-            named.append(self.bits.prefixes[key])
-        if named or key in ROOTS:
-            self._hits[key] = union(named)
-        else:
-            self._hits.pop(key, None)
 
 
 class _Vnics:
@@ -330,26 +263,10 @@ def addresses_of(vnic: Vnic | None) -> set[int]:
     return {int(address) | (IPV4_MAPPED if address.version == 4 else 0) for address in addresses}
 
 
-def _is_host(key: PrefixKey) -> bool:
-    return key.length == WIDTH[key.family]
-
-
-_Object = TypeVar("_Object", Group, Vnic)
-
-
-def _different(before: Mapping[str, _Object], after: Mapping[str, _Object]) -> set[str]:
-    """Ids whose object is another. By identity: an object that stays is the same one (`desired.apply`)."""
-    if before is after:
-        return set()
-    changed = {id for id, item in after.items() if before.get(id) is not item}
-    return changed | (before.keys() - after.keys())
-
-
 def _contested(id: str, address: int, claims: Iterable[str]) -> Refusal:
-    text = (
-        ipaddress.IPv4Address(address - IPV4_MAPPED)
-        if address >> 32 == 0xFFFF
-        else ipaddress.IPv6Address(address)
-    )
+    if family_of(address) == 4:
+        text = str(ipaddress.IPv4Address(address - IPV4_MAPPED))
+    else:
+        text = str(ipaddress.IPv6Address(address))
     others = ", ".join(sorted(set(claims) - {id}))
     return Refusal("vnics", id, f"address {text} is also claimed by {others}: it joins no group of either")

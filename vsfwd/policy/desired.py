@@ -8,7 +8,7 @@ keeps them."""
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -194,3 +194,14 @@ def _unknown_groups(object: Rule | Group | Vnic, known: Iterable[str]) -> list[s
         return []
     named = object.groups() if isinstance(object, Rule) else object.groups
     return sorted(set(named).difference(known))
+
+
+_Object = TypeVar("_Object", Group, Vnic)
+
+
+def different(before: Mapping[str, _Object], after: Mapping[str, _Object]) -> set[str]:
+    """Ids whose object is another. By identity: what `apply` does not touch stays the same object."""
+    if before is after:
+        return set()
+    changed = {id for id, item in after.items() if before.get(id) is not item}
+    return changed | (before.keys() - after.keys())
