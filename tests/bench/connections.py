@@ -3,8 +3,9 @@
     python -m tests.bench.connections serve ADDRESS PORT
     python -m tests.bench.connections connect ADDRESS PORT SECONDS     prints connections a second
 
-The server closes first: TIME_WAIT then stays with it, and the client never runs out of ports. A packet that is lost
-costs a retransmission timeout, so a firewall that drops shows as a rate near zero; who starts the client bounds it.
+The server closes first: TIME_WAIT then stays with it, and the client never runs out of ports. A packet that
+is lost costs a retransmission timeout, so a firewall that drops shows as a rate near zero; who starts the
+client bounds it.
 """
 
 import socket

@@ -1,15 +1,13 @@
-"""The variants that traffic is measured with, each switched on for the length of one sample in the same topology."""
+"""The variants that traffic is measured with, each switched on for the length of one sample."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 from tests.bench import nft
-from tests.bench.pins import PINS
-from tests.bench.place import Place, inside
+from tests.bench.kernel import device_index, inside, private_datapath, run
+from tests.bench.place import Place
 from tests.bench.policy import desired
 from vagrant.lab.layout import Vm
 from vsfwd.datapath import Datapath, Settings
@@ -17,7 +15,7 @@ from vsfwd.image import diff
 from vsfwd.policy.compile import compile
 
 FLOWS_PER_VNIC: Final = 131072
-"""Room for all connections of 20 s, which is how long a closed one keeps its entry: the table never fills up."""
+"""Room for all connections of 20 s, which is how long a closed one keeps its entry: never full."""
 
 
 class Variant(StrEnum):
@@ -43,5 +41,37 @@ class Firewalls:
                 elif variant is Variant.SET:
                     stack.enter_context(nft.active(host, "hashed"))
                 elif variant is Variant.VSFWD:
-                    stack.enter_context(_attached(host, self._datapaths[host], vms))
+                    stack.enter_context(self._attached(host, vms))
             yield
+
+    @contextmanager
+    def _attached(self, host: str, vms: tuple[Vm, ...]) -> Iterator[None]:
+        """Takes the programs off the devices afterwards; to the datapath the vNICs stay attached, with slot, policy
+        and flows."""
+        try:
+            for vm in vms:
+                self._datapaths[host].attach(vm.vnic, device_index(host, vm.device), vm.mac)
+            yield
+        finally:
+            for vm in vms:
+                run(host, ["tc", "qdisc", "del", "dev", vm.device, "clsact"])
+
+
+@contextmanager
+def firewalls(place: Place, rules: int) -> Iterator[Firewalls]:
+    """For the length of this context; nothing of it stays."""
+    state = desired(rules)
+    with ExitStack() as stack:
+        datapaths = {}
+        for host, vms in place.hosts.items():
+            nft.load(host, nft.linear(rules))
+            nft.load(host, nft.hashed(rules))
+            stack.callback(nft.flush, host)
+            with inside(host):
+                datapath = stack.enter_context(private_datapath(Settings(flows_per_vnic=FLOWS_PER_VNIC)))
+            datapaths[host] = datapath
+            for vm in vms:
+                datapath.attach(vm.vnic, device_index(host, vm.device), vm.mac)
+                run(host, ["tc", "qdisc", "del", "dev", vm.device, "clsact"])
+            datapath.install(diff(None, compile(state, datapath.slots)))
+        yield Firewalls(place, datapaths)

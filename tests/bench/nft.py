@@ -1,17 +1,17 @@
 """The rival: nftables with the kernel's connection tracking, between the ports of a bridge.
 
-The kernel offers bridged packets to `inet` chains by way of br_netfilter, in the namespace and at the time its sysctls
-say so. The rules are those of `policy`, each narrowed to one address on either side, which is in nftables' favour: a
-linear rule compares two addresses and a port, and a set finds all three by one hash lookup.
+The kernel offers bridged packets to `inet` chains by way of br_netfilter, in the namespace and at the time
+its sysctls say so. The rules are those of `policy`, each narrowed to one address on either side, which is
+in nftables' favour: a linear rule compares two addresses and a port, and a set finds all three by one hash
+lookup.
 """
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from tests.bench.kernel import run
 from tests.bench.policy import CLIENT, PORTS, SERVERS, USED_PORTS, member, pairs
-from vagrant.lab.processes import in_namespace
 
 BRIDGE_SYSCTLS: Final = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
 TIME_WAIT_S: Final = 20
@@ -21,11 +21,13 @@ TIME_WAIT_S: Final = 20
 def linear(rules: int) -> str:
     """A chain of n rules; the last one decides."""
     lines = [
-        f"ip saddr {member(pair.source, 0)[0]} ip daddr {member(pair.destination, 0)[0]} tcp dport {pair.port} accept"
-        for pair in pairs(rules)
+        f"ip saddr {source} ip daddr {destination} tcp dport {port} accept"
+        for source, destination, port in _addresses(rules)
     ]
     servers = ", ".join(server.v4 for server in SERVERS)
-    last = f"ip saddr {CLIENT.v4} ip daddr {{ {servers} }} meta l4proto {{ tcp, udp }} th dport {_PORTS} accept"
+    last = (
+        f"ip saddr {CLIENT.v4} ip daddr {{ {servers} }} meta l4proto {{ tcp, udp }} th dport {_PORTS} accept"
+    )
     lines.append(last)
     return _table("linear", "", lines)
 
@@ -33,7 +35,7 @@ def linear(rules: int) -> str:
 def hashed(rules: int) -> str:
     """One set of n elements, and a few for the measured traffic; one rule."""
     elements = [
-        f"{member(pair.source, 0)[0]} . {member(pair.destination, 0)[0]} . tcp . {pair.port}" for pair in pairs(rules)
+        f"{source} . {destination} . tcp . {port}" for source, destination, port in _addresses(rules)
     ]
     for server in SERVERS:
         for protocol in ("tcp", "udp"):
@@ -45,6 +47,11 @@ def hashed(rules: int) -> str:
     return _table("hashed", declaration, ["ip saddr . ip daddr . meta l4proto . th dport @allowed accept"])
 
 
+def _addresses(rules: int) -> list[tuple[str, str, int]]:
+    """Source, destination and port of all rules but the last."""
+    return [(member(pair.source, 0)[0], member(pair.destination, 0)[0], pair.port) for pair in pairs(rules)]
+
+
 _PORTS: Final = f"{PORTS[0]}-{PORTS[-1]}"
 
 
@@ -54,7 +61,8 @@ def _table(name: str, declarations: str, rules: list[str]) -> str:
 
 
 def hook(table: str) -> str:
-    """Put a table's rules into the packets' way. Connection tracking is on exactly while this chain is there."""
+    """Put a table's rules into the packets' way. Connection tracking is on exactly while this chain is
+    there."""
     return (
         f"add chain inet {table} forward {{ type filter hook forward priority 0; policy drop; }}\n"
         f"add rule inet {table} forward ct state established,related accept\n"
@@ -64,11 +72,11 @@ def hook(table: str) -> str:
 
 
 def load(namespace: str, ruleset: str) -> None:
-    _run(namespace, ["nft", "-f", "-"], ruleset)
+    run(namespace, ["nft", "-f", "-"], ruleset)
 
 
 def flush(namespace: str) -> None:
-    _run(namespace, ["nft", "flush", "ruleset"])
+    run(namespace, ["nft", "flush", "ruleset"])
 
 
 @contextmanager
@@ -77,19 +85,13 @@ def active(namespace: str, table: str) -> Iterator[None]:
     bridge_netfilter(namespace, True)
     try:
         load(namespace, hook(table))
-        _run(namespace, ["sysctl", "-qw", f"net.netfilter.nf_conntrack_tcp_timeout_time_wait={TIME_WAIT_S}"])
+        run(namespace, ["sysctl", "-qw", f"net.netfilter.nf_conntrack_tcp_timeout_time_wait={TIME_WAIT_S}"])
         yield
-        _run(namespace, ["nft", "delete", "chain", "inet", table, "forward"])
+        run(namespace, ["nft", "delete", "chain", "inet", table, "forward"])
     finally:
         bridge_netfilter(namespace, False)
 
 
 def bridge_netfilter(namespace: str, on: bool) -> None:
     """Off is not what a new namespace begins with."""
-    _run(namespace, ["sysctl", "-qw", *(f"net.bridge.{name}={int(on)}" for name in BRIDGE_SYSCTLS)])
-
-
-def _run(namespace: str, argv: list[str], text: str = "") -> None:
-    done = subprocess.run(in_namespace(namespace, argv), input=text, capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)} in {namespace}: {done.stderr.strip()[:500]}")
+    run(namespace, ["sysctl", "-qw", *(f"net.bridge.{name}={int(on)}" for name in BRIDGE_SYSCTLS)])

@@ -1,12 +1,11 @@
-"""Where traffic runs: the lab's own namespaces, bridges and VXLAN, without its daemons, manager and broker."""
+"""Where traffic runs: the lab's own namespaces, bridges and VXLAN, without its daemons, manager and
+broker."""
 
 import dataclasses
-import fcntl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tests.bench.nft import bridge_netfilter
@@ -15,8 +14,6 @@ from vagrant.lab import layout, network
 from vagrant.lab.layout import Vm
 from vagrant.lab.processes import in_namespace
 from vagrant.lab.waiting import wait_until
-
-_LOCK: Final = Path("/run/vsfw-bench.lock")
 
 
 @dataclass(frozen=True)
@@ -43,18 +40,12 @@ TWO_HOSTS: Final = Place("two hosts, VXLAN", CLIENT, FAR)
 
 @contextmanager
 def lab() -> Iterator[None]:
-    """The lab of both places, from nothing and to nothing; what a killed run left goes first."""
-    with _LOCK.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError("another bench is running on this machine") from None
+    """The lab of both places. `kernel.alone` removes what is left of one that was not ended."""
+    try:
+        _build()
+        yield
+    finally:
         network.remove(LAB.name)
-        try:
-            _build()
-            yield
-        finally:
-            network.remove(LAB.name)
 
 
 def _build() -> None:

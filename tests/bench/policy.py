@@ -1,9 +1,10 @@
 """The policy everything is measured with: rules from group to group.
 
-500 groups, each of five vNICs on hosts that are not here, and the measured VMs: a client, and a server beside it and
-one on another host. Each of the n rules but the last allows one group to reach another on one port; the last one alone
-lets the client reach the servers. The VMs are members of groups that many rules name, and the port is one that many
-rules name, so that the search is spared nothing; but no rule before the last names all three.
+500 groups, each of five vNICs on hosts that are not here, and the measured VMs: a client, and a server
+beside it and one on another host. Each of the n rules but the last allows one group to reach another on one
+port; the last one alone lets the client reach the servers. The VMs are members of groups that many rules
+name, and the port is one that many rules name, so that the search is spared nothing; but no rule before the
+last names all three.
 """
 
 from dataclasses import dataclass
@@ -40,16 +41,18 @@ class Pair:
 
 
 def pairs(rules: int) -> list[Pair]:
-    """All rules but the last. The destination is never the group after the source, which is what client and servers
-    are to each other."""
+    """All rules but the last. The destination is never the group after the source, which is what client and
+    servers are to each other."""
     return [
-        Pair(n % GROUPS, (n % GROUPS + 2 + n // GROUPS) % GROUPS, PORTS[n * 7 % len(PORTS)]) for n in range(rules - 1)
+        Pair(n % GROUPS, (n % GROUPS + 2 + n // GROUPS) % GROUPS, PORTS[n * 7 % len(PORTS)])
+        for n in range(rules - 1)
     ]
 
 
-def member(group: int, number: int) -> tuple[str, str]:
-    """Addresses of a group's member."""
-    return f"10.{group >> 8}.{group & 255}.{number + 1}", f"fd01::{group + 1:x}:{number + 1:x}"
+def member(group: int, number: int) -> tuple[str, ...]:
+    """Addresses of a group's member: IPv4 and IPv6; the last member has IPv4 only."""
+    both = f"10.{group >> 8}.{group & 255}.{number + 1}", f"fd01::{group + 1:x}:{number + 1:x}"
+    return both[:1] if number == MEMBERS - 1 else both
 
 
 def member_id(group: int, number: int) -> str:

@@ -1,8 +1,9 @@
 """What repeated measurements say: the median, and how far it can be trusted. Pure.
 
-The interval is that of order statistics: without any assumption about the distribution, the median lies between the
-k-th smallest and the k-th largest of n samples with the probability that k..n-k of n coins show heads (J.-Y. Le
-Boudec, "Performance Evaluation of Computer and Communication Systems", EPFL Press 2010, theorem 2.1).
+The interval is that of order statistics: without any assumption about the distribution, the median lies
+between the k-th smallest and the k-th largest of n samples with the probability that k..n-k of n coins show
+heads (J.-Y. Le Boudec, "Performance Evaluation of Computer and Communication Systems", EPFL Press 2010,
+theorem 2.1).
 """
 
 from collections.abc import Sequence
@@ -56,8 +57,8 @@ def difference(of: Sequence[float], to: Sequence[float]) -> Estimate:
 
 
 def interval_rank(n: int) -> int:
-    """The largest k for which the k-th smallest to the k-th largest of n samples hold the median with CONFIDENCE; 0
-    when not even the smallest and the largest do."""
+    """The largest k for which the k-th smallest to the k-th largest of n samples hold the median with
+    CONFIDENCE; 0 when not even the smallest and the largest do."""
     outside = 0.0
     for k in range(n // 2 + 1):
         outside += 2 * comb(n, k) / 2**n

@@ -24,8 +24,9 @@ MET: Final = {True: "met", False: "NOT MET", None: "too few rounds"}
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the report: a value with its interval, and what it is to reach, if anything. `part` is traffic,
-    packet or update; `group` gathers lines, `name` tells them apart, `size` is the number of rules."""
+    """One line of the report: a value with its interval, and what it is to reach, if anything. `part` is
+    traffic, packet or update; `group` gathers lines, `name` tells them apart, `size` is the number of
+    rules."""
 
     part: str
     group: str
@@ -54,7 +55,9 @@ def show(figures: Sequence[Figure]) -> None:
     """The table, on standard output."""
     console = Console(file=sys.stdout, width=WIDTH, highlight=False)
     console.print("Machine: " + ", ".join(f"{name} {value}" for name, value in machine().items()))
-    console.print("Median and its 95 % interval (order statistics). A target is met if the interval reaches it.")
+    console.print(
+        "Median and its 95 % interval (order statistics). A target is met if the interval reaches it."
+    )
     for part in dict.fromkeys(figure.part for figure in figures):
         console.print(_table(part, [figure for figure in figures if figure.part == part]))
 
@@ -71,11 +74,13 @@ def _table(part: str, figures: Sequence[Figure]) -> Table:
         if previous not in (None, figure.group):
             table.add_section()
         value = figure.value
-        interval = "" if value.low is None or value.high is None else f"{_text(value.low)} – {_text(value.high)}"
+        interval = (
+            "" if value.low is None or value.high is None else f"{_text(value.low)} – {_text(value.high)}"
+        )
         table.add_row(
             figure.group if figure.group != previous else "",
             figure.name,
-            f"{figure.size:,}",
+            f"{figure.size:,}" if figure.size else "",
             _text(value.median),
             interval,
             figure.unit,
@@ -98,7 +103,8 @@ def write(figures: Sequence[Figure], directory: Path, arguments: Sequence[str]) 
         "machine": machine(),
         "arguments": list(arguments),
         "figures": [
-            asdict(figure) | {"met": figure.target.met(figure.value) if figure.target else None} for figure in figures
+            asdict(figure) | {"met": figure.target.met(figure.value) if figure.target else None}
+            for figure in figures
         ],
     }
     (directory / "bench.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -106,7 +112,8 @@ def write(figures: Sequence[Figure], directory: Path, arguments: Sequence[str]) 
 
 
 def _plot(figures: Sequence[Figure], path: Path) -> None:
-    """One picture a group: value over the number of rules, a line for each name, whiskers for the interval."""
+    """One picture a group: value over the number of rules, a line for each name, whiskers for the
+    interval."""
     # Imported here: it takes a second, and only this needs it.
     import matplotlib
 
@@ -138,4 +145,6 @@ def _line(axis, name: str, figures: Sequence[Figure]) -> None:  # type: ignore[n
     middle = [figure.value.median for figure in figures]
     below = [value - (figure.value.low or value) for value, figure in zip(middle, figures, strict=True)]
     above = [(figure.value.high or value) - value for value, figure in zip(middle, figures, strict=True)]
-    axis.errorbar([figure.size for figure in figures], middle, [below, above], label=name, marker="o", capsize=3)
+    axis.errorbar(
+        [figure.size for figure in figures], middle, [below, above], label=name, marker="o", capsize=3
+    )

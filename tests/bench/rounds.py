@@ -1,7 +1,7 @@
 """Interleaving and progress.
 
-Every round measures each variant once, in an order of its own, so that neither what drifts over the run nor the
-neighbour before it favours a variant.
+Every round measures each variant once, in an order of its own, so that neither what drifts over the run nor
+the neighbour before it favours a variant.
 """
 
 import random

@@ -43,7 +43,12 @@ class Scenario:
 
 def full(rounds: int = ROUNDS) -> list[Scenario]:
     return [
-        Scenario(place, kind, rules, rounds if kind in TARGETS and rules == SIZES[-1] else min(rounds, OTHER_ROUNDS))
+        Scenario(
+            place,
+            kind,
+            rules,
+            rounds if kind in TARGETS and rules == SIZES[-1] else min(rounds, OTHER_ROUNDS),
+        )
         for place in (ONE_HOST, TWO_HOSTS)
         for rules in SIZES
         for kind in Kind
@@ -71,7 +76,9 @@ def run(scenarios: Sequence[Scenario], progress: Progress) -> list[Figure]:
     return sorted(figures, key=lambda figure: kinds.index(figure.group.rpartition(", ")[2]))
 
 
-def _measure(scenario: Scenario, walls: Firewalls, ends: Traffic, progress: Progress) -> dict[str, list[float]]:
+def _measure(
+    scenario: Scenario, walls: Firewalls, ends: Traffic, progress: Progress
+) -> dict[str, list[float]]:
     def sample(variant: str) -> float:
         with walls.active(Variant(variant)):
             return ends.sample(scenario.kind)

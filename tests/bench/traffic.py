@@ -1,7 +1,8 @@
 """Traffic between the two VMs: one sample of bulk TCP, of small UDP packets, or of short connections.
 
-Programs are pinned, so that the scheduler's moods stay out of the ratios. Client and server of the connections share
-one core: every instruction of a connection's life, firewalls included, then counts into its rate, and nothing waits.
+Programs are pinned, so that the scheduler's moods stay out of the ratios. Client and server of the
+connections share one core: every instruction of a connection's life, firewalls included, then counts into
+its rate, and nothing waits.
 """
 
 import json
@@ -48,7 +49,14 @@ class Traffic:
         if kind is Kind.PACKETS:
             total = self._iperf("--udp", "--length", "64", "--bandwidth", "0")["sum"]
             return float(total["packets"] - total["lost_packets"]) / float(total["seconds"]) / 1e3
-        program = ["-m", "tests.bench.connections", "connect", self._server.v4, str(CONNECTIONS_PORT), str(SAMPLE_S)]
+        program = [
+            "-m",
+            "tests.bench.connections",
+            "connect",
+            self._server.v4,
+            str(CONNECTIONS_PORT),
+            str(SAMPLE_S),
+        ]
         return float(self._run(_core(-1), [sys.executable, *program]))
 
     def _iperf(self, *options: str) -> dict[str, dict[str, float]]:
@@ -59,7 +67,10 @@ class Traffic:
 
     def _run(self, pinned: list[str], argv: list[str]) -> str:
         done = subprocess.run(
-            in_namespace(self._client.namespace, [*pinned, *argv]), capture_output=True, text=True, timeout=PATIENCE_S
+            in_namespace(self._client.namespace, [*pinned, *argv]),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
         if done.returncode:
             raise RuntimeError(f"{argv[0]}: {(done.stderr or done.stdout).strip()[-500:]}")

@@ -32,7 +32,8 @@ def test_only_the_last_rule_of_the_policy_names_the_client_and_a_server():
     matching = [
         id
         for id, rule in policy["rules"].items()
-        if set(rule.sources.groups) & set(client.groups) and set(rule.destinations.groups) & set(server.groups)
+        if set(rule.sources.groups) & set(client.groups)
+        and set(rule.destinations.groups) & set(server.groups)
     ]
     assert matching == ["2000"]
     assert sum(pair.source == 0 for pair in pairs(2000)) > 1

@@ -5,7 +5,9 @@ import pytest
 from tests.bench.ratios import Estimate, Target, difference, estimate, interval_rank, ratio
 
 
-@pytest.mark.parametrize(("samples", "rank"), [(1, 0), (5, 0), (6, 1), (8, 1), (9, 2), (10, 2), (21, 6), (31, 10), (100, 40)])
+@pytest.mark.parametrize(
+    ("samples", "rank"), [(1, 0), (5, 0), (6, 1), (8, 1), (9, 2), (10, 2), (21, 6), (31, 10), (100, 40)]
+)
 def test_the_interval_is_that_of_the_tables_for_the_sign_test(samples, rank):
     """The largest k with 2·P(Bin(n, ½) < k) ≤ 5 %, as every table of the sign test has it."""
     assert interval_rank(samples) == rank

@@ -6,7 +6,13 @@ from tests.bench.ratios import Target, estimate
 from tests.bench.report import RATIO, Figure, show, write
 
 GOOD = Figure(
-    "traffic", "one host, bulk TCP", "vsfwd ÷ none", 10000, RATIO, estimate([0.97] * 6), Target("≥ 0.95", 0.95, True)
+    "traffic",
+    "one host, bulk TCP",
+    "vsfwd ÷ none",
+    10000,
+    RATIO,
+    estimate([0.97] * 6),
+    Target("≥ 0.95", 0.95, True),
 )
 BAD = Figure("packet", "IPv4", "established", 16384, "ns", estimate([70.0] * 6), Target("≤ 60", 60, False))
 OPEN = Figure("packet", "IPv4", "promotion", 16384, "ns", estimate([70.0]))

@@ -1,0 +1,212 @@
+"""Nanoseconds a packet, by BPF_PROG_TEST_RUN: the kernel runs a program on one packet many times and says how
+long a run took. An empty program is measured beside and subtracted, so that the harness does not count.
+
+Towards a server whose policy lets the packet in by its last rule:
+
+    parse only    parse.c: what every packet costs before anything is looked up
+    established   the acknowledgement, or the datagram, of a flow both sides have taken part in
+    new flow      SYN, or first datagram; all timers are zero, so each packet finds its flow expired, is
+                  classified and writes its half-open flow anew
+    promotion     the packet that makes a half-open flow one that is never evicted, with its insert into the flow
+                  table: by itself once in a flow, hence not in a loop but flow by flow, as cold as it comes
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bcc import BPF
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from tests.bench.kernel import PINS, device, private_datapath
+from tests.bench.policy import CLIENT, NEAR, USED_PORTS, desired
+from tests.bench.ratios import Target, difference, ratio
+from tests.bench.report import RATIO, Figure
+from tests.bench.rounds import Progress, interleave
+from vsfwd.datapath import TIMEOUTS_S, Datapath, Settings, bpf
+from vsfwd.datapath.loader import compile_text
+from vsfwd.image import diff
+from vsfwd.policy.compile import compile
+
+SIZES: Final = (16, 1024, 16384)
+REPEAT: Final = 50_000
+PROMOTIONS: Final = 100
+"""Flows of one sample of promotion; the sample is their median."""
+ROUND_S: Final = 0.7
+FLOWS_PER_VNIC: Final = 131072
+TC_ACT_OK: Final = 0
+
+FLAT: Final = Target("≤ 1.10", 1.10, at_least=False)
+ESTABLISHED: Final = Target("≤ 60", 60, at_least=False)
+NEW_FLOW: Final = Target("≤ 250", 250, at_least=False)
+
+Case = Callable[[], float]
+"""Measures one sample, in ns."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A family and a protocol, and the frames of a flow of them. The first packet is the client's."""
+
+    family: str
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.family} {self.protocol}"
+
+    def frame(self, flags: str = "", *, reply: bool = False, port: int = 40000) -> bytes:
+        """Towards the server, or its reply."""
+        source, destination = (NEAR, CLIENT) if reply else (CLIENT, NEAR)
+        ports = (USED_PORTS[0], port) if reply else (port, USED_PORTS[0])
+        ipv4 = IP(src=source.v4, dst=destination.v4)
+        ip = ipv4 if self.family == "IPv4" else IPv6(src=source.v6, dst=destination.v6)
+        transport = TCP(flags=flags) if self.protocol == "TCP" else UDP()
+        transport.sport, transport.dport = ports
+        return bytes(Ether(src=source.mac, dst=destination.mac) / ip / transport / Raw(bytes(18)))
+
+    @property
+    def opening(self) -> tuple[tuple[bytes, bool], ...]:
+        """What answers a flow's first packet and makes it established: frames, and whether they are replies. The
+        last one promotes it."""
+        if self.protocol == "TCP":
+            return (self.frame("S"), False), (self.frame("SA", reply=True), True), (self.frame("A"), False)
+        return (self.frame(), False), (self.frame(reply=True), True)
+
+    def with_port(self, frame: bytes, reply: bool, port: int) -> bytes:
+        """The same frame with another port of the client. No checksum is looked at."""
+        offset = (34 if self.family == "IPv4" else 54) + 2 * reply
+        return frame[:offset] + struct.pack(">H", port) + frame[offset + 2 :]
+
+
+SHAPES: Final = tuple(Shape(family, protocol) for family in ("IPv4", "IPv6") for protocol in ("TCP", "UDP"))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A datapath with a policy, and a vNIC on a device."""
+
+    datapath: Datapath
+    slot: int
+    ifindex: int
+
+    def send(self, frame: bytes, *, reply: bool = False, repeat: int = 1) -> float:
+        program = self.datapath.vnic_out if reply else self.datapath.vnic_in
+        return nanoseconds(program, frame, self.ifindex, repeat)
+
+    def established(self, shape: Shape) -> Case:
+        for frame, reply in shape.opening:
+            self.send(frame, reply=reply)
+        frame = shape.frame("A")
+        return lambda: self.send(frame, repeat=REPEAT)
+
+    def new_flow(self, shape: Shape) -> Case:
+        frame = shape.frame("S")
+        return lambda: self.send(frame, repeat=REPEAT)
+
+    def promotion(self, shape: Shape) -> Case:
+        """Every flow has a port of its own."""
+        opening, ports = shape.opening, count(1024)
+
+        def promote(port: int) -> float:
+            *before, last = ((shape.with_port(frame, reply, port), reply) for frame, reply in opening)
+            for frame, reply in before:
+                self.send(frame, reply=reply)
+            return self.send(last[0], reply=last[1])
+
+        return lambda: median(promote(next(ports)) for _ in range(PROMOTIONS))
+
+
+def nanoseconds(program: int, frame: bytes, ifindex: int, repeat: int) -> float:
+    verdict, _, _, ns = bpf.run_program(program, frame, ifindex=ifindex, repeat=repeat)
+    if verdict != TC_ACT_OK:
+        raise RuntimeError("a packet that was to be measured was dropped")
+    return ns
+
+
+def planned_s(rounds: int) -> float:
+    return rounds * ROUND_S
+
+
+def run(rounds: int, progress: Progress) -> list[Figure]:
+    def done(number: int) -> None:
+        progress.step(f"packet: round {number} of {rounds}", ROUND_S)
+
+    with _cases() as cases:
+        samples = interleave(lambda name: cases[name](), list(cases), rounds, done)
+    return [figure for shape in SHAPES for figure in _figures(shape, samples)]
+
+
+@contextmanager
+def _cases() -> Iterator[dict[str, Case]]:
+    """Everything that is measured, by name."""
+    with ExitStack() as stack:
+        ifindex = stack.enter_context(device("packet"))
+        cases = dict(_references(ifindex))
+        for rules in SIZES:
+            lasting = stack.enter_context(_bench(rules, ifindex, TIMEOUTS_S))
+            expired = stack.enter_context(_bench(rules, ifindex, dict.fromkeys(TIMEOUTS_S, 0)))
+            for shape in SHAPES:
+                cases[f"{shape.name} established {rules}"] = lasting.established(shape)
+                cases[f"{shape.name} promotion {rules}"] = lasting.promotion(shape)
+                cases[f"{shape.name} new flow {rules}"] = expired.new_flow(shape)
+        yield cases
+
+
+@contextmanager
+def _bench(rules: int, ifindex: int, timeouts_s: dict[str, float]) -> Iterator[Bench]:
+    with private_datapath(Settings(FLOWS_PER_VNIC, timeouts_s)) as datapath:
+        slot = datapath.attach(NEAR.vnic, ifindex, NEAR.mac)
+        datapath.install(diff(None, compile(desired(rules), datapath.slots)))
+        yield Bench(datapath, slot, ifindex)
+
+
+def _references(ifindex: int) -> Iterator[tuple[str, Case]]:
+    """An empty program and parse only, in a loop and, for what is measured packet by packet, once."""
+    module = compile_text((Path(__file__).parent / "parse.c").read_text(), PINS)
+    empty, parse = (module.load_func(name, BPF.SCHED_CLS).fd for name in ("empty", "parse_only"))
+    for shape in SHAPES:
+        frame = shape.frame("A")
+        for name, program in ("empty", empty), ("parse only", parse):
+            yield f"{shape.name} {name}", _looped(program, frame, ifindex)
+        yield f"{shape.name} parse only once", _one_by_one(parse, frame, ifindex)
+
+
+def _looped(program: int, frame: bytes, ifindex: int) -> Case:
+    return lambda: nanoseconds(program, frame, ifindex, REPEAT)
+
+
+def _one_by_one(program: int, frame: bytes, ifindex: int) -> Case:
+    return lambda: median(nanoseconds(program, frame, ifindex, 1) for _ in range(PROMOTIONS))
+
+
+def _figures(shape: Shape, samples: dict[str, list[float]]) -> Iterator[Figure]:
+    empty, parse, once = (samples[f"{shape.name} {name}"] for name in ("empty", "parse only", "parse only once"))
+
+    def above(name: str, rules: int, of: list[float], to: list[float], target: Target | None = None) -> Figure:
+        return Figure("packet", shape.name, name, rules, "ns", difference(of, to), target, {"of": of, "to": to})
+
+    yield above("parse only, above an empty program", 0, parse, empty)
+    for name, reference, target in (
+        ("established", parse, ESTABLISHED),
+        ("new flow", parse, NEW_FLOW),
+        ("promotion", once, None),
+    ):
+        for rules in SIZES:
+            of = samples[f"{shape.name} {name} {rules}"]
+            wanted = target if rules == SIZES[-1] else None
+            yield above(f"{name}, above parse only", rules, of, reference, wanted)
+    few, many = (
+        [a - b for a, b in zip(samples[f"{shape.name} new flow {rules}"], empty, strict=True)]
+        for rules in (SIZES[0], SIZES[-1])
+    )
+    name = f"new flow, {SIZES[-1]:,} ÷ {SIZES[0]} rules"
+    yield Figure("packet", shape.name, name, 0, RATIO, ratio(many, few), FLAT)
