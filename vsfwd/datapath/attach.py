@@ -1,11 +1,10 @@
 """Attaches the programs to devices: the only place that says ingress and egress.
 
-The kernel sees a vNIC from the host side of its veth: what the workload sends is *ingress* there, what it receives is
-*egress*. In and out, everywhere else, are the workload's.
+The kernel sees a vNIC from the host side of its veth: what the workload sends is *ingress* there, what it
+receives is *egress*. In and out, everywhere else, are the workload's.
 
-A filter is replaced in one step (same parent, priority and handle), so there is no moment without a program. A restarted
-daemon recognises its filters by that place and by their name.
-"""
+A filter is replaced in one step (same parent, priority and handle), so there is no moment without a program.
+A restarted daemon recognises its filters by that place and by their name."""
 
 import errno
 from types import TracebackType

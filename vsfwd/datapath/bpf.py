@@ -186,7 +186,7 @@ def possible_cpus() -> int:
         return int(text.read().strip().rpartition("-")[2].rpartition(",")[2]) + 1
 
 
-def test_run(
+def run_program(
     program: int, packet: bytes, *, ifindex: int = 0, mark: int = 0, repeat: int = 1
 ) -> tuple[int, bytes, int, int]:
     """Verdict, the packet and the mark as the program left them, and nanoseconds a run.

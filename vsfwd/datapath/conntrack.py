@@ -1,8 +1,7 @@
 """The flow tables of each vNIC: made at attach, read for people, swept of what has expired.
 
-Owns the maps `flows`, `ring` and `halfopen`. The programs need none of this to keep going: they reclaim by themselves,
-and an expired flow does not exist for them.
-"""
+Owns the maps `flows`, `ring` and `halfopen`. The programs need none of this to keep going: they reclaim by
+themselves, and an expired flow does not exist for them."""
 
 import os
 import struct
@@ -99,8 +98,9 @@ class FlowTables:
         ]
 
     def sweep(self, slot: int) -> int:
-        """Deletes expired flows and says how many. A flow that comes back to life between the second look and the
-        deletion is lost; its next packet is treated as that of an expired flow would have been a moment before."""
+        """Deletes expired flows and says how many. A flow that comes back to life between the second look and
+        the deletion is lost; its next packet is treated as that of an expired flow would have been a moment
+        before."""
         fd, swept = bpf.inner_map(self._programs.fd("flows"), slot), 0
         if fd is None:
             return 0

@@ -1,9 +1,8 @@
 """The datapath as the daemon sees it: vNICs on and off, a plan in, counters, flows and events out.
 
-Small on purpose: it composes `loader` (programs), `maps` (policy), `conntrack` (flows), `attach` (devices) and `events`.
-Everything that must outlive the daemon is in pinned maps; the tables here can be read back from them. Closing a
-Datapath, or dying with it open, changes nothing that is enforced.
-"""
+Small on purpose: it composes `loader` (programs), `maps` (policy), `conntrack` (flows), `attach` (devices)
+and `events`. Everything that must outlive the daemon is in pinned maps; the tables here can be read back from
+them. Closing a Datapath, or dying with it open, changes nothing that is enforced."""
 
 import os
 import struct
@@ -68,8 +67,8 @@ class Datapath:
 
     @classmethod
     def open(cls, pin_dir: Path, settings: Settings = Settings()) -> "Datapath":  # frozen
-        """Compiles, loads and takes over whatever is pinned under `pin_dir`: flows, slots and counters go on, and
-        vNICs that are still there get the new programs in one step each."""
+        """Compiles, loads and takes over whatever is pinned under `pin_dir`: flows, slots and counters go on,
+        and vNICs that are still there get the new programs in one step each."""
         datapath = cls(Programs(pin_dir), Hooks(), settings)
         for vnic in datapath._vnics.values():
             if datapath._hooks.exists(vnic.ifindex):
@@ -105,8 +104,9 @@ class Datapath:
         return {id_: vnic.slot for id_, vnic in self._vnics.items()}
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
-        """Puts the programs on a device and answers the vNIC's slot. A new vNIC is closed: only ARP, neighbour discovery
-        and DHCP pass until a plan names its slot. Idempotent; a known vNIC on another device keeps slot and flows."""
+        """Puts the programs on a device and answers the vNIC's slot. A new vNIC is closed: only ARP,
+        neighbour discovery and DHCP pass until a plan names its slot. Idempotent; a known vNIC on another
+        device keeps slot and flows."""
         known = self._vnics.get(vnic_id)
         vnic = _Vnic(
             known.slot if known else self._free_slot(vnic_id), ifindex, bytes.fromhex(mac.replace(":", ""))
@@ -148,7 +148,8 @@ class Datapath:
         bpf.update(self._programs.fd("vnics"), struct.pack("<I", vnic.ifindex), value)
 
     def _table_size(self, slot: int) -> int:
-        """Of the tables there are: those of a vNIC that was taken over may be of another size than new ones."""
+        """Of the tables there are: those of a vNIC that was taken over may be of another size than new
+        ones."""
         ring = bpf.inner_map(self._programs.fd("ring"), slot)
         if ring is None:
             raise DatapathError(f"slot {slot} has no flow table")
@@ -160,7 +161,8 @@ class Datapath:
     # ---- policy ----
 
     def install(self, plan: Plan) -> None:
-        """When this returns, every packet is decided by `plan.image`. On DatapathError the policy is what it was."""
+        """When this returns, every packet is decided by `plan.image`. On DatapathError the policy is what it
+        was."""
         if isinstance(plan, Flip):
             self._policy.flip(plan)
         elif isinstance(plan, InPlace):

@@ -2,4 +2,5 @@
 
 
 class DatapathError(Exception):
-    """The kernel refused; the text names what was attempted on which object. What was enforced before still is."""
+    """The kernel refused; the text names what was attempted on which object. What was enforced before still
+    is."""

@@ -1,8 +1,7 @@
 """What logged rules did, from the programs' ring buffer.
 
-The ring belongs to the programs of this process: a daemon that takes over starts a new one. A full ring loses events
-and counts them; it never holds a packet up.
-"""
+The ring belongs to the programs of this process: a daemon that takes over starts a new one. A full ring loses
+events and counts them; it never holds a packet up."""
 
 import ctypes
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from vsfwd.datapath.loader import ACTIONS, DIRECTIONS, Programs, Reason
 
 @dataclass(frozen=True)
 class Event:
-    """The first packet of a session that a logged rule allows, or any packet it denies. Source and destination are the
-    packet's. `reason` is "none" when it passed."""
+    """The first packet of a session that a logged rule allows, or any packet it denies. Source and
+    destination are the packet's. `reason` is "none" when it passed."""
 
     time_ns: int
     slot: int
@@ -41,7 +40,7 @@ class Events:
         self._lost = programs.fd("events_lost")
         self._module = programs.module
         self._received: list[Event] = []
-        self._module["events"].open_ring_buffer(self._receive)
+        self._module[b"events"].open_ring_buffer(self._receive)
         self.fd = programs.fd("events")
         """Readable when there are events."""
 

@@ -1,9 +1,9 @@
 """Compiles bpf/dfw.c with bcc, loads the programs and opens the maps.
 
-Owns what bcc owns: the module, its descriptors and the layouts of keys and values, which come from the C structs and
-are declared nowhere else. Enums and limits are read from the text of types.h. Maps that are pinned under
-`<pin_dir>/<schema>/` are found again and used as they are: that is how a new daemon takes over from a dead one.
-"""
+Owns what bcc owns: the module, its descriptors and the layouts of keys and values, which come from the C
+structs and are declared nowhere else. Enums and limits are read from the text of types.h. Maps that are
+pinned under `<pin_dir>/<schema>/` are found again and used as they are: that is how a new daemon takes over
+from a dead one."""
 
 import ctypes
 import hashlib
@@ -65,7 +65,7 @@ def compile_text(text: str, pins: Path) -> Any:
     for directory in ("/usr/include", f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}"):
         flags += ["-idirafter", directory]
     try:
-        return BPF(text=text, cflags=flags)
+        return BPF(text=text.encode(), cflags=flags)
     except Exception as error:
         raise DatapathError(f"compile the datapath programs: {error}") from None
 
@@ -96,7 +96,8 @@ class Layout:
 
 
 class Programs:
-    """The loaded programs and their maps. Closing it leaves what is attached attached and what is pinned pinned."""
+    """The loaded programs and their maps. Closing it leaves what is attached attached and what is pinned
+    pinned."""
 
     def __init__(self, pin_dir: Path) -> None:
         self.pins = pin_dir / schema()
@@ -110,18 +111,18 @@ class Programs:
 
     def _load(self, name: str) -> int:
         try:
-            return int(self.module.load_func(name, BPF.SCHED_CLS).fd)
+            return int(self.module.load_func(name.encode(), BPF.SCHED_CLS).fd)
         except Exception as error:
             raise DatapathError(f"load program {name}: {error}") from None
 
     def fd(self, table: str) -> int:
-        return int(self.module[table].map_fd)
+        return int(self.module[table.encode()].map_fd)
 
     def layouts(self, table: str) -> tuple[Layout, Layout]:
         """Of the keys and the values of a map, or of the inner maps of a map of maps."""
         if table not in self._layouts:
             inner = f"{table}_template"
-            known = self.module[inner if self._has(inner) else table]
+            known = self.module[(inner if self._has(inner) else table).encode()]
             # Of a per-CPU map, bcc's Leaf is one value for each CPU and sLeaf the one in C.
             key, value = Layout(known.Key), Layout(getattr(known, "sLeaf", known.Leaf))
             # bcc does not describe every C type right (arrays of arrays): better found here than in a packet.
@@ -134,14 +135,14 @@ class Programs:
 
     def _has(self, table: str) -> bool:
         try:
-            self.module[table]
+            self.module[table.encode()]
         except KeyError:
             return False
         return True
 
     def jiffies(self) -> int:
         """Now, in the clock of the programs: 32 bits, may wrap."""
-        return bpf.test_run(self._clock, bytes(64))[0]
+        return bpf.run_program(self._clock, bytes(64))[0]
 
     def _measure_hz(self) -> int:
         """The kernel's tick rate. Nothing tells it without the kernel's configuration, so count."""

@@ -1,10 +1,9 @@
 """Images into maps: the two banks of policy tables, the flip between them, and the rule counters.
 
 Owns the maps `hosts`, `prefixes`, `services`, `rows`, `policies`, `rules`, `control`, `rule_counters` and
-`counter_rule`. A packet reads `control` once and then only the bank it names, so it sees one image, whole. The bank no
-packet sees is filled completely, then one store into the mapped page of `control` makes it the live one. If anything
-fails before that store, the live bank has not been touched.
-"""
+`counter_rule`. A packet reads `control` once and then only the bank it names, so it sees one image, whole.
+The bank no packet sees is filled completely, then one store into the mapped page of `control` makes it the
+live one. If anything fails before that store, the live bank has not been touched."""
 
 import errno
 import mmap
@@ -101,8 +100,8 @@ class Policy:
         return self._in_force[0] & 1
 
     def _commit(self, bank: int) -> None:
-        # One aligned store of eight bytes, and every packet from now on sees `bank` and asks it anew. A map update by
-        # system call copies byte by byte and might be seen half done.
+        # One aligned store of eight bytes, and every packet from now on sees `bank` and asks it anew. A map
+        # update by system call copies byte by byte and might be seen half done.
         self._in_force[0] = (self.seq + 1) << 1 | bank
 
     def flip(self, plan: Flip) -> None:
@@ -112,7 +111,8 @@ class Policy:
         fds = {table: self._programs.fd(table) for table in TABLES}
         made: list[int] = []
         try:
-            # Changing an inner map waits for a grace period; in threads those of the six tables pass together.
+            # Changing an inner map waits for a grace period; in threads those of the six tables pass
+            # together.
             with ThreadPoolExecutor(len(TABLES)) as pool:
                 quiet = pool.submit(self._wait_for_packets)
                 bank, inner = self._build(image, counters, made)
@@ -131,8 +131,8 @@ class Policy:
         self.counters.release(set(counters))
 
     def _wait_for_packets(self) -> None:
-        """Until packets that began before the last flip are done with the bank that is now unseen. Putting the live
-        bank's map where it is already changes nothing but waits for a grace period."""
+        """Until packets that began before the last flip are done with the bank that is now unseen. Putting
+        the live bank's map where it is already changes nothing but waits for a grace period."""
         hosts = self._programs.fd("hosts")
         live = bpf.inner_map(hosts, self.bank)
         if live is not None:
@@ -182,8 +182,8 @@ class Policy:
         return Bank(hosts, rows, policies, len(image.rows)), inner
 
     def in_place(self, plan: InPlace) -> None:
-        """The rows first, then the one entry that points at them, then the sequence: no packet sees half of it. What
-        does not fit into the live bank flips instead."""
+        """The rows first, then the one entry that points at them, then the sequence: no packet sees half of
+        it. What does not fit into the live bank flips instead."""
         live = self._live
         if live is None:
             raise DatapathError("change the policy in place: this daemon has not written a bank yet")
@@ -252,8 +252,8 @@ class Policy:
 
 
 class Counters:
-    """Which rule counter belongs to which rule id. The pinned map `counter_rule` is the memory of it, so a rule keeps
-    its counters over banks and restarts."""
+    """Which rule counter belongs to which rule id. The pinned map `counter_rule` is the memory of it, so a
+    rule keeps its counters over banks and restarts."""
 
     def __init__(self, programs: Programs) -> None:
         self._values = programs.fd("rule_counters")
@@ -286,8 +286,9 @@ class Counters:
         self._index[rule] = index
 
     def release(self, kept: set[int]) -> None:
-        """Rules that are gone give their counters back. No flow counts there any more: the flip has made every flow ask
-        again before it counts, and a packet that still had the bank before adds one to a counter nobody reads."""
+        """Rules that are gone give their counters back. No flow counts there any more: the flip has made
+        every flow ask again before it counts, and a packet that still had the bank before adds one to a
+        counter nobody reads."""
         for rule in [rule for rule in self._index if rule not in kept]:
             index = self._index.pop(rule)
             self._owner[index] = bytes(8)

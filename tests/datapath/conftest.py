@@ -1,0 +1,31 @@
+"""One Datapath for all tests of this folder (to compile it takes seconds); each test plugs its own vNICs."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.datapath import Host, inside, private_host
+from tests.harness.packets import IPV4, IPV6, Net
+from vsfwd.datapath import Settings
+
+
+@pytest.fixture(scope="session")
+def shared_host() -> Iterator[tuple[Host, str]]:
+    with private_host("datapath", Settings(flows_per_vnic=1024)) as host:
+        yield host
+
+
+@pytest.fixture
+def host(shared_host: tuple[Host, str]) -> Iterator[Host]:
+    """A host without vNICs and without policy that the test can see."""
+    host, namespace = shared_host
+    with inside(namespace):
+        yield host
+        host.unplug()
+
+
+@pytest.fixture(params=[IPV4, IPV6], ids=["ipv4", "ipv6"])
+def net(request: pytest.FixtureRequest) -> Net:
+    """The same test in both families."""
+    family: Net = request.param
+    return family

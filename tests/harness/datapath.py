@@ -1,0 +1,206 @@
+"""The real programs, run one packet at a time by BPF_PROG_TEST_RUN.
+
+`Host` is a network namespace with a few devices and a Datapath with pins of its own; rules are said in the words of
+tests/harness/policies.py and reach the kernel through the daemon's own compiler and maps. `Port` is a vNIC on it:
+give it a packet and it tells what came of it and everything that moved.
+"""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+
+from pyroute2 import netns
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
+from tests.harness.policies import policy, vnic_id
+from vsfwd.datapath import Datapath, Event, Flow, Settings, bpf
+from vsfwd.image import Flip, Image
+from vsfwd.policy.compile import compile
+from vsfwd.policy.desired import DesiredState
+
+BPFFS = Path("/sys/fs/bpf")
+PEER_MAC = "02:00:00:00:99:99"
+DEVICES = 4
+VERDICTS = {0: "pass", 2: "drop", 7: "reply"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of one packet. `counted`: packets and sessions that rules counted, by rule id."""
+
+    verdict: str
+    reason: str | None = None
+    counted: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    reply: Packet | None = field(default=None, compare=False)
+    events: tuple[Event, ...] = field(default=(), compare=False)
+
+
+def passed(rule: int, *, new: bool = False) -> Seen:
+    """Allowed by `rule`; `new` when a session began."""
+    return Seen("pass", None, {rule: (1, int(new))})
+
+
+PASSED_UNSEEN = Seen("pass")
+"""It passed without asking a rule."""
+
+
+def dropped(reason: str, rule: int | None = None) -> Seen:
+    return Seen("drop", reason, {rule: (1, 0)} if rule else {})
+
+
+def rejected(rule: int) -> Seen:
+    """Answered with a reply by `rule`."""
+    return Seen("reply", "rule_reject", {rule: (1, 0)})
+
+
+class Port:
+    def __init__(self, host: "Host", name: str, number: int) -> None:
+        self._host = host
+        self.id = vnic_id(name)
+        self.mac = f"02:00:00:00:00:{number:02x}"
+        self.device = f"port{number}"
+        self.ifindex = socket.if_nametoindex(self.device)
+        self.slot = host.datapath.attach(self.id, self.ifindex, self.mac)
+
+    def receive(self, packet: Packet) -> Seen:
+        """A packet on its way to the workload, from the IP header on or a whole frame."""
+        return self._run(self._host.datapath.vnic_in, self.frame_in(packet))
+
+    def send(self, packet: Packet) -> Seen:
+        """A packet the workload sends."""
+        return self._run(self._host.datapath.vnic_out, self.frame_out(packet))
+
+    def frame_in(self, packet: Packet) -> Packet:
+        return packet if Ether in packet else Ether(src=PEER_MAC, dst=self.mac) / packet
+
+    def frame_out(self, packet: Packet) -> Packet:
+        return packet if Ether in packet else Ether(src=self.mac, dst=PEER_MAC) / packet
+
+    def run_raw(self, program: int, frame: bytes, mark: int = 0) -> int:
+        """Only the verdict, for floods."""
+        return bpf.run_program(program, frame, ifindex=self.ifindex, mark=mark)[0]
+
+    def _run(self, program: int, frame: Packet) -> Seen:
+        datapath = self._host.datapath
+        drops, counters = datapath.drops()[self.slot], datapath.rule_counters()
+        verdict, data, _, _ = bpf.run_program(program, bytes(frame), ifindex=self.ifindex)
+        after = datapath.drops()[self.slot]
+        reasons = [reason.name.lower() for reason in after if after[reason] != drops.get(reason, 0)]
+        assert len(reasons) == (0 if verdict == 0 else 1), f"verdict {verdict} has reasons {reasons}"
+        return Seen(
+            VERDICTS[verdict],
+            reasons[0] if reasons else None,
+            {
+                rule: (now.packets - counters[rule].packets, now.sessions - counters[rule].sessions)
+                for rule, now in datapath.rule_counters().items()
+                if now != counters[rule]
+            },
+            Ether(data) if verdict == 7 else None,
+            tuple(datapath.poll_events()),
+        )
+
+    def flows(self) -> list[Flow]:
+        return self._host.datapath.flows(self.slot)
+
+    def flow(self) -> Flow:
+        """The only one."""
+        (flow,) = self.flows()
+        return flow
+
+    def states(self) -> list[str]:
+        return [flow.state for flow in self.flows()]
+
+
+class Host:
+    """Use `private_host`."""
+
+    def __init__(self, pins: Path, settings: Settings) -> None:
+        self.pins = pins
+        self.settings = settings
+        self.datapath = Datapath.open(pins, settings)
+        self._next = 0
+
+    def port(self, name: str) -> Port:
+        """A vNIC, plugged and still closed."""
+        self._next += 1
+        return Port(self, name, self._next - 1)
+
+    def install(
+        self,
+        rules: Iterable[str],
+        groups: Mapping[str, Sequence[str]] | None = None,
+        vnics: Mapping[str, str] | None = None,
+    ) -> None:
+        self.flip(self.image(policy(rules, groups, vnics)))
+
+    def image(self, state: DesiredState) -> Image:
+        return compile(state, self.datapath.slots)
+
+    def flip(self, image: Image) -> None:
+        self.datapath.install(Flip(image))
+
+    def restart(self) -> None:
+        """The daemon dies and a new one takes over."""
+        self.datapath.close()
+        self.datapath = Datapath.open(self.pins, self.settings)
+
+    def unplug(self) -> None:
+        """Back to a host without vNICs."""
+        for id in list(self.datapath.slots):
+            self.datapath.detach(id)
+        self.datapath.poll_events()
+        self._next = 0
+
+
+@contextmanager
+def private_host(name: str, settings: Settings) -> Iterator[tuple[Host, str]]:
+    """A host and its namespace, which the caller enters with `inside`."""
+    namespace, pins = f"vsfwd-test-{name}", Path(mkdtemp(prefix="vsfwd-test-", dir=BPFFS))
+    if namespace in netns.listnetns():
+        netns.remove(namespace)
+    netns.create(namespace)
+    try:
+        with inside(namespace):
+            for number in range(DEVICES):
+                device = f"port{number}"
+                subprocess.run(
+                    ["ip", "link", "add", device, "type", "veth", "peer", f"far{number}"], check=True
+                )
+                subprocess.run(["ip", "link", "set", device, "up"], check=True)
+            host = Host(pins, settings)
+        yield host, namespace
+        host.datapath.close()
+    finally:
+        netns.remove(namespace)
+        shutil.rmtree(pins)
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """This thread in a network namespace."""
+    netns.pushns(namespace)
+    try:
+        yield
+    finally:
+        netns.popns()
+
+
+def nanoseconds(program: int, frame: bytes, repeat: int, ifindex: int = 1) -> int:
+    """What one run of a program costs, the harness of the kernel included: subtract a baseline."""
+    return bpf.run_program(program, frame, ifindex=ifindex, repeat=repeat)[3]
+
+
+def checksums_right(frame: Packet) -> bool:
+    """Whether scapy computes the same checksums as stand in the frame."""
+    again = frame.copy()
+    for layer in again.layers():
+        for name in ("chksum", "cksum"):
+            if name in again[layer].fields:
+                del again[layer].fields[name]
+    return bytes(again) == bytes(frame)
