@@ -6,7 +6,7 @@ stops the others. Raw objects are kept as they travelled, because the digest is 
 keeps them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
@@ -132,7 +132,7 @@ def _resolve(
     refusals: dict[tuple[str, str], Refusal],
     *,
     changed_only: bool,
-    known: Iterable[str],
+    known: Collection[str],
 ) -> Mapping[Any, Any]:
     """The objects of a kind that are in force; what is wrong with the others is put into `refusals`."""
     before, after = state.raw[kind], raw[kind]
@@ -167,7 +167,7 @@ def _still_good(
     id: str,
     object: Rule | Group | Vnic | None,
     refusals: Mapping[tuple[str, str], Refusal],
-    known: Iterable[str],
+    known: Collection[str],
 ) -> bool:
     """Whether an object that was not sent again is what was sent, and the groups it names are still there."""
     return object is not None and (kind, id) not in refusals and not _unknown_groups(object, known)
@@ -177,7 +177,7 @@ def _key(kind: str, id: str) -> int | str:
     return int(id) if kind == "rules" and _RULE_NUMBER.fullmatch(id) else id
 
 
-def _checked(kind: str, id: str, object: Rule | Group | Vnic, known: Iterable[str]) -> Rule | Group | Vnic:
+def _checked(kind: str, id: str, object: Rule | Group | Vnic, known: Collection[str]) -> Rule | Group | Vnic:
     """The object, if its id is right and it names only groups that are there. Raises ValueError."""
     if kind == "rules" and not (_RULE_NUMBER.fullmatch(id) and int(id) <= _MAX_RULE_NUMBER):
         raise ValueError(f"id: {id!r} is not a number in 1-{_MAX_RULE_NUMBER}")
@@ -189,11 +189,11 @@ def _checked(kind: str, id: str, object: Rule | Group | Vnic, known: Iterable[st
     return object
 
 
-def _unknown_groups(object: Rule | Group | Vnic, known: Iterable[str]) -> list[str]:
+def _unknown_groups(object: Rule | Group | Vnic, known: Collection[str]) -> list[str]:
     if isinstance(object, Group):
         return []
     named = object.groups() if isinstance(object, Rule) else object.groups
-    return sorted(set(named).difference(known))
+    return sorted({group for group in named if group not in known})
 
 
 _Object = TypeVar("_Object", Group, Vnic)
