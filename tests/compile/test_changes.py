@@ -185,6 +185,17 @@ def test_a_twin_elsewhere_changes_where_a_vnic_looks_addresses_up() -> None:
     assert canonical(compiler.update(state, slots)) == canonical(alone)
 
 
+def test_an_update_that_fails_leaves_nothing_half_changed() -> None:
+    """Whatever went wrong in the middle of an update, the next one is right."""
+    state = policy(RULES, GROUPS, VNICS)
+    compiler = Compiler()
+    compiler.update(state, SLOTS)
+    state = after(state, {"groups": {"db": group("10.0.9.9", "10.0.0.2")}})
+    with pytest.raises(AttributeError):
+        compiler.update(state, None)  # type: ignore[arg-type]
+    assert canonical(compiler.update(state, SLOTS)) == canonical(compile(state, SLOTS))
+
+
 def test_rows_that_nothing_selects_are_left_out_in_the_end() -> None:
     """Addresses that join and leave for ever do not fill the table of rows."""
     state = policy([f"drop from g{number}" for number in range(12)], vnics=VNICS)

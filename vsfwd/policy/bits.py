@@ -6,7 +6,6 @@ is the first match. This module knows rules only; who is a member of what is `co
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vsfwd.image import (
@@ -112,10 +111,8 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
     )
 
 
-@lru_cache(maxsize=1 << 16)
 def prefixes_of(text: str) -> tuple[PrefixKey, ...]:
-    """The prefixes an address text of the policy stands for, as the image writes them. Cached: a group comes
-    whole when one of its addresses changes."""
+    """The prefixes an address text of the policy stands for, as the image writes them."""
     return tuple(
         PrefixKey(prefix.family, prefix.length, prefix.bits | (IPV4_MAPPED if prefix.family == 4 else 0))
         for prefix in parse_address(text)

@@ -10,6 +10,7 @@ what a type cannot say. Inside the daemon they are trusted."""
 import ipaddress
 import re
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 from uuid import UUID
@@ -177,11 +178,14 @@ class Prefix(msgspec.Struct, frozen=True):
     length: int
 
 
+@lru_cache(maxsize=1 << 16)
 def parse_address(text: str) -> tuple[Prefix, ...]:
-    """The prefixes that a host, a prefix or a range "A-B" stands for, fewest first.
+    """The prefixes that a host, a prefix or a range "A-B" stands for, fewest first. Cached, because a group
+    comes whole when one of its addresses changes.
 
     Raises ValueError with the text in it: not an address, host bits set, families mixed, range backwards, an
-    IPv6 text inside ::ffff:0:0/96 (that is where the datapath keeps IPv4), or a scope id."""
+    IPv6 text inside ::ffff:0:0/96 (that is where the datapath keeps IPv4), or a scope id.
+    """
     low, dash, high = text.partition("-")
     try:
         networks = _range(low.strip(), high.strip()) if dash else [ipaddress.ip_network(text)]
