@@ -171,7 +171,10 @@ class Publisher:
         outgoing = each.outgoing
         message = aio_pika.Message(
             outgoing.message.body,
-            headers={HEADER: outgoing.message.header, SIGNATURE: outgoing.message.signature},
+            headers={
+                HEADER: bytearray(outgoing.message.header),
+                SIGNATURE: bytearray(outgoing.message.signature),
+            },
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             type=outgoing.kind,

@@ -22,7 +22,7 @@ from manager_stub.model import Entity, Rule, Segment, Vm
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, OutboxRow, Row, Store, Transaction
 from manager_stub.world import MODELS, Stored, World, kind_of, section_of
-from vsfwd.protocol.envelope import Kind
+from vsfwd.protocol.envelope import Kind, Message
 from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, Refusal, digest_text
 
 log = structlog.get_logger()
@@ -317,7 +317,7 @@ def _host_row(host: Host) -> HostRow:
 
 
 def _outbox_row(host: str, outgoing: Outgoing) -> OutboxRow:
-    to, base = outgoing.position, outgoing.base
+    to, base, message = outgoing.position, outgoing.base, outgoing.message
     return OutboxRow(
         host,
         to.epoch,
@@ -326,7 +326,9 @@ def _outbox_row(host: str, outgoing: Outgoing) -> OutboxRow:
         outgoing.kind,
         base.generation,
         base.digest,
-        outgoing.message,
+        message.header,
+        message.signature,
+        message.body,
     )
 
 
@@ -335,7 +337,7 @@ def _outgoing(row: OutboxRow) -> Outgoing:
         Position(row.epoch, row.generation, row.digest),
         Kind(row.kind),
         Position(row.epoch, row.base, row.base_digest),
-        row.message,
+        Message(row.header, row.signature, row.body),
     )
 
 

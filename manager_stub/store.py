@@ -17,8 +17,6 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from sqlalchemy.dialects.sqlite import insert
 
-from vsfwd.protocol.envelope import Message
-
 metadata = sa.MetaData()
 
 objects = sa.Table(
@@ -111,7 +109,9 @@ class OutboxRow:
     kind: str
     base: int
     base_digest: str
-    message: Message
+    header: bytes
+    signature: bytes
+    body: bytes
 
 
 class Transaction:
@@ -138,13 +138,7 @@ class Transaction:
         self._connection.execute(hosts.delete().where(hosts.c.id == host))
 
     def put_outbox(self, row: OutboxRow) -> None:
-        columns = vars(row) | {
-            "header": row.message.header,
-            "signature": row.message.signature,
-            "body": row.message.body,
-        }
-        del columns["message"]
-        self._upsert(outbox, [columns], "host")
+        self._upsert(outbox, [vars(row)], "host")
 
     def clear_outbox(self, host: str) -> None:
         self._connection.execute(outbox.delete().where(outbox.c.host == host))
@@ -187,11 +181,7 @@ class Store:
         return [HostRow(**row) for row in self._read(hosts)]
 
     def outbox(self) -> list[OutboxRow]:
-        rows = self._read(outbox)
-        return [
-            OutboxRow(**row, message=Message(row.pop("header"), row.pop("signature"), row.pop("body")))
-            for row in rows
-        ]
+        return [OutboxRow(**row) for row in self._read(outbox)]
 
     def users(self) -> dict[str, str]:
         return {row["name"]: row["password_hash"] for row in self._read(users)}

@@ -20,7 +20,7 @@ from vagrant.lab.broker import Broker
 @contextmanager
 def private_broker(directory: Path) -> Iterator[tuple[Broker, Pki]]:
     pki = Pki(directory)
-    port, api_port, epmd_port, node_port = _free_ports(4)
+    port, api_port, epmd_port, node_port = free_ports(4)
     broker = Broker(
         directory / "broker",
         "127.0.0.1",
@@ -39,7 +39,7 @@ def private_broker(directory: Path) -> Iterator[tuple[Broker, Pki]]:
         broker.kill()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Held all at once, so that they differ."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]

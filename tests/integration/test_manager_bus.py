@@ -1,0 +1,379 @@
+"""The manager and a host over a real broker: enrolment, snapshot, deltas, what is lost and what is sent
+again."""
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import httpx
+import msgspec
+import pytest
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError
+from aiormq.exceptions import ChannelAccessRefused
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from yarl import URL
+
+from manager_stub.app import Parts, compose
+from manager_stub.publisher import Publisher
+from manager_stub.state_dir import ADMIN, Addresses, StateDir
+from tests.harness.broker import free_ports
+from vagrant.lab.broker import Broker, Tls
+from vsfwd.policy.desired import DesiredState, apply
+from vsfwd.protocol import envelope, topology
+from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, digest_text
+
+DEADLINE_S = 20.0
+RESEND_AFTER_S = 0.3
+GROUPS = "/policy/api/v1/infra/domains/default/groups"
+SECTIONS = "/policy/api/v1/infra/domains/default/security-policies"
+DEFAULT_RULE = f"{SECTIONS}/default-layer3-section/rules/default-layer3-rule"
+VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
+MAC = "02:00:00:00:00:01"
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
+            await asyncio.sleep(0.02)
+    assert condition(), what
+
+
+class Installation:
+    """A manager's state directory and the broker set up from it."""
+
+    def __init__(self, path: Path) -> None:
+        rest, port, api_port, epmd_port, node_port = free_ports(5)
+        self.directory = StateDir(path / "manager")
+        addresses = Addresses(f"127.0.0.1:{rest}", f"127.0.0.1:{port}", f"https://127.0.0.1:{api_port}")
+        self.password = self.directory.create(addresses)
+        here = self.directory.path
+        self.node = Broker(
+            path / "broker",
+            "127.0.0.1",
+            Tls(here / "ca.crt", here / "broker.crt", here / "broker.key"),
+            self.directory.broker_password(),
+            port=port,
+            api_port=api_port,
+            epmd_port=epmd_port,
+            node_port=node_port,
+        )
+
+    @asynccontextmanager
+    async def manager(self) -> AsyncIterator["Manager"]:
+        """All of it but the TLS server: publisher task, and the REST interface called directly."""
+        parts = compose(self.directory)
+        url = f"amqps://{self.directory.addresses().broker}"
+        publisher = Publisher(
+            parts.register, parts.broker, url, self.directory.broker_tls(), resend_after_s=RESEND_AFTER_S
+        )
+        publishing = asyncio.create_task(publisher.run())
+        rest = httpx.AsyncClient(
+            transport=httpx.ASGITransport(parts.web), base_url="https://manager", auth=(ADMIN, self.password)
+        )
+        try:
+            await eventually(lambda: publisher.connected, "the manager connects")
+            async with rest:
+                yield Manager(parts, publisher, rest)
+        finally:
+            publishing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await publishing
+            await parts.broker.close()
+            parts.store.close()
+
+
+class Manager:
+    def __init__(self, parts: Parts, publisher: Publisher, rest: httpx.AsyncClient) -> None:
+        self.publisher = publisher
+        self.register = parts.register
+        self._rest = rest
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = (await self._rest.request(method, path, json=body)).raise_for_status()
+        return answer.json() if answer.content else None
+
+    async def enrol(self, installation: Installation, path: Path) -> "Host":
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+        given = await self.call("POST", "/api/v1/vsfw/hosts", {"display_name": "host", "csr": pem})
+        return Host(given, key, path)
+
+    async def in_sync(self, host: "Host") -> None:
+        level = lambda: self.register.hosts[host.id].level  # noqa: E731
+        await eventually(
+            lambda: level().applied == level().wanted_position and level().outgoing is None, "in sync"
+        )
+
+    async def shown(self, host: "Host") -> Any:
+        return await self.call("GET", f"/api/v1/vsfw/hosts/{host.id}")
+
+    async def put_vm(self, *tags: str) -> None:
+        vnic = {"id": VNIC, "mac": MAC, "addresses": ["10.0.0.1", "fd00::1"]}
+        body = {
+            "display_name": "vm",
+            "tags": [{"scope": "tier", "tag": tag} for tag in tags],
+            "vnics": [vnic],
+        }
+        await self.call("PUT", f"/api/v1/vsfw/vms/{VM}", body)
+
+
+class Host:
+    """A host without a datapath: real envelope, real desired state, and it says what it applied. `deaf` hosts
+    take messages and neither apply nor answer."""
+
+    def __init__(self, given: Any, key: ec.EllipticCurvePrivateKey, path: Path) -> None:
+        self.id: str = given["id"]
+        self.state = DesiredState.empty()
+        self.headers: list[envelope.Header] = []
+        self.deaf = False
+        self._url = URL(given["broker_urls"][0]).with_path("/vsfw").with_query(auth="external")
+        self._manager_key = Ed25519PublicKey.from_public_bytes(base64.b64decode(given["manager_key"]))
+        certificate, private = path / f"{self.id}.crt", path / f"{self.id}.key"
+        certificate.write_text(given["certificate"])
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        self._tls = ssl.create_default_context(cadata=given["ca"])
+        self._tls.load_cert_chain(certificate, private)
+
+    @asynccontextmanager
+    async def connected(self, *vnics: str) -> AsyncIterator["Host"]:
+        async with await self.connect() as connection:
+            channel = await connection.channel()
+            self.events = await channel.get_exchange(topology.EVENTS, ensure=False)
+            queue = await channel.declare_queue(topology.policy_queue(self.id), passive=True)
+            await self.say(
+                "hello",
+                Hello(self.state.epoch, self.state.generation, digest_text(self.state.digest), "test"),
+            )
+            await self.say("vnics", Bindings(tuple(Binding(vnic, VM, MAC, "veth0") for vnic in vnics)))
+            await queue.consume(self._take)
+            yield self
+
+    async def connect(self) -> AbstractConnection:
+        return await aio_pika.connect(self._url, ssl_context=self._tls, timeout=DEADLINE_S)
+
+    async def say(self, kind: str, what: msgspec.Struct, *, host: str = "", user: str = "") -> None:
+        message = aio_pika.Message(msgspec.json.encode(what), user_id=user or self.id)
+        await self.events.publish(message, topology.event_key(host or self.id, kind))
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        sealed = envelope.Message(
+            bytes(message.headers[envelope.HEADER]), bytes(message.headers[envelope.SIGNATURE]), message.body
+        )
+        header, json = envelope.unseal(self._manager_key, sealed, self.id)
+        self.headers.append(header)
+        if not self.deaf:
+            self.state = apply(self.state, header, json)
+            await self.say("applied", Applied(header.epoch, header.generation, header.digest))
+        await message.ack()
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    installation = Installation(tmp_path_factory.mktemp("installation"))
+    try:
+        installation.node.start()
+        installation.node.wait_ready()
+        yield installation
+    finally:
+        installation.node.kill()
+
+
+@pytest.fixture
+async def manager(installation: Installation) -> AsyncIterator[Manager]:
+    async with installation.manager() as manager:
+        yield manager
+        for host in list(manager.register.hosts):
+            await manager.call("DELETE", f"/api/v1/vsfw/hosts/{host}")
+
+
+@pytest.fixture
+async def host(manager: Manager, installation: Installation, tmp_path: Path) -> Host:
+    return await manager.enrol(installation, tmp_path)
+
+
+async def test_a_host_gets_a_snapshot_and_then_deltas_on_what_it_applied(
+    manager: Manager, host: Host
+) -> None:
+    """Enrolled, connected: snapshot. A tag moves: a delta on it, with the one vNIC that changed. Nothing
+    more."""
+    await manager.put_vm("web")
+    await manager.call("PUT", f"{GROUPS}/g-delta", {"expression": [condition("web"), OR, condition("app")]})
+    await manager.call("PUT", f"{SECTIONS}/s-delta", {"rules": [rule("r", "g-delta")]})
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+        await eventually(lambda: VNIC in host.state.vnics, "its own vNIC")
+        assert host.headers[0].kind == "snapshot"
+        known = len(host.headers)
+
+        await manager.put_vm("db")
+        await eventually(lambda: host.state.vnics[VNIC].groups == (), "the tag has moved")
+        await manager.in_sync(host)
+
+    delta = host.headers[known:]
+    assert [(header.kind, header.base) for header in delta] == [("delta", host.headers[known - 1].generation)]
+    shown = await manager.shown(host)
+    assert shown["in_sync"]
+    assert shown["applied"] == {
+        "epoch": host.state.epoch,
+        "generation": host.state.generation,
+        "digest": digest_text(host.state.digest),
+    }
+
+
+async def test_a_message_that_was_not_applied_is_sent_again(manager: Manager, host: Host) -> None:
+    """The host loses a delta and says nothing: the same one comes again, and once applied no more."""
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+        known = len(host.headers)
+        host.deaf = True
+        await manager.call("PATCH", DEFAULT_RULE, {"logged": True})
+        await eventually(lambda: len(host.headers) > known, "the message came")
+        host.deaf = False
+        await manager.in_sync(host)
+    first, *again = host.headers[known:]
+    assert first.kind == "delta"
+    assert again
+    assert {header.generation for header in again} == {first.generation}
+
+
+async def test_a_host_that_is_current_is_sent_nothing(manager: Manager, host: Host) -> None:
+    """Reconnecting with the digest the manager wants costs no message."""
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+    before = list(host.headers)
+    stranger = "22222222-0000-4000-8000-00000000000f"
+    async with host.connected(VNIC, stranger):
+        # Said after the hello, and about a vNIC the inventory does not know: it changes nothing the host
+        # needs.
+        await eventually(lambda: len(manager.register.hosts[host.id].bindings) == 2, "bindings")
+        assert manager.register.hosts[host.id].level.outgoing is None
+    assert host.headers == before
+
+
+async def test_a_restarted_manager_sends_nothing_to_a_current_host_and_the_rest_to_others(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """What was under way when the manager ended is sent by the next one; who has everything is left alone."""
+    async with installation.manager() as manager:
+        current = await manager.enrol(installation, tmp_path)
+        behind = await manager.enrol(installation, tmp_path)
+        await manager.put_vm("before")
+        async with current.connected(), behind.connected(VNIC):
+            await manager.in_sync(current)
+            await manager.in_sync(behind)
+            behind.deaf = True
+            known = len(behind.headers)
+            await manager.put_vm("after")
+            await manager.call("PUT", f"{GROUPS}/g-after", {"expression": [condition("after")]})
+            await manager.call("PUT", f"{SECTIONS}/s-after", {"rules": [rule("r", "g-after")]})
+            await eventually(lambda: len(behind.headers) > known, "a message is under way")
+    behind.deaf = False
+    sent_to_current = list(current.headers)
+    async with installation.manager() as manager:
+        async with current.connected(), behind.connected(VNIC):
+            await manager.in_sync(behind)
+            await manager.in_sync(current)
+            assert behind.state.vnics[VNIC].groups != ()
+        for id in list(manager.register.hosts):
+            await manager.call("DELETE", f"/api/v1/vsfw/hosts/{id}")
+        await manager.call("DELETE", f"{SECTIONS}/s-after")
+        await manager.call("DELETE", f"{GROUPS}/g-after")
+    assert current.headers == sent_to_current
+
+
+async def test_a_host_whose_state_is_not_what_it_was_sent_gets_a_newer_snapshot(
+    manager: Manager, host: Host
+) -> None:
+    """Its disk was lost, or its digest is wrong: a snapshot that is newer than what it says it has."""
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+    known = len(host.headers)
+    wrong = dataclasses.replace(host.state, digest=host.state.digest ^ 1)
+    host.state = wrong
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+    assert host.headers[known].kind == "snapshot"
+    assert host.headers[known].generation > wrong.generation
+
+
+async def test_a_host_that_is_ahead_of_a_restored_manager_gets_a_new_epoch(
+    manager: Manager, host: Host
+) -> None:
+    """A manager with an old copy of its database cannot count on: it starts a newer epoch."""
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+    ahead = dataclasses.replace(host.state, generation=host.state.generation + 100)
+    host.state = ahead
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+    assert host.state.epoch == ahead.epoch + 1
+
+
+async def test_a_host_can_speak_only_for_itself(
+    manager: Manager, installation: Installation, host: Host, tmp_path: Path
+) -> None:
+    """Another host's key is refused by the broker."""
+    other = await manager.enrol(installation, tmp_path)
+    async with host.connected():
+        with pytest.raises(ChannelAccessRefused):
+            await host.say("vnics", Bindings(()), host=other.id)
+
+
+async def test_a_removed_host_is_cut_off_at_once(manager: Manager, host: Host) -> None:
+    """DELETE closes its connection and its certificate opens no new one."""
+    connection = await host.connect()
+    await manager.call("DELETE", f"/api/v1/vsfw/hosts/{host.id}")
+    async with asyncio.timeout(DEADLINE_S):
+        await connection.closed()
+    with pytest.raises(AMQPError):
+        await host.connect()
+
+
+async def test_a_broker_that_lost_everything_is_set_up_again(
+    manager: Manager, installation: Installation, host: Host
+) -> None:
+    """Its virtual host is deleted with all that is in it; the host comes back and gets what it misses."""
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+    with installation.node.client() as client:
+        client.delete(f"/api/vhosts/{topology.VHOST}").raise_for_status()
+        client.delete(f"/api/users/{host.id}").raise_for_status()
+    await manager.put_vm("after-the-loss")
+    await eventually(lambda: not manager.publisher.connected, "the session has ended")
+    await eventually(lambda: manager.publisher.connected, "a new one has begun")
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+
+
+OR = {"resource_type": "ConjunctionOperator", "conjunction_operator": "OR"}
+
+
+def condition(tag: str) -> dict[str, str]:
+    """VMs with this tag in scope "tier"."""
+    return {
+        "resource_type": "Condition",
+        "member_type": "VirtualMachine",
+        "key": "Tag",
+        "operator": "EQUALS",
+        "value": f"tier|{tag}",
+    }
+
+
+def rule(id: str, source: str) -> dict[str, Any]:
+    return {"id": id, "source_groups": [f"/infra/domains/default/groups/{source}"], "action": "DROP"}
