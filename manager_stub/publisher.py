@@ -14,7 +14,6 @@ import asyncio
 import random
 import re
 import ssl
-from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -23,7 +22,7 @@ from uuid import uuid4
 import aio_pika
 import msgspec
 import structlog
-from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from yarl import URL
 
@@ -119,11 +118,9 @@ class Publisher:
             log.info("connected to the broker", broker=str(self._url.origin()))
             session.create_task(self._consume(reports), name="reports")
             session.create_task(self._publish(commands), name="outbox")
-            session.create_task(_ended(publishing.closed(), "publishing connection closed"))
-            session.create_task(_ended(consuming.closed(), "consuming connection closed"))
-            session.create_task(_ended(outlet.closed(), "publishing channel closed"))
-            session.create_task(_ended(intake.closed(), "consuming channel closed"))
-            session.create_task(_ended(cancelled.wait(), "the broker cancelled the consumer"))
+            session.create_task(_ended(cancelled, "the broker cancelled the consumer"))
+            for part in (publishing, consuming, outlet, intake):
+                session.create_task(_ended(_closing(part), f"closed: {part}"))
         raise SessionOver("every task has ended")
 
     async def _connect(self, stack: AsyncExitStack) -> AbstractConnection:
@@ -257,8 +254,17 @@ def parse_report(
         raise BadReport(f"{kind}: {error}") from None
 
 
-async def _ended(end: Awaitable[object], what: str) -> NoReturn:
-    await end
+def _closing(part: AbstractConnection | AbstractChannel) -> asyncio.Event:
+    """Set when it closes, whoever closes it (aio-pika's `closed()` tells only of our own closing)."""
+    ended = asyncio.Event()
+    part.close_callbacks.add(lambda *_: ended.set())
+    if part.is_closed:
+        ended.set()
+    return ended
+
+
+async def _ended(end: asyncio.Event, what: str) -> NoReturn:
+    await end.wait()
     raise SessionOver(what)
 
 

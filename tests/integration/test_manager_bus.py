@@ -24,7 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from yarl import URL
 
+from manager_stub import catalogue
 from manager_stub.app import Parts, compose
+from manager_stub.model import Rule
 from manager_stub.publisher import Publisher
 from manager_stub.state_dir import ADMIN, Addresses, StateDir
 from tests.harness.broker import free_ports
@@ -242,7 +244,7 @@ async def test_a_message_that_was_not_applied_is_sent_again(manager: Manager, ho
         await manager.in_sync(host)
         known = len(host.headers)
         host.deaf = True
-        await manager.call("PATCH", DEFAULT_RULE, {"logged": True})
+        await manager.call("PATCH", DEFAULT_RULE, {"logged": not default_rule(manager).logged})
         await eventually(lambda: len(host.headers) > known, "the message came")
         host.deaf = False
         await manager.in_sync(host)
@@ -338,9 +340,11 @@ async def test_a_host_can_speak_only_for_itself(
 async def test_a_removed_host_is_cut_off_at_once(manager: Manager, host: Host) -> None:
     """DELETE closes its connection and its certificate opens no new one."""
     connection = await host.connect()
+    cut_off = asyncio.Event()
+    connection.close_callbacks.add(lambda *_: cut_off.set())
     await manager.call("DELETE", f"/api/v1/vsfw/hosts/{host.id}")
     async with asyncio.timeout(DEADLINE_S):
-        await connection.closed()
+        await cut_off.wait()
     with pytest.raises(AMQPError):
         await host.connect()
 
@@ -361,6 +365,19 @@ async def test_a_broker_that_lost_everything_is_set_up_again(
         await manager.in_sync(host)
 
 
+async def test_a_session_that_the_broker_ends_begins_anew(
+    manager: Manager, installation: Installation, host: Host
+) -> None:
+    """Every connection of the manager is closed by the broker: a new session delivers what is to be sent."""
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+        with installation.node.client() as client:
+            assert client.delete("/api/connections/username/manager").is_success
+        await eventually(lambda: not manager.publisher.connected, "the session has ended")
+        await manager.call("PATCH", DEFAULT_RULE, {"logged": not default_rule(manager).logged})
+        await manager.in_sync(host)
+
+
 OR = {"resource_type": "ConjunctionOperator", "conjunction_operator": "OR"}
 
 
@@ -373,6 +390,10 @@ def condition(tag: str) -> dict[str, str]:
         "operator": "EQUALS",
         "value": f"tier|{tag}",
     }
+
+
+def default_rule(manager: Manager) -> Rule:
+    return manager.register.world.rules[catalogue.DEFAULT_RULE].body
 
 
 def rule(id: str, source: str) -> dict[str, Any]:
