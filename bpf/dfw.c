@@ -277,6 +277,19 @@ static __always_inline int deny(struct passage *p, const struct rule *rule)
 
 /* ---- a packet's life ---- */
 
+static __always_inline struct vnic *find_vnic(u32 ifindex)
+{
+#pragma unroll
+	for (u32 i = 0; i < VNIC_PROBES; i++) {
+		u32 place = (ifindex + i) & (VNIC_PLACES - 1);
+		struct vnic *vnic = vnics.lookup(&place);
+
+		if (vnic && vnic->ifindex == ifindex)
+			return vnic;
+	}
+	return NULL;
+}
+
 /* Whose packet is it, and is it one at all? 0, or what to return. */
 static __always_inline int receive(struct passage *p)
 {
@@ -456,13 +469,13 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 {
 	struct passage p = {.skb = skb, .direction = direction};
 	struct track t = {};
-	u32 zero = 0, ifindex = skb->ifindex, slot, reason;
+	u32 zero = 0, slot, reason;
 	struct scratch *scratch;
 	bool error, stateful;
 	u64 *in_force, policy;
 	int step = STEP_MOVE, verdict;
 
-	p.vnic = vnics.lookup(&ifindex);
+	p.vnic = find_vnic(skb->ifindex);
 	p.settings = settings.lookup(&zero);
 	in_force = control.lookup(&zero);
 	scratch = scratches.lookup(&zero);

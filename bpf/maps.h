@@ -16,7 +16,7 @@
 #define INNER_ARRAY(leaf, name) BPF_F_TABLE("array", u32, leaf, name##_template, 1, 1024 | 4096)
 
 /* Which vNIC is this device? */
-PINNED("hash", u32, struct vnic, vnics, SLOTS, 0);
+PINNED("array", u32, struct vnic, vnics, VNIC_PLACES, 1024 /* BPF_F_MMAPABLE */);
 /* Which policy is in force? policy_seq << 1 | bank, flipped by one store into the mapped page. */
 PINNED("array", u32, u64, control, 1, 1024 /* BPF_F_MMAPABLE */);
 /* What does the daemon's configuration say? */

@@ -18,7 +18,7 @@ from vsfwd.datapath.conntrack import Flow, FlowTables
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.loader import Programs, Reason, State, constant, schema
-from vsfwd.datapath.maps import Policy, RuleCounters
+from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
 from vsfwd.image import Flip, InPlace, Plan
 
 TIMEOUTS_S: Final = {
@@ -59,6 +59,7 @@ class Datapath:
         self._hooks = hooks
         self._places = settings.flows_per_vnic
         self._layout = programs.layouts("vnics")[1]
+        self._vnic_map = ArrayMap(os.dup(programs.fd("vnics")), self._layout.size, constant("VNIC_PLACES"))
         self._configure(settings)
         self._policy = Policy(programs)
         self._flows = FlowTables(programs)
@@ -90,10 +91,10 @@ class Datapath:
 
     def _read_vnics(self) -> dict[str, _Vnic]:
         vnics = {}
-        for key, value in bpf.items(self._programs.fd("vnics"), 4, self._layout.size, constant("SLOTS")):
-            vnic = self._layout.unpack(value)
-            (ifindex,) = struct.unpack("<I", key)
-            vnics[str(UUID(bytes=vnic["id"]))] = _Vnic(vnic["slot"], ifindex, vnic["mac"])
+        for place in range(self._vnic_map.entries):
+            vnic = self._layout.unpack(self._vnic_map[place][: self._layout.size])
+            if vnic["ifindex"]:
+                vnics[str(UUID(bytes=vnic["id"]))] = _Vnic(vnic["slot"], vnic["ifindex"], vnic["mac"])
         return vnics
 
     # ---- vNICs ----
@@ -117,7 +118,7 @@ class Datapath:
                 self._clear_drops(vnic.slot)
             elif known.ifindex != ifindex:
                 self._hooks.detach(known.ifindex)
-                bpf.delete(self._programs.fd("vnics"), struct.pack("<I", known.ifindex))
+                self._forget_vnic(known.ifindex)
             self._write_vnic(vnic_id, vnic)
         except OSError as error:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
@@ -131,7 +132,7 @@ class Datapath:
         if vnic is None:
             return
         self._hooks.detach(vnic.ifindex)
-        bpf.delete(self._programs.fd("vnics"), struct.pack("<I", vnic.ifindex))
+        self._forget_vnic(vnic.ifindex)
         self._policy.close_slot(vnic.slot)
         self._flows.drop(vnic.slot)
 
@@ -143,9 +144,30 @@ class Datapath:
         raise DatapathError(f"attach vNIC {vnic_id}: all {constant('SLOTS')} slots are in use")
 
     def _write_vnic(self, vnic_id: str, vnic: _Vnic) -> None:
+        fields = {"slot": vnic.slot, "mac": vnic.mac, "id": UUID(vnic_id).bytes}
         places = self._table_size(vnic.slot)
-        value = self._layout.pack(slot=vnic.slot, places=places, mac=vnic.mac, id=UUID(vnic_id).bytes)
-        bpf.update(self._programs.fd("vnics"), struct.pack("<I", vnic.ifindex), value)
+        place = self._place(vnic.ifindex, vnic.ifindex)
+        if place is None:
+            place = self._place(vnic.ifindex, 0)
+            if place is None:
+                raise DatapathError(f"attach vNIC {vnic_id}: too many device numbers like {vnic.ifindex}")
+            # A packet may look at any moment: nothing is found here before the device number stands.
+            self._vnic_map[place] = self._layout.pack(places=places, **fields)
+        self._vnic_map[place] = self._layout.pack(ifindex=vnic.ifindex, places=places, **fields)
+
+    def _forget_vnic(self, ifindex: int) -> None:
+        place = self._place(ifindex, ifindex)
+        if place is not None:
+            self._vnic_map[place] = bytes(4)
+            self._vnic_map[place] = bytes(self._layout.size)
+
+    def _place(self, ifindex: int, holding: int) -> int | None:
+        """Where, among the places the programs look for `ifindex`, the device number is `holding`."""
+        for probe in range(constant("VNIC_PROBES")):
+            place = (ifindex + probe) % self._vnic_map.entries
+            if int.from_bytes(self._vnic_map[place][:4], "little") == holding:
+                return place
+        return None
 
     def _table_size(self, slot: int) -> int:
         """Of the tables there are: those of a vNIC that was taken over may be of another size than new
@@ -229,6 +251,7 @@ class Datapath:
     def close(self) -> None:
         self._policy.close()
         self._policy.counters.close()
+        self._vnic_map.close()
         self._hooks.close()
         self._programs.close()
 
