@@ -93,7 +93,7 @@ PROMOTED = (
 """Once the client carries the tag of the application servers."""
 
 
-def policy() -> Mapping[str, object]:
+def policy() -> Mapping[str, Mapping[str, object]]:
     """Objects of the NSX Policy API, by path below /policy/api/v1/infra/."""
     tags = {"web": "tier|web", "app": "tier|app", "db": "tier|db", "clients": "role|client"}
     return {

@@ -168,11 +168,11 @@ class Lab:
         """Run a program inside of a VM; `options` are those of subprocess.run."""
         return subprocess.run(self.exec_argv(vm, argv), **options)
 
-    def publish(self, objects: Mapping[str, object]) -> None:
+    def publish(self, objects: Mapping[str, Mapping[str, object]]) -> None:
         """PUT policy objects, paths below /policy/api/v1/infra/, in this order; returns when every host
         enforces them. Raises LabError with the manager's answer when one is refused."""
         for path, body in objects.items():
-            rest.request(self.rest, "PUT", f"{rest.INFRA}/{path}", body)
+            rest.put(self.rest, path, body)
         self.wait_applied()
 
     def set_tags(self, vm: str, *tags: str) -> None:

@@ -66,6 +66,12 @@ class Manager:
         argv = [*_COMMAND, "serve", "--state", str(self.directory)]
         spawn(argv, pid_file=self.pid_file, log=self.log, namespace=self.layout.mgmt)
 
+    def kill(self) -> None:
+        """SIGKILL, as if it had crashed."""
+        process = recall(self.pid_file)
+        if process is not None:
+            process.kill()
+
     def wait_ready(self, rest: httpx.Client, timeout_s: float = 60.0) -> None:
         """Until it answers requests."""
         process = recall(self.pid_file)

@@ -1,5 +1,6 @@
 """Requests to the manager that must succeed, and those that enter a lab into its inventory."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -20,11 +21,20 @@ def request(rest: httpx.Client, method: str, path: str, body: object = None) -> 
     return answer.json() if answer.content else None
 
 
+def put(rest: httpx.Client, path: str, body: Mapping[str, object]) -> None:
+    """Make the object at this path below /policy/api/v1/infra/ be `body`, whether it exists already or
+    not."""
+    path = f"{INFRA}/{path}"
+    there = rest.get(path)
+    if there.is_success:
+        body = {**body, "_revision": there.json()["_revision"]}
+    request(rest, "PUT", path, body)
+
+
 def enter_policy(rest: httpx.Client, layout: Layout) -> None:
     """Segments, and the action of the default rule."""
     for segment in layout.segments:
-        body = {"display_name": segment.name, "overlay_id": segment.vni}
-        request(rest, "PUT", f"{INFRA}/segments/{segment.name}", body)
+        put(rest, f"segments/{segment.name}", {"display_name": segment.name, "overlay_id": segment.vni})
     request(rest, "PATCH", _DEFAULT_RULE, {"action": layout.default.upper()})
 
 

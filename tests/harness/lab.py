@@ -1,0 +1,144 @@
+"""A lab for the end-to-end tests, and the words they speak of it in.
+
+    world.enforce(allow("a", "b", "tcp/80"), reject(ANY, "b"))
+    assert world.seen("a", "b", "tcp/80") is Seen.ALLOWED
+
+VMs a and b are on host1, c and d on host2. Every VM answers on every port of `PORTS`. A rule's source and
+destination are VM names, tags, or ANY; each exists as a group (by name, by tag). The default rule drops.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from vagrant.lab.lab import Lab
+from vagrant.lab.layout import Vm
+from vagrant.lab.probe import Attempt, Protocol, Seen, Servers, probe_all
+from vagrant.lab.rest import put
+from vagrant.lab.spec import parse
+
+NAME = "test"
+VMS = ("a@host1", "b@host1", "c@host2", "d@host2")
+TAGS = ("red", "blue")
+PORTS = (80, 81, 5000)
+ANY = "ANY"
+SECTION = "domains/default/security-policies/under-test"
+_ECHO = (("ICMPv4", 8), ("ICMPv6", 128))
+
+Rule = dict[str, Any]
+
+
+def allow(source: str, destination: str, *services: str, **more: Any) -> Rule:
+    return _rule("ALLOW", source, destination, services, more)
+
+
+def drop(source: str, destination: str, *services: str, **more: Any) -> Rule:
+    return _rule("DROP", source, destination, services, more)
+
+
+def reject(source: str, destination: str, *services: str, **more: Any) -> Rule:
+    return _rule("REJECT", source, destination, services, more)
+
+
+@dataclass(frozen=True)
+class World:
+    """The lab, with its VMs' servers running."""
+
+    lab: Lab
+
+    def vm(self, name: str) -> Vm:
+        return self.lab.vm(name)
+
+    def enforce(self, *rules: Rule) -> None:
+        """These, and the default rule; returns when every host enforces them."""
+        self.order(*rules)
+        self.lab.wait_applied()
+
+    def order(self, *rules: Rule) -> None:
+        """Like `enforce`, but returns as soon as the manager has taken it."""
+        put(self.lab.rest, SECTION, section(rules))
+
+    def address(self, vm: str, family: int = 4) -> str:
+        return self.vm(vm).v4 if family == 4 else self.vm(vm).v6
+
+    def attempt(self, source: str, destination: str, service: str, family: int = 4) -> Attempt:
+        protocol, _, port = service.partition("/")
+        address = self.address(destination, family)
+        return Attempt(self.vm(source).namespace, Protocol(protocol), address, int(port or 0))
+
+    def seen(self, source: str, destination: str, service: str, family: int = 4) -> Seen:
+        """What becomes of one attempt; `service` as in "tcp/80", "udp/80", "icmp"."""
+        return probe_all([self.attempt(source, destination, service, family)])[0]
+
+    def seen_all(self, *attempts: tuple[str, str, str]) -> list[Seen]:
+        """Source, destination, service, each over IPv4 and IPv6 and the same over both."""
+        both = [self.attempt(*attempt, family) for attempt in attempts for family in (4, 6)]
+        seen = probe_all(both)
+        assert seen[::2] == seen[1::2], f"IPv4 and IPv6 differ: {list(zip(both, seen, strict=True))}"
+        return seen[::2]
+
+    def reset(self) -> None:
+        """As at the start: no rules, no tags, every vsfwd running."""
+        for host in self.lab.layout.hosts:
+            if self.lab.vsfwd(host.name) is None:
+                self.lab.start_vsfwd(host.name)
+        self.enforce()
+        for vm in self.lab.layout.vms:
+            self.lab.set_tags(vm.name)
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab.up(parse(vms=VMS), NAME))
+        for vm in lab.layout.vms:
+            stack.enter_context(Servers(vm.namespace, PORTS, PORTS))
+        lab.publish({f"domains/default/groups/{name}": _group("Name", name[3:]) for name in _names()})
+        lab.publish({f"domains/default/groups/{tag}": _group("Tag", tag) for tag in TAGS})
+        yield World(lab)
+
+
+def section(rules: Sequence[Rule]) -> dict[str, Any]:
+    numbered = [{"id": f"r{index}", "sequence_number": index, **rule} for index, rule in enumerate(rules)]
+    return {"category": "Application", "sequence_number": 1, "rules": numbered}
+
+
+def group_path(name: str) -> str:
+    """Of a VM (by its name), or of a tag."""
+    return f"/infra/domains/default/groups/{name if name in TAGS else f'vm-{name}'}"
+
+
+def _names() -> list[str]:
+    return [f"vm-{vm.partition('@')[0]}" for vm in VMS]
+
+
+def _group(key: str, value: str) -> dict[str, Any]:
+    condition = {
+        "resource_type": "Condition",
+        "member_type": "VirtualMachine",
+        "key": key,
+        "operator": "EQUALS",
+        "value": value,
+    }
+    return {"expression": [condition]}
+
+
+def _rule(action: str, source: str, destination: str, services: Sequence[str], more: dict[str, Any]) -> Rule:
+    entries = [entry for service in services for entry in _entries(service)]
+    return {
+        "action": action,
+        "source_groups": [ANY if source == ANY else group_path(source)],
+        "destination_groups": [ANY if destination == ANY else group_path(destination)],
+        "service_entries": entries,
+        **more,
+    }
+
+
+def _entries(service: str) -> list[dict[str, Any]]:
+    protocol, _, port = service.partition("/")
+    if protocol == "icmp":
+        icmp = "ICMPTypeServiceEntry"
+        return [{"resource_type": icmp, "protocol": name, "icmp_type": number} for name, number in _ECHO]
+    ports = {"l4_protocol": protocol.upper(), "destination_ports": [port]}
+    return [{"resource_type": "L4PortSetServiceEntry", **ports}]

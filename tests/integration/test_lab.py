@@ -1,0 +1,230 @@
+"""`./run lab` as a person or a script uses it: what it prints and returns, and that nothing stays behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAME = "testcli"
+
+
+def lab(*arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv(*arguments), capture_output=True, text=True, timeout=timeout_s)
+
+
+def argv(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "vagrant.lab", "--name", NAME, *arguments]
+
+
+def left() -> list[str]:
+    """Whatever a lab of this name has on this machine."""
+    namespaces = [str(path) for path in Path("/run/netns").glob(f"vsfw-{NAME}-*")]
+    devices = [
+        str(path)
+        for path in Path("/sys/class/net").glob("vsfw*")
+        if (path / "ifalias").read_text().strip() == f"vsfw:{NAME}"
+    ]
+    directory = Path(f"/run/vsfw-{NAME}")
+    return namespaces + devices + ([str(directory)] if directory.exists() else [])
+
+
+@pytest.fixture
+def nothing() -> Iterator[None]:
+    """Before and after the test."""
+    lab("down")
+    assert left() == []
+    yield
+    lab("down")
+    assert left() == []
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[dict[str, Any]]:
+    """A lab with an odd segment, tags, a cluster; what `status --json` says of it."""
+    lab("down")
+    options = ["--vm", "web@host1#tier|web,linux+blue", "--vm", "client@host2+blue", "--segment", "blue=77"]
+    options += ["--cluster", "c=host1,host2", "--datacenter", "dc=c", "--default", "allow"]
+    done = lab("up", *options)
+    try:
+        assert done.returncode == 0, done.stderr
+        status: dict[str, Any] = json.loads(lab("status", "--json").stdout)
+        yield status
+    finally:
+        lab("down")
+    assert left() == []
+    assert not [host["pins"] for host in status["hosts"].values() if Path(host["pins"]).exists()]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--vm", "a@host9"], "no host 'host9'"),
+        (["--vm", "a", "--vm", "a"], "VM 'a' already"),
+        (["--segment", "blue=0"], "VNI"),
+        (["--hosts", "0"], "--hosts 0"),
+        (["--default", "maybe"], "maybe"),
+    ],
+)
+def test_bad_input_is_named_and_starts_nothing(nothing: None, options: list[str], named: str) -> None:
+    """One line on standard error, a status that is not 0."""
+    done = lab("up", *options)
+    assert done.returncode != 0
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert left() == []
+
+
+def test_a_name_is_no_path(nothing: None) -> None:
+    """A lab's name becomes part of paths that are removed: only letters and digits are taken."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vagrant.lab", "--name", "../etc", "down"], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "'../etc'" in done.stderr
+
+
+def test_without_a_lab_commands_say_so(nothing: None) -> None:
+    """And `down` is content."""
+    for command in (["status"], ["exec", "web", "--", "true"], ["migrate", "web", "host1"]):
+        done = lab(*command)
+        assert done.returncode == 1
+        assert "is not up" in done.stderr
+    assert lab("down").returncode == 0
+
+
+def test_status_names_everything_a_script_needs(up: dict[str, Any]) -> None:
+    """The keys are a promise."""
+    assert up["manager"].keys() >= {"url", "ca", "user", "password"}
+    assert up["broker"]["url"].startswith("amqps://")
+    assert up["hosts"].keys() == {"host1", "host2"}
+    for host in up["hosts"].values():
+        assert {"id", "namespace", "pid", "socket", "pins"} <= host.keys()
+        assert Path(host["socket"]).is_socket()
+        assert Path(host["pins"]).is_dir()
+        os.kill(host["pid"], 0)
+    web = up["vms"]["web"]
+    assert web.keys() >= {"id", "vnic", "namespace", "host", "device", "mac", "addresses"}
+    assert (web["host"], web["segment"], web["tags"]) == ("host1", "blue", ["tier|web", "linux"])
+    assert up["segments"]["blue"] == {"vni": 77}
+    assert up["clusters"] == {"c": ["host1", "host2"]}
+
+
+def test_status_is_a_table_for_people(up: dict[str, Any]) -> None:
+    """Every host and VM is in it."""
+    shown = lab("status")
+    assert shown.returncode == 0
+    for word in ("host1", "host2", "web", "client", up["manager"]["url"]):
+        assert word in shown.stdout
+
+
+def test_the_device_carries_the_vnic_s_name(up: dict[str, Any]) -> None:
+    """The host's end of the veth says whose it is: a vsfwd with no memory recognises it."""
+    web = up["vms"]["web"]
+    namespace = up["hosts"]["host1"]["namespace"]
+    show = ["ip", "-n", namespace, "-json", "link", "show", web["device"]]
+    link = json.loads(subprocess.run(show, capture_output=True, check=True).stdout)[0]
+    assert link["ifalias"] == f"vsfwd:{web['vnic']}"
+
+
+def test_exec_runs_inside_and_passes_the_status_on(up: dict[str, Any]) -> None:
+    """The VM's own address, the program's own exit status, its own options."""
+    addresses = lab("exec", "web", "--", "ip", "-br", "addr", "show", "eth0").stdout
+    assert all(address in addresses for address in up["vms"]["web"]["addresses"])
+    assert lab("exec", "web", "--", "sh", "-c", "exit 7").returncode == 7
+    assert lab("exec", "web", "ping", "-c1", "-W2", up["vms"]["client"]["addresses"][0]).returncode == 0
+    unknown = lab("exec", "nobody", "--", "true")
+    assert unknown.returncode == 1
+    assert "no VM 'nobody'" in unknown.stderr
+
+
+def test_a_lab_that_is_up_is_not_made_again(up: dict[str, Any]) -> None:
+    """Refused, and it stays as it is."""
+    again = lab("up")
+    assert again.returncode == 1
+    assert "is up" in again.stderr
+    assert json.loads(lab("status", "--json").stdout) == up
+
+
+def test_migration_is_refused_clearly(up: dict[str, Any]) -> None:
+    """Until it exists; unknown names are named first."""
+    assert "does not exist yet" in lab("migrate", "web", "host2").stderr
+    assert "no host 'host9'" in lab("migrate", "web", "host9").stderr
+
+
+def test_secrets_are_for_root_alone(up: dict[str, Any]) -> None:
+    """The directory lets nobody else in; no password stands in a process list."""
+    assert Path(f"/run/vsfw-{NAME}").stat().st_mode & 0o777 == 0o700
+    secret = up["manager"]["password"].encode()
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes())
+        except OSError:
+            continue
+    assert lines
+    assert not [line for line in lines if secret in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["network", "broker", "vsfwd"])
+def test_what_a_killed_run_leaves_is_removed(nothing: None, moment: str) -> None:
+    """SIGKILL while `up` is at work, at three moments: `down` finds and removes all of it, pins too."""
+    pins = set(pinned())
+    kill_up_at(moment)
+    assert left() != []
+    done = lab("down")
+    assert done.returncode == 0, done.stderr
+    assert left() == []
+    assert set(pinned()) <= pins
+
+
+@pytest.mark.slow
+def test_up_begins_by_removing_what_a_killed_run_left(nothing: None) -> None:
+    """And then makes a lab that works."""
+    kill_up_at("vsfwd")
+    done = lab("up", "--hosts", "1", "--vm", "a")
+    assert done.returncode == 0, done.stderr
+    assert "left behind" in done.stderr
+    assert lab("exec", "a", "--", "true").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_up_cleans_up_after_itself(nothing: None, number: signal.Signals) -> None:
+    """Ctrl-C, or asked to end: nothing is left for anybody to remove."""
+    process = up_until("broker")
+    process.send_signal(number)
+    assert process.wait(timeout=60) != 0
+    assert left() == []
+
+
+def kill_up_at(moment: str) -> None:
+    process = up_until(moment)
+    process.kill()
+    process.wait(timeout=10)
+
+
+def up_until(moment: str) -> "subprocess.Popen[str]":
+    """`up`, as soon as it says that it begins with the step of this name."""
+    process = subprocess.Popen(argv("up", "--hosts", "1", "--vm", "a"), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    watchdog = threading.Timer(90, process.kill)
+    watchdog.start()
+    said = ""
+    while f"==> {moment}" not in said:
+        character = process.stderr.read(1)
+        assert character, f"up ended before {moment!r}: {said}"
+        said += character
+    watchdog.cancel()
+    return process
+
+
+def pinned() -> list[str]:
+    return sorted(path.name for path in Path("/sys/fs/bpf/vsfwd").glob("*"))
