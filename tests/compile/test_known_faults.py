@@ -86,9 +86,28 @@ def test_overlapping_port_ranges_are_their_union() -> None:
     """CVE-2019-10876, CVE-2024-52529: a range inside, beside and across another loses nothing and adds
     nothing."""
     state = at_here(
-        ["allow service tcp/10-20,tcp/15-30,tcp/15-15,tcp/31-40", "allow service tcp/35-50", DEFAULT]
+        [
+            "allow service tcp/10-20,tcp/15-30,tcp/15-15,tcp/31-40,tcp/40-45",
+            "allow service tcp/35-50",
+            DEFAULT,
+        ]
     )
-    expected = {9: 3, 10: 1, 15: 1, 20: 1, 21: 1, 30: 1, 31: 1, 40: 1, 41: 2, 50: 2, 51: 3, 0: 3, 65535: 3}
+    expected = {
+        9: 3,
+        10: 1,
+        15: 1,
+        20: 1,
+        21: 1,
+        30: 1,
+        31: 1,
+        40: 1,
+        45: 1,
+        46: 2,
+        50: 2,
+        51: 3,
+        0: 3,
+        65535: 3,
+    }
     assert {port: decided(state, "10.9.9.9", "10.0.0.1", port) for port in expected} == expected
 
 
