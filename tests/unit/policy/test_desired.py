@@ -92,7 +92,7 @@ def test_older_messages_are_refused(state: DesiredState) -> None:
 def test_a_new_epoch_begins_with_a_snapshot(state: DesiredState) -> None:
     """A manager restored from a backup begins a new epoch: generations start again, deltas do not carry
     over."""
-    with pytest.raises(OutOfStep):
+    with pytest.raises(OutOfStep, match="builds on"):
         apply(state, *message(state, {}, epoch=2, generation=1))
     new = apply(state, *message(state, {"rules": {"1": BAD}}, Kind.SNAPSHOT, epoch=2, generation=1, base=1))
     assert (new.epoch, new.generation, names(new)) == (2, 1, {})
