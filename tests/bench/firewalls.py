@@ -1,12 +1,13 @@
 """The variants that traffic is measured with, each switched on for the length of one sample."""
 
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from typing import Final
 
 from tests.bench import nft
-from tests.bench.kernel import device_index, inside, private_datapath, run
+from tests.bench.kernel import inside, private_datapath, run
 from tests.bench.place import Place
 from tests.bench.policy import desired
 from vagrant.lab.layout import Vm
@@ -15,7 +16,7 @@ from vsfwd.image import diff
 from vsfwd.policy.compile import compile
 
 FLOWS_PER_VNIC: Final = 131072
-"""Room for all connections of 20 s, which is how long a closed one keeps its entry: never full."""
+"""Room for the connections of 45 s, which is how long a closed one keeps its entry: never full."""
 
 
 class Variant(StrEnum):
@@ -46,15 +47,24 @@ class Firewalls:
 
     @contextmanager
     def _attached(self, host: str, vms: tuple[Vm, ...]) -> Iterator[None]:
-        """Takes the programs off the devices afterwards; to the datapath the vNICs stay attached, with slot, policy
-        and flows."""
+        """To the datapath the vNICs stay attached afterwards, with slot, policy and flows."""
         try:
-            for vm in vms:
-                self._datapaths[host].attach(vm.vnic, device_index(host, vm.device), vm.mac)
+            _attach(host, self._datapaths[host], vms)
             yield
         finally:
-            for vm in vms:
-                run(host, ["tc", "qdisc", "del", "dev", vm.device, "clsact"])
+            _take_off(host, vms)
+
+
+def _attach(host: str, datapath: Datapath, vms: tuple[Vm, ...]) -> None:
+    with inside(host):
+        for vm in vms:
+            datapath.attach(vm.vnic, socket.if_nametoindex(vm.device), vm.mac)
+
+
+def _take_off(host: str, vms: tuple[Vm, ...]) -> None:
+    """No program on the devices, and the datapath not told."""
+    for vm in vms:
+        run(host, ["tc", "qdisc", "del", "dev", vm.device, "clsact"])
 
 
 @contextmanager
@@ -70,8 +80,7 @@ def firewalls(place: Place, rules: int) -> Iterator[Firewalls]:
             with inside(host):
                 datapath = stack.enter_context(private_datapath(Settings(flows_per_vnic=FLOWS_PER_VNIC)))
             datapaths[host] = datapath
-            for vm in vms:
-                datapath.attach(vm.vnic, device_index(host, vm.device), vm.mac)
-                run(host, ["tc", "qdisc", "del", "dev", vm.device, "clsact"])
+            _attach(host, datapath, vms)
+            _take_off(host, vms)
             datapath.install(diff(None, compile(state, datapath.slots)))
         yield Firewalls(place, datapaths)

@@ -5,6 +5,7 @@ All of it bears the bench's name, so that the next run finds what a killed one l
 
 import fcntl
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,19 +66,15 @@ def run(namespace: str, argv: list[str], text: str = "") -> str:
 
 @contextmanager
 def device(name: str) -> Iterator[int]:
-    """A device that leads nowhere, in a namespace of its own, in which the caller is for the length of this context; its index."""
+    """Index of a device that leads nowhere, in a namespace of its own. The caller is in there meanwhile."""
     namespace = f"vsfw-{LAB.name}-{name}"
     netns.create(namespace)
     try:
         run(namespace, ["ip", "link", "add", name, "type", "veth", "peer", "name", "other"])
         with inside(namespace):
-            yield device_index(namespace, name)
+            yield socket.if_nametoindex(name)
     finally:
         netns.remove(namespace)
-
-
-def device_index(namespace: str, device: str) -> int:
-    return int(run(namespace, ["ip", "-o", "link", "show", "dev", device]).partition(":")[0])
 
 
 @contextmanager

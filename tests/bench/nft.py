@@ -12,9 +12,10 @@ from typing import Final
 
 from tests.bench.kernel import run
 from tests.bench.policy import CLIENT, PORTS, SERVERS, USED_PORTS, member, pairs
+from vsfwd.datapath import TIMEOUTS_S
 
 BRIDGE_SYSCTLS: Final = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
-TIME_WAIT_S: Final = 20
+TIME_WAIT_S: Final = TIMEOUTS_S["FIN_WAIT"]
 """As long as vsfwd keeps a closed connection, so that both tables hold as many."""
 
 
@@ -34,9 +35,7 @@ def linear(rules: int) -> str:
 
 def hashed(rules: int) -> str:
     """One set of n elements, and a few for the measured traffic; one rule."""
-    elements = [
-        f"{source} . {destination} . tcp . {port}" for source, destination, port in _addresses(rules)
-    ]
+    elements = [f"{source} . {destination} . tcp . {port}" for source, destination, port in _addresses(rules)]
     for server in SERVERS:
         for protocol in ("tcp", "udp"):
             elements += [f"{CLIENT.v4} . {server.v4} . {protocol} . {port}" for port in USED_PORTS]

@@ -7,8 +7,9 @@ Towards a server whose policy lets the packet in by its last rule:
     established   the acknowledgement, or the datagram, of a flow both sides have taken part in
     new flow      SYN, or first datagram; all timers are zero, so each packet finds its flow expired, is
                   classified and writes its half-open flow anew
-    promotion     the packet that makes a half-open flow one that is never evicted, with its insert into the flow
-                  table: by itself once in a flow, hence not in a loop but flow by flow, as cold as it comes
+    promotion     the packet that makes a half-open flow one that is never evicted, with its insert into the
+                  flow table: that happens once in a flow, so it is not measured in a loop but flow by flow,
+                  as cold as it comes
 """
 
 import struct
@@ -75,8 +76,7 @@ class Shape:
 
     @property
     def opening(self) -> tuple[tuple[bytes, bool], ...]:
-        """What answers a flow's first packet and makes it established: frames, and whether they are replies. The
-        last one promotes it."""
+        """What makes a flow established: frames, and whether they are replies. The last one promotes it."""
         if self.protocol == "TCP":
             return (self.frame("S"), False), (self.frame("SA", reply=True), True), (self.frame("A"), False)
         return (self.frame(), False), (self.frame(reply=True), True)
@@ -189,10 +189,16 @@ def _one_by_one(program: int, frame: bytes, ifindex: int) -> Case:
 
 
 def _figures(shape: Shape, samples: dict[str, list[float]]) -> Iterator[Figure]:
-    empty, parse, once = (samples[f"{shape.name} {name}"] for name in ("empty", "parse only", "parse only once"))
+    empty, parse, once = (
+        samples[f"{shape.name} {name}"] for name in ("empty", "parse only", "parse only once")
+    )
 
-    def above(name: str, rules: int, of: list[float], to: list[float], target: Target | None = None) -> Figure:
-        return Figure("packet", shape.name, name, rules, "ns", difference(of, to), target, {"of": of, "to": to})
+    def above(
+        name: str, rules: int, of: list[float], to: list[float], target: Target | None = None
+    ) -> Figure:
+        return Figure(
+            "packet", shape.name, name, rules, "ns", difference(of, to), target, {"of": of, "to": to}
+        )
 
     yield above("parse only, above an empty program", 0, parse, empty)
     for name, reference, target in (

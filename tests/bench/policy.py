@@ -1,12 +1,13 @@
 """The policy everything is measured with: rules from group to group.
 
-500 groups, each of five vNICs on hosts that are not here, and the measured VMs: a client, and a server
-beside it and one on another host. Each of the n rules but the last allows one group to reach another on one
-port; the last one alone lets the client reach the servers. The VMs are members of groups that many rules
-name, and the port is one that many rules name, so that the search is spared nothing; but no rule before the
-last names all three.
+500 groups, each of five vNICs on hosts that are not here, and the measured VMs: a client, and a server beside
+it and one on another host. Each of the n rules but the last allows one group, drawn at random, to reach
+another on one of 50 ports; the last one alone lets the client reach the servers. The VMs are also members
+of groups that the other rules name, and the port is one that they name, so the search finds rules that
+match in part, as it would in a data centre; but no rule before the last names all three.
 """
 
+import random
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -41,12 +42,17 @@ class Pair:
 
 
 def pairs(rules: int) -> list[Pair]:
-    """All rules but the last. The destination is never the group after the source, which is what client and
-    servers are to each other."""
-    return [
-        Pair(n % GROUPS, (n % GROUPS + 2 + n // GROUPS) % GROUPS, PORTS[n * 7 % len(PORTS)])
-        for n in range(rules - 1)
-    ]
+    """All rules but the last: at random, but always the same. None is from group 0 to group 1, of which
+    client and servers are members."""
+    chance = random.Random(GROUPS)
+    drawn: set[Pair] = {Pair(0, 1, port) for port in PORTS}
+    found = []
+    while len(found) < rules - 1:
+        pair = Pair(chance.randrange(GROUPS), chance.randrange(GROUPS), chance.choice(PORTS))
+        if pair not in drawn:
+            drawn.add(pair)
+            found.append(pair)
+    return found
 
 
 def member(group: int, number: int) -> tuple[str, ...]:

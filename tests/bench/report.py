@@ -128,11 +128,12 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
         axis.set_visible(False)
     for axis, (part, group) in zip(axes.flat, groups, strict=False):
         members = [figure for figure in figures if (figure.part, figure.group) == (part, group)]
-        # What ratios are of has another unit and another scale.
+        # What has no size has no place on the axis, and what ratios are of has another unit.
+        members = [figure for figure in members if figure.size]
         members = [figure for figure in members if figure.unit == members[-1].unit]
         for name in dict.fromkeys(figure.name for figure in members):
             _line(axis, name, [figure for figure in members if figure.name == name])
-        axis.set(title=f"{part}: {group}", xlabel="rules", xscale="log", ylabel=members[0].unit)
+        axis.set(title=f"{part}: {group}", xlabel="rules", xscale="log", ylabel=members[-1].unit)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")

@@ -1,0 +1,49 @@
+"""The bench runs, reports what it says it measures, and leaves nothing behind. How fast is its own matter."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.kernel import PINS
+from tests.bench.policy import LAB
+from vagrant.lab import network
+from vagrant.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+RUN = (sys.executable, "-m", "tests.bench", "--quick", "--rounds", "1", "--out")
+
+
+def test_a_quick_run_writes_every_figure(tmp_path):
+    """One round of everything: figures of all three parts, all positive, in JSON; the plot; a table."""
+    done = subprocess.run([*RUN, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
+    names = {(figure["part"], figure["name"]) for figure in figures}
+    for variant in "nft-linear", "nft-set", "vsfwd":
+        assert ("traffic", f"{variant} ÷ none") in names
+    assert ("packet", "new flow, above parse only") in names
+    assert ("update", "address joins a group, compile and map writes") in names
+    assert all(figure["value"]["median"] > 0 for figure in figures)
+    assert (tmp_path / "bench.png").exists()
+    assert "vsfwd ÷ none" in done.stdout
+    assert _nothing_left()
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path):
+    """Ctrl-C in the middle of it: no namespace, no device, no pin stays."""
+    with subprocess.Popen([*RUN, str(tmp_path), "traffic"], stderr=subprocess.PIPE) as running:
+        wait_until(lambda: len(network.found(LAB.name)) > 3, "the bench's VMs")
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode != 0
+    assert _nothing_left()
+
+
+def _nothing_left() -> bool:
+    devices = Path("/sys/class/net").glob("vsfw*")
+    ours = [device for device in devices if (device / "ifalias").read_text().strip() == f"vsfw:{LAB.name}"]
+    return not ours and not network.found(LAB.name) and not PINS.exists()
