@@ -213,12 +213,11 @@ def _means_the_same(actual: Image, wanted: Image) -> bool:
 def _different_hosts(
     actual: Mapping[HostKey, HostEntry], wanted: Mapping[HostKey, HostEntry]
 ) -> list[HostKey]:
-    """Keys whose entries differ; not more than two, for one is the question."""
-    different = [key for key in actual.keys() - wanted.keys()][:2]
-    for key, entry in wanted.items():
-        there = actual.get(key)
-        if there is not entry and there != entry:
-            different.append(key)
-            if len(different) > 1:
-                break
+    """Keys whose entries differ, or that only one of the two has."""
+    different = [
+        key for key, entry in wanted.items() if (there := actual.get(key)) is not entry and there != entry
+    ]
+    new = sum(key not in actual for key in different)
+    if len(actual) + new > len(wanted):
+        different += actual.keys() - wanted.keys()
     return different
