@@ -1,9 +1,8 @@
 """The real programs, run one packet at a time by BPF_PROG_TEST_RUN.
 
-`Host` is a network namespace with a few devices and a Datapath with pins of its own; rules are said in the words of
-tests/harness/policies.py and reach the kernel through the daemon's own compiler and maps. `Port` is a vNIC on it:
-give it a packet and it tells what came of it and everything that moved.
-"""
+`Host` is a network namespace with a few devices and a Datapath with pins of its own; rules are said in the
+words of tests/harness/policies.py and reach the kernel through the daemon's own compiler and maps. `Port` is
+a vNIC on it: give it a packet and it tells what came of it and everything that moved."""
 
 import shutil
 import socket
@@ -145,6 +144,10 @@ class Host:
     def flip(self, image: Image) -> None:
         self.datapath.install(Flip(image))
 
+    def mark(self, port: Port) -> int:
+        """What the programs put on their own replies at `port`; random, so it is read from their settings."""
+        return self.datapath.mark ^ port.slot
+
     def restart(self) -> None:
         """The daemon dies and a new one takes over."""
         self.datapath.close()
@@ -197,10 +200,10 @@ def nanoseconds(program: int, frame: bytes, repeat: int, ifindex: int = 1) -> in
 
 
 def checksums_right(frame: Packet) -> bool:
-    """Whether scapy computes the same checksums as stand in the frame."""
+    """Whether scapy computes the checksums that stand in the frame's own headers (not those it quotes)."""
     again = frame.copy()
-    for layer in again.layers():
+    for layer in again.layers()[1:3]:
         for name in ("chksum", "cksum"):
             if name in again[layer].fields:
-                del again[layer].fields[name]
+                delattr(again[layer], name)
     return bytes(again) == bytes(frame)

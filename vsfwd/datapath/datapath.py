@@ -82,11 +82,11 @@ class Datapath:
         kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
         seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
         # No vNIC's mark may be 0, which every packet has: a bit above all slots is set.
-        mark = kept["mark"] or int.from_bytes(os.urandom(4), "little") | 1 << 31
+        self.mark: int = kept["mark"] or int.from_bytes(os.urandom(4), "little") | 1 << 31
         timeouts = [0] * constant("STATES")
         for name, seconds in settings.timeouts_s.items():
             timeouts[State[name]] = round(seconds * self._programs.hz)
-        packed = layout.pack(seed=seed, mark=mark, timeout=struct.pack(f"<{len(timeouts)}I", *timeouts))
+        packed = layout.pack(seed=seed, mark=self.mark, timeout=struct.pack(f"<{len(timeouts)}I", *timeouts))
         bpf.update(fd, bytes(4), packed)
 
     def _read_vnics(self) -> dict[str, _Vnic]:
@@ -144,16 +144,20 @@ class Datapath:
         raise DatapathError(f"attach vNIC {vnic_id}: all {constant('SLOTS')} slots are in use")
 
     def _write_vnic(self, vnic_id: str, vnic: _Vnic) -> None:
-        fields = {"slot": vnic.slot, "mac": vnic.mac, "id": UUID(vnic_id).bytes}
-        places = self._table_size(vnic.slot)
+        fields: dict[str, int | bytes] = {
+            "slot": vnic.slot,
+            "places": self._table_size(vnic.slot),
+            "mac": vnic.mac,
+            "id": UUID(vnic_id).bytes,
+        }
         place = self._place(vnic.ifindex, vnic.ifindex)
         if place is None:
             place = self._place(vnic.ifindex, 0)
             if place is None:
                 raise DatapathError(f"attach vNIC {vnic_id}: too many device numbers like {vnic.ifindex}")
             # A packet may look at any moment: nothing is found here before the device number stands.
-            self._vnic_map[place] = self._layout.pack(places=places, **fields)
-        self._vnic_map[place] = self._layout.pack(ifindex=vnic.ifindex, places=places, **fields)
+            self._vnic_map[place] = self._layout.pack(**fields)
+        self._vnic_map[place] = self._layout.pack(ifindex=vnic.ifindex, **fields)
 
     def _forget_vnic(self, ifindex: int) -> None:
         place = self._place(ifindex, ifindex)
