@@ -7,7 +7,7 @@
     )
 
 Rules get the ids 1, 2, 3… in the order they stand. A vNIC is known by a short name; `vnic_id` is its id in
-the policy. """
+the policy."""
 
 import hashlib
 import uuid
@@ -58,7 +58,7 @@ def rule(text: str, number: int = 1) -> Rule:
     """A rule in words: action [in|out] [ipv4|ipv6] [from …] [to …] [service …] [on …] [logged].
 
     `from` and `to` take groups and addresses with commas between, `not` before them, or `nobody`; `service`
-    takes tcp/80, tcp/80-90, udp, icmp/8, icmp/3/1 or a protocol number. """
+    takes tcp/80, tcp/80-90, udp, icmp/8, icmp/3/1 or a protocol number."""
     action, *words = text.split()
     fields: dict[str, Any] = {"name": text, "section": "test", "order": (number,), "action": action}
     while words:
