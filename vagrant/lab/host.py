@@ -83,6 +83,10 @@ def announce(host: Host, vm: Vm) -> None:
         )
     except VarlinkErrorReply as error:
         raise LabError(f"vsfwd of {host.name} does not take VM {vm.name}: {error.paramstojson()}") from error
+    except Unreachable as error:
+        raise LabError(
+            f"vsfwd of {host.name} does not take VM {vm.name}: {error}\n{tail(host.log)}"
+        ) from error
 
 
 def are_open(host: Host, vnics: set[str]) -> bool:

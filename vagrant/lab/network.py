@@ -96,14 +96,14 @@ def build_host(layout: Layout, host: Host) -> None:
         _run(
             ["bridge", "-n", host.namespace, "-batch", "-"],
             [
-                f"fdb append {mac} dev vx-{segment.name} dst {to} self permanent"
+                f"fdb append {mac} dev ov-{segment.name} dst {to} self permanent"
                 for mac, to in flooded + known
             ],
         )
 
 
 def _segment(segment: Segment, host: Host) -> Iterable[str]:
-    bridge, vxlan = f"br-{segment.name}", f"vx-{segment.name}"
+    bridge, vxlan = f"br-{segment.name}", f"ov-{segment.name}"
     return (
         f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0",
         f"link add {vxlan} mtu 1500 type vxlan id {segment.vni} local {host.address} dstport 4789 nolearning",
