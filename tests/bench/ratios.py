@@ -37,7 +37,10 @@ class Target:
         """Whether the interval reaches the figure; None without an interval."""
         if value.low is None or value.high is None:
             return None
-        return value.high >= self.limit if self.at_least else value.low <= self.limit
+        return self.reached(value.high if self.at_least else value.low)
+
+    def reached(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
 
 
 def estimate(samples: Sequence[float]) -> Estimate:

@@ -20,6 +20,7 @@ from tests.bench.ratios import Estimate, Target
 WIDTH: Final = 150
 RATIO: Final = "×"
 MET: Final = {True: "met", False: "NOT MET", None: "too few rounds"}
+BY_THE_INTERVAL: Final = "met by its interval"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class Figure:
     """What was measured, by variant, in the order of the rounds."""
 
     def verdict(self) -> str:
-        return f"{self.target.text}: {MET[self.target.met(self.value)]}" if self.target else ""
+        if self.target is None:
+            return ""
+        met = self.target.met(self.value)
+        text = BY_THE_INTERVAL if met and not self.target.reached(self.value.median) else MET[met]
+        return f"{self.target.text}: {text}"
 
 
 def machine() -> dict[str, str | int]:

@@ -50,3 +50,11 @@ def test_the_json_holds_every_figure_and_its_verdict(tmp_path):
     ]
     assert content["figures"][0]["value"] == {"median": 0.97, "low": 0.97, "high": 0.97, "samples": 6}
     assert (tmp_path / "bench.png").stat().st_size > 1000
+
+
+def test_a_median_that_misses_is_not_called_met_without_saying_so():
+    """The interval decides, and the table says when it alone does."""
+    close = Figure(
+        "packet", "IPv4", "new", 16, "ns", estimate([1.0, 1.0, 3, 3, 3, 3]), Target("≤ 2", 2, False)
+    )
+    assert close.verdict() == "≤ 2: met by its interval"
