@@ -28,7 +28,7 @@ from vsfwd.config import Config
 from vsfwd.protocol import envelope, topology
 from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
 
-log = structlog.get_logger("vsfwd.broker")
+log = structlog.get_logger(log="vsfwd.broker")
 
 HEARTBEAT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 10
@@ -83,20 +83,25 @@ class BrokerLink:
                 failures = 0 if self.connected_to else failures + 1
                 self.last_error = f"{url}: {_reason(group)}"
             self.connected_to = None
+            if (task := asyncio.current_task()) and task.cancelling():
+                # A task group that ends with errors keeps the cancellation to itself.
+                raise asyncio.CancelledError
             pause_s = min(PAUSE_S[0] * 2 ** max(failures - 1, 0), PAUSE_S[1]) * random.uniform(0.5, 1.5)
             log.warning("no session with a broker", reason=self.last_error, next_attempt_s=round(pause_s, 1))
             await asyncio.sleep(pause_s)
         raise AssertionError("the rotation has no end")
 
     async def _session(self, url: str) -> NoReturn:
+        over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as session:
-            consuming, publishing = await self._connect(url, stack), await self._connect(url, stack)
+            consuming, publishing = [await self._connect(url, stack, over) for _ in range(2)]
             publisher = await publishing.channel(on_return_raises=True)
             exchange = await publisher.get_exchange(topology.EVENTS, ensure=False)
             intake = await consuming.channel()
             await intake.set_qos(prefetch_count=PREFETCH)
-            cancelled = asyncio.Event()
-            (await intake.get_underlay_channel()).on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+            intake.close_callbacks.add(_ends(over, "channel closed"))
+            cancelled = _ends(over, "a consumer was cancelled, its queue is gone")
+            (await intake.get_underlay_channel()).on_consumer_cancel_callbacks.add(cancelled)
             policy = await intake.declare_queue(topology.policy_queue(self._config.host_id), passive=True)
             app = await intake.declare_queue(topology.app_queue(self._config.host_id), passive=True)
             self._outgoing.clear()
@@ -107,19 +112,18 @@ class BrokerLink:
             session.create_task(self._consume(policy, self._take_policy), name="policy queue")
             session.create_task(self._consume(app, self._take_request), name="app queue")
             session.create_task(self._publish(exchange), name="events")
-            session.create_task(_ended(consuming.closed(), "consuming connection closed"))
-            session.create_task(_ended(publishing.closed(), "publishing connection closed"))
-            session.create_task(_ended(intake.closed(), "consuming channel closed"))
-            session.create_task(_ended(cancelled.wait(), "the broker cancelled a consumer: a queue is gone"))
-        raise SessionOver("every task has ended")
+            raise SessionOver(await over)
 
-    async def _connect(self, url: str, stack: AsyncExitStack) -> AbstractConnection:
+    async def _connect(
+        self, url: str, stack: AsyncExitStack, over: asyncio.Future[str]
+    ) -> AbstractConnection:
         connection = await aio_pika.connect(
             URL(url).with_path(f"/{topology.VHOST}").with_query(auth="external", heartbeat=HEARTBEAT_S),
             ssl_context=_tls(self._config),
             timeout=CONNECT_TIMEOUT_S,
             client_properties={"connection_name": f"vsfwd {self._config.host_id}"},
         )
+        connection.close_callbacks.add(_ends(over, "connection closed"))
         stack.push_async_callback(_close, connection)
         return connection
 
@@ -129,14 +133,15 @@ class BrokerLink:
         take: Callable[[AbstractIncomingMessage], Awaitable[bool | None]],
     ) -> NoReturn:
         """One message after the other, so that what was sent first is in force first."""
-        async with queue.iterator() as messages:
-            async for message in messages:
-                taken = await take(message)
-                if taken:
-                    await message.ack()
-                else:
-                    await message.reject(requeue=taken is None)
-        raise SessionOver(f"queue {queue.name}: no more messages")
+        messages: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        await queue.consume(messages.put)
+        while True:
+            message = await messages.get()
+            taken = await take(message)
+            if taken:
+                await message.ack()
+            else:
+                await message.reject(requeue=taken is None)
 
     async def _take_policy(self, message: AbstractIncomingMessage) -> bool | None:
         header, signature = (
@@ -199,9 +204,15 @@ def _tls(config: Config) -> ssl.SSLContext:
     return context
 
 
-async def _ended(end: Awaitable[object], what: str) -> NoReturn:
-    await end
-    raise SessionOver(what)
+def _ends(over: asyncio.Future[str], what: str) -> Callable[..., Awaitable[None]]:
+    """A callback for aio-pika: the session is over, because of `what` and of the exception, if any."""
+
+    async def end(*arguments: object) -> None:
+        causes = [str(argument) for argument in arguments if isinstance(argument, Exception)]
+        if not over.done():
+            over.set_result(": ".join([what, *causes]))
+
+    return end
 
 
 async def _close(connection: AbstractConnection) -> None:

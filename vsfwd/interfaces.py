@@ -9,7 +9,8 @@ attached. An event that is lost costs a second, never a vNIC.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -17,13 +18,14 @@ from typing import Final, Self
 import structlog
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
 
 from vsfwd.policy.model import Vnic, is_uuid
 from vsfwd.protocol.messages import Binding, Bindings
 from vsfwd.reconciler import Port
 from vsfwd.statefile import StateFile
 
-log = structlog.get_logger("vsfwd.interfaces")
+log = structlog.get_logger(log="vsfwd.interfaces")
 
 ALIAS: Final = "vsfwd:"
 PERIOD_S: Final = 1.0
@@ -71,7 +73,7 @@ class Interfaces:
         self,
         statefile: StateFile,
         policy: Callable[[], Mapping[str, Vnic]],
-        connect: Callable[[Mapping[str, Port]], Awaitable[None]],
+        connect: Callable[[Mapping[str, Port], Set[str]], Awaitable[None]],
         report: Callable[[Bindings], None],
     ) -> None:
         self._statefile = statefile
@@ -83,6 +85,7 @@ class Interfaces:
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
         self._plugged: dict[str, Link] = {}
+        self._bare: set[int] = set()
         try:
             self._bindings = {binding.vnic: binding for binding in statefile.load_bindings()}
         except ValueError as error:
@@ -99,28 +102,28 @@ class Interfaces:
     async def __aexit__(
         self, type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._events.close()
-        await self._netlink.close()
+        self._events.close()
+        self._netlink.close()
 
     async def watch(self) -> None:
-        """Note that something changed; `follow` looks what."""
+        """Note that something changed; `follow` looks what. Whose filter or qdisc is deleted is bare now."""
         while True:
             try:
-                async for _ in self._events.get():
+                async for message in self._events.get():
+                    if message["header"]["type"] in (RTM_DELTFILTER, RTM_DELQDISC):
+                        self._bare.add(message["index"])
                     self._changed.set()
             except OSError as error:
-                # The socket's buffer overflowed: events are lost, and the full look makes up for them.
-                log.warning("netlink events lost", reason=str(error))
+                log.warning("netlink events lost; every vNIC is attached again", reason=str(error))
+                self._bare.update(link.index for link in self._plugged.values())
                 self._changed.set()
                 await asyncio.sleep(PERIOD_S)
 
     async def follow(self) -> None:
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD_S):
                     await self._changed.wait()
-            except TimeoutError:
-                pass
             self._changed.clear()
             await self.sync()
 
@@ -170,10 +173,18 @@ class Interfaces:
             if any(self._bindings.get(vnic) != binding for vnic, binding in by_id.items()):
                 self._keep({**self._bindings, **by_id})
             await self._connect(
-                {vnic: Port(vnic, link.name, link.index, by_id[vnic].mac) for vnic, link in plugged.items()}
+                {vnic: Port(vnic, link.name, link.index, by_id[vnic].mac) for vnic, link in plugged.items()},
+                await self._bare_vnics(plugged),
             )
             if now != before:
                 self._report(now)
+
+    async def _bare_vnics(self, plugged: Mapping[str, Link]) -> Set[str]:
+        """vNICs whose programs somebody took off: told by an event, or by a qdisc that is not there."""
+        qdiscs = await self._netlink.get_qdiscs()
+        hooked = {message["index"] async for message in qdiscs if message.get("kind") == "clsact"}
+        told, self._bare = self._bare, set()
+        return {vnic for vnic, link in plugged.items() if link.index in told or link.index not in hooked}
 
     def _binding(self, vnic: str, link: Link) -> Binding:
         """As announced; of a vNIC nobody announced to this daemon, as the policy has it."""

@@ -10,7 +10,7 @@ and `ports` are immutable values and may be read from any thread.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,7 +29,7 @@ from vsfwd.protocol.envelope import Kind, Message, Refused
 from vsfwd.protocol.messages import KINDS, Applied, Hello, Refusal, digest_text
 from vsfwd.statefile import StateFile, Stored
 
-log = structlog.get_logger("vsfwd.policy")
+log = structlog.get_logger(log="vsfwd.policy")
 
 INSTALL_ATTEMPTS: Final = 3
 INSTALL_PAUSE_S: Final = 0.2
@@ -87,9 +87,10 @@ class ApplyThread:
     async def __call__(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
-    def finish(self) -> None:
-        """Wait for what has begun; what has not, is not begun."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def finish(self, last: Callable[[], None]) -> None:
+        """Wait for what has begun, then do `last`."""
+        self._executor.submit(last).result()
+        self._executor.shutdown()
 
 
 class Reconciler:
@@ -100,6 +101,7 @@ class Reconciler:
         self.image: Image | None = None
         self.warnings: tuple[Refusal, ...] = ()
         self.ports: Mapping[str, Port] = {}
+        self.slots: Mapping[str, int] = {}
         self.counters = Counters()
         self._host = host
         self._key = key
@@ -197,13 +199,18 @@ class Reconciler:
         refusal = Refusal("message", generation, reason)
         return Outcome(self._report(refusal, resync=resync), Disposition.REFUSED)
 
-    def vnics_changed(self, ports: Mapping[str, Port]) -> None:
+    def vnics_changed(self, ports: Mapping[str, Port], bare: Set[str] = frozenset()) -> None:
         """Make the datapath serve exactly `ports`. First what is gone, so that no slot has two owners in one
-        bank. A vNIC that cannot be attached stays out of `self.ports`, so the next call tries it again."""
+        bank. A vNIC that cannot be attached stays out of `self.ports`, so the next call tries it again;
+        `bare` ones have lost their programs."""
         gone = [vnic for vnic in self._datapath.slots if vnic not in ports]
         for vnic in gone:
             self._detach(vnic)
-        attached = {vnic: port for vnic, port in self.ports.items() if ports.get(vnic) == port}
+        attached = {
+            vnic: port for vnic, port in self.ports.items() if ports.get(vnic) == port and vnic not in bare
+        }
+        for vnic in bare & self.ports.keys() & ports.keys():
+            log.warning("vNIC had lost its programs", vnic=vnic, device=ports[vnic].device)
         if gone or self._stale:
             self.ports = attached
             self._refresh()
@@ -212,6 +219,7 @@ class Reconciler:
         if attached != self.ports:
             self.ports = attached
             self._refresh()
+        self.slots = dict(self._datapath.slots)
 
     def _attach(self, port: Port) -> bool:
         try:

@@ -45,15 +45,15 @@ class StateFile:
         """Raises InUse. The lock ends with the process, however that ends."""
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = open(directory / _LOCK, "w")
+        self._lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
+            os.close(self._lock)
             raise InUse(f"{directory}: another vsfwd is running with this state_dir") from None
 
     def close(self) -> None:
-        self._lock.close()
+        os.close(self._lock)
 
     def save_policy(self, header: bytes, signature: bytes, state: DesiredState) -> None:
         """On return the policy survives a power cut. A crash before leaves this or the previous one whole."""

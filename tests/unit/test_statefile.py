@@ -1,6 +1,5 @@
 """What survives a restart, a crash and a spoiled disk."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,10 +34,8 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path / "state")
-    yield disk
-    disk.statefile.close()
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path / "state")
 
 
 def test_the_last_policy_is_loaded(disk: Disk) -> None:

@@ -127,16 +127,22 @@ class Addrset:
 
 @dataclass(frozen=True)
 class FlowRow:
-    """A connection of a vNIC. `direction` is that of its first packet, seen from the workload."""
+    """A connection of a vNIC. `direction` is that of its first packet; packets and bytes are those of both
+    directions; without further packets it ends in `expires_s`. Ports are 0 where the protocol has none."""
 
     vnic: str
     vm_name: str
     protocol: str
     direction: str
     local: str
+    local_port: int
     remote: str
+    remote_port: int
     state: str
     rule: int
+    packets: int
+    bytes: int
+    expires_s: int
 
 
 @dataclass(frozen=True)

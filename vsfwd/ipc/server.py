@@ -23,7 +23,7 @@ from asyncvarlink import (
 )
 from asyncvarlink.serviceinterface import VarlinkServiceInterface
 
-log = structlog.get_logger("vsfwd.ipc")
+log = structlog.get_logger(log="vsfwd.ipc")
 
 MAX_CONNECTIONS: Final = 64
 MAX_REQUEST: Final = 64 * 1024
@@ -59,7 +59,8 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         self, obj: dict[str, Any], fds: FileDescriptorArray | None
     ) -> asyncio.Future[None] | None:
         self._waiting -= 1
-        return super().request_received(obj, fds)
+        done: asyncio.Future[None] | None = super().request_received(obj, fds)
+        return done
 
     def error_received(self, err: Exception, data: bytes, fds: FileDescriptorArray | None) -> None:
         self._disconnect("not a varlink message")
@@ -70,7 +71,7 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         self._unread += 1
         if self._unread > MAX_UNREAD:
             self._disconnect(f"more than {MAX_UNREAD} replies are not read")
-        sent = super().send_message(obj, fds, autoclose)
+        sent: asyncio.Future[None] = super().send_message(obj, fds, autoclose)
         sent.add_done_callback(self._read)
         return sent
 

@@ -1,0 +1,161 @@
+"""One host in network namespaces: its vsfwd as a process of its own, one VM on a veth, a broker it can reach.
+
+The VM is a namespace without a bridge: host and VM speak to each other over the vNIC itself.
+"""
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from tests.integration.private_broker import PrivateBroker
+from tests.unit.policy_messages import HOST, WEB, WEB_VM, Manager
+from vagrant.lab.waiting import wait_until
+
+HOST_NS: Final = "vsfwdt-host"
+VM_NS: Final = "vsfwdt-vm"
+UPLINK: Final = "vsfwdt0"
+BROKER_ADDRESS: Final = "198.18.77.1"
+HOST_ADDRESS: Final = "192.0.2.1"
+VM_ADDRESS: Final = "192.0.2.10"
+VM_MAC: Final = "02:00:00:00:00:01"
+DEVICE: Final = "veth-web"
+
+
+def sh(command: str, check: bool = True) -> str:
+    done = subprocess.run(command.split(), capture_output=True, text=True)
+    assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+class DaemonHost:
+    """`directory` has configuration, state and log; pins are in a directory of this test alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.manager = Manager()
+        self.socket = directory / "run" / "vsfwd.sock"
+        self.log = directory / "vsfwd.log"
+        self.pins = Path("/sys/fs/bpf/vsfwd-test") / HOST
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def up(self) -> None:
+        """Namespaces, and the link to the broker."""
+        self.down()
+        for namespace in (HOST_NS, VM_NS):
+            sh(f"ip netns add {namespace}")
+        sh(f"ip link add {UPLINK} type veth peer name up0 netns {HOST_NS}")
+        sh(f"ip address add {BROKER_ADDRESS}/30 dev {UPLINK}")
+        sh(f"ip link set {UPLINK} up")
+        sh(f"ip -n {HOST_NS} address add 198.18.77.2/30 dev up0")
+        for device in ("lo", "up0"):
+            sh(f"ip -n {HOST_NS} link set {device} up")
+
+    def down(self) -> None:
+        """Nothing of this is left; what a killed run left is taken along."""
+        self.kill()
+        for namespace in (HOST_NS, VM_NS):
+            sh(f"ip netns delete {namespace}", check=False)
+        sh(f"ip link delete {UPLINK}", check=False)
+        for pin in sorted(self.pins.parent.rglob("*"), reverse=True):
+            pin.rmdir() if pin.is_dir() else pin.unlink()
+
+    def configure(self, broker: PrivateBroker) -> Path:
+        certificate, key = broker.host_certificate
+        public = base64.b64encode(self.manager.key.public_key().public_bytes_raw()).decode()
+        path = self.directory / "vsfwd.toml"
+        path.write_text(
+            f'host_id = "{HOST}"\n'
+            f'broker_urls = ["{broker.node.url}"]\n'
+            f'ca = "{broker.authority.ca}"\n'
+            f'certificate = "{certificate}"\n'
+            f'key = "{key}"\n'
+            f'manager_key = "{public}"\n'
+            f'state_dir = "{self.directory / "state"}"\n'
+            f'socket = "{self.socket}"\n'
+            f'pin_dir = "{self.pins}"\n'
+        )
+        return path
+
+    def start(self, config: Path) -> None:
+        """Returns when the daemon says it is ready."""
+        before = self.log.read_text().count("event=ready") if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            command = ["nsenter", f"--net=/run/netns/{HOST_NS}", sys.executable, "-m", "vsfwd"]
+            self.process = subprocess.Popen([*command, "--config", str(config)], stdout=log, stderr=log)
+
+        def ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log.read_text()
+            return self.log.read_text().count("event=ready") > before
+
+        wait_until(ready, "vsfwd ready")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout=20)
+        self.process = None
+        return status
+
+    def plug(self) -> None:
+        """A veth between host and VM, with addresses on both ends."""
+        sh(f"ip -n {HOST_NS} link add {DEVICE} type veth peer name eth0 netns {VM_NS}")
+        sh(f"ip -n {VM_NS} link set eth0 address {VM_MAC} up")
+        sh(f"ip -n {VM_NS} address add {VM_ADDRESS}/24 dev eth0")
+        sh(f"ip -n {HOST_NS} address add {HOST_ADDRESS}/24 dev {DEVICE}")
+        sh(f"ip -n {HOST_NS} link set {DEVICE} up")
+
+    def unplug(self) -> None:
+        sh(f"ip -n {HOST_NS} link delete {DEVICE}")
+
+    def hooked(self) -> bool:
+        """Whether both programs are on the device."""
+        shown = (
+            sh(f"tc -n {HOST_NS} filter show dev {DEVICE} {hook}", False) for hook in ("ingress", "egress")
+        )
+        return all("vsfwd_" in one for one in shown)
+
+    def ping(self) -> bool:
+        """Whether the VM answers the host."""
+        command = ["nsenter", f"--net=/run/netns/{HOST_NS}", "ping", "-c1", "-W1", VM_ADDRESS]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vsfwd.ctl", "--socket", str(self.socket), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+    def ask(self, *arguments: str) -> Any:
+        done = self.ctl(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def announce(self, vnic: str = WEB, vm: str = WEB_VM, mac: str = VM_MAC, device: str = DEVICE) -> Any:
+        """By hand, as a hook in another language would: NUL-ended JSON."""
+        parameters = {"vnic": vnic, "vm": vm, "mac": mac, "device": device}
+        return self.call("AnnounceVnic", parameters)
+
+    def call(self, method: str, parameters: dict[str, Any]) -> Any:
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(self.socket))
+            client.sendall(
+                json.dumps({"method": f"io.vsfwd.Host.{method}", "parameters": parameters}).encode() + b"\0"
+            )
+            answer = b""
+            while not answer.endswith(b"\0"):
+                received = client.recv(65536)
+                assert received, "the daemon closed the connection"
+                answer += received
+        return json.loads(answer[:-1])

@@ -1,0 +1,176 @@
+"""The composition root: makes every part of vsfwd, hands each what it needs, and runs them until one ends.
+
+The start is the kernel first, the manager last: take over what an earlier daemon left attached, enforce the
+policy on disk, say ready, then look for the broker. The end detaches nothing: what the kernel enforces, it
+goes on enforcing."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Coroutine, Mapping, Sequence, Set
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any, Final
+
+import structlog
+
+from vsfwd.broker import BrokerLink, Event
+from vsfwd.config import Config
+from vsfwd.datapath import Datapath, Settings
+from vsfwd.interfaces import Interfaces
+from vsfwd.ipc.server import IpcServer
+from vsfwd.packetlog import PacketLog
+from vsfwd.policy.model import Vnic
+from vsfwd.protocol.envelope import Message
+from vsfwd.protocol.messages import Reply, Request
+from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
+from vsfwd.statefile import StateFile
+from vsfwd.status import Answers, Parts
+
+log = structlog.get_logger(log="vsfwd")
+
+AGAIN_PAUSE_S: Final = 1.0
+SWEEP_PERIOD_S: Final = 5.0
+
+
+class Stopped(Exception):
+    """Somebody asked the daemon to end."""
+
+
+class TaskEnded(Exception):
+    """A task that runs as long as the daemon has ended; so does the daemon, and is started again."""
+
+
+async def run(config: Config) -> None:
+    """Until SIGTERM or SIGINT. Raises when a part of the daemon fails."""
+    apply_thread = ApplyThread()
+    statefile = StateFile(config.state_dir)
+    datapath = await apply_thread(
+        Datapath.open, config.pin_dir, Settings(flows_per_vnic=config.flows_per_vnic)
+    )
+    packet_log = PacketLog(datapath)
+    try:
+        await Daemon(config, apply_thread, statefile, datapath, packet_log).run()
+    except* Stopped:
+        log.info("stopped; the kernel goes on enforcing what it has")
+    finally:
+        notify("STOPPING=1")
+        apply_thread.finish(datapath.close)
+        packet_log.close()
+
+
+class Daemon:
+    """The parts, wired. What they say to each other goes through the methods here."""
+
+    def __init__(
+        self,
+        config: Config,
+        apply_thread: ApplyThread,
+        statefile: StateFile,
+        datapath: Datapath,
+        packet_log: PacketLog,
+    ) -> None:
+        self.version = version("vsfwd")
+        self.config = config
+        self.apply_thread = apply_thread
+        self.datapath = datapath
+        self.packet_log = packet_log
+        self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
+        self.broker = BrokerLink(config, self._policy, self._request, self._greet)
+        self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)
+
+    async def run(self) -> None:
+        await self.apply_thread(self.reconciler.load)
+        async with self.interfaces, asyncio.TaskGroup() as tasks:
+            ipc = IpcServer(self.config.socket, self.version, self._answers)
+            for name, task in {
+                "signals": _until_stopped(),
+                "netlink": self.interfaces.watch(),
+                "vnics": self.interfaces.follow(),
+                "ipc": ipc.serve(),
+                "packet log": self.packet_log.run(),
+                "sweep": self._sweep(),
+                "broker": self.broker.run(),
+            }.items():
+                tasks.create_task(_essential(name, task), name=name)
+            notify("READY=1")
+            log.info("ready", host=self.config.host_id, vnics=len(self.reconciler.ports))
+
+    # -- from the manager ------------------------------------------------------------------------------
+
+    async def _policy(self, message: Message) -> bool | None:
+        """Whether a policy message is done with: True yes, False never, None it is to come again."""
+        outcome = await self.apply_thread(self.reconciler.apply_message, message, time.monotonic_ns())
+        self.broker.send(outcome.report)
+        if outcome.disposition is Disposition.AGAIN:
+            await asyncio.sleep(AGAIN_PAUSE_S)
+            return None
+        return outcome.disposition is Disposition.DONE
+
+    async def _request(self, request: Request) -> None:
+        if request.method == "report":
+            for event in self._greet():
+                self.broker.send(event)
+            self.broker.send(Reply(request.id))
+        else:
+            log.warning("request of an unknown kind", id=request.id, method=request.method)
+            self.broker.send(
+                Reply(request.id, f"method: {request.method!r} is unknown to vsfwd {self.version}")
+            )
+
+    def _greet(self) -> Sequence[Event]:
+        return self.reconciler.hello(), self.interfaces.bindings()
+
+    # -- from the host ---------------------------------------------------------------------------------
+
+    async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
+        await self.apply_thread(self.reconciler.vnics_changed, ports, bare)
+
+    def _answers(self, uid: int) -> Answers:
+        """What a local client with that uid may talk to."""
+        parts = Parts(
+            self.version,
+            self.config,
+            self.datapath,
+            self.reconciler,
+            self.interfaces,
+            self.broker,
+            self.packet_log,
+            self.apply_thread,
+        )
+        return Answers(parts, uid)
+
+    def _policy_of_vnics(self) -> Mapping[str, Vnic]:
+        return self.reconciler.state.vnics
+
+    async def _sweep(self) -> None:
+        """The datapath forgets expired flows by itself; sweeping gives their places back sooner."""
+        while True:
+            await asyncio.sleep(SWEEP_PERIOD_S)
+            await self.apply_thread(self.datapath.sweep)
+
+
+async def _essential(name: str, task: Coroutine[Any, Any, object]) -> None:
+    await task
+    raise TaskEnded(f"task {name!r} has ended")
+
+
+async def _until_stopped() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    raise Stopped
+
+
+def notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)); nothing happens where there is none."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as systemd:
+        systemd.sendto(state.encode(), address)

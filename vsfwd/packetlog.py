@@ -1,0 +1,76 @@
+"""The packet log: what logged rules did, one line an event, in the shape of NSX's dfwpktlogs.
+
+    <slot> <INET|INET6> match <PASS|DROP|REJECT> mainrs/<rule> <IN|OUT> <length> <protocol>
+    <src>[/port]-><dst>[/port]
+
+People have parsers for it. Lines are written by a thread of their own from a bounded queue: whoever reads the
+log slowly loses lines, which are counted, and never holds up the daemon."""
+
+import asyncio
+import queue
+import threading
+from contextlib import suppress
+from typing import Final, NoReturn
+
+import structlog
+
+from vsfwd.datapath import Datapath, Event
+from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP
+
+log = structlog.get_logger(log="vsfwd.pktlog")
+
+WAITING: Final = 10_000
+"""Events that wait to be written."""
+CLOSE_S: Final = 1.0
+_ACTION: Final = {"allow": "PASS", "drop": "DROP", "reject": "REJECT"}
+_PROTOCOL: Final = {TCP: "TCP", UDP: "UDP", ICMP: "ICMP", ICMPV6: "ICMPv6"}
+
+
+class PacketLog:
+    """Owns the writing thread. `lost` counts the lines that found no room."""
+
+    def __init__(self, datapath: Datapath) -> None:
+        self.lost = 0
+        self._datapath = datapath
+        self._waiting: queue.Queue[Event | None] = queue.Queue(WAITING)
+        self._writer = threading.Thread(target=self._write, name="pktlog", daemon=True)
+        self._writer.start()
+
+    async def run(self) -> NoReturn:
+        """Take events off the ring as soon as there are some."""
+        loop, readable, ring = asyncio.get_running_loop(), asyncio.Event(), self._datapath.events()
+        loop.add_reader(ring, readable.set)
+        try:
+            while True:
+                await readable.wait()
+                readable.clear()
+                for event in self._datapath.poll_events():
+                    self.take(event)
+        finally:
+            loop.remove_reader(ring)
+
+    def close(self) -> None:
+        """Write what waits, if that takes no longer than a moment."""
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)
+            self._writer.join(CLOSE_S)
+
+    def take(self, event: Event) -> None:
+        try:
+            self._waiting.put_nowait(event)
+        except queue.Full:
+            self.lost += 1
+
+    def _write(self) -> None:
+        while (event := self._waiting.get()) is not None:
+            log.info(line(event))
+
+
+def line(event: Event) -> str:
+    family = "INET" if event.source.version == 4 else "INET6"
+    protocol = _PROTOCOL.get(event.protocol, f"PROTO {event.protocol}")
+    ports = event.protocol in (TCP, UDP)
+    source = f"{event.source}/{event.source_port}" if ports else f"{event.source}"
+    destination = f"{event.destination}/{event.destination_port}" if ports else f"{event.destination}"
+    decision = f"{_ACTION[event.action]} mainrs/{event.rule_id} {event.direction.upper()}"
+    return f"{event.slot} {family} match {decision} {event.length} {protocol} {source}->{destination}"

@@ -1,0 +1,115 @@
+"""Rows of what local clients are told, out of policy, image and datapath: values in, words out, no I/O."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Final
+
+import vsfwd.ipc.interface as api
+from vsfwd.datapath import Flow
+from vsfwd.image import Image
+from vsfwd.policy import evaluate
+from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Group, Match, Rule, Service
+
+PROTOCOLS: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
+
+
+def image_size(image: Image | None) -> api.ImageSize:
+    if image is None:
+        return api.ImageSize(0, 0, 0, 0)
+    return api.ImageSize(len(image.rules), len(image.rows), len(image.hosts), len(image.prefixes))
+
+
+def applied(image: Image | None, slot: int | None) -> list[int]:
+    """Ids of the rules applied to a vNIC, in order, as the kernel's tables have them."""
+    rows = image.vnics.get(slot) if image is not None and slot is not None else None
+    if image is None or rows is None:
+        return []
+    bits = 0
+    for row in (rows.in_ipv4, rows.in_ipv6, rows.out_ipv4, rows.out_ipv6):
+        bits |= image.rows[row]
+    return [entry.id for entry, bit in zip(image.rules, reversed(f"{bits:b}"), strict=False) if bit == "1"]
+
+
+def rule_row(
+    position: int, id: int, rule: Rule, groups: Mapping[str, Group], counts: tuple[int, int, int]
+) -> api.RuleRow:
+    return api.RuleRow(
+        position=position,
+        id=id,
+        name=rule.name,
+        section=rule.section,
+        action=str(rule.action),
+        direction=str(rule.direction),
+        family=str(rule.family),
+        sources=match_text(rule.sources, groups),
+        destinations=match_text(rule.destinations, groups),
+        services=services_text(rule.services),
+        logged=rule.logged,
+        packets=counts[0],
+        bytes=counts[1],
+        sessions=counts[2],
+    )
+
+
+def flow_row(vnic: str, vm_name: str, flow: Flow) -> api.FlowRow:
+    return api.FlowRow(
+        vnic=vnic,
+        vm_name=vm_name,
+        protocol=PROTOCOLS.get(flow.protocol, str(flow.protocol)),
+        direction=flow.initiator,
+        local=str(flow.local),
+        local_port=flow.local_port,
+        remote=str(flow.remote),
+        remote_port=flow.remote_port,
+        state=flow.state,
+        rule=flow.rule_id,
+        packets=flow.packets_in + flow.packets_out,
+        bytes=flow.bytes_in + flow.bytes_out,
+        expires_s=int(flow.expires_s),
+    )
+
+
+def match_text(match: Match | None, groups: Mapping[str, Group]) -> str:
+    """Groups by name, addresses as they are: "web, 10.0.0.0/8"; negated "not web"; nothing at all is
+    "nobody"."""
+    if match is None:
+        return "any"
+    names = [groups[id].name if id in groups else id for id in match.groups]
+    text = ", ".join([*names, *match.addresses]) or "nobody"
+    return f"not {text}" if match.excluded else text
+
+
+def services_text(services: tuple[Service, ...] | None) -> str:
+    """As in "tcp/80,8000-8080, icmp/8, udp"."""
+    return "any" if services is None else ", ".join(map(_service_text, services)) or "nothing"
+
+
+def _service_text(service: Service) -> str:
+    protocol = PROTOCOLS.get(service.protocol, f"protocol {service.protocol}")
+    if service.ports:
+        ranges = (str(low) if low == high else f"{low}-{high}" for low, high in service.ports)
+        return f"{protocol}/{','.join(ranges)}"
+    if service.icmp_type is not None:
+        code = "" if service.icmp_code is None else f".{service.icmp_code}"
+        return f"{protocol}/{service.icmp_type}{code}"
+    return protocol
+
+
+def packet_of(spec: api.PacketSpec) -> evaluate.Packet:
+    """Raises ValueError with the field in it."""
+    numbers = {name: number for number, name in PROTOCOLS.items()}
+    protocol = numbers.get(spec.protocol.lower())
+    if protocol is None:
+        if not spec.protocol.isdecimal() or int(spec.protocol) > 255:
+            raise ValueError(f"protocol: {spec.protocol!r} is neither {', '.join(numbers)} nor a number")
+        protocol = int(spec.protocol)
+    if protocol in (TCP, UDP) and spec.port is None:
+        raise ValueError("port: tcp and udp need a destination port")
+    return evaluate.Packet(
+        source=ipaddress.ip_address(spec.source),
+        destination=ipaddress.ip_address(spec.destination),
+        protocol=protocol,
+        port=spec.port or 0,
+        icmp_type=spec.icmp_type or 0,
+        icmp_code=spec.icmp_code or 0,
+    )

@@ -1,0 +1,236 @@
+"""What this host answers to local clients (`ipc.interface`), put together from the parts of the daemon.
+
+Reads only, but for announcing and withdrawing vNICs, which root and the configured users may do. What comes
+from the kernel is asked on the apply thread; what comes from the policy is read from immutable values."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from asyncvarlink import varlinkmethod
+from asyncvarlink.serviceinterface import PermissionDenied
+
+import vsfwd.ipc.interface as api
+from vsfwd.broker import BrokerLink
+from vsfwd.config import Config
+from vsfwd.datapath import Datapath
+from vsfwd.image import Image
+from vsfwd.interfaces import Conflict, Interfaces
+from vsfwd.packetlog import PacketLog
+from vsfwd.policy import evaluate
+from vsfwd.policy.model import Direction, Vnic, is_uuid
+from vsfwd.protocol.messages import Binding, digest_text
+from vsfwd.reconciler import ApplyThread, Reconciler
+from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row
+
+PART: Final = 500
+"""Rows in one part of a long answer."""
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_DEVICE: Final = re.compile(r"[^\s/:]{1,15}")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The daemon's parts that answers are made of."""
+
+    version: str
+    config: Config
+    datapath: Datapath
+    reconciler: Reconciler
+    interfaces: Interfaces
+    broker: BrokerLink
+    packet_log: PacketLog
+    apply_thread: ApplyThread
+
+
+class Answers(api.HostInterface):
+    """`uid` is the peer's."""
+
+    def __init__(self, parts: Parts, uid: int) -> None:
+        self._parts = parts
+        self._uid = uid
+
+    @varlinkmethod(return_parameter="status")
+    async def Status(self) -> api.HostStatus:
+        parts = self._parts
+        state, image, counters = parts.reconciler.state, parts.reconciler.image, parts.reconciler.counters
+        kernel = await parts.apply_thread(parts.datapath.status)
+        realised = counters.realised_at
+        return api.HostStatus(
+            version=parts.version,
+            host_id=parts.config.host_id,
+            epoch=state.epoch,
+            generation=state.generation,
+            digest=digest_text(state.digest),
+            broker=parts.broker.connected_to,
+            broker_error=parts.broker.last_error,
+            realised_at=datetime.fromtimestamp(realised, UTC).isoformat(timespec="seconds")
+            if realised
+            else None,
+            age_s=int(time.time() - realised) if realised else None,
+            duration_us=counters.last_duration_us,
+            messages_applied=counters.applied,
+            messages_duplicate=counters.duplicate,
+            messages_refused=counters.refused,
+            log_lines_lost=parts.packet_log.lost,
+            image=image_size(image),
+            vnics=[self._vnic_status(vnic, image) for vnic in sorted(parts.reconciler.ports)],
+            refusals=[api.RefusedObject(r.kind, r.id, r.reason) for r in parts.reconciler.refusals()],
+            datapath={key: str(value) for key, value in kernel.items()},
+        )
+
+    @varlinkmethod(return_parameter="part")
+    async def Rules(self, *, vnic: str | None = None) -> AsyncIterator[api.VnicRules]:
+        parts = self._parts
+        counters = await parts.apply_thread(parts.datapath.rule_counters)
+        state, image, slots = parts.reconciler.state, parts.reconciler.image, parts.reconciler.slots
+        for id in self._vnics(vnic):
+            rows = []
+            for position, number in enumerate(applied(image, slots.get(id)), 1):
+                if (rule := state.rules.get(number)) is not None:
+                    hits = counters.get(number)
+                    counts = (hits.packets, hits.bytes, hits.sessions) if hits else (0, 0, 0)
+                    rows.append(rule_row(position, number, rule, state.groups, counts))
+            device = parts.reconciler.ports[id].device
+            for part in _parts(rows):
+                yield api.VnicRules(id, self._vm_name(id), device, part)
+
+    @varlinkmethod(return_parameter="part")
+    async def Addrsets(self) -> AsyncIterator[list[api.Addrset]]:
+        state = self._parts.reconciler.state
+        members: dict[str, dict[str, list[str]]] = {id: {} for id in state.groups}
+        for vnic in state.vnics.values():
+            for group in vnic.groups:
+                members[group].setdefault(vnic.vm_name, []).extend(vnic.addresses)
+        rows = [
+            api.Addrset(id, group.name, list(group.addresses), members[id])
+            for id, group in sorted(state.groups.items(), key=lambda item: item[1].name)
+        ]
+        for part in _parts(rows):
+            yield part
+
+    @varlinkmethod(return_parameter="part")
+    async def Flows(self, *, vnic: str | None = None) -> AsyncIterator[list[api.FlowRow]]:
+        parts = self._parts
+        for id in self._vnics(vnic):
+            flows = await parts.apply_thread(parts.datapath.flows, parts.reconciler.slots[id])
+            name = self._vm_name(id)
+            for part in _parts([flow_row(id, name, flow) for flow in flows]):
+                yield part
+
+    @varlinkmethod(return_parameter="stats")
+    async def Stats(self) -> api.HostStats:
+        parts = self._parts
+        counters = await parts.apply_thread(parts.datapath.rule_counters)
+        drops = await parts.apply_thread(parts.datapath.drops)
+        rules = parts.reconciler.state.rules
+        return api.HostStats(
+            rules=[
+                api.RuleStats(id, rule.name, counters[id].packets, counters[id].bytes, counters[id].sessions)
+                for id, rule in sorted(rules.items(), key=lambda item: (item[1].order, item[0]))
+                if id in counters
+            ],
+            drops=[
+                api.VnicDrops(
+                    id, self._vm_name(id), {r.name.lower(): n for r, n in drops.get(slot, {}).items()}
+                )
+                for id, slot in sorted(parts.reconciler.slots.items())
+            ],
+        )
+
+    @varlinkmethod(return_parameter="explanation")
+    async def Explain(self, *, vnic: str, packet: api.PacketSpec) -> api.Explanation:
+        ids = self._vnics(vnic)
+        if len(ids) > 1:
+            raise api.Refused(reason=f"{vnic} has {len(ids)} vNICs; name one: {', '.join(ids)}")
+        state = self._parts.reconciler.state
+        if ids[0] not in state.vnics:
+            return api.Explanation(ids[0], "", "drop", None, "closed: no policy for this vNIC yet", "", [])
+        try:
+            direction, spec = Direction(packet.direction), packet_of(packet)
+        except ValueError as error:
+            raise api.Refused(reason=str(error)) from None
+        verdict, passed = await asyncio.to_thread(evaluate.explain, state, spec, ids[0], direction)
+        rule = state.rules[verdict.rule_id] if verdict.rule_id is not None else None
+        return api.Explanation(
+            vnic=ids[0],
+            vm_name=self._vm_name(ids[0]),
+            action=str(verdict.action),
+            rule=verdict.rule_id,
+            name=rule.name if rule else "no rule matches",
+            section=rule.section if rule else "",
+            passed_over=[
+                api.PassedOver(over.rule_id, state.rules[over.rule_id].name, over.field) for over in passed
+            ],
+        )
+
+    @varlinkmethod
+    async def AnnounceVnic(self, *, vnic: str, vm: str, mac: str, device: str) -> None:
+        self._privileged()
+        for field, value in (("vnic", vnic), ("vm", vm)):
+            if not is_uuid(value):
+                raise api.Refused(reason=f"{field}: {value!r} is not a UUID in lower case")
+        if not _MAC.fullmatch(mac):
+            raise api.Refused(reason=f"mac: {mac!r} is not a MAC address in lower case with colons")
+        if not _DEVICE.fullmatch(device):
+            raise api.Refused(reason=f"device: {device!r} cannot be the name of a device")
+        try:
+            plugged = await self._parts.interfaces.announce(Binding(vnic, vm, mac, device))
+        except Conflict as conflict:
+            raise api.Refused(reason=str(conflict)) from None
+        if plugged and vnic not in self._parts.reconciler.ports:
+            raise api.Refused(
+                reason=f"vNIC {vnic}: device {device} is there, but not attached; see the log of vsfwd"
+            )
+
+    @varlinkmethod
+    async def WithdrawVnic(self, *, vnic: str) -> None:
+        self._privileged()
+        if not await self._parts.interfaces.withdraw(vnic):
+            raise api.NotFound(reason=f"vNIC {vnic}: neither announced nor plugged here")
+
+    def _privileged(self) -> None:
+        if self._uid != 0 and self._uid not in self._parts.config.ipc_uids:
+            raise PermissionDenied()
+
+    def _vnics(self, name: str | None) -> list[str]:
+        """Ids of the vNICs plugged here that `name` names; all of them without one."""
+        ports, policy = self._parts.reconciler.ports, self._parts.reconciler.state.vnics
+        ids = [id for id in sorted(ports) if name is None or _named(name, id, policy.get(id))]
+        if name is not None and not ids:
+            raise api.NotFound(reason=f"{name}: no vNIC of that id, VM id or VM name is plugged here")
+        return ids
+
+    def _vm_name(self, id: str) -> str:
+        vnic = self._parts.reconciler.state.vnics.get(id)
+        return vnic.vm_name if vnic else ""
+
+    def _vnic_status(self, id: str, image: Image | None) -> api.VnicStatus:
+        port, slot = self._parts.reconciler.ports[id], self._parts.reconciler.slots[id]
+        vnic = self._parts.reconciler.state.vnics.get(id)
+        open = image is not None and slot in image.vnics
+        return api.VnicStatus(
+            vnic=id,
+            vm=vnic.vm if vnic else "",
+            vm_name=vnic.vm_name if vnic else "",
+            device=port.device,
+            mac=port.mac,
+            slot=slot,
+            state="open" if open else "closed",
+            addresses=list(vnic.addresses) if vnic else [],
+        )
+
+
+def _named(name: str, id: str, vnic: Vnic | None) -> bool:
+    return name == id or (vnic is not None and name in (vnic.vm, vnic.vm_name))
+
+
+def _parts(rows: Sequence[T]) -> Iterator[list[T]]:
+    """At least one part: an answer without rows is an answer."""
+    for start in range(0, max(len(rows), 1), PART):
+        yield list(rows[start : start + PART])
