@@ -1,10 +1,11 @@
 """Which vNICs a group's expression selects, and which literal addresses it names. Pure.
 
-A vNIC is a member through its VM or its segment. AND binds tighter than OR. A group's addresses are no
-members: they match packets as source or destination, and select no vNIC as scope.
+A vNIC is a member through its VM or its segment. AND binds tighter than OR. A group's addresses make nobody a
+member; as scope they select the vNICs that have one of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
 from manager_stub.model import (
     Condition,
@@ -16,6 +17,7 @@ from manager_stub.model import (
     Tag,
     Vm,
 )
+from vsfwd.policy.model import Prefix
 
 
 def selects(group: Group, vm: Vm, segment: Segment | None) -> bool:
@@ -35,6 +37,17 @@ def addresses(group: Group) -> tuple[str, ...]:
         for address in item.ip_addresses
     }
     return tuple(sorted(found))
+
+
+def covers(prefixes: Iterable[Prefix], address: str) -> bool:
+    """Whether the address of a host is in one of the prefixes."""
+    parsed = ip_address(address)
+    return any(
+        prefix.family == parsed.version
+        and int(parsed) >> (parsed.max_prefixlen - prefix.length)
+        == prefix.bits >> (parsed.max_prefixlen - prefix.length)
+        for prefix in prefixes
+    )
 
 
 def _terms(group: Group) -> Iterator[list[Expression]]:

@@ -7,6 +7,7 @@ question, not the model's.
 """
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -43,7 +44,7 @@ def _check_host_address(text: str) -> str:
         raise ValueError(f"{text!r} is not the address of one host")
     if prefixes[0].bits == 0:
         raise ValueError(f"{text!r} is not the address of a host")
-    return text
+    return str(ip_address(text))  # one text for one address: equal addresses are found by it
 
 
 def _check_uuid(text: str) -> str:

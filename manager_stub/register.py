@@ -275,7 +275,8 @@ def _check_references(world: World, stored: list[Stored[Entity]], deleted: set[s
     for each in stored:
         for reference in each.body.references():
             if not world.has(reference):
-                raise Refused(reference.field, f"there is no {reference.path!r} among {reference.kind}")
+                reason = f"there is no {reference.path!r} among {reference.kind} (in {each.path})"
+                raise Refused(reference.field, reason)
     _check_unused(world, deleted)
 
 

@@ -1,22 +1,24 @@
 """Which host needs what. Pure.
 
 A host needs the rules that apply to a vNIC plugged there, the groups those rules name, the vNICs plugged
-there, and every vNIC anywhere that is a member of a group in such a rule's source or destination. Of a
-vNIC's memberships it needs those that its rules ask for. Nothing else, so what a change costs depends on
-whom it concerns, not on what exists.
+there, and every vNIC anywhere that is a member of a group in such a rule's source or destination, or claims
+an address of one that was named so far: an address that several claim belongs to nobody, and the host must
+see that. Of a vNIC's memberships it needs those that its rules ask for. Nothing else, so what a change costs
+depends on whom it concerns, not on what exists.
 
 `realise` keeps from one World to the next what the change between them left alone; realising a World from
 nothing gives the same, and is the specification.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from manager_stub import wire
-from manager_stub.groups import selects
+from manager_stub.groups import addresses, covers, selects
 from manager_stub.model import Group, Segment, Vm, Vnic
 from manager_stub.world import Stored, World, id_of, section_of
+from vsfwd.policy.model import Prefix, parse_address
 
 REMEMBERED_SELECTIONS: Final = 1024
 
@@ -39,12 +41,12 @@ class Rules:
 
     def __init__(self, by_path: Mapping[str, wire.WireRule]) -> None:
         self.by_path = by_path
-        self._scopes = frozenset[str]().union(*(rule.scope for rule in by_path.values() if rule.scope))
+        self.scopes = frozenset[str]().union(*(rule.scope for rule in by_path.values() if rule.scope))
         self._selections: dict[frozenset[str], Selection] = {}
 
     def applying(self, memberships: frozenset[str]) -> Selection:
         """The rules that apply to a vNIC with one of these memberships."""
-        memberships &= self._scopes
+        memberships &= self.scopes
         found = self._selections.get(memberships)
         if found is None:
             rules = [
@@ -81,11 +83,16 @@ class Card:
 
 @dataclass(frozen=True)
 class Realised:
+    """`listed`: the literal addresses of groups that have some. `members`: vNICs by group. `claims`: vNICs by
+    address."""
+
     world: World
     rules: Rules
     groups: Mapping[str, bytes]
+    listed: Mapping[str, tuple[Prefix, ...]]
     cards: Mapping[str, Card]
     members: Mapping[str, frozenset[str]]
+    claims: Mapping[str, frozenset[str]]
 
     def needs(self, plugged: Iterable[str]) -> Objects:
         """What the host needs on which these vNICs are plugged. Those the inventory does not know are left
@@ -93,24 +100,45 @@ class Realised:
         local = {vnic for vnic in plugged if vnic in self.cards}
         if not local:
             return {"rules": {}, "groups": {}, "vnics": {}}
-        memberships = frozenset[str]().union(*(self.cards[vnic].memberships for vnic in local))
-        selection = self.rules.applying(memberships)
-        remote = set[str]().union(*(self.members[group] for group in selection.peers)) - local
-        vnics = {vnic: self.cards[vnic].raw(selection.named) for vnic in local}
-        vnics.update((vnic, self.cards[vnic].raw(selection.peers)) for vnic in remote)
+        selection = self.rules.applying(self._applied(local))
+        sent = local.union(*(self.members[group] for group in selection.peers))
+        sent.update(*(self.claims[address] for vnic in sent for address in self.cards[vnic].vnic.addresses))
         return {
             "rules": selection.rules,
             "groups": {group: self.groups[group] for group in selection.named},
-            "vnics": vnics,
+            "vnics": {
+                vnic: self.cards[vnic].raw(selection.named if vnic in local else selection.peers)
+                for vnic in sent
+            },
         }
 
+    def _applied(self, local: set[str]) -> frozenset[str]:
+        """Groups that, as scope, select one of these vNICs: as a member or by one of its addresses."""
+        cards = [self.cards[vnic] for vnic in local]
+        by_address = {
+            group
+            for group in self.rules.scopes & self.listed.keys()
+            if any(covers(self.listed[group], address) for card in cards for address in card.vnic.addresses)
+        }
+        return frozenset(by_address).union(*(card.memberships for card in cards))
 
-NOTHING = Realised(World(), Rules({}), {}, {}, {})
+
+NOTHING = Realised(World(), Rules({}), {}, {}, {}, {}, {})
 
 
 def realise(world: World, before: Realised = NOTHING) -> Realised:
-    cards, members = _cards(world, before)
-    return Realised(world, _rules(world, before), _groups(world, before), cards, members)
+    groups, listed = _groups(world, before)
+    cards = _cards(world, before)
+    members = _index(cards, before.cards, before.members, lambda card: card.memberships)
+    return Realised(
+        world,
+        _rules(world, before),
+        groups,
+        listed,
+        cards,
+        {group: members.get(group, frozenset()) for group in groups},
+        _index(cards, before.cards, before.claims, lambda card: card.vnic.addresses),
+    )
 
 
 def _rules(world: World, before: Realised) -> Rules:
@@ -139,20 +167,28 @@ def _rules(world: World, before: Realised) -> Rules:
     return before.rules if rendered == before.rules.by_path else Rules(rendered)
 
 
-def _groups(world: World, before: Realised) -> Mapping[str, bytes]:
+def _groups(world: World, before: Realised) -> tuple[Mapping[str, bytes], Mapping[str, tuple[Prefix, ...]]]:
+    """As they are sent, and the addresses of those that list some."""
     if world.groups is before.world.groups:
-        return before.groups
-    return {
-        stored.unique_id: before.groups[stored.unique_id]
-        if before.world.groups.get(path) is stored
-        else wire.group(stored)
-        for path, stored in world.groups.items()
-    }
+        return before.groups, before.listed
+    raw: dict[str, bytes] = {}
+    listed: dict[str, tuple[Prefix, ...]] = {}
+    for path, stored in world.groups.items():
+        id = stored.unique_id
+        kept = before.world.groups.get(path) is stored
+        raw[id] = before.groups[id] if kept else wire.group(stored)
+        prefixes = (
+            before.listed.get(id, ())
+            if kept
+            else tuple(prefix for text in addresses(stored.body) for prefix in parse_address(text))
+        )
+        if prefixes:
+            listed[id] = prefixes
+    return raw, listed
 
 
-def _cards(world: World, before: Realised) -> tuple[Mapping[str, Card], Mapping[str, frozenset[str]]]:
-    """Every vNIC's memberships, and every group's members: evaluated again only where VM, segment or group
-    changed."""
+def _cards(world: World, before: Realised) -> Mapping[str, Card]:
+    """Every vNIC with its memberships, evaluated again only where VM, segment or group changed."""
     old = before.world
     fresh = [stored for path, stored in world.groups.items() if old.groups.get(path) is not stored]
     known = {stored.unique_id for stored in world.groups.values()}
@@ -170,7 +206,7 @@ def _cards(world: World, before: Realised) -> tuple[Mapping[str, Card], Mapping[
                 )
             else:
                 cards[vnic.id] = Card(vm, vnic, segment, _selecting(world.groups.values(), vm.body, segment))
-    return cards, _members(known, cards, before)
+    return cards
 
 
 def _selecting(groups: Iterable[Stored[Group]], vm: Vm, segment: Stored[Segment] | None) -> frozenset[str]:
@@ -178,15 +214,18 @@ def _selecting(groups: Iterable[Stored[Group]], vm: Vm, segment: Stored[Segment]
     return frozenset(stored.unique_id for stored in groups if selects(stored.body, vm, body))
 
 
-def _members(known: set[str], cards: Mapping[str, Card], before: Realised) -> Mapping[str, frozenset[str]]:
+def _index(
+    cards: Mapping[str, Card],
+    cards_before: Mapping[str, Card],
+    before: Mapping[str, frozenset[str]],
+    keys: Callable[[Card], Iterable[str]],
+) -> dict[str, frozenset[str]]:
+    """vNICs by what `keys` says of their cards, from the index of the cards before."""
     changes: dict[str, set[str]] = {}
-    for vnic in cards.keys() | before.cards.keys():
-        new, old = cards.get(vnic), before.cards.get(vnic)
+    for vnic in cards.keys() | cards_before.keys():
+        new, old = cards.get(vnic), cards_before.get(vnic)
         if new is not old:
-            now = new.memberships if new else frozenset()
-            then = old.memberships if old else frozenset()
-            for group in now ^ then:
-                changes.setdefault(group, set()).add(vnic)
-    return {
-        group: before.members.get(group, frozenset()) ^ changes.get(group, frozenset()) for group in known
-    }
+            for key in set(keys(new) if new else ()) ^ set(keys(old) if old else ()):
+                changes.setdefault(key, set()).add(vnic)
+    changed = {key: before.get(key, frozenset()) ^ vnics for key, vnics in changes.items()}
+    return {key: vnics for key, vnics in {**before, **changed}.items() if vnics}

@@ -1,0 +1,39 @@
+"""A manager for each test."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from manager_stub.state_dir import Addresses, StateDir
+from tests.unit.manager.rest import Manager
+
+
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> tuple[StateDir, str]:
+    """Made once: keys and the password's hash take their time. Tests work on copies of its database."""
+    directory = StateDir(tmp_path_factory.mktemp("manager"))
+    return directory, directory.create(Addresses("127.0.0.1:1", "127.0.0.1:1", "https://127.0.0.1:1"))
+
+
+@pytest.fixture
+async def manager(initialised: tuple[StateDir, str], tmp_path: Path) -> AsyncIterator[Manager]:
+    template, password = initialised
+    for file in template.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    manager = Manager(StateDir(tmp_path), password)
+    yield manager
+    await manager.close()
+
+
+@pytest.fixture
+def csr() -> str:
+    """A host's signing request; its subject claims to be the manager."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "manager")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,43 @@
+"""A manager without a broker: REST called directly, SQLite in a directory of the test."""
+
+from typing import Any
+
+import httpx
+
+from manager_stub.app import Parts, compose
+from manager_stub.state_dir import ADMIN, StateDir
+
+INFRA = "/policy/api/v1/infra"
+DOMAIN = f"{INFRA}/domains/default"
+VSFW = "/api/v1/vsfw"
+
+
+class Manager:
+    """`call` expects success and gives the body; `answer` gives the response."""
+
+    def __init__(self, directory: StateDir, password: str) -> None:
+        self.directory = directory
+        self.parts: Parts = compose(directory)
+        self.register = self.parts.register
+        self.rest = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.parts.web),
+            base_url="https://manager",
+            auth=(ADMIN, password),
+        )
+
+    async def answer(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        return await self.rest.request(method, path, json=body)
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self.answer(method, path, body)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def stored(self) -> tuple[Any, Any]:
+        """All that a restart would find."""
+        return self.parts.store.objects(), self.parts.store.numbers()
+
+    async def close(self) -> None:
+        await self.rest.aclose()
+        await self.parts.broker.close()
+        self.parts.store.close()

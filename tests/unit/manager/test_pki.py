@@ -1,0 +1,101 @@
+"""The certificate authority: what it certifies, and that a request is believed in nothing but its key."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from manager_stub.pki import Authority
+from manager_stub.state_dir import Addresses, StateDir
+
+HOST = "33333333-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority.create()
+
+
+def test_a_host_certificate_has_the_managers_idea_of_the_subject(authority: Authority, csr: str) -> None:
+    """The request claims to be the manager; the certificate says the host's id, for a client only."""
+    certificate = x509.load_pem_x509_certificate(authority.issue_host(HOST, csr))
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert [name.value for name in names] == [HOST]
+    assert len(list(certificate.subject)) == 1
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert certificate.public_key() == x509.load_pem_x509_csr(csr.encode()).public_key()
+
+
+def test_a_host_certificate_is_no_servers(authority: Authority, csr: str) -> None:
+    """It verifies against the CA as a client's, and does not as the server's of any name."""
+    certificate = x509.load_pem_x509_certificate(authority.issue_host(HOST, csr))
+    server = PolicyBuilder().store(ca_store(authority)).build_server_verifier(x509.DNSName("manager"))
+    with pytest.raises(VerificationError):
+        server.verify(certificate, [])
+
+
+def test_a_server_certificate_is_good_for_its_addresses_only(authority: Authority) -> None:
+    """By IP address or name as asked for, and for no other."""
+    pem, _ = authority.issue_server("manager", ["192.0.2.1", "m.example"])
+    certificate = x509.load_pem_x509_certificate(pem)
+    policy = PolicyBuilder().store(ca_store(authority))
+    policy.build_server_verifier(x509.DNSName("m.example")).verify(certificate, [])
+    other = policy.build_server_verifier(x509.DNSName("x.example"))
+    with pytest.raises(VerificationError):
+        other.verify(certificate, [])
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
+
+
+def test_a_request_with_a_weak_or_foreign_key_is_refused(authority: Authority) -> None:
+    """Only P-256, so that no host chooses what everybody has to verify."""
+    for key in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())):
+        request = (
+            x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+        )
+        pem = request.public_bytes(serialization.Encoding.PEM).decode()
+        with pytest.raises(ValueError, match="P-256"):
+            authority.issue_host(HOST, pem)
+
+
+def test_a_request_that_was_tampered_with_is_refused(authority: Authority, csr: str) -> None:
+    """Its signature is not its own key's."""
+    request = x509.load_pem_x509_csr(csr.encode())
+    der = bytearray(request.public_bytes(serialization.Encoding.DER))
+    der[der.index(b"manager")] ^= 1
+    pem = x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM).decode()
+    with pytest.raises(ValueError, match="not signed by its own key"):
+        authority.issue_host(HOST, pem)
+
+
+def test_secrets_of_the_state_directory_are_the_owners_alone(tmp_path: Path) -> None:
+    """Keys, the broker's password and the database: mode 0600; a second init touches nothing."""
+    directory = StateDir(tmp_path / "state")
+    addresses = Addresses("127.0.0.1:1", "127.0.0.1:2", "https://127.0.0.1:3")
+    password = directory.create(addresses)
+    secret = {path.name for path in directory.path.iterdir() if stat.S_IMODE(path.stat().st_mode) == 0o600}
+    assert secret >= {
+        "ca.key",
+        "server.key",
+        "broker.key",
+        "amqp.key",
+        "signing.key",
+        "broker-admin",
+        "manager.db",
+    }
+    assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    assert all(password.encode() not in path.read_bytes() for path in directory.path.iterdir())
+    before = {path.name: path.read_bytes() for path in directory.path.iterdir()}
+    with pytest.raises(FileExistsError):
+        directory.create(addresses)
+    assert {path.name: path.read_bytes() for path in directory.path.iterdir()} == before
+
+
+def ca_store(authority: Authority) -> Store:
+    return Store([x509.load_pem_x509_certificate(authority.pem)])

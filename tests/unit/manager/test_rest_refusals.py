@@ -1,0 +1,264 @@
+"""Bad requests: each is answered with its status, the field is named, and nothing is stored."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
+from vsfwd.policy.model import MAX_RULES
+from vsfwd.protocol.messages import Binding, Bindings
+
+VM = "11111111-0000-4000-8000-000000000001"
+OTHER_VM = "11111111-0000-4000-8000-000000000002"
+VNIC = "22222222-0000-4000-8000-000000000001"
+HOST = "33333333-0000-4000-8000-000000000001"
+MAC = "02:00:00:00:00:01"
+GROUP, SERVICE, SECTION = f"{DOMAIN}/groups/new", f"{INFRA}/services/new", f"{DOMAIN}/security-policies/new"
+WEB = "/infra/domains/default/groups/web"
+DEFAULT_SECTION = f"{DOMAIN}/security-policies/default-layer3-section"
+DEFAULT_RULE = f"{DEFAULT_SECTION}/rules/default-layer3-rule"
+
+CONDITION = {
+    "resource_type": "Condition",
+    "member_type": "VirtualMachine",
+    "key": "Tag",
+    "operator": "EQUALS",
+    "value": "tier|web",
+}
+OR = {"resource_type": "ConjunctionOperator", "conjunction_operator": "OR"}
+AND = {"resource_type": "ConjunctionOperator", "conjunction_operator": "AND"}
+ADDRESSES = {"resource_type": "IPAddressExpression", "ip_addresses": ["10.0.0.0/8"]}
+
+
+def group(*expression: Any, **fields: Any) -> dict[str, Any]:
+    return {"expression": list(expression), **fields}
+
+
+def service(**entry: Any) -> dict[str, Any]:
+    return {"service_entries": [{"resource_type": "L4PortSetServiceEntry", "l4_protocol": "TCP", **entry}]}
+
+
+def icmp(**entry: Any) -> dict[str, Any]:
+    return {"service_entries": [{"resource_type": "ICMPTypeServiceEntry", "protocol": "ICMPv4", **entry}]}
+
+
+def section(**rule: Any) -> dict[str, Any]:
+    return {"rules": [{"id": "r", "action": "ALLOW", **rule}]}
+
+
+def vm(**vnic: Any) -> dict[str, Any]:
+    return {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC, **vnic}]}
+
+
+REFUSED: list[tuple[str, str, Any, int, str]] = [
+    # groups
+    ("PUT", GROUP, group(surprise=1), 400, "surprise: unknown field"),
+    ("PUT", GROUP, group({**CONDITION, "surprise": 1}), 400, "expression.0.surprise: unknown field"),
+    ("PUT", GROUP, group({**CONDITION, "operator": "MATCHES"}), 400, "expression.0.operator: "),
+    ("PUT", GROUP, group({**CONDITION, "member_type": "VIF"}), 400, "expression.0.member_type: "),
+    ("PUT", GROUP, group({**CONDITION, "key": "OSName"}), 400, "expression.0.key: "),
+    ("PUT", GROUP, group({**CONDITION, "value": 7}), 400, "expression.0.value: "),
+    ("PUT", GROUP, group({"resource_type": "NestedExpression"}), 400, "expression.0.resource_type: "),
+    ("PUT", GROUP, group({"resource_type": "PathExpression"}), 400, "expression.0.resource_type: "),
+    ("PUT", GROUP, group({}), 400, "expression.0.resource_type: "),
+    ("PUT", GROUP, group(CONDITION, CONDITION), 400, "expression: 1: "),
+    ("PUT", GROUP, group(OR), 400, "expression: 0: "),
+    ("PUT", GROUP, group(CONDITION, OR), 400, "expression: 1: "),
+    (
+        "PUT",
+        GROUP,
+        group(CONDITION, AND, ADDRESSES),
+        400,
+        "expression: 1: addresses can only be joined with OR",
+    ),
+    ("PUT", GROUP, group({**ADDRESSES, "ip_addresses": []}), 400, "expression.0.ip_addresses: "),
+    ("PUT", GROUP, group({**ADDRESSES, "ip_addresses": ["10.0.0.1/8"]}), 400, "ip_addresses.0: '10.0.0.1/8'"),
+    ("PUT", GROUP, group({**ADDRESSES, "ip_addresses": ["10.0.0.9-10.0.0.1"]}), 400, "ip_addresses.0: "),
+    ("PUT", GROUP, group({**ADDRESSES, "ip_addresses": ["::ffff:10.0.0.1"]}), 400, "ip_addresses.0: "),
+    ("PUT", GROUP, group({**ADDRESSES, "ip_addresses": ["ok", "10.0.0.1"]}), 400, "ip_addresses.0: 'ok'"),
+    ("PUT", GROUP, group(id="other"), 400, "id: 'other' is not the id in the URL"),
+    ("PUT", GROUP, group(tags=[{"tag": 1}]), 400, "tags.0.tag: "),
+    ("PUT", GROUP, group(display_name="a\nb"), 400, "display_name: "),
+    ("PUT", GROUP, group(display_name=""), 400, "display_name: "),
+    ("PUT", GROUP, group(_revision=3), 412, "_revision: the object is at revision 0, not 3"),
+    ("PUT", GROUP, [], 400, "dictionary"),
+    ("PUT", f"{DOMAIN}/groups/sp ace", group(), 400, "id: "),
+    ("PUT", f"{DOMAIN}/groups/web", group(), 412, "_revision: missing; the object exists at revision 0"),
+    ("PUT", f"{DOMAIN}/groups/web", group(_revision=5), 412, "_revision: the object is at revision 0, not 5"),
+    ("PATCH", f"{DOMAIN}/groups/web", {"expression": [OR]}, 400, "expression: 0: "),
+    ("PATCH", f"{DOMAIN}/groups/web", {"surprise": 1}, 400, "surprise: unknown field"),
+    ("DELETE", f"{DOMAIN}/groups/web", None, 400, "is used by /infra/domains/default/security-policies/used"),
+    ("DELETE", GROUP, None, 404, "/infra/domains/default/groups/new"),
+    ("GET", GROUP, None, 404, "/infra/domains/default/groups/new"),
+    # services
+    ("PUT", SERVICE, {"service_entries": []}, 400, "service_entries: "),
+    ("PUT", SERVICE, service(destination_ports=["80-"]), 400, "service_entries.0.destination_ports.0: '80-'"),
+    ("PUT", SERVICE, service(destination_ports=["90-80"]), 400, "service_entries.0.destination_ports.0: "),
+    ("PUT", SERVICE, service(destination_ports=["65536"]), 400, "service_entries.0.destination_ports.0: "),
+    ("PUT", SERVICE, service(destination_ports=[80]), 400, "service_entries.0.destination_ports.0: "),
+    ("PUT", SERVICE, service(source_ports=["80"]), 400, "service_entries.0.source_ports: "),
+    ("PUT", SERVICE, service(l4_protocol="SCTP"), 400, "service_entries.0.l4_protocol: "),
+    ("PUT", SERVICE, service(resource_type="ALGTypeServiceEntry"), 400, "service_entries.0.resource_type: "),
+    ("PUT", SERVICE, icmp(icmp_type=256), 400, "service_entries.0.icmp_type: "),
+    ("PUT", SERVICE, icmp(icmp_code=1), 400, "service_entries.0: icmp_code needs icmp_type"),
+    ("PATCH", f"{INFRA}/services/SSH", {"description": "mine"}, 400, "it is predefined"),
+    ("DELETE", f"{INFRA}/services/SSH", None, 400, "cannot delete predefined object /infra/services/SSH"),
+    # sections and rules
+    ("PUT", SECTION, section(surprise=1), 400, "rules.0.surprise: unknown field"),
+    ("PUT", SECTION, section(action="PASS"), 400, "rules.0.action: "),
+    ("PUT", SECTION, {"rules": [{"id": "r"}]}, 400, "rules.0.action: "),
+    ("PUT", SECTION, section(source_groups=["/infra/domains/default/groups/no"]), 400, "source_groups.0: "),
+    ("PUT", SECTION, section(source_groups=["/infra/services/SSH"]), 400, "source_groups.0: "),
+    ("PUT", SECTION, section(destination_groups=["nowhere"]), 400, "rules.0.destination_groups: 'nowhere'"),
+    ("PUT", SECTION, section(source_groups=["ANY", WEB]), 400, "rules.0.source_groups: ANY stands alone"),
+    ("PUT", SECTION, section(source_groups=[]), 400, "rules.0.source_groups: "),
+    ("PUT", SECTION, section(sources_excluded=True), 400, "rules.0: sources_excluded: "),
+    ("PUT", SECTION, section(destinations_excluded=True), 400, "rules.0: destinations_excluded: "),
+    ("PUT", SECTION, section(services=["/infra/services/no"]), 400, "services.0: there is no"),
+    ("PUT", SECTION, section(services=["tcp/80"]), 400, "rules.0.services: 'tcp/80'"),
+    ("PUT", SECTION, section(services=["ANY"], **service()), 400, "rules.0: services: "),
+    ("PUT", SECTION, section(**service(source_ports=["1"])), 400, "rules.0.service_entries.0.source_ports: "),
+    ("PUT", SECTION, section(scope=["10.0.0.1"]), 400, "rules.0.scope: '10.0.0.1'"),
+    ("PUT", SECTION, section(scope=["/infra/domains/default/groups/no"]), 400, "scope.0: there is no"),
+    ("PUT", SECTION, section(logged="yes"), 400, "rules.0.logged: "),
+    ("PUT", SECTION, section(sequence_number=-1), 400, "rules.0.sequence_number: "),
+    ("PUT", SECTION, section(sequence_number=2**31), 400, "rules.0.sequence_number: "),
+    ("PUT", SECTION, section(direction="BOTH"), 400, "rules.0.direction: "),
+    ("PUT", SECTION, section(ip_protocol="IPX"), 400, "rules.0.ip_protocol: "),
+    ("PUT", SECTION, {"category": "Ethernet"}, 400, "category: "),
+    ("PUT", SECTION, {"scope": ["/infra/domains/default/groups/no"]}, 400, "scope.0: there is no"),
+    ("PUT", SECTION, {"rules": [{"id": "r", "action": "DROP"}] * 2}, 400, "rules.1.id: 'r' is there twice"),
+    ("PATCH", SECTION, section(source_groups=["/infra/domains/default/groups/no"]), 400, "source_groups.0: "),
+    ("PATCH", SECTION, {"rules": 5}, 400, "rules: "),
+    ("PATCH", SECTION, {"rules": [5]}, 400, "rules.0: "),
+    ("PATCH", SECTION, {"rules": [{"id": ["r"], "action": "DROP"}]}, 400, "rules.0.id: "),
+    ("PUT", f"{SECTION}/rules/r", {"action": "DROP"}, 404, "/infra/domains/default/security-policies/new"),
+    ("PUT", f"{DEFAULT_SECTION}/rules/r", {"action": "DROP"}, 400, "rules: the default section"),
+    ("PUT", DEFAULT_SECTION, {"_revision": 0, "rules": []}, 400, ""),
+    ("PATCH", DEFAULT_SECTION, {"sequence_number": 1}, 400, "sequence_number: "),
+    ("PATCH", DEFAULT_RULE, {"disabled": True}, 400, "disabled: "),
+    ("PATCH", DEFAULT_RULE, {"source_groups": ["10.0.0.1"]}, 400, "source_groups: "),
+    ("DELETE", DEFAULT_SECTION, None, 400, "cannot delete default section"),
+    ("DELETE", DEFAULT_RULE, None, 400, "cannot delete predefined object"),
+    # segments and inventory
+    ("PUT", f"{INFRA}/segments/new", {"overlay_id": 2**24}, 400, "overlay_id: "),
+    ("PUT", f"{INFRA}/segments/new", {"overlay_id": 5, "vlan_ids": ["5"]}, 400, "vlan_ids: "),
+    ("PUT", f"{INFRA}/segments/new", {"vlan_ids": ["4095"]}, 400, "vlan_ids.0: "),
+    ("PUT", f"{INFRA}/segments/new", {"overlay_id": 7}, 409, "overlay_id: 7 is /infra/segments/blue's"),
+    ("DELETE", f"{INFRA}/segments/blue", None, 400, f"is used by /vsfw/vms/{VM}"),
+    ("PUT", f"{VSFW}/vms/web", vm(), 400, "id: 'web' is not a UUID"),
+    ("PUT", f"{VSFW}/vms/{OTHER_VM}", vm(), 409, f"vnics.0.id: {VNIC} is a vNIC of /vsfw/vms/{VM}"),
+    ("PUT", f"{VSFW}/vms/{VM}", vm(mac="02-00-00-00-00-01"), 400, "vnics.0.mac: "),
+    ("PUT", f"{VSFW}/vms/{VM}", vm(addresses=["10.0.0.0/8"]), 400, "vnics.0.addresses.0: "),
+    ("PUT", f"{VSFW}/vms/{VM}", vm(addresses=["0.0.0.0"]), 400, "vnics.0.addresses.0: "),
+    (
+        "PUT",
+        f"{VSFW}/vms/{VM}",
+        vm(segment_path="/infra/segments/no"),
+        400,
+        "vnics.0.segment_path: there is no",
+    ),
+    (
+        "PUT",
+        f"{VSFW}/vms/{VM}",
+        {"vnics": [{"id": VNIC, "mac": MAC}] * 2},
+        400,
+        "vnics: a vNIC is there twice",
+    ),
+    ("PUT", f"{VSFW}/clusters/c", {"hosts": [OTHER_VM]}, 400, "hosts.0: there is no"),
+    ("PUT", f"{VSFW}/datacenters/d", {"clusters": ["no"]}, 400, "clusters.0: there is no"),
+    ("DELETE", f"{VSFW}/hosts/{HOST}", None, 400, "is used by /vsfw/clusters/used"),
+    ("DELETE", f"{VSFW}/hosts/{OTHER_VM}", None, 404, "there is no host"),
+    ("POST", f"{VSFW}/hosts", {"display_name": "h", "csr": "nonsense"}, 400, "csr: "),
+    ("POST", f"{VSFW}/hosts", {"display_name": "h"}, 400, "csr: "),
+    ("POST", "/api/v1/fabric/virtual-machines", {"external_id": VM, "tags": []}, 400, "action: "),
+    (
+        "POST",
+        "/api/v1/fabric/virtual-machines?action=update_tags",
+        {"external_id": OTHER_VM, "tags": []},
+        404,
+        "external_id: ",
+    ),
+    ("GET", "/no/such/thing", None, 404, "Not Found"),
+]
+
+
+@pytest.fixture
+async def furnished(manager: Manager) -> Manager:
+    """With a group in use, a segment in use, a VM, and a host in a cluster."""
+    await manager.call("PUT", f"{DOMAIN}/groups/web", group(CONDITION))
+    used = {"rules": [{"id": "r", "action": "ALLOW", "source_groups": [WEB]}]}
+    await manager.call("PUT", f"{DOMAIN}/security-policies/used", used)
+    await manager.call("PUT", f"{INFRA}/segments/blue", {"overlay_id": 7})
+    await manager.call("PUT", f"{VSFW}/vms/{VM}", vm(segment_path="/infra/segments/blue"))
+    manager.register.add_host(HOST, "host")
+    await manager.call("PUT", f"{VSFW}/clusters/used", {"hosts": [HOST]})
+    return manager
+
+
+async def test_a_bad_request_is_refused_by_name_and_changes_nothing(
+    furnished: Manager, subtests: pytest.Subtests
+) -> None:
+    """Every row of the table: status, the field in the message, NSX's body, and the store as it was."""
+    before, world = furnished.stored(), furnished.register.world
+    for method, path, body, status, message in REFUSED:
+        with subtests.test(method=method, path=path, body=body):
+            answer = await furnished.answer(method, path, body)
+            assert (answer.status_code, message in answer.json()["error_message"]) == (status, True), (
+                answer.text
+            )
+            assert set(answer.json()) == {"httpStatus", "error_code", "error_message", "module_name"}
+            assert furnished.register.world is world
+            assert furnished.stored() == before
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"display_name": "\\ud800"}', b"\xff", b""])
+async def test_a_body_that_is_no_json_is_refused(manager: Manager, body: bytes) -> None:
+    """Cut off, nested without end, a lone surrogate, no UTF-8, nothing at all: 400, not 500."""
+    answer = await manager.rest.put(GROUP, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["httpStatus"] == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize("path", [GROUP, "/openapi.json", "/no/such/thing"])
+@pytest.mark.parametrize("credentials", [None, "!", "admin:guess", "nobody:guess", "admin"])
+async def test_without_the_password_nothing_is_told(
+    manager: Manager, path: str, credentials: str | None
+) -> None:
+    """No credentials, garbage, a wrong password, a wrong name: 401 and no more, whatever is asked for."""
+    manager.rest.auth = None
+    encoded = (
+        base64.b64encode(credentials.encode()).decode() if credentials and ":" in credentials else credentials
+    )
+    headers = {} if encoded is None else {"Authorization": f"Basic {encoded}"}
+    answer = await manager.rest.get(path, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+
+
+async def test_a_request_over_the_limit_is_refused_unread(manager: Manager) -> None:
+    """A Content-Length over the limit, or none, is answered before the body comes."""
+    too_long = await manager.rest.put(GROUP, headers={"Content-Length": str(2**40)})
+    assert too_long.status_code == 413
+
+
+async def test_more_rules_than_a_host_holds_are_refused_whole(furnished: Manager) -> None:
+    """MAX_RULES on a host is the limit: one more is refused naming the host, and not one rule is stored."""
+    furnished.register.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
+    there = len(furnished.register.hosts[HOST].level.wanted.objects["rules"])
+    rules = [{"id": f"r{number}", "action": "DROP"} for number in range(MAX_RULES - there + 1)]
+    before = furnished.stored()
+    answer = await furnished.answer("PUT", SECTION, {"rules": rules})
+    assert answer.status_code == 400
+    assert f"host host ({HOST}): {MAX_RULES + 1} rules" in answer.json()["error_message"]
+    assert furnished.stored() == before
+    await furnished.call("PUT", SECTION, {"rules": rules[1:]})
+    assert len(furnished.register.hosts[HOST].level.wanted.objects["rules"]) == MAX_RULES
+
+
+async def test_a_host_that_cannot_be_set_up_at_the_broker_is_not_enrolled(manager: Manager, csr: str) -> None:
+    """The broker does not answer: 503, and no host is left behind."""
+    answer = await manager.answer("POST", f"{VSFW}/hosts", {"display_name": "h", "csr": csr})
+    assert answer.status_code == 503
+    assert manager.register.hosts == {}
