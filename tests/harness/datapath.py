@@ -7,9 +7,10 @@ a vNIC on it: give it a packet and it tells what came of it and everything that 
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -81,6 +82,15 @@ class Port:
     def frame_out(self, packet: Packet) -> Packet:
         return packet if Ether in packet else Ether(src=self.mac, dst=PEER_MAC) / packet
 
+    def wire(self, frame: bytes) -> None:
+        """A frame from the workload through the device itself."""
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind((self.device.replace("port", "far"), 0))
+            sender.send(frame)
+
+    def drops(self) -> dict[str, int]:
+        return {reason.name.lower(): n for reason, n in self._host.datapath.drops()[self.slot].items()}
+
     def run_raw(self, program: int, frame: bytes, mark: int = 0) -> int:
         """Only the verdict, for floods."""
         return bpf.run_program(program, frame, ifindex=self.ifindex, mark=mark)[0]
@@ -148,6 +158,15 @@ class Host:
         """What the programs put on their own replies at `port`; random, so it is read from their settings."""
         return self.datapath.mark ^ port.slot
 
+    @contextmanager
+    def timers(self, **seconds: float) -> Iterator[None]:
+        """Other lifetimes for a while; states that are not named keep theirs."""
+        self.datapath.configure(replace(self.settings, timeouts_s=self.settings.timeouts_s | seconds))
+        try:
+            yield
+        finally:
+            self.datapath.configure(self.settings)
+
     def restart(self) -> None:
         """The daemon dies and a new one takes over."""
         self.datapath.close()
@@ -175,7 +194,10 @@ def private_host(name: str, settings: Settings) -> Iterator[tuple[Host, str]]:
                 subprocess.run(
                     ["ip", "link", "add", device, "type", "veth", "peer", f"far{number}"], check=True
                 )
-                subprocess.run(["ip", "link", "set", device, "up"], check=True)
+                for end in (device, f"far{number}"):
+                    # Without an address of its own the kernel sends nothing that a test would count.
+                    subprocess.run(["ip", "link", "set", end, "addrgenmode", "none"], check=True)
+                    subprocess.run(["ip", "link", "set", end, "up"], check=True)
             host = Host(pins, settings)
         yield host, namespace
         host.datapath.close()
@@ -192,6 +214,14 @@ def inside(namespace: str) -> Iterator[None]:
         yield
     finally:
         netns.popns()
+
+
+def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Waits for what must come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
 
 
 def nanoseconds(program: int, frame: bytes, repeat: int, ifindex: int = 1) -> int:

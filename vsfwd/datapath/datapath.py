@@ -60,7 +60,7 @@ class Datapath:
         self._places = settings.flows_per_vnic
         self._layout = programs.layouts("vnics")[1]
         self._vnic_map = ArrayMap(os.dup(programs.fd("vnics")), self._layout.size, constant("VNIC_PLACES"))
-        self._configure(settings)
+        self.configure(settings)
         self._policy = Policy(programs)
         self._flows = FlowTables(programs)
         self._events = Events(programs)
@@ -76,8 +76,9 @@ class Datapath:
                 datapath._hooks.attach(vnic.ifindex, datapath.vnic_in, datapath.vnic_out)
         return datapath
 
-    def _configure(self, settings: Settings) -> None:
-        """Secrets are made once and kept, since half-open flows lie where the seeds say."""
+    def configure(self, settings: Settings) -> None:
+        """Timers for the programs, from the next packet on. Secrets are made once and kept, since half-open flows
+        lie where the seeds say."""
         fd, layout = self._programs.fd("settings"), self._programs.layouts("settings")[1]
         kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
         seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
@@ -123,7 +124,12 @@ class Datapath:
         except OSError as error:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
         self._vnics[vnic_id] = vnic
-        self._hooks.attach(ifindex, self.vnic_in, self.vnic_out)
+        try:
+            self._hooks.attach(ifindex, self.vnic_in, self.vnic_out)
+        except DatapathError:
+            if known is None:
+                self.detach(vnic_id)
+            raise
         return vnic.slot
 
     def detach(self, vnic_id: str) -> None:

@@ -1,0 +1,70 @@
+"""A packet sees one policy, whole, also while policies change under it."""
+
+import threading
+
+from tests.harness.datapath import Host, Port
+from tests.harness.packets import Net, udp
+from tests.harness.policies import policy
+from vsfwd.datapath import bpf
+
+VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
+FILLER = [f"drop service tcp/{port}" for port in range(1, 300)]
+
+
+class Traffic(threading.Thread):
+    """One packet again and again through a program; remembers every verdict it saw."""
+
+    def __init__(self, host: Host, port: Port, frame: bytes) -> None:
+        super().__init__()
+        self._program, self._ifindex, self._frame = host.datapath.vnic_in, port.ifindex, frame
+        self._stop_asked = threading.Event()
+        self.verdicts: dict[int, int] = {}
+
+    def run(self) -> None:
+        while not self._stop_asked.is_set():
+            verdict = bpf.run_program(self._program, self._frame, ifindex=self._ifindex)[0]
+            self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+
+    def finish(self) -> dict[int, int]:
+        self._stop_asked.set()
+        self.join(10)
+        return self.verdicts
+
+
+def flip_under(host: Host, port: Port, frame: bytes, policies: list[list[str]], times: int) -> dict[int, int]:
+    """Verdicts of a packet while the policies take turns."""
+    images = [host.image(policy(rules, vnics=VNICS)) for rules in policies]
+    host.flip(images[0])
+    traffic = Traffic(host, port, frame)
+    traffic.start()
+    try:
+        for turn in range(times):
+            host.flip(images[turn % len(images)])
+    finally:
+        verdicts = traffic.finish()
+    return verdicts
+
+
+def test_no_packet_sees_a_mixture(host: Host, net: Net) -> None:
+    """Two policies drop the packet, by rules in other places and for other reasons; any mixture would allow
+    it.
+
+    The first denies by its source, the second by its service, and what each allows the other denies: the rows
+    of one bank with the rules of the other, or the hosts of one with the rows of the other, let it
+    through."""
+    here = host.port("here")
+    frame = bytes(here.frame_in(udp(net.twin, net.here)))
+    first = ["drop from db", "allow service udp/53", *FILLER, "allow"]
+    second = [*FILLER, "allow from 192.0.2.0/24,2001:db8::/32", "drop service udp/53", "allow from db"]
+    verdicts = flip_under(host, here, frame, [first, second], 40)
+    assert verdicts.keys() == {2}
+    assert verdicts[2] > 100
+
+
+def test_the_last_policy_is_in_force_when_install_returns(host: Host, net: Net) -> None:
+    """After each flip the very next packet is judged by it."""
+    here = host.port("here")
+    images = [host.image(policy([rule], vnics=VNICS)) for rule in ("allow", "drop")]
+    for turn in range(20):
+        host.flip(images[turn % 2])
+        assert (here.receive(udp(net.peer, net.here)).verdict == "drop") == bool(turn % 2)

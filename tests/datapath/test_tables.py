@@ -1,0 +1,143 @@
+"""The tables of a vNIC under pressure, with no daemon to help: what lives stays, what is dead makes room."""
+
+from collections.abc import Iterator
+
+import pytest
+from scapy.packet import Packet
+
+from tests.harness.datapath import Host, Port, dropped, inside, passed, private_host
+from tests.harness.packets import IPV4, reply_to, tcp, udp
+from vsfwd.datapath import Settings
+from vsfwd.datapath.loader import constant
+
+VNICS = {"here": "10.0.0.1 web", "twin": "10.0.0.2 web"}
+QUOTA = 64
+NET = IPV4
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[tuple[Host, str]]:
+    with private_host("small", Settings(flows_per_vnic=QUOTA)) as host:
+        yield host
+
+
+@pytest.fixture
+def host(small: tuple[Host, str]) -> Iterator[Host]:
+    """A host whose vNICs may have 64 flows each."""
+    host, namespace = small
+    with inside(namespace):
+        yield host
+        host.unplug()
+
+
+@pytest.fixture
+def here(host: Host) -> Port:
+    port = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    return port
+
+
+def open_tcp(host: Host, here: Port, sport: int) -> list[int]:
+    """Verdicts of a handshake from the peer's port `sport`."""
+    question = tcp(NET.peer, NET.here, sport=sport)
+    return play(host, here, (question, True), (reply_to(question), False), (segment(sport, "A"), True))
+
+
+def segment(sport: int, flags: str) -> Packet:
+    return tcp(NET.peer, NET.here, 80, flags, sport=sport)
+
+
+def play(host: Host, here: Port, *packets: tuple[Packet, bool]) -> list[int]:
+    return [
+        here.run_raw(host.datapath.vnic_in, bytes(here.frame_in(packet)))
+        if inbound
+        else here.run_raw(host.datapath.vnic_out, bytes(here.frame_out(packet)))
+        for packet, inbound in packets
+    ]
+
+
+def test_short_flows_never_fill_the_table(host: Host, here: Port) -> None:
+    """Three quotas of connections that a RST ends: each is let in, for the programs take the places back."""
+    for sport in range(1000, 1000 + 3 * QUOTA):
+        assert open_tcp(host, here, sport) == [0, 0, 0]
+        assert play(host, here, (segment(sport, "R"), True)) == [0]
+    assert here.drops() == {}
+
+
+def test_connections_that_both_sides_closed_make_room(host: Host, here: Port) -> None:
+    """Three quotas of connections that end by FIN: none is refused, though each would linger for 45 s."""
+    for sport in range(1000, 1000 + 3 * QUOTA):
+        assert open_tcp(host, here, sport) == [0, 0, 0]
+        answer = tcp(NET.here, NET.peer, sport, "FA", sport=80)
+        assert play(host, here, (segment(sport, "FA"), True), (answer, False)) == [0, 0]
+    assert here.drops() == {}
+
+
+def test_expired_flows_make_room(host: Host, here: Port) -> None:
+    """Three quotas of UDP exchanges whose time is over at once."""
+    with host.timers(MULTIPLE=0):
+        for sport in range(1000, 1000 + 3 * QUOTA):
+            question = udp(NET.peer, NET.here, sport=sport)
+            assert play(host, here, (question, True), (reply_to(question), False)) == [0, 0]
+    assert here.drops() == {}
+
+
+def test_live_flows_are_never_evicted(host: Host, here: Port) -> None:
+    """A full table refuses what is new, and says so; every connection that got in still works."""
+    opened = [sport for sport in range(1000, 1000 + 3 * QUOTA) if open_tcp(host, here, sport) == [0, 0, 0]]
+    assert QUOTA / 2 < len(opened) <= QUOTA
+    assert here.drops() == {"table_full": 3 * QUOTA - len(opened)}
+    for sport in opened:
+        assert play(host, here, (segment(sport, "A"), True)) == [0]
+    established = {flow.remote_port for flow in here.flows() if flow.packets_in > 2}
+    assert set(opened) <= established
+
+
+def test_a_full_table_is_one_vnics_trouble(host: Host, here: Port) -> None:
+    """What one vNIC suffers, another does not feel."""
+    twin = host.port("twin")
+    host.install(["allow"], vnics=VNICS)
+    for sport in range(1000, 1000 + 3 * QUOTA):
+        open_tcp(host, here, sport)
+    question = udp(NET.peer, NET.twin)
+    assert twin.receive(question) == passed(1, new=True)
+    assert twin.send(reply_to(question)) == passed(1)
+
+
+def test_a_flood_of_openings_evicts_only_its_like(host: Host, here: Port) -> None:
+    """Twice as many SYNs as the half-open table has entries: connections that were open do not notice."""
+    for sport in range(1000, 1010):
+        assert open_tcp(host, here, sport) == [0, 0, 0]
+    frame = bytearray(bytes(here.frame_in(tcp("10.1.0.0", NET.here))))
+    for number in range(2 * constant("HALFOPEN_ENTRIES")):
+        frame[28:30] = number.to_bytes(2, "big")  # the source's last two bytes
+        assert here.run_raw(host.datapath.vnic_in, bytes(frame)) == 0
+    for sport in range(1000, 1010):
+        assert here.receive(segment(sport, "A")) == passed(1)
+    states = here.states()
+    assert states.count("established") == 10
+    assert states.count("syn_sent") <= constant("HALFOPEN_ENTRIES")
+    assert here.drops() == {}
+
+
+def test_the_sweep_deletes_what_has_expired(host: Host, here: Port) -> None:
+    """The daemon's part: it counts what it deleted and leaves what lives."""
+    assert open_tcp(host, here, 1000) == [0, 0, 0]
+    with host.timers(MULTIPLE=0):
+        for sport in range(10):
+            question = udp(NET.peer, NET.here, sport=2000 + sport)
+            play(host, here, (question, True), (reply_to(question), False))
+    assert host.datapath.sweep() >= 1
+    assert host.datapath.sweep() == 0
+    assert here.states() == ["established"]
+
+
+def test_a_slot_is_empty_for_its_next_vnic(host: Host, here: Port) -> None:
+    """Flows, drops and policy of a vNIC do not pass to the one that gets its slot."""
+    assert here.receive(udp(NET.peer, NET.here)) == passed(1, new=True)
+    host.datapath.detach(here.id)
+    stranger = host.port("stranger")
+    assert stranger.slot == here.slot
+    assert stranger.flows() == []
+    assert stranger.drops() == {}
+    assert stranger.receive(tcp(NET.peer, NET.here)) == dropped("closed")
