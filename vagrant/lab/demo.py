@@ -33,20 +33,19 @@ _DEFAULT = "domains/default"
 
 @dataclass(frozen=True)
 class Service:
-    name: str
     protocol: Protocol
     port: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.protocol}/{self.port})" if self.port else self.name
+        return f"{self.protocol}/{self.port}" if self.port else "ping"
 
 
-HTTP = Service("HTTP", Protocol.TCP, 80)
-HTTPS = Service("HTTPS", Protocol.TCP, 443)
-QUIC = Service("QUIC", Protocol.UDP, 443)
-APP = Service("app", Protocol.TCP, 8080)
-POSTGRESQL = Service("PostgreSQL", Protocol.TCP, 5432)
-PING = Service("ping", Protocol.ICMP)
+HTTP = Service(Protocol.TCP, 80)
+HTTPS = Service(Protocol.TCP, 443)
+QUIC = Service(Protocol.UDP, 443)
+APP = Service(Protocol.TCP, 8080)
+POSTGRESQL = Service(Protocol.TCP, 5432)
+PING = Service(Protocol.ICMP)
 SERVICES = (HTTP, HTTPS, QUIC, APP, POSTGRESQL, PING)
 
 
@@ -166,7 +165,7 @@ class Demo:
             decided = self._explain(check)
             agreed = _outcome(decided) is check.expected
             right = agreed and v4 is v6 is check.expected
-            rule = f"{decided.name} ({decided.rule})"
+            rule = f"{decided.rule} {decided.name}"
             table.add_row(
                 check.source,
                 check.destination,
