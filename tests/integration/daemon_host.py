@@ -6,6 +6,7 @@ The VM is a namespace without a bridge: host and VM speak to each other over the
 import base64
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,14 +55,19 @@ class DaemonHost:
         for device in ("lo", "up0"):
             sh(f"ip -n {HOST_NS} link set {device} up")
 
+    def clear(self) -> None:
+        """No daemon, no vNIC, no pins; namespaces and uplink stay."""
+        self.kill()
+        sh(f"ip -n {HOST_NS} link delete {DEVICE}", check=False)
+        for pin in sorted(self.pins.parent.rglob("*"), reverse=True):
+            pin.rmdir() if pin.is_dir() else pin.unlink()
+
     def down(self) -> None:
         """Nothing of this is left; what a killed run left is taken along."""
-        self.kill()
+        self.clear()
         for namespace in (HOST_NS, VM_NS):
             sh(f"ip netns delete {namespace}", check=False)
         sh(f"ip link delete {UPLINK}", check=False)
-        for pin in sorted(self.pins.parent.rglob("*"), reverse=True):
-            pin.rmdir() if pin.is_dir() else pin.unlink()
 
     def configure(self, broker: PrivateBroker) -> Path:
         certificate, key = broker.host_certificate
@@ -145,8 +151,6 @@ class DaemonHost:
         return self.call("AnnounceVnic", parameters)
 
     def call(self, method: str, parameters: dict[str, Any]) -> Any:
-        import socket
-
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(20)
             client.connect(str(self.socket))

@@ -148,6 +148,12 @@ class PrivateBroker:
         with self.node.client() as client:
             client.delete(f"/api/queues/{topology.VHOST}/{name}").raise_for_status()
 
+    def purge(self) -> None:
+        """No message waits for the host."""
+        with self.node.client() as client:
+            for queue in (topology.policy_queue(self.host), topology.app_queue(self.host)):
+                client.delete(f"/api/queues/{topology.VHOST}/{queue}/contents").raise_for_status()
+
     def expel(self) -> None:
         """Cut the host's connections and let it in no more, until `declare`: a user that is deleted is
         out."""

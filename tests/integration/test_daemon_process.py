@@ -1,0 +1,281 @@
+"""A vsfwd as it runs: its own process, a real kernel, a real broker, one VM on a veth."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from tests.integration.daemon_host import (
+    BROKER_ADDRESS,
+    DEVICE,
+    HOST_ADDRESS,
+    HOST_NS,
+    VM_ADDRESS,
+    DaemonHost,
+    sh,
+)
+from tests.integration.private_broker import ManagersEnd, PrivateBroker
+from tests.unit.policy_messages import APP, WEB, WEB_VM, group, rule, vnic
+from vagrant.lab.waiting import wait_until
+from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
+
+pytestmark = pytest.mark.slow
+PING = {"protocol": 1, "icmp_type": 8}
+POLICY = {
+    "rules": {
+        "1": rule("ping", services=[PING], sources={"groups": ["clients"]}, logged=True),
+        "2": rule(
+            "no web", action="drop", order=[9, 0, 0, 1], services=[{"protocol": 6, "ports": [[80, 80]]}]
+        ),
+        "3": rule("rest", order=[9, 0, 0, 2]),
+    },
+    "groups": {"clients": group("192.0.2.0/24", name="clients")},
+    "vnics": {WEB: vnic(VM_ADDRESS)},
+}
+NO_PING = {"1": rule("ping", action="drop", services=[PING])}
+
+
+@pytest.fixture(scope="module")
+def wires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, PrivateBroker]]:
+    """The broker, and a link to it; both outlive every single daemon."""
+    directory = tmp_path_factory.mktemp("daemon")
+    host = DaemonHost(directory)
+    broker = PrivateBroker(directory, address=BROKER_ADDRESS)
+    try:
+        host.up()
+        broker.start()
+        broker.declare()
+        yield directory, broker
+    finally:
+        host.down()
+        broker.node.stop()
+
+
+class Setting:
+    """A host with a daemon, its VM, and the manager's end of the line."""
+
+    def __init__(self, host: DaemonHost, broker: PrivateBroker, manager: ManagersEnd, config: Path) -> None:
+        self.host = host
+        self.broker = broker
+        self.manager = manager
+        self.config = config
+
+    async def plugged(self) -> None:
+        assert self.host.announce() == {}
+        self.host.plug()
+        wait_until(self.host.hooked, "the programs on the new device")
+        await self.manager.reported(Bindings, lambda event: len(event.vnics) == 1)
+
+    async def with_policy(self) -> None:
+        await self.plugged()
+        await self.manager.policy(self.host.manager.snapshot(**POLICY))
+        await self.manager.reported(Applied)
+
+
+@pytest_asyncio.fixture
+async def setting(wires: tuple[Path, PrivateBroker], tmp_path: Path) -> AsyncIterator[Setting]:
+    _, broker = wires
+    broker.purge()
+    host = DaemonHost(tmp_path)
+    config = host.configure(broker)
+    async with ManagersEnd(broker) as manager:
+        try:
+            host.start(config)
+            await manager.reported(Hello)
+            yield Setting(host, broker, manager, config)
+        finally:
+            host.clear()
+
+
+async def test_a_new_vnic_is_closed_until_its_policy_is_in(setting: Setting) -> None:
+    """Announced, then plugged: the programs come at once, traffic comes with the policy."""
+    await setting.plugged()
+    assert not setting.host.ping()
+    await setting.manager.policy(setting.host.manager.snapshot(**POLICY))
+    applied = await setting.manager.reported(Applied)
+    assert (applied.generation, applied.refusals) == (1, ())
+    assert applied.digest == setting.host.manager.digest
+    assert setting.host.ping()
+
+
+async def test_a_device_that_is_there_is_closed_when_the_announcement_returns(setting: Setting) -> None:
+    """Plugged, then announced."""
+    setting.host.plug()
+    assert setting.host.ping()
+    assert setting.host.announce() == {}
+    assert setting.host.hooked()
+    assert not setting.host.ping()
+    assert f"vsfwd:{WEB}" in sh(f"ip -n {HOST_NS} link show {DEVICE}")
+
+
+async def test_a_change_is_enforced_and_reported(setting: Setting) -> None:
+    """A delta turns the verdict around."""
+    await setting.with_policy()
+    assert setting.host.ping()
+    await setting.manager.policy(setting.host.manager.delta(rules=NO_PING))
+    applied = await setting.manager.reported(Applied)
+    assert applied.generation == 2
+    assert not setting.host.ping()
+
+
+async def test_a_killed_daemon_leaves_enforcement_and_comes_back_without_a_broker(setting: Setting) -> None:
+    """SIGKILL: the kernel goes on; the next daemon has its policy from disk and its vNIC from the device."""
+    await setting.with_policy()
+    await setting.manager.policy(setting.host.manager.delta(rules=NO_PING))
+    await setting.manager.reported(Applied)
+    setting.host.kill()
+    assert not setting.host.ping()
+    setting.broker.expel()
+    try:
+        setting.host.start(setting.config)
+        assert not setting.host.ping()
+        status = setting.host.ask("status")
+        assert (status["generation"], status["broker"]) == (2, None)
+        assert [vnic["state"] for vnic in status["vnics"]] == ["open"]
+    finally:
+        setting.broker.declare()
+    hello = await setting.manager.reported(Hello)
+    assert (hello.generation, hello.digest) == (2, setting.host.manager.digest)
+
+
+async def test_a_stopped_daemon_ends_in_order_and_leaves_enforcement(setting: Setting) -> None:
+    """SIGTERM: exit status 0, the programs stay."""
+    await setting.with_policy()
+    assert setting.host.stop() == 0
+    assert setting.host.hooked()
+    assert setting.host.ping()
+
+
+async def test_programs_that_somebody_takes_off_come_back(setting: Setting) -> None:
+    """`tc qdisc del`, or only one filter: attached again, with the policy that was there."""
+    await setting.with_policy()
+    for command in (f"qdisc del dev {DEVICE} clsact", f"filter del dev {DEVICE} egress"):
+        sh(f"tc -n {HOST_NS} {command}")
+        wait_until(setting.host.hooked, "the programs back on the device", timeout_s=5)
+    assert setting.host.ping()
+
+
+async def test_a_vnic_that_is_unplugged_is_forgotten_and_reported(setting: Setting) -> None:
+    """The device goes, the binding goes; when the device comes back it is the same vNIC, under its policy."""
+    await setting.with_policy()
+    setting.host.unplug()
+    await setting.manager.reported(Bindings, lambda event: event.vnics == ())
+    assert setting.host.ask("status")["vnics"] == []
+    setting.host.plug()
+    wait_until(setting.host.hooked, "the programs on the device that came back")
+    wait_until(setting.host.ping, "traffic under the policy", timeout_s=10)
+
+
+async def test_what_is_refused_changes_nothing_and_the_next_message_counts(setting: Setting) -> None:
+    """Garbage, a forged signature, a gap: reported each, the policy stays; then a snapshot is taken."""
+    await setting.with_policy()
+    good = setting.host.manager.delta(groups={"g": group()})
+    for message, resync in (
+        (msgspec.structs.replace(good, body=b"garbage"), False),
+        (msgspec.structs.replace(good, signature=bytes(64)), False),
+        (setting.host.manager.delta(groups={"h": group()}), True),
+    ):
+        await setting.manager.policy(message)
+        applied = await setting.manager.reported(Applied)
+        assert (applied.generation, applied.resync) == (1, resync)
+        assert [refusal.kind for refusal in applied.refusals] == ["message"]
+    assert setting.host.ping()
+    await setting.manager.policy(setting.host.manager.snapshot(**{**POLICY, "rules": NO_PING}))
+    applied = await setting.manager.reported(Applied)
+    assert applied.refusals == ()
+    assert not setting.host.ping()
+
+
+async def test_the_manager_may_ask_for_a_report(setting: Setting) -> None:
+    """Hello, bindings, and the reply with the id of the request."""
+    await setting.plugged()
+    await setting.manager.app(msgspec.json.encode(Request("r1", "report")))
+    assert (await setting.manager.reported(Hello)).vsfwd
+    assert [binding.vnic for binding in (await setting.manager.reported(Bindings)).vnics] == [WEB]
+    assert await setting.manager.reported(Reply) == Reply("r1")
+    await setting.manager.app(msgspec.json.encode(Request("r2", "dance")))
+    assert "dance" in (await setting.manager.reported(Reply)).error
+
+
+async def test_an_announcement_that_contradicts_is_refused(setting: Setting) -> None:
+    """A device that is one vNIC is not made another by saying so; what is malformed is named."""
+    setting.host.plug()
+    assert setting.host.announce() == {}
+    answer = setting.host.announce(vnic=APP)
+    assert answer["error"] == "io.vsfwd.Host.Refused"
+    assert WEB in answer["parameters"]["reason"]
+    assert "mac" in setting.host.announce(mac="02-00-00-00-00-01")["parameters"]["reason"]
+
+
+async def test_a_withdrawn_vnic_is_let_go(setting: Setting) -> None:
+    """An explicit command opens the device; the manager hears of it."""
+    await setting.plugged()
+    assert setting.host.call("WithdrawVnic", {"vnic": WEB}) == {}
+    assert not setting.host.hooked()
+    assert setting.host.ping()
+    await setting.manager.reported(Bindings, lambda event: event.vnics == ())
+    assert setting.host.call("WithdrawVnic", {"vnic": WEB})["error"] == "io.vsfwd.Host.NotFound"
+
+
+async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
+    """Rules in order with their hits, groups, flows, drops, and the rule that would decide."""
+    await setting.with_policy()
+    assert setting.host.ping()
+    (shown,) = setting.host.ask("rules", "--vnic", "web")
+    assert [(row["position"], row["id"], row["name"]) for row in shown["rules"]] == [
+        (1, 1, "ping"),
+        (2, 2, "no web"),
+        (3, 3, "rest"),
+    ]
+    assert shown["rules"][0]["sessions"] == 1
+    assert [one["name"] for one in setting.host.ask("addrsets")] == ["clients"]
+    (flow,) = setting.host.ask("flows", "--vnic", WEB_VM)
+    assert (flow["protocol"], flow["local"], flow["remote"], flow["rule"]) == (
+        "icmp",
+        VM_ADDRESS,
+        HOST_ADDRESS,
+        1,
+    )
+    assert setting.host.ask("stats")["rules"][0]["packets"] == 2
+    question = ("--vnic", "web", "--in", "--proto", "tcp", "--src", HOST_ADDRESS, "--dst", VM_ADDRESS)
+    answer = setting.host.ask("explain", *question, "--dport", "80")
+    assert (answer["action"], answer["rule"]) == ("drop", 2)
+    assert 'event="0 INET match PASS mainrs/1 IN' in setting.host.log.read_text()
+
+
+async def test_a_hostile_client_hurts_only_itself(setting: Setting) -> None:
+    """Garbage, an endless message, a flood of requests nobody reads: cut off, and others are answered."""
+    request = b'{"method":"io.vsfwd.Host.Status"}\0'
+    for attack in (b"\0" * 10, b"not json\0", b"x" * 1_000_000, request * 50_000):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(setting.host.socket))
+            assert cut_off(client, attack)
+        assert setting.host.ask("status")["generation"] == 0
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+    for client in idle:
+        client.connect(str(setting.host.socket))
+    assert setting.host.ask("status")["generation"] == 0
+    for client in idle:
+        client.close()
+
+
+def cut_off(client: socket.socket, attack: bytes) -> bool:
+    """Whether the daemon ends the connection of a client that goes on and on."""
+    for _ in range(1000):
+        try:
+            client.sendall(attack)
+        except ConnectionError:
+            return True
+    return False
+
+
+async def test_two_daemons_with_one_state_do_not_run(setting: Setting) -> None:
+    """The second says why and ends; the first goes on."""
+    second = DaemonHost(setting.host.directory)
+    with pytest.raises(AssertionError, match="another vsfwd is running"):
+        second.start(setting.config)
+    assert setting.host.ask("status")["generation"] == 0
