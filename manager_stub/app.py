@@ -2,8 +2,12 @@
 all end."""
 
 import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Final
 
 import structlog
 import uvicorn
@@ -16,6 +20,10 @@ from manager_stub.publisher import Publisher
 from manager_stub.register import Register
 from manager_stub.state_dir import StateDir, split
 from manager_stub.store import Store
+
+SHUTDOWN_S: Final = 5
+"""What open requests are given to end."""
+MAX_REQUEST: Final = 64 * 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -36,7 +44,7 @@ def compose(directory: StateDir) -> Parts:
     register = Register(store, directory.signing_key())
     broker = Broker(addresses.broker_api, directory.broker_password(), directory.broker_tls())
     publisher = Publisher(register, broker, broker_url, directory.broker_tls())
-    app = FastAPI(title="vsfwd manager", version=version("vsfwd"))
+    app = FastAPI(title="vsfwd manager", version=version("vsfwd"), max_body_size=MAX_REQUEST)
     app.include_router(infra.router(register))
     app.include_router(inventory.router(register))
     app.include_router(
@@ -46,10 +54,18 @@ def compose(directory: StateDir) -> Parts:
     return Parts(store, register, broker, publisher, Guard(app, Passwords(store.users())))
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to `serve`: uvicorn's own way ends the process before the rest is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def serve(directory: StateDir) -> None:
     parts = compose(directory)
     host, port = split(directory.addresses().listen)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             parts.web,
             host=host,
@@ -58,8 +74,15 @@ async def serve(directory: StateDir) -> None:
             ssl_keyfile=directory.path / "server.key",
             log_config=None,
             lifespan="off",
+            timeout_graceful_shutdown=SHUTDOWN_S,
         )
     )
+
+    def end() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end)
     publishing = asyncio.create_task(parts.publisher.run(), name="publisher")
     web = asyncio.create_task(server.serve(), name="web")
     try:
@@ -68,8 +91,8 @@ async def serve(directory: StateDir) -> None:
         for task in done:
             task.result()
     finally:
-        # The web server ends by itself on a signal; whatever ended first, the other has nothing to do alone.
-        server.should_exit = True
+        # Whatever ended first, on a signal the web server, the other has nothing to do alone.
+        end()
         publishing.cancel()
         await asyncio.gather(publishing, web, return_exceptions=True)
         await parts.broker.close()

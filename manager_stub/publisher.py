@@ -46,6 +46,11 @@ RESEND_AT_MOST_S: Final = 300.0
 AT_ONCE: Final = 64
 """Messages published side by side, and reports taken from the queue before the first is acknowledged."""
 
+MAX_REPORT: Final = 1024 * 1024
+"""Bytes of one report."""
+LARGEST_NUMBER: Final = 2**53
+"""Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
+
 _KEY: Final = re.compile(r"host\.([0-9a-f-]{36})\.([a-z]+)")
 _REPORTS: Final[dict[str, type[Hello] | type[Applied] | type[Bindings] | type[Reply]]] = {
     "hello": Hello,
@@ -248,10 +253,17 @@ def parse_report(
     host, kind = match.groups()
     if user_id != host:
         raise BadReport(f"user_id is {user_id!r}")
+    if len(body) > MAX_REPORT:
+        raise BadReport(f"{len(body)} bytes are over the limit of {MAX_REPORT}")
     try:
-        return host, msgspec.json.decode(body, type=_REPORTS[kind])
+        report = msgspec.json.decode(body, type=_REPORTS[kind])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadReport(f"{kind}: {error}") from None
+    if isinstance(report, Hello | Applied):
+        for field, number in (("epoch", report.epoch), ("generation", report.generation)):
+            if not 0 <= number < LARGEST_NUMBER:
+                raise BadReport(f"{kind}: {field} {number} was never sent")
+    return host, report
 
 
 def _closing(part: AbstractConnection | AbstractChannel) -> asyncio.Event:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from manager_stub.app import MAX_REQUEST
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from vsfwd.policy.model import MAX_RULES
 from vsfwd.protocol.messages import Binding, Bindings
@@ -238,9 +239,10 @@ async def test_without_the_password_nothing_is_told(
 
 
 async def test_a_request_over_the_limit_is_refused_unread(manager: Manager) -> None:
-    """A Content-Length over the limit, or none, is answered before the body comes."""
-    too_long = await manager.rest.put(GROUP, headers={"Content-Length": str(2**40)})
-    assert too_long.status_code == 413
+    """It says how long it will be, and is answered at once."""
+    headers = {"Content-Length": str(MAX_REQUEST + 1), "Content-Type": "application/json"}
+    answer = await manager.rest.put(GROUP, headers=headers)
+    assert answer.status_code == 413
 
 
 async def test_more_rules_than_a_host_holds_are_refused_whole(furnished: Manager) -> None:

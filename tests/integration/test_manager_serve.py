@@ -1,0 +1,80 @@
+"""The two commands as an operator gives them: `init`, then `serve`, over TLS."""
+
+import json
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.harness.broker import free_ports
+from vagrant.lab.waiting import wait_until
+
+COMMAND = [sys.executable, "-m", "manager_stub"]
+HOSTS = "/api/v1/vsfw/hosts"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Any:
+    """What `init` prints."""
+    (port,) = free_ports(1)
+    argv = [*COMMAND, "init", "--state", str(tmp_path / "state"), "--listen", f"127.0.0.1:{port}"]
+    argv += ["--broker", "127.0.0.1:1", "--broker-api", "https://127.0.0.1:1"]
+    return json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.fixture
+def served(made: Any, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([*COMMAND, "serve", "--state", str(tmp_path / "state")])
+    try:
+        wait_until(lambda: answers(made), "the manager answers", 30.0)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(made: Any) -> bool:
+    try:
+        return get(made, made["ca"]).is_success
+    except httpx.TransportError:
+        return False
+
+
+def get(made: Any, ca: str) -> httpx.Response:
+    tls = ssl.create_default_context(cafile=ca)
+    return httpx.get(made["url"] + HOSTS, auth=(made["user"], made["password"]), verify=tls, trust_env=False)
+
+
+def test_the_manager_serves_over_tls_without_a_broker(made: Any, served: subprocess.Popen[bytes]) -> None:
+    """Verified by the CA it made and by its address; the broker being away stops nothing but publishing."""
+    assert get(made, made["ca"]).json()["results"] == []
+
+
+def test_a_signal_ends_it_in_order(made: Any, served: subprocess.Popen[bytes]) -> None:
+    """SIGTERM: it ends by itself, within seconds, with status 0."""
+    served.terminate()
+    assert served.wait(timeout=20) == 0
+
+
+def test_a_second_init_is_refused(made: Any, tmp_path: Path) -> None:
+    """There is a manager already: a sentence, and nothing is overwritten."""
+    argv = [*COMMAND, "init", "--state", str(tmp_path / "state"), "--listen", "127.0.0.1:1"]
+    argv += ["--broker", "127.0.0.1:1", "--broker-api", "https://127.0.0.1:1"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "there is a manager here already" in done.stderr
+
+
+def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+    """HOST:PORT is asked for, and said so."""
+    argv = [*COMMAND, "init", "--state", str(tmp_path / "state"), "--listen", "8443"]
+    argv += ["--broker", "127.0.0.1:1", "--broker-api", "https://127.0.0.1:1"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "'8443' is not HOST:PORT" in done.stderr
+    assert not (tmp_path / "state").exists()
