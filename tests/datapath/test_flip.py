@@ -46,18 +46,18 @@ def flip_under(host: Host, port: Port, frame: bytes, policies: list[list[str]], 
 
 
 def test_no_packet_sees_a_mixture(host: Host, net: Net) -> None:
-    """Two policies drop the packet, by rules in other places and for other reasons; any mixture would allow
-    it.
-
-    The first denies by its source, the second by its service, and what each allows the other denies: the rows
-    of one bank with the rules of the other, or the hosts of one with the rows of the other, let it
-    through."""
+    """Three policies take turns, so that a bank never holds what it held before. Each drops the packet by a
+    rule, but of another number and for another reason: with the tables of two of them it would pass, or find
+    no rule."""
     here = host.port("here")
-    frame = bytes(here.frame_in(udp(net.twin, net.here)))
-    first = ["drop from db", "allow service udp/53", *FILLER, "allow"]
-    second = [*FILLER, "allow from 192.0.2.0/24,2001:db8::/32", "drop service udp/53", "allow from db"]
-    verdicts = flip_under(host, here, frame, [first, second], 40)
+    policies = [
+        ["drop from db", "allow service udp/53", *FILLER, "allow"],
+        [*FILLER, "allow from 192.0.2.0/24,2001:db8::/32", "drop service udp/53", "allow from db"],
+        ["allow service tcp", "drop in on web", "allow", *FILLER],
+    ]
+    verdicts = flip_under(host, here, bytes(here.frame_in(udp(net.twin, net.here))), policies, 60)
     assert verdicts.keys() == {2}
+    assert here.drops() == {"rule_drop": verdicts[2]}
     assert verdicts[2] > 100
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -65,12 +66,12 @@ def test_frames_never_pass_unseen_while_programs_are_replaced(host: Host, net: N
     """Every frame that a workload sends through the wire during takeovers meets a program."""
     here = host.port("here")
     host.install(["drop"], vnics=VNICS)
-    frame, sent = bytes(here.frame_out(udp(net.here, net.peer))), 500
-    for number in range(sent):
-        here.wire(frame)
-        if number % 50 == 0:
-            host.datapath.attach(here.id, here.ifindex, here.mac)
-    until(lambda: here.drops().get("rule_drop", 0) == sent)
+    frames = [bytes(here.frame_out(udp(net.here, net.peer)))] * 20_000
+    workload = threading.Thread(target=here.wire, args=frames)
+    workload.start()
+    while workload.is_alive():
+        host.datapath.attach(here.id, here.ifindex, here.mac)
+    until(lambda: here.drops() == {"rule_drop": len(frames)})
 
 
 def test_a_rule_keeps_its_counters_in_every_policy(host: Host, net: Net) -> None:

@@ -82,11 +82,12 @@ class Port:
     def frame_out(self, packet: Packet) -> Packet:
         return packet if Ether in packet else Ether(src=self.mac, dst=PEER_MAC) / packet
 
-    def wire(self, frame: bytes) -> None:
-        """A frame from the workload through the device itself."""
+    def wire(self, *frames: bytes) -> None:
+        """Frames from the workload through the device itself."""
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
             sender.bind((self.device.replace("port", "far"), 0))
-            sender.send(frame)
+            for frame in frames:
+                sender.send(frame)
 
     def drops(self) -> dict[str, int]:
         return {reason.name.lower(): n for reason, n in self._host.datapath.drops()[self.slot].items()}
