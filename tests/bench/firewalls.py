@@ -11,7 +11,7 @@ from tests.bench.kernel import inside, private_datapath, run
 from tests.bench.place import Place
 from tests.bench.policy import desired
 from vagrant.lab.layout import Vm
-from vsfwd.datapath import Datapath, Settings
+from vsfwd.datapath import Datapath, Reason, Settings
 from vsfwd.image import diff
 from vsfwd.policy.compile import compile
 
@@ -84,3 +84,9 @@ def firewalls(place: Place, rules: int) -> Iterator[Firewalls]:
             _take_off(host, vms)
             datapath.install(diff(None, compile(state, datapath.slots)))
         yield Firewalls(place, datapaths)
+        for host, datapath in datapaths.items():
+            for reasons in datapath.drops().values():
+                if full := reasons.get(Reason.TABLE_FULL):
+                    raise RuntimeError(
+                        f"{host} refused {full} flows for want of room: rates are not comparable"
+                    )

@@ -19,6 +19,8 @@ from tests.bench.ratios import Estimate, Target
 
 WIDTH: Final = 150
 RATIO: Final = "×"
+LOAD_BEFORE: Final = os.getloadavg()[0]
+QUIET: Final = 0.3
 MET: Final = {True: "met", False: "NOT MET", None: "too few rounds"}
 BY_THE_INTERVAL: Final = "met by its interval"
 
@@ -47,12 +49,13 @@ class Figure:
         return f"{self.target.text}: {text}"
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | float]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "architecture": platform.machine(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "load before": round(LOAD_BEFORE, 2),
     }
 
 
