@@ -45,6 +45,7 @@ class Broker:
         self._client = httpx.AsyncClient(
             base_url=url, auth=(ADMIN, password), verify=tls, timeout=_TIMEOUT_S, trust_env=False
         )
+        self._removed: set[str] = set()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -89,14 +90,20 @@ class Broker:
         bindings = await self._call("list bindings", lambda: self._client.get(f"/api/bindings/{_VHOST}"))
         bound = {(each["source"], each["destination"]) for each in bindings.json()}
         for host in list(hosts):
-            if (topology.COMMANDS, topology.app_queue(host)) not in bound:
+            if (topology.COMMANDS, topology.app_queue(host)) not in bound and host not in self._removed:
                 await self.add_host(host)
 
     async def remove_host(self, host: str) -> None:
-        """The user first: that closes its connection."""
-        await self._delete(f"users/{host}")
-        for queue in (topology.policy_queue(host), topology.app_queue(host)):
-            await self._delete(f"queues/{_VHOST}/{queue}")
+        """The user first: that closes its connection. From now on no session brings the host back, unless it
+        turns out that it could not be removed."""
+        self._removed.add(host)
+        try:
+            await self._delete(f"users/{host}")
+            for queue in (topology.policy_queue(host), topology.app_queue(host)):
+                await self._delete(f"queues/{_VHOST}/{queue}")
+        except Unreachable:
+            self._removed.discard(host)
+            raise
 
     async def connected_hosts(self) -> frozenset[str]:
         """Hosts that consume their policy queue."""

@@ -109,6 +109,7 @@ class StateDir:
     def broker_tls(self) -> ssl.SSLContext:
         """Verifies the broker by the installation's CA and its name, and shows the manager's certificate."""
         context = ssl.create_default_context(cafile=str(self.ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(self.path / "amqp.crt", self.path / "amqp.key")
         return context
 
