@@ -13,7 +13,7 @@ Towards a server whose policy lets the packet in by its last rule:
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -45,6 +45,7 @@ PROMOTIONS: Final = 100
 """Flows of one sample of promotion; the sample is their median."""
 ROUND_S: Final = 0.7
 FLOWS_PER_VNIC: Final = 131072
+CLIENT_PORT: Final = 50000
 TC_ACT_OK: Final = 0
 
 FLAT: Final = Target("≤ 1.10", 1.10, at_least=False)
@@ -66,10 +67,10 @@ class Shape:
     def name(self) -> str:
         return f"{self.family} {self.protocol}"
 
-    def frame(self, flags: str = "", *, reply: bool = False, port: int = 40000) -> bytes:
+    def frame(self, flags: str = "", *, reply: bool = False) -> bytes:
         """Towards the server, or its reply."""
         source, destination = (NEAR, CLIENT) if reply else (CLIENT, NEAR)
-        ports = (USED_PORTS[0], port) if reply else (port, USED_PORTS[0])
+        ports = (USED_PORTS[0], CLIENT_PORT) if reply else (CLIENT_PORT, USED_PORTS[0])
         ipv4 = IP(src=source.v4, dst=destination.v4)
         ip = ipv4 if self.family == "IPv4" else IPv6(src=source.v6, dst=destination.v6)
         transport = TCP(flags=flags) if self.protocol == "TCP" else UDP()
@@ -97,7 +98,6 @@ class Bench:
     """A datapath with a policy, and a vNIC on a device."""
 
     datapath: Datapath
-    slot: int
     ifindex: int
 
     def send(self, frame: bytes, *, reply: bool) -> float:
@@ -113,7 +113,7 @@ class Bench:
         return _looped(self.datapath.vnic_in, shape.frame("S"), self.ifindex)
 
     def promotion(self, shape: Shape) -> Case:
-        """Every flow has a port of its own."""
+        """Every flow has a port of its own, and none has CLIENT_PORT."""
         opening, ports = shape.opening, count(1024)
 
         def promote(port: int) -> float:
@@ -152,8 +152,8 @@ def _cases() -> Iterator[dict[str, Case]]:
         ifindex = stack.enter_context(device("packet"))
         cases = dict(_references(ifindex))
         for rules in SIZES:
-            lasting = stack.enter_context(_bench(rules, ifindex, TIMEOUTS_S))
-            expired = stack.enter_context(_bench(rules, ifindex, dict.fromkeys(TIMEOUTS_S, 0)))
+            lasting = stack.enter_context(bench(rules, ifindex, TIMEOUTS_S))
+            expired = stack.enter_context(bench(rules, ifindex, dict.fromkeys(TIMEOUTS_S, 0)))
             for shape in SHAPES:
                 cases[f"{shape.name} established {rules}"] = lasting.established(shape)
                 cases[f"{shape.name} promotion {rules}"] = lasting.promotion(shape)
@@ -162,11 +162,11 @@ def _cases() -> Iterator[dict[str, Case]]:
 
 
 @contextmanager
-def _bench(rules: int, ifindex: int, timeouts_s: dict[str, float]) -> Iterator[Bench]:
-    with private_datapath(Settings(FLOWS_PER_VNIC, timeouts_s)) as datapath:
-        slot = datapath.attach(NEAR.vnic, ifindex, NEAR.mac)
+def bench(rules: int, ifindex: int, timeouts_s: Mapping[str, float]) -> Iterator[Bench]:
+    with private_datapath(Settings(FLOWS_PER_VNIC, dict(timeouts_s))) as datapath:
+        datapath.attach(NEAR.vnic, ifindex, NEAR.mac)
         datapath.install(diff(None, compile(desired(rules), datapath.slots)))
-        yield Bench(datapath, slot, ifindex)
+        yield Bench(datapath, ifindex)
 
 
 def _references(ifindex: int) -> Iterator[tuple[str, Case]]:

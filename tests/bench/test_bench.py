@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import kernel, packet
 from tests.bench.kernel import PINS
 from tests.bench.policy import LAB
 from vagrant.lab import network
 from vagrant.lab.waiting import wait_until
+from vsfwd.datapath import TIMEOUTS_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 RUN = (sys.executable, "-m", "tests.bench", "--quick", "--rounds", "1", "--out")
@@ -31,6 +33,22 @@ def test_a_quick_run_writes_every_figure(tmp_path):
     assert (tmp_path / "bench.png").exists()
     assert "vsfwd ÷ none" in done.stdout
     assert _nothing_left()
+
+
+def test_what_is_called_a_new_flow_is_one():
+    """Every packet of a sample begins a session and asks the last rule; an established one begins none."""
+    shape = packet.SHAPES[0]
+    with kernel.alone(), kernel.device("packet") as ifindex:
+        with packet.bench(16, ifindex, dict.fromkeys(TIMEOUTS_S, 0)) as expired:
+            expired.new_flow(shape)()
+            assert expired.datapath.rule_counters()[16].sessions == packet.RUNS * packet.REPEAT
+        with packet.bench(16, ifindex, TIMEOUTS_S) as lasting:
+            lasting.established(shape)()
+            assert lasting.datapath.rule_counters()[16].sessions == 1
+            assert [flow.state for flow in lasting.datapath.flows(0)] == ["established"]
+            lasting.promotion(shape)()
+            states = [flow.state for flow in lasting.datapath.flows(0)]
+            assert states == ["established"] * (1 + packet.PROMOTIONS)
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):
