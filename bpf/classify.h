@@ -36,9 +36,9 @@
  * Cost: four row lookups, 4 x 4 summary words, and a word of each row for every summary bit that survives - usually
  * one. An address costs one hash lookup if it is known exactly; otherwise one more in a trie of prefixes.
  *
- * References: Lakshman and Stiliadis, "High-speed policy-based packet forwarding using efficient multi-dimensional range
- * matching" (SIGCOMM 1998), for the bit vectors; Baboescu and Varghese, "Scalable packet classification" (SIGCOMM 2001),
- * for their aggregation.
+ * References: Lakshman and Stiliadis, "High-speed policy-based packet forwarding using efficient multi-dimensional
+ * range matching" (SIGCOMM 1998), for the bit vectors; Baboescu and Varghese, "Scalable packet classification"
+ * (SIGCOMM 2001), for their aggregation.
  */
 #ifndef VSFWD_CLASSIFY_H
 #define VSFWD_CLASSIFY_H
@@ -69,7 +69,8 @@ static __always_inline u32 lowest_bit(u64 x)
 }
 
 /* The lowest bit that is set in all four rows, or NO_BIT. */
-static __always_inline u32 first_match(const struct row *a, const struct row *b, const struct row *c, const struct row *d)
+static __always_inline u32 first_match(const struct row *a, const struct row *b, const struct row *c,
+				       const struct row *d)
 {
 #pragma unroll
 	for (u32 s = 0; s < SUMMARIES; s++) {
@@ -116,13 +117,14 @@ static __always_inline void question_of(const struct packet *packet, const struc
 					struct question *question)
 {
 	bool in = initiator == DIRECTION_IN;
+	u16 port = swap16(in ? key->local_port : key->remote_port);
 	u8 type = packet->icmp_type;
 
 	if (is_echo(packet))
 		type = key->query_in == in ? echo_request(packet->family) : echo_reply(packet->family);
 	question->source = in ? &key->remote : &key->local;
 	question->destination = in ? &key->local : &key->remote;
-	question->point = service_point(packet->protocol, swap16(in ? key->local_port : key->remote_port), type, packet->icmp_code);
+	question->point = service_point(packet->protocol, port, type, packet->icmp_code);
 	question->direction = initiator;
 	question->family = packet->family;
 }

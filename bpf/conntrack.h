@@ -97,9 +97,9 @@ static __always_inline bool is_answered(const struct flow *flow, u8 direction)
 	return direction != flow->initiator;
 }
 
-static __always_inline bool is_expired(const struct flow *flow, u32 now)
+static __always_inline bool is_expired(const struct flow *flow, u64 now)
 {
-	return (s32)(now - flow->expires) >= 0;
+	return flow->expires <= now;
 }
 
 #endif

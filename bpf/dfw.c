@@ -4,7 +4,7 @@
  * maps is in this file (bcc rewrites map calls in the main text only); the headers hold what can be thought about
  * without them: packet.h (bytes to struct packet), conntrack.h (states), classify.h (rules), reject.h (answers).
  *
- * Every packet ends in exactly one of: pass(), drop() with its reason counted, or the reply to a reject.
+ * Every packet passes, is dropped with its reason counted - drop() -, or becomes the answer to itself - reject().
  */
 #include <linux/pkt_cls.h>
 
@@ -27,7 +27,7 @@ struct passage {
 	void *flows;          /* this vNIC's */
 	u32 bank;             /* the policy this packet sees, whole; read once */
 	u32 policy_seq;
-	u32 now;              /* jiffies */
+	u64 now;              /* jiffies */
 	u8 direction;
 	bool group;           /* to a multicast or broadcast MAC address */
 	struct packet *packet;
@@ -109,25 +109,23 @@ static __always_inline bool same_key(const struct flow_key *a, const struct flow
 	return !difference;
 }
 
-static __always_inline bool holds(const struct halfopen *place, u64 check, const struct flow_key *key, u32 now)
+static __always_inline bool holds(const struct halfopen *place, u64 check, const struct flow_key *key, u64 now)
 {
 	return place->check == check && same_key(&place->key, key) && !is_expired(&place->flow, now);
 }
 
-/* Whether the flow whose key is in a place of the ring can go: missing, expired, reset - and, when free places are
- * rare, closed by both sides. */
-static __always_inline bool gives_way(struct passage *p, struct flow_key *key, bool rare)
+/* Whether a flow can go when its place is wanted: expired, reset - and, when free places are rare, closed by both
+ * sides. */
+static __always_inline bool gives_way(const struct flow *flow, u64 now, bool rare)
 {
-	struct flow *flow = find_flow(p, key);
-
-	return !flow || flow->state == STATE_CLOSED || (rare && flow->state == STATE_FIN_WAIT);
+	return is_expired(flow, now) || flow->state == STATE_CLOSED || (rare && flow->state == STATE_FIN_WAIT);
 }
 
 /* Puts a flow among those that are never evicted while they live. There are as many places in the ring as entries in
  * the table; whoever takes a place deletes the flow that had it, so the table needs no daemon to stay usable. 16 random
- * places are tried, so with a share f of all places alive the chance to fail is f^16: 0.2 % at two thirds, 18 % at 90 %.
- * Two CPUs that take one place at the same moment lose one of their keys from the ring: its flow still works and ends,
- * its entry is free again when the key is used again or the daemon sweeps. */
+ * places are tried, so with a share f of all places alive the chance to fail is f^16: 0.2 % at two thirds, 18 % at nine
+ * tenths. Two CPUs that take one place at the same moment lose one of their keys from the ring: its flow still works
+ * and ends, its entry is free again when the key is used again or the daemon sweeps. */
 static __always_inline bool insert_flow(struct passage *p, struct flow_key *key, struct flow *flow)
 {
 	u32 slot = p->vnic->slot;
@@ -138,12 +136,14 @@ static __always_inline bool insert_flow(struct passage *p, struct flow_key *key,
 	for (u32 i = 0; i < PROBES; i++) {
 		u32 index = (u64)bpf_get_prandom_u32() * p->vnic->places >> 32;
 		struct flow_key *place = bpf_map_lookup_elem(places, &index);
+		struct flow *holder;
 
 		if (!place)
 			return false;
-		if (!gives_way(p, place, i >= FREE_PROBES))
+		holder = bpf_map_lookup_elem(p->flows, place);
+		if (holder && !gives_way(holder, p->now, i >= FREE_PROBES))
 			continue;
-		if (place->protocol)
+		if (holder)
 			bpf_map_delete_elem(p->flows, place);
 		*place = *key;
 		return !bpf_map_update_elem(p->flows, key, flow, 0 /* BPF_ANY */);
@@ -152,11 +152,6 @@ static __always_inline bool insert_flow(struct passage *p, struct flow_key *key,
 }
 
 /* ---- rules ---- */
-
-struct rows {
-	u32 source;
-	u32 destination;
-};
 
 static __always_inline struct host *find_host(void *table, u32 segment, const struct address *address)
 {
@@ -290,7 +285,7 @@ static __always_inline struct vnic *find_vnic(u32 ifindex)
 	return NULL;
 }
 
-/* Whose packet is it, and is it one at all? 0, or what to return. */
+/* Whose packet is it, and is it one at all? TC_ACT_UNSPEC to go on, or the verdict. */
 static __always_inline int receive(struct passage *p)
 {
 	struct __sk_buff *skb = p->skb;
@@ -414,7 +409,7 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 static __always_inline int advance(struct passage *p, struct track *t, int step)
 {
 	struct flow *flow = t->flow;
-	u32 before = flow->expires;
+	u64 before = flow->expires;
 
 	flow->packets[p->direction]++;
 	flow->bytes[p->direction] += p->packet->length;
@@ -540,8 +535,10 @@ int vnic_out(struct __sk_buff *skb)
 	return filter(skb, DIRECTION_OUT);
 }
 
-/* Run by the daemon, never attached: what time it is in the programs' clock. */
+/* Run by the daemon, never attached: writes what time it is in the programs' clock over the first bytes of a packet. */
 int jiffies(struct __sk_buff *skb)
 {
-	return bpf_jiffies64();
+	u64 now = bpf_jiffies64();
+
+	return bpf_skb_store_bytes(skb, 0, &now, sizeof(now), 0);
 }

@@ -10,7 +10,8 @@
 
 #define BANKS 2
 
-#define PINNED(type, key, leaf, name, entries, flags) BPF_TABLE_PINNED(type, key, leaf, name, entries, PINS "/" #name, flags)
+#define PINNED(type, key, leaf, name, entries, flags) \
+	BPF_TABLE_PINNED(type, key, leaf, name, entries, PINS "/" #name, flags)
 #define MAP_OF(name, entries) PINNED("array_of_maps$" #name "_template", int, int, name, entries, 0)
 /* mmap()ed by the daemon, and of any size inside a map of maps: BPF_F_MMAPABLE | BPF_F_INNER_MAP */
 #define INNER_ARRAY(leaf, name) BPF_F_TABLE("array", u32, leaf, name##_template, 1, 1024 | 4096)

@@ -50,8 +50,8 @@ struct packet {
 	u8 options;           /* 1: IPv4 options or IPv6 extension headers */
 };
 
-/* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of values
- * there: it would otherwise follow every way through the parser to the end of the program. */
+/* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of
+ * values there: it would otherwise follow every way through the parser to the end of the program. */
 struct scratch {
 	struct packet packet;
 	struct flow_key key;

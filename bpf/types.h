@@ -87,8 +87,8 @@ struct address {
 	u32 word[4]; /* wire */
 };
 
-/* Map vnics: open addressing by ifindex, in one of VNIC_PROBES places from ifindex % VNIC_PLACES on. Written by the daemon
- * at attach, `ifindex` last. A hash map would cost a packet 25 ns here, more than everything before it. */
+/* Map vnics: open addressing by ifindex, in one of VNIC_PROBES places from ifindex % VNIC_PLACES on. Written by the
+ * daemon at attach, `ifindex` last. A hash map would cost a packet 25 ns here, an array costs 1. */
 struct vnic {
 	u32 ifindex;    /* 0: free */
 	u32 slot;       /* 0..SLOTS-1: index of everything this vNIC has of its own */
@@ -180,7 +180,7 @@ struct flow_key {
 struct flow {
 	u64 packets[2];  /* by enum direction */
 	u64 bytes[2];
-	u32 expires;     /* jiffies, compared so that they may wrap; from then on the flow does not exist */
+	u64 expires;     /* jiffies; from then on the flow does not exist */
 	u32 policy_seq;  /* the policy it was allowed under, low 32 bits */
 	u32 counter;     /* index into rule_counters */
 	u32 rule_id;
@@ -188,7 +188,7 @@ struct flow {
 	u8 initiator;    /* enum direction of its first packet */
 	u8 fins;         /* TCP: bit d says that direction d has sent a FIN */
 	u8 family;       /* enum family */
-	u8 zero[12];     /* room for TCP windows */
+	u8 zero[8];      /* room */
 };
 
 /* Map halfopen, one per vNIC: direct mapped by flow_hash(). */

@@ -105,12 +105,10 @@ class FlowTables:
         if fd is None:
             return 0
         now = self._programs.jiffies()
-        expired = [
-            key for key, value in self._answered(slot) if self._remaining(self._value.unpack(value), now) <= 0
-        ]
+        expired = [key for key, value in self._answered(slot) if self._value.unpack(value)["expires"] <= now]
         for key in expired:
             again = bpf.lookup(fd, key, self._value.size)
-            if again is not None and self._remaining(self._value.unpack(again), now) <= 0:
+            if again is not None and self._value.unpack(again)["expires"] <= now:
                 swept += bpf.delete(fd, key)
         os.close(fd)
         return swept
@@ -134,10 +132,6 @@ class FlowTables:
             finally:
                 os.close(fd)
 
-    def _remaining(self, flow: dict[str, Any], now: int) -> int:
-        left: int = (flow["expires"] - now) & 0xFFFF_FFFF
-        return left - (1 << 32) if left >= 1 << 31 else left
-
     def _flow(self, key: bytes, value: bytes, now: int) -> Flow:
         flow = self._value.unpack(value)
         packets, octets = struct.unpack("<2Q", flow["packets"]), struct.unpack("<2Q", flow["bytes"])
@@ -150,6 +144,6 @@ class FlowTables:
             packets_out=packets[1],
             bytes_in=octets[0],
             bytes_out=octets[1],
-            expires_s=self._remaining(flow, now) / self._programs.hz,
+            expires_s=(flow["expires"] - now) / self._programs.hz,
             policy_seq=flow["policy_seq"],
         )

@@ -77,8 +77,8 @@ class Datapath:
         return datapath
 
     def configure(self, settings: Settings) -> None:
-        """Timers for the programs, from the next packet on. Secrets are made once and kept, since half-open flows
-        lie where the seeds say."""
+        """Timers for the programs, from the next packet on. Secrets are made once and kept, since half-open
+        flows lie where the seeds say."""
         fd, layout = self._programs.fd("settings"), self._programs.layouts("settings")[1]
         kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
         seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))

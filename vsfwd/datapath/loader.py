@@ -141,14 +141,14 @@ class Programs:
         return True
 
     def jiffies(self) -> int:
-        """Now, in the clock of the programs: 32 bits, may wrap."""
-        return bpf.run_program(self._clock, bytes(64))[0]
+        """Now, in the clock of the programs."""
+        return int.from_bytes(bpf.run_program(self._clock, bytes(64))[1][:8], "little")
 
     def _measure_hz(self) -> int:
         """The kernel's tick rate. Nothing tells it without the kernel's configuration, so count."""
         began, first = time.monotonic(), self.jiffies()
         time.sleep(0.06)
-        ticks, elapsed = (self.jiffies() - first) & 0xFFFF_FFFF, time.monotonic() - began
+        ticks, elapsed = self.jiffies() - first, time.monotonic() - began
         return min(_KERNEL_HZ, key=lambda hz: abs(hz - ticks / elapsed))
 
     def close(self) -> None:
