@@ -88,6 +88,9 @@ def status(name: str, as_json: bool) -> None:
 @click.pass_obj
 def run_inside(name: str, vm: str, command: Sequence[str]) -> NoReturn:
     """Run COMMAND inside of VM; its exit status is ours."""
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise click.UsageError("nothing to run after --")
     argv = Lab.attach(name).exec_argv(vm, command)
     os.execvp(argv[0], argv)
 
