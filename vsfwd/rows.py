@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import vsfwd.ipc.interface as api
-from vsfwd.datapath import Flow
+from vsfwd.datapath import Flow, RuleCounters
 from vsfwd.image import Image
 from vsfwd.policy import evaluate
 from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Group, Match, Rule, Service
@@ -31,7 +31,7 @@ def applied(image: Image | None, slot: int | None) -> list[int]:
 
 
 def rule_row(
-    position: int, id: int, rule: Rule, groups: Mapping[str, Group], counts: tuple[int, int, int]
+    position: int, id: int, rule: Rule, groups: Mapping[str, Group], hits: RuleCounters | None
 ) -> api.RuleRow:
     return api.RuleRow(
         position=position,
@@ -45,9 +45,9 @@ def rule_row(
         destinations=match_text(rule.destinations, groups),
         services=services_text(rule.services),
         logged=rule.logged,
-        packets=counts[0],
-        bytes=counts[1],
-        sessions=counts[2],
+        packets=hits.packets if hits else 0,
+        bytes=hits.bytes if hits else 0,
+        sessions=hits.sessions if hits else 0,
     )
 
 

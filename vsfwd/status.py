@@ -90,15 +90,13 @@ class Answers(api.HostInterface):
         counters = await parts.apply_thread(parts.datapath.rule_counters)
         state, image, slots = parts.reconciler.state, parts.reconciler.image, parts.reconciler.slots
         for id in self._vnics(vnic):
-            rows = []
-            for position, number in enumerate(applied(image, slots.get(id)), 1):
-                if (rule := state.rules.get(number)) is not None:
-                    hits = counters.get(number)
-                    counts = (hits.packets, hits.bytes, hits.sessions) if hits else (0, 0, 0)
-                    rows.append(rule_row(position, number, rule, state.groups, counts))
-            device = parts.reconciler.ports[id].device
-            for part in _parts(rows):
-                yield api.VnicRules(id, self._vm_name(id), device, part)
+            ordered = [number for number in applied(image, slots.get(id)) if number in state.rules]
+            for part in _parts(list(enumerate(ordered, 1))):
+                rows = [
+                    rule_row(position, number, state.rules[number], state.groups, counters.get(number))
+                    for position, number in part
+                ]
+                yield api.VnicRules(id, self._vm_name(id), parts.reconciler.ports[id].device, rows)
 
     @varlinkmethod(return_parameter="part")
     async def Addrsets(self) -> AsyncIterator[list[api.Addrset]]:

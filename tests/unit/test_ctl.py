@@ -1,0 +1,43 @@
+"""vsfwctl without a daemon: usage, and what it says when nobody answers. With one: tests/integration."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vsfwd.ctl import main
+
+EXPLAIN = ["explain", "--vnic", "web", "--proto", "tcp", "--src", "10.0.0.1", "--dst", "10.0.0.2"]
+
+
+def vsfwctl(path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["--socket", str(path), *arguments])
+
+
+@pytest.mark.parametrize("command", ["status", "rules", "addrsets", "flows", "stats"])
+def test_without_a_socket_it_names_it(tmp_path: Path, command: str) -> None:
+    """Exit status 3, and the next step."""
+    result = vsfwctl(tmp_path / "none.sock", command)
+    assert result.exit_code == 3
+    assert "none.sock: no such socket; is vsfwd running" in result.stderr
+
+
+def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> None:
+    """Also 3, with another next step."""
+    path = tmp_path / "vsfwd.sock"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    result = vsfwctl(path, "status")
+    assert result.exit_code == 3
+    assert "start it again" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["dance"], EXPLAIN, [*EXPLAIN, "--in", "--dport", "70000"], ["rules", "--vnic"], []],
+    ids=["unknown", "no direction", "no port number", "no value", "nothing"],
+)
+def test_wrong_usage_is_2(tmp_path: Path, arguments: list[str]) -> None:
+    """Before anything is asked."""
+    assert vsfwctl(tmp_path / "none.sock", *arguments).exit_code == 2

@@ -1,0 +1,153 @@
+"""The local socket: its mode, its limits, and who may do what."""
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from asyncvarlink import VarlinkInterface, varlinkmethod
+from asyncvarlink.serviceinterface import PermissionDenied
+
+from tests.unit.policy_messages import APP, WEB
+from vsfwd.ipc import server
+from vsfwd.ipc.server import IpcServer
+from vsfwd.status import Answers, Parts
+
+
+class Echo(VarlinkInterface, name="io.vsfwd.Test"):
+    """Says who asks, and says much when asked to."""
+
+    def __init__(self, uid: int) -> None:
+        self._uid = uid
+
+    @varlinkmethod(return_parameter="uid")
+    async def Uid(self) -> int:
+        return self._uid
+
+    @varlinkmethod(return_parameter="text")
+    async def Much(self) -> str:
+        return "x" * 1_000_000
+
+
+@pytest_asyncio.fixture
+async def path(tmp_path: Path) -> AsyncIterator[Path]:
+    path = tmp_path / "run" / "vsfwd.sock"
+    serving = asyncio.create_task(IpcServer(path, "1.0", Echo).serve())
+    yield path
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+def call(method: str) -> bytes:
+    return json.dumps({"method": method}).encode() + b"\0"
+
+
+async def ask(path: Path, method: str) -> Any:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(call(method))
+    answer = await asyncio.wait_for(reader.readuntil(b"\0"), 10)
+    writer.close()
+    return json.loads(answer[:-1])
+
+
+async def is_cut_off(path: Path, said: bytes) -> bool:
+    """Whether the server ends the connection of a client that says this and reads nothing."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        for _ in range(1000):
+            writer.write(said)
+            await asyncio.wait_for(writer.drain(), 10)
+        return await asyncio.wait_for(reader.read(), 10) == b""
+    except ConnectionError:
+        return True
+    finally:
+        writer.close()
+
+
+async def test_the_socket_is_for_root_and_its_group(path: Path) -> None:
+    """Nobody else can even connect."""
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+
+
+async def test_the_peer_is_known(path: Path) -> None:
+    """Its uid comes from the kernel."""
+    assert await ask(path, "io.vsfwd.Test.Uid") == {"parameters": {"uid": os.getuid()}}
+
+
+async def test_it_describes_itself(path: Path) -> None:
+    """The varlink way of asking what there is."""
+    answer = await ask(path, "org.varlink.service.GetInfo")
+    assert answer["parameters"]["interfaces"] == ["io.vsfwd.Test", "org.varlink.service"]
+
+
+async def test_a_dead_daemons_socket_is_replaced(path: Path) -> None:
+    """A file that nobody listens on is no reason not to start."""
+    again = asyncio.create_task(IpcServer(path, "1.0", Echo).serve())
+    assert (await ask(path, "io.vsfwd.Test.Uid"))["parameters"]
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"no json\0", b"[]\0", b"x" * server.MAX_REQUEST, call("io.vsfwd.Test.Uid") * 1000],
+    ids=["garbage", "no object", "no end", "flood"],
+)
+async def test_a_client_that_misbehaves_is_cut_off(path: Path, said: bytes) -> None:
+    """And the next one is answered."""
+    assert await is_cut_off(path, said)
+    assert (await ask(path, "io.vsfwd.Test.Uid"))["parameters"]
+
+
+async def test_replies_that_nobody_reads_do_not_pile_up(path: Path) -> None:
+    """A client that asks and asks for much and never reads is cut off."""
+    _, writer = await asyncio.open_unix_connection(path, limit=1024)
+
+    async def ask_much() -> None:
+        for _ in range(server.MAX_UNREAD * 10):
+            writer.write(call("io.vsfwd.Test.Much"))
+            await writer.drain()
+            await ask(path, "io.vsfwd.Test.Uid")
+
+    with pytest.raises(ConnectionError):
+        await ask_much()
+    writer.close()
+
+
+async def test_of_too_many_clients_the_oldest_goes(path: Path) -> None:
+    """Connections that are never closed do not lock others out."""
+    connections = [await asyncio.open_unix_connection(path) for _ in range(server.MAX_CONNECTIONS)]
+    assert (await ask(path, "io.vsfwd.Test.Uid"))["parameters"]
+    reader, _ = connections[0]
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    for _, writer in connections:
+        writer.close()
+
+
+class _Interfaces:
+    def __init__(self) -> None:
+        self.announced: list[str] = []
+
+    async def announce(self, binding: Any) -> bool:
+        self.announced.append(binding.vnic)
+        return False
+
+
+@pytest.mark.parametrize(("uid", "allowed"), [(0, True), (107, True), (1000, False)])
+async def test_only_root_and_configured_users_announce(uid: int, allowed: bool) -> None:
+    """Whoever may read the state may not say which device is which vNIC."""
+    interfaces = _Interfaces()
+    config = type("Config", (), {"ipc_uids": (107,)})
+    answers = Answers(cast(Parts, type("Parts", (), {"config": config, "interfaces": interfaces})), uid)
+    request = answers.AnnounceVnic(vnic=WEB, vm=APP, mac="02:00:00:00:00:01", device="veth0")
+    if allowed:
+        await request
+    else:
+        with pytest.raises(PermissionDenied):
+            await request
+    assert interfaces.announced == [WEB] * allowed
