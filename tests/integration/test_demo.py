@@ -1,4 +1,5 @@
-"""`./run demo`: it ends well only if every verdict is the expected one, and leaves nothing on whatever way it ends."""
+"""`./run demo`: it ends well only if every verdict is the expected one, and leaves nothing on whatever way
+it ends."""
 
 import signal
 import subprocess
