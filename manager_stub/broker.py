@@ -106,7 +106,7 @@ class Broker:
             raise
 
     async def connected_hosts(self) -> frozenset[str]:
-        """Hosts that consume their policy queue."""
+        """Hosts that consume their policy queue, as of the broker's last statistics (every 5 s)."""
         consumers = await self._call("list consumers", lambda: self._client.get(f"/api/consumers/{_VHOST}"))
         names = {consumer["queue"]["name"] for consumer in consumers.json()}
         return frozenset(

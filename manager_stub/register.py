@@ -203,9 +203,7 @@ class Register:
             try:
                 levels.check_size(wanted)
             except TooMuch as error:
-                if (
-                    host.problem
-                ):  # it could not hold more before this change either, and that must not forbid the cure
+                if host.problem:  # as before this change, which may be a step of the cure
                     continue
                 raise Refused("", f"host {host.display_name} ({host.id}): {error}") from None
             moved[host.id] = replace(host, level=levels.want(host.level, wanted, self._key), problem="")

@@ -160,6 +160,15 @@ def test_a_host_with_anything_else_gets_a_snapshot_newer_than_it_has(
     talk.settled()
 
 
+def test_a_host_that_lost_its_state_gets_a_snapshot_though_a_delta_is_under_way(talk: Conversation) -> None:
+    """The delta would not fit: there is no point in waiting for it to be refused."""
+    talk.want(TWO)
+    talk.state = DesiredState.empty()
+    talk.report()
+    assert talk.outgoing()[0].kind == Kind.SNAPSHOT
+    talk.settled()
+
+
 def test_a_host_that_asks_for_it_gets_a_snapshot_once(talk: Conversation) -> None:
     """The delta does not fit; asking again while the snapshot is under way changes nothing."""
     talk.want(TWO)
@@ -238,6 +247,12 @@ _steps = st.lists(
     ),
     max_size=25,
 )
+
+
+@given(_states, _states)
+def test_the_digest_reckoned_from_a_difference_is_that_of_the_state(before: State, wanted: State) -> None:
+    """Whatever came, went or changed between the two."""
+    assert levels.state(wanted.objects, before).digest == wanted.digest
 
 
 @given(_steps)
