@@ -89,15 +89,6 @@ static __always_inline struct flow *find_flow(struct passage *p, const struct fl
 	return flow && !is_expired(flow, p->now) ? flow : NULL;
 }
 
-/* The one place in the half-open table where `key` may be. */
-static __always_inline struct halfopen *halfopen_place(struct passage *p, u64 hash)
-{
-	u32 slot = p->vnic->slot, index = hash >> (64 - HALFOPEN_BITS);
-	void *table = halfopen.lookup(&slot);
-
-	return table ? bpf_map_lookup_elem(table, &index) : NULL;
-}
-
 static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
 {
 	const u32 *x = (const u32 *)a, *y = (const u32 *)b;
@@ -350,18 +341,25 @@ struct track {
 	bool answered;          /* `flow` is in the table that is never evicted */
 };
 
+/* The one place in the half-open table where the packet's flow may be. */
+static __always_inline bool find_place(struct passage *p, struct track *t)
+{
+	u64 hash = flow_hash(p->key, p->settings->seed);
+	u32 slot = p->vnic->slot, index = hash >> (64 - HALFOPEN_BITS);
+	void *table = halfopen.lookup(&slot);
+
+	t->check = hash | 1;
+	t->place = table ? bpf_map_lookup_elem(table, &index) : NULL;
+	return t->place;
+}
+
 static __always_inline int find_track(struct passage *p, struct track *t)
 {
-	u64 hash;
-
 	t->flow = find_flow(p, p->key);
 	t->answered = t->flow;
 	if (t->flow)
 		return 0;
-	hash = flow_hash(p->key, p->settings->seed);
-	t->check = hash | 1;
-	t->place = halfopen_place(p, hash);
-	if (!t->place)
+	if (!find_place(p, t))
 		return REASON_INTERNAL;
 	if (holds(t->place, t->check, p->key, p->now))
 		t->flow = &t->place->flow;
@@ -380,12 +378,12 @@ static __always_inline void forget(struct passage *p, struct track *t)
 /* A new flow begins half-open, in place of whichever unanswered flow was there. */
 static __always_inline bool begin(struct passage *p, struct track *t, const struct rule *rule)
 {
-	u64 hash = flow_hash(p->key, p->settings->seed);
-	struct halfopen *place = halfopen_place(p, hash);
+	struct halfopen *place;
 	struct flow *flow;
 
-	if (!place)
+	if (!t->place && !find_place(p, t))
 		return false;
+	place = t->place;
 	place->check = 0;
 	asm volatile("" ::: "memory");
 	place->key = *p->key;
@@ -401,7 +399,7 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	flow->bytes[p->direction] = p->packet->length;
 	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
 	asm volatile("" ::: "memory");
-	place->check = hash | 1;
+	place->check = t->check;
 	return true;
 }
 
