@@ -159,7 +159,7 @@ class Demo:
         """A line per check: what was expected, what was seen over each family, the rule that decided."""
         seen = self._try(checks)
         table = Table(
-            "from", "to", "service", "expected", "IPv4", "IPv6", "decided by", box=None, padding=(0, 2, 0, 0)
+            "from", "to", "service", "expected", "IPv4", "IPv6", "decided by", box=None, padding=(0, 1, 0, 0)
         )
         for check, (v4, v6) in zip(checks, seen, strict=True):
             decided = self._explain(check)

@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,9 @@ def remove(name: str) -> None:
         for host in state.layout.hosts:
             if host.id is not None:
                 shutil.rmtree(PINS / host.id, ignore_errors=True)
+        # Held by another lab, or by a vsfwd of this machine's own, it stays.
+        with suppress(OSError):
+            PINS.rmdir()
     shutil.rmtree(layouts.directory(name), ignore_errors=True)
 
 
