@@ -6,6 +6,8 @@ import pytest
 
 from tests.harness.datapath import Host, inside, private_host
 from tests.harness.packets import IPV4, IPV6, Net
+from tests.harness.wired import Wired
+from tests.harness.wired import wired as wired_host
 from vsfwd.datapath import Settings
 
 
@@ -13,6 +15,13 @@ from vsfwd.datapath import Settings
 def shared_host() -> Iterator[tuple[Host, str]]:
     with private_host("datapath", Settings(flows_per_vnic=1024)) as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def wired() -> Iterator[Wired]:
+    """Two workloads that speak to each other through the programs."""
+    with wired_host() as both:
+        yield both
 
 
 @pytest.fixture

@@ -57,6 +57,13 @@ def test_a_vlan_tag_is_dropped(here: Port, net: Net, ethertype: int) -> None:
     assert here.send(tagged).reason == "vlan_tag"
 
 
+@pytest.mark.parametrize("ethertype", [0x8100, 0x88A8])
+def test_a_vlan_tag_is_dropped_when_the_kernel_has_taken_it_off(here: Port, net: Net, ethertype: int) -> None:
+    """On a real device the outer tag is no longer in the data, but in the packet's metadata."""
+    here.wire(bytes(frame(Dot1Q(vlan=5) / udp(net.here, net.peer), type=ethertype, src=OUR_MAC)))
+    until(lambda: here.drops() == {"vlan_tag": 1})
+
+
 @pytest.mark.parametrize("ethertype", [0x0004, 0x0805, 0x8035, 0x8847, 0x8863, 0x88CC])
 def test_other_ethertypes_are_dropped(here: Port, ethertype: int) -> None:
     """Only IPv4, IPv6 and ARP pass; a neighbouring number does not."""

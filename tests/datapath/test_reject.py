@@ -6,10 +6,7 @@ since the reply is made of a packet whose checksum its sender may have left to h
 import errno
 import select
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, IPOption_NOP
@@ -23,59 +20,12 @@ from tests.harness.datapath import (
     checksums_right,
     dropped,
     inside,
-    private_host,
     rejected,
 )
 from tests.harness.packets import IPV4, IPV6, Net, echo, ip, other, tcp, udp, unreachable
-from vsfwd.datapath import Settings
+from tests.harness.wired import VNICS, Wired
 
-VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 ETH_P_ALL = 3
-
-
-@dataclass(frozen=True)
-class Wired:
-    """`here` and `twin`, each behind a port of one bridge."""
-
-    host: Host
-    namespace: str
-    here: str
-    twin: str
-
-    def offload(self, on: bool) -> None:
-        for namespace, device in ((self.here, "far0"), (self.twin, "far1")):
-            command = ["ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "on" if on else "off"]
-            subprocess.run(command, check=True, capture_output=True)
-
-    def install(self, rules: list[str]) -> None:
-        with inside(self.namespace):
-            self.host.install(rules, vnics=VNICS)
-
-
-def _ip(namespace: str, *words: str) -> None:
-    subprocess.run(["ip", "-n", namespace, *words], check=True)
-
-
-@pytest.fixture(scope="module")
-def wired() -> Iterator[Wired]:
-    with private_host("reject", Settings(flows_per_vnic=1024)) as (host, namespace):
-        vms = [f"{namespace}-vm0", f"{namespace}-vm1"]
-        try:
-            _ip(namespace, "link", "add", "bridge", "up", "type", "bridge")
-            with inside(namespace):
-                for number, (vm, name) in enumerate(zip(vms, VNICS, strict=True)):
-                    port = host.port(name)
-                    subprocess.run(["ip", "netns", "add", vm], check=True)
-                    _ip(namespace, "link", "set", port.device, "master", "bridge")
-                    _ip(namespace, "link", "set", f"far{number}", "address", port.mac, "netns", vm)
-                    for address in VNICS[name].split()[:2]:
-                        length, flags = ("/64", ["nodad"]) if ":" in address else ("/24", [])
-                        _ip(vm, "address", "add", address + length, "dev", f"far{number}", *flags)
-                    _ip(vm, "link", "set", f"far{number}", "up")
-            yield Wired(host, namespace, *vms)
-        finally:
-            for vm in vms:
-                subprocess.run(["ip", "netns", "del", vm], check=False, capture_output=True)
 
 
 @pytest.fixture(params=[True, False], ids=["offload", "no-offload"])

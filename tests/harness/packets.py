@@ -1,8 +1,7 @@
 """Packets, one line each, by scapy: an independent opinion of what bytes mean.
 
-Every builder takes plain addresses and picks IPv4 or IPv6 by them; what it returns starts at the IP header. The port
-a packet is given to puts the Ethernet header in front (tests/harness/datapath.py).
-"""
+Every builder takes plain addresses and picks IPv4 or IPv6 by them; what it returns starts at the IP header.
+The port a packet is given to puts the Ethernet header in front (tests/harness/datapath.py)."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,47 @@
+"""Real traffic through both vNICs of a connection on one host."""
+
+import socket
+import threading
+
+import pytest
+
+from tests.harness.datapath import inside, until
+from tests.harness.packets import IPV4, IPV6, Net
+from tests.harness.wired import Wired
+
+BULK = 32 * 1024 * 1024
+
+
+@pytest.mark.parametrize("offload", [True, False], ids=["offload", "no-offload"])
+@pytest.mark.parametrize("net", [IPV4, IPV6], ids=["ipv4", "ipv6"])
+def test_bulk_passes_whole(wired: Wired, net: Net, offload: bool) -> None:
+    """Large segments, whose length the wire will never see, are parsed and counted like any; nothing is
+    dropped."""
+    wired.offload(offload)
+    wired.install(["allow service icmpv6", "allow from web to db service tcp/9", "drop service tcp", "drop"])
+    before = wired.lost(3)
+    family = socket.AF_INET6 if net is IPV6 else socket.AF_INET
+    with inside(wired.twin):
+        listener = socket.create_server((net.twin, 9), family=family)
+    with inside(wired.here):
+        speaker = socket.socket(family, socket.SOCK_STREAM)
+    with listener, speaker:
+        speaker.connect((net.twin, 9))
+        accepted, _ = listener.accept()
+        writer = threading.Thread(target=pour, args=[speaker])
+        writer.start()
+        with accepted:
+            received = 0
+            while chunk := accepted.recv(1 << 20):
+                received += len(chunk)
+        writer.join()
+        port = speaker.getsockname()[1]
+    assert received == BULK
+    assert wired.lost(3) == before
+    until(lambda: wired.states(port) == ["fin_wait", "fin_wait"])
+    assert all(carried > BULK for carried in wired.carried(port))
+
+
+def pour(speaker: socket.socket) -> None:
+    speaker.sendall(bytes(BULK))
+    speaker.shutdown(socket.SHUT_WR)

@@ -1,0 +1,81 @@
+"""Two workloads in namespaces of their own, on one bridge, each behind a vNIC with the real programs: for
+what only real traffic shows (checksum offload, segments that are cut later, the kernel's own verdict on a
+reply)."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.harness.datapath import Host, inside, private_host
+from vsfwd.datapath import Flow, Reason, Settings
+
+VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
+
+
+@dataclass(frozen=True)
+class Wired:
+    """`here` and `twin`, each behind a port of one bridge."""
+
+    host: Host
+    namespace: str
+    here: str
+    twin: str
+
+    def offload(self, on: bool) -> None:
+        for namespace, device in ((self.here, "far0"), (self.twin, "far1")):
+            command = ["ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "on" if on else "off"]
+            subprocess.run(command, check=True, capture_output=True)
+
+    def install(self, rules: list[str]) -> None:
+        with inside(self.namespace):
+            self.host.install(rules, vnics=VNICS)
+
+    def lost(self, rule: int) -> tuple[int, dict[int, dict[Reason, int]]]:
+        """What `rule` dropped, and what was dropped before any rule. The kernels of both talk a little by
+        themselves (IPv6), so what other rules drop does not count."""
+        datapath = self.host.datapath
+        drops = {slot: dict(reasons) for slot, reasons in datapath.drops().items()}
+        for reasons in drops.values():
+            reasons.pop(Reason["RULE_DROP"], None)
+        return datapath.rule_counters()[rule].packets, drops
+
+    def _flows(self, port: int) -> list[Flow]:
+        """The flow of a connection from `port`, at each vNIC."""
+        datapath = self.host.datapath
+        every = [flow for slot in datapath.slots.values() for flow in datapath.flows(slot)]
+        return [flow for flow in every if port in (flow.local_port, flow.remote_port)]
+
+    def states(self, port: int) -> list[str]:
+        return [flow.state for flow in self._flows(port)]
+
+    def carried(self, port: int) -> list[int]:
+        """Bytes of the connection, in its larger direction, at each vNIC."""
+        return [max(flow.bytes_in, flow.bytes_out) for flow in self._flows(port)]
+
+
+def _ip(namespace: str, *words: str) -> None:
+    subprocess.run(["ip", "-n", namespace, *words], check=True)
+
+
+@contextmanager
+def wired() -> Iterator[Wired]:
+    """Two vNICs, plugged and closed."""
+    with private_host("wired", Settings(flows_per_vnic=1024)) as (host, namespace):
+        vms = [f"{namespace}-vm0", f"{namespace}-vm1"]
+        try:
+            _ip(namespace, "link", "add", "bridge", "up", "type", "bridge")
+            with inside(namespace):
+                for number, (vm, name) in enumerate(zip(vms, VNICS, strict=True)):
+                    port = host.port(name)
+                    subprocess.run(["ip", "netns", "add", vm], check=True)
+                    _ip(namespace, "link", "set", port.device, "master", "bridge")
+                    _ip(namespace, "link", "set", f"far{number}", "address", port.mac, "netns", vm)
+                    for address in VNICS[name].split()[:2]:
+                        length, flags = ("/64", ["nodad"]) if ":" in address else ("/24", [])
+                        _ip(vm, "address", "add", address + length, "dev", f"far{number}", *flags)
+                    _ip(vm, "link", "set", f"far{number}", "up")
+            yield Wired(host, namespace, *vms)
+        finally:
+            for vm in vms:
+                subprocess.run(["ip", "netns", "del", vm], check=False, capture_output=True)
