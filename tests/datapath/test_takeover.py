@@ -104,6 +104,34 @@ def test_attach_is_idempotent(host: Host, net: Net) -> None:
     assert host.datapath.slots == {here.id: here.slot}
 
 
+def test_a_device_number_proves_nothing(host: Host, net: Net) -> None:
+    """A vNIC's device went while no daemon ran, and its number is another device's: that one is left
+    alone."""
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    command = ["tc", "qdisc", "del", "dev", here.device, "clsact"]
+    subprocess.run(command, check=True)
+    host.restart()
+    assert "bpf" not in filters(here.device)
+    assert host.datapath.slots == {here.id: here.slot}
+    assert host.datapath.attach(here.id, here.ifindex, here.mac) == here.slot
+    assert filters(here.device).count("vsfwd_") == 2
+
+
+def test_a_number_that_changes_hands(host: Host, net: Net) -> None:
+    """Another vNIC is announced on the number of one that is gone: it starts closed, and to withdraw the old
+    one later does not touch it."""
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
+    twin = Port(host, "twin", 0)
+    assert twin.ifindex == here.ifindex
+    assert twin.receive(tcp(net.peer, net.here)) == dropped("closed")
+    host.datapath.detach(here.id)
+    assert filters(twin.device).count("vsfwd_") == 2
+    assert host.datapath.slots == {twin.id: twin.slot}
+
+
 def test_detach_takes_the_programs_off(host: Host) -> None:
     """A vNIC that is withdrawn leaves no filter; to withdraw it twice, or after its device is gone, is
     fine."""

@@ -7,6 +7,7 @@ A filter is replaced in one step (same parent, priority and handle), so there is
 A restarted daemon recognises its filters by that place and by their name."""
 
 import errno
+import re
 from types import TracebackType
 from typing import Final
 
@@ -20,6 +21,7 @@ _PARENT: Final = {"out": 0xFFFFFFF2, "in": 0xFFFFFFF3}  # clsact's ingress and e
 _ALL_PROTOCOLS: Final = 3
 _PRIORITY: Final = 1
 _HANDLE: Final = 1
+_NAME: Final = re.compile("vsfwd_(in|out)")
 _GONE: Final = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
 
 
@@ -29,13 +31,18 @@ class Hooks:
     def __init__(self) -> None:
         self._netlink = IPRoute()
 
-    def exists(self, ifindex: int) -> bool:
+    def attached(self, ifindex: int) -> bool:
+        """Whether a program of ours is on the device that has this number now."""
         try:
-            return bool(self._netlink.get_links(ifindex))
+            filters = [
+                f for parent in _PARENT.values() for f in self._netlink.get_filters(ifindex, parent=parent)
+            ]
         except NetlinkError as error:
-            if error.code == errno.ENODEV:
+            if error.code in _GONE:
                 return False
             raise
+        options = (f.get_attr("TCA_OPTIONS") for f in filters if f.get_attr("TCA_KIND") == "bpf")
+        return any(_NAME.fullmatch(found.get_attr("TCA_BPF_NAME") or "") for found in options if found)
 
     def attach(self, ifindex: int, vnic_in: int, vnic_out: int) -> None:
         """Both programs, in place of whichever version of them is there."""

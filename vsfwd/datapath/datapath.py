@@ -69,10 +69,11 @@ class Datapath:
     @classmethod
     def open(cls, pin_dir: Path, settings: Settings = Settings()) -> "Datapath":  # frozen
         """Compiles, loads and takes over whatever is pinned under `pin_dir`: flows, slots and counters go on,
-        and vNICs that are still there get the new programs in one step each."""
+        and devices that bear our programs get the new ones in one step each. (A device number alone proves
+        nothing: while nobody watched it may have become another device's.)"""
         datapath = cls(Programs(pin_dir), Hooks(), settings)
         for vnic in datapath._vnics.values():
-            if datapath._hooks.exists(vnic.ifindex):
+            if datapath._hooks.attached(vnic.ifindex):
                 datapath._hooks.attach(vnic.ifindex, datapath.vnic_in, datapath.vnic_out)
         return datapath
 
@@ -113,13 +114,16 @@ class Datapath:
         vnic = _Vnic(
             known.slot if known else self._free_slot(vnic_id), ifindex, bytes.fromhex(mac.replace(":", ""))
         )
+        for other in [id_ for id_, v in self._vnics.items() if v.ifindex == ifindex and id_ != vnic_id]:
+            # The number is this vNIC's now. What is on the device stays on it, so that nothing passes unseen.
+            self._forget(other)
         try:
             if known is None:
                 self._flows.make(vnic.slot, self._places)
                 self._clear_drops(vnic.slot)
             elif known.ifindex != ifindex:
                 self._hooks.detach(known.ifindex)
-                self._forget_vnic(known.ifindex)
+                self._clear_place(known.ifindex)
             self._write_vnic(vnic_id, vnic)
         except OSError as error:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
@@ -134,11 +138,14 @@ class Datapath:
 
     def detach(self, vnic_id: str) -> None:
         """Takes the programs off and forgets the vNIC and its flows. Its slot may be given to another one."""
-        vnic = self._vnics.pop(vnic_id, None)
-        if vnic is None:
-            return
-        self._hooks.detach(vnic.ifindex)
-        self._forget_vnic(vnic.ifindex)
+        vnic = self._vnics.get(vnic_id)
+        if vnic is not None:
+            self._hooks.detach(vnic.ifindex)
+            self._forget(vnic_id)
+
+    def _forget(self, vnic_id: str) -> None:
+        vnic = self._vnics.pop(vnic_id)
+        self._clear_place(vnic.ifindex)
         self._policy.close_slot(vnic.slot)
         self._flows.drop(vnic.slot)
 
@@ -165,7 +172,7 @@ class Datapath:
             self._vnic_map[place] = self._layout.pack(**fields)
         self._vnic_map[place] = self._layout.pack(ifindex=vnic.ifindex, **fields)
 
-    def _forget_vnic(self, ifindex: int) -> None:
+    def _clear_place(self, ifindex: int) -> None:
         place = self._place(ifindex, ifindex)
         if place is not None:
             self._vnic_map[place] = bytes(4)
