@@ -4,6 +4,8 @@
 words of tests/harness/policies.py and reach the kernel through the daemon's own compiler and maps. `Port` is
 a vNIC on it: give it a packet and it tells what came of it and everything that moved."""
 
+import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import mkdtemp
 
 from pyroute2 import netns
 from scapy.layers.l2 import Ether
@@ -25,6 +26,7 @@ from vsfwd.policy.compile import compile
 from vsfwd.policy.desired import DesiredState
 
 BPFFS = Path("/sys/fs/bpf")
+PREFIX = "vsfwd-test-"
 PEER_MAC = "02:00:00:00:99:99"
 DEVICES = 4
 VERDICTS = {0: "pass", 2: "drop", 7: "reply"}
@@ -184,9 +186,10 @@ class Host:
 @contextmanager
 def private_host(name: str, settings: Settings) -> Iterator[tuple[Host, str]]:
     """A host and its namespace, which the caller enters with `inside`."""
-    namespace, pins = f"vsfwd-test-{name}", Path(mkdtemp(prefix="vsfwd-test-", dir=BPFFS))
-    if namespace in netns.listnetns():
-        netns.remove(namespace)
+    _remove_leftovers()
+    namespace = f"{PREFIX}{name}-{os.getpid()}"
+    pins = BPFFS / namespace
+    pins.mkdir()
     netns.create(namespace)
     try:
         with inside(namespace):
@@ -205,6 +208,16 @@ def private_host(name: str, settings: Settings) -> Iterator[tuple[Host, str]]:
     finally:
         netns.remove(namespace)
         shutil.rmtree(pins)
+
+
+def _remove_leftovers() -> None:
+    """What test runs that were killed have left: their process is gone."""
+    for name in {*netns.listnetns(), *(path.name for path in BPFFS.iterdir())}:
+        owner = re.fullmatch(rf"{PREFIX}\w+-(\d+)(-vm\d)?", name)
+        if owner and not Path("/proc", owner[1]).exists():
+            shutil.rmtree(BPFFS / name, ignore_errors=True)
+            if name in netns.listnetns():
+                netns.remove(name)
 
 
 @contextmanager
