@@ -9,14 +9,16 @@ attached. An event that is lost costs a second, never a vNIC.
 """
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 from pyroute2 import AsyncIPRoute
+from pyroute2.netlink import NLM_F_DUMP_INTR
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
 
@@ -29,6 +31,7 @@ log = structlog.get_logger(log="vsfwd.interfaces")
 
 ALIAS: Final = "vsfwd:"
 PERIOD_S: Final = 1.0
+DUMPS: Final = 5
 UNKNOWN_MAC: Final = "00:00:00:00:00:00"
 """Of a vNIC recognised by its alias alone: no unicast frame is for it, until announcement or policy says
 its MAC."""
@@ -113,7 +116,7 @@ class Interfaces:
                     if message["header"]["type"] in (RTM_DELTFILTER, RTM_DELQDISC):
                         self._bare.add(message["index"])
                     self._changed.set()
-            except OSError as error:
+            except (OSError, NetlinkError) as error:
                 log.warning("netlink events lost; every vNIC is attached again", reason=str(error))
                 self._bare.update(link.index for link in self._plugged.values())
                 self._changed.set()
@@ -125,7 +128,10 @@ class Interfaces:
                 async with asyncio.timeout(PERIOD_S):
                     await self._changed.wait()
             self._changed.clear()
-            await self.sync()
+            try:
+                await self.sync()
+            except NetlinkError as error:
+                log.warning("links not looked at; tried again in a second", reason=str(error))
 
     async def announce(self, binding: Binding) -> bool:
         """Whether the device is there; if so its programs are attached when this returns. Raises Conflict."""
@@ -164,6 +170,11 @@ class Interfaces:
         async with self._lock:
             before = self.bindings()
             plugged = recognise(await self._links(), self._bindings)
+            for vnic in self._plugged.keys() - plugged.keys():
+                # A dump that links come and go under may miss one, and a vNIC is not opened on a maybe.
+                link = await self._link(self._plugged[vnic].index)
+                if link is not None and link.alias == ALIAS + vnic:
+                    plugged[vnic] = link
             for vnic, link in plugged.items():
                 if link.alias != ALIAS + vnic:
                     await self._set_alias(link, ALIAS + vnic)
@@ -208,13 +219,29 @@ class Interfaces:
             )
 
     async def _links(self) -> list[Link]:
-        return [
-            Link(message["index"], message.get("ifname"), message.get("ifalias") or "")
-            async for message in await self._netlink.get_links()
-        ]
+        """All of them: a dump that the kernel calls interrupted is made again."""
+        for _ in range(DUMPS):
+            messages = [message async for message in await self._netlink.get_links()]
+            if not any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in messages):
+                break
+        return [_link_of(message) for message in messages]
+
+    async def _link(self, index: int) -> Link | None:
+        try:
+            return next(
+                iter([_link_of(message) async for message in await self._netlink.get_links(index)]), None
+            )
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise
 
     async def _set_alias(self, link: Link, alias: str) -> None:
         try:
             await self._netlink.link("set", index=link.index, ifalias=alias)
         except NetlinkError as error:
             log.warning("device alias not set", device=link.name, alias=alias, reason=str(error))
+
+
+def _link_of(message: Any) -> Link:
+    return Link(message["index"], message.get("ifname"), message.get("ifalias") or "")

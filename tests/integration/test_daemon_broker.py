@@ -166,12 +166,14 @@ async def test_a_host_that_was_expelled_comes_back_when_it_may(broker: PrivateBr
 async def test_a_queue_that_was_made_anew_is_consumed_again(broker: PrivateBroker) -> None:
     """The broker cancels the consumer of a deleted queue; the host waits for the queue and goes on."""
     async with connected(broker) as (host, manager):
+        await manager.policy(Message(b"before", b"", b""))
+        await manager.reported(Applied)
         broker.delete_queue(topology.policy_queue(HOST))
         broker.declare()
         await manager.reported(Hello)
         await manager.policy(Message(b"after", b"", b""))
         await manager.reported(Applied)
-        assert [message.header for message in host.taken] == [b"after"]
+        assert [message.header for message in host.taken] == [b"before", b"after"]
 
 
 async def test_of_several_brokers_one_that_lives_is_found(broker: PrivateBroker) -> None:
