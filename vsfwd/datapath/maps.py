@@ -128,7 +128,11 @@ class Policy:
         self._live = bank
         for table in set(TABLES) - {"hosts", "rows", "policies"}:
             os.close(inner[table])
-        self.counters.release(set(counters))
+        gone = self.counters.owners() - counters.keys()
+        if gone:
+            # Packets that began under the bank before may still count for them.
+            self._wait_for_packets()
+            self.counters.release(gone)
 
     def _wait_for_packets(self) -> None:
         """Until packets that began before the last flip are done with the bank that is now unseen. Putting
@@ -281,18 +285,21 @@ class Counters:
         return indices
 
     def _take(self, rule: int, index: int) -> None:
-        bpf.update(self._values, struct.pack("<I", index), bytes(self._layout.size * self._cpus))
         self._owner[index] = struct.pack("<Q", rule)
         self._index[rule] = index
 
-    def release(self, kept: set[int]) -> None:
-        """Rules that are gone give their counters back. No flow counts there any more: the flip has made
-        every flow ask again before it counts, and a packet that still had the bank before adds one to a
-        counter nobody reads."""
-        for rule in [rule for rule in self._index if rule not in kept]:
+    def owners(self) -> set[int]:
+        """Rules that have a counter."""
+        return set(self._index)
+
+    def release(self, gone: Iterable[int]) -> None:
+        """Rules that are gone give their counters back, at zero. No flow counts there any more: a flip makes
+        every flow ask again before it counts."""
+        for rule in gone:
             index = self._index.pop(rule)
+            bpf.update(self._values, struct.pack("<I", index), bytes(self._layout.size * self._cpus))
             self._owner[index] = bytes(8)
-            self._free.insert(0, index)
+            self._free.append(index)
 
     def read(self) -> dict[int, RuleCounters]:
         return {rule: self._sum(index) for rule, index in self._index.items()}
