@@ -4,7 +4,8 @@
     assert world.seen("a", "b", "tcp/80") is Seen.ALLOWED
 
 VMs a and b are on host1, c and d on host2. Every VM answers on every port of `PORTS`. A rule's source and
-destination are VM names, tags, or ANY; each exists as a group (by name, by tag). The default rule drops.
+destination are VM names, tags, or ANY; each exists as a group (by name, by tag). The default rule drops. VM
+e is beside all this, on a segment of its own, with tags.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,11 @@ from vagrant.lab.rest import put
 from vagrant.lab.spec import parse
 
 NAME = "test"
-VMS = ("a@host1", "b@host1", "c@host2", "d@host2")
+VMS = ("a@host1", "b@host1", "c@host2", "d@host2", "e@host2#tier|web,linux+blue")
 TAGS = ("red", "blue")
-PORTS = (80, 81, 5000)
+PORTS = (80, 81)
+PATIENCE_S = 0.8
+"""After this long silence is a drop; an answer takes a few milliseconds."""
 ANY = "ANY"
 SECTION = "domains/default/security-policies/under-test"
 _ECHO = (("ICMPv4", 8), ("ICMPv6", 128))
@@ -69,29 +72,30 @@ class World:
 
     def seen(self, source: str, destination: str, service: str, family: int = 4) -> Seen:
         """What becomes of one attempt; `service` as in "tcp/80", "udp/80", "icmp"."""
-        return probe_all([self.attempt(source, destination, service, family)])[0]
+        return probe_all([self.attempt(source, destination, service, family)], PATIENCE_S)[0]
 
     def seen_all(self, *attempts: tuple[str, str, str]) -> list[Seen]:
         """Source, destination, service, each over IPv4 and IPv6 and the same over both."""
         both = [self.attempt(*attempt, family) for attempt in attempts for family in (4, 6)]
-        seen = probe_all(both)
+        seen = probe_all(both, PATIENCE_S)
         assert seen[::2] == seen[1::2], f"IPv4 and IPv6 differ: {list(zip(both, seen, strict=True))}"
         return seen[::2]
 
     def reset(self) -> None:
-        """As at the start: no rules, no tags, every vsfwd running."""
+        """As at the start: no rules, no tags (but those of e), every vsfwd running."""
         for host in self.lab.layout.hosts:
             if self.lab.vsfwd(host.name) is None:
                 self.lab.start_vsfwd(host.name)
         self.enforce()
         for vm in self.lab.layout.vms:
-            self.lab.set_tags(vm.name)
+            self.lab.set_tags(vm.name, *map(str, vm.tags))
 
 
 @contextmanager
 def world() -> Iterator[World]:
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab.up(parse(vms=VMS), NAME))
+        spec = parse(vms=VMS, segments=["blue=77"], clusters=["c=host1,host2"], datacenters=["dc=c"])
+        lab = stack.enter_context(Lab.up(spec, NAME))
         for vm in lab.layout.vms:
             stack.enter_context(Servers(vm.namespace, PORTS, PORTS))
         lab.publish({f"domains/default/groups/{name}": _group("Name", name[3:]) for name in _names()})

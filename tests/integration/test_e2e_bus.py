@@ -89,7 +89,12 @@ def bomb() -> bytes:
     return zstandard.compress(bytes(topology.MAX_DECODED + 1))
 
 
-@pytest.mark.parametrize("forgery", FORGERIES)
+QUICK = ("no JSON", "signed by another key", "over the limit")
+
+
+@pytest.mark.parametrize(
+    "forgery", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FORGERIES]
+)
 def test_a_forged_message_changes_nothing(world: World, forgery: str) -> None:
     """Refused and counted; the same verdicts as before; and the manager's next change is enforced."""
     world.enforce(allow("a", "c", "tcp/80"))

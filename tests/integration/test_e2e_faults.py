@@ -38,6 +38,7 @@ def test_enforcement_does_not_need_the_daemon(world: World) -> None:
     assert not forbidden.received
 
 
+@pytest.mark.slow
 def test_a_daemon_catches_up_with_what_it_missed(world: World) -> None:
     """The policy changes while a daemon is dead: enforced once it is back, the other host's at once."""
     world.lab.kill_vsfwd("host1")
@@ -97,6 +98,7 @@ def test_the_broker_is_killed_and_starts(world: World) -> None:
     assert world.seen("a", "c", "tcp/80") is ALLOWED
 
 
+@pytest.mark.slow
 def test_the_manager_is_killed_and_starts(world: World) -> None:
     """Enforcement does not notice; the policy is there again, and the next change goes through."""
     world.enforce(allow("a", "c", "tcp/80"))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from tests.harness.lab import ANY, SECTION, World, allow, drop, group_path, reject, section
+from tests.harness.lab import ANY, SECTION, Rule, World, allow, drop, group_path, reject, section
 from vagrant.lab.probe import Seen, inside
 from vagrant.lab.rest import INFRA
 
@@ -146,19 +147,29 @@ RULE = allow("a", "c", "tcp/80")
         ({"scope": ["/infra/domains/default/groups/nobody"]}, "scope"),
     ],
 )  # fmt: skip
-def test_a_bad_rule_is_refused_and_nothing_changes(world: World, wrong: dict[str, Any], named: str) -> None:
-    """4xx with the field named, although the other rule of the request is good: neither is enforced."""
-    world.enforce(RULE)
+def test_a_bad_rule_is_refused(world: World, wrong: dict[str, Any], named: str) -> None:
+    """400 with the field named, and no host is sent anything."""
     before = positions(world)
-    body = section([allow("a", "b", "tcp/80"), {**RULE, **wrong}])
-    path = f"{INFRA}/{SECTION}"
-    body["_revision"] = world.lab.rest.get(path).json()["_revision"]
-    answer = world.lab.rest.put(path, json=body)
+    answer = replace_section(world, {**RULE, **wrong})
     assert answer.status_code == 400, answer.text
     assert named in answer.json()["error_message"]
     assert positions(world) == before
-    assert world.seen("a", "c", "tcp/80") is ALLOWED
-    assert world.seen("a", "b", "tcp/80") is DROPPED
+
+
+def test_a_refused_request_changes_nothing(world: World) -> None:
+    """One of its rules is bad: the good one beside it is not enforced, and what was enforced still is."""
+    world.enforce(RULE)
+    before = positions(world)
+    answer = replace_section(world, allow("a", "b", "tcp/80"), {**RULE, "action": "PERMIT"})
+    assert answer.status_code == 400, answer.text
+    assert positions(world) == before
+    assert world.seen_all(("a", "c", "tcp/80"), ("a", "b", "tcp/80")) == [ALLOWED, DROPPED]
+
+
+def replace_section(world: World, *rules: Rule) -> httpx.Response:
+    path = f"{INFRA}/{SECTION}"
+    revision = world.lab.rest.get(path).json()["_revision"]
+    return world.lab.rest.put(path, json={**section(rules), "_revision": revision})
 
 
 def test_nobody_is_let_in_without_a_password(world: World) -> None:

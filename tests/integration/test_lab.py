@@ -12,15 +12,24 @@ from typing import Any
 
 import pytest
 
+from tests.harness import lab as harness
+from tests.harness.lab import World
+
 NAME = "testcli"
+COMMAND = (sys.executable, "-m", "vagrant.lab")
 
 
 def lab(*arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv(*arguments), capture_output=True, text=True, timeout=timeout_s)
 
 
+def shared(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command on the lab that the end-to-end tests share."""
+    return subprocess.run([*COMMAND, "--name", harness.NAME, *arguments], capture_output=True, text=True)
+
+
 def argv(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "vagrant.lab", "--name", NAME, *arguments]
+    return [*COMMAND, "--name", NAME, *arguments]
 
 
 def left() -> list[str]:
@@ -45,21 +54,11 @@ def nothing() -> Iterator[None]:
     assert left() == []
 
 
-@pytest.fixture(scope="module")
-def up() -> Iterator[dict[str, Any]]:
-    """A lab with an odd segment, tags, a cluster; what `status --json` says of it."""
-    lab("down")
-    options = ["--vm", "web@host1#tier|web,linux+blue", "--vm", "client@host2+blue", "--segment", "blue=77"]
-    options += ["--cluster", "c=host1,host2", "--datacenter", "dc=c", "--default", "allow"]
-    done = lab("up", *options)
-    try:
-        assert done.returncode == 0, done.stderr
-        status: dict[str, Any] = json.loads(lab("status", "--json").stdout)
-        yield status
-    finally:
-        lab("down")
-    assert left() == []
-    assert not [host["pins"] for host in status["hosts"].values() if Path(host["pins"]).exists()]
+@pytest.fixture
+def up(shared_world: World) -> dict[str, Any]:
+    """What `status --json` says of the lab that the end-to-end tests share."""
+    status: dict[str, Any] = json.loads(shared("status", "--json").stdout)
+    return status
 
 
 @pytest.mark.parametrize(
@@ -83,9 +82,7 @@ def test_bad_input_is_named_and_starts_nothing(nothing: None, options: list[str]
 
 def test_a_name_is_no_path(nothing: None) -> None:
     """A lab's name becomes part of paths that are removed: only letters and digits are taken."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vagrant.lab", "--name", "../etc", "down"], capture_output=True, text=True
-    )
+    done = subprocess.run([*COMMAND, "--name", "../etc", "down"], capture_output=True, text=True)
     assert done.returncode != 0
     assert "'../etc'" in done.stderr
 
@@ -109,58 +106,58 @@ def test_status_names_everything_a_script_needs(up: dict[str, Any]) -> None:
         assert Path(host["socket"]).is_socket()
         assert Path(host["pins"]).is_dir()
         os.kill(host["pid"], 0)
-    web = up["vms"]["web"]
-    assert web.keys() >= {"id", "vnic", "namespace", "host", "device", "mac", "addresses"}
-    assert (web["host"], web["segment"], web["tags"]) == ("host1", "blue", ["tier|web", "linux"])
+    e = up["vms"]["e"]
+    assert e.keys() >= {"id", "vnic", "namespace", "host", "device", "mac", "addresses"}
+    assert (e["host"], e["segment"], e["tags"]) == ("host2", "blue", ["tier|web", "linux"])
     assert up["segments"]["blue"] == {"vni": 77}
     assert up["clusters"] == {"c": ["host1", "host2"]}
 
 
 def test_status_is_a_table_for_people(up: dict[str, Any]) -> None:
     """Every host and VM is in it."""
-    shown = lab("status")
+    shown = shared("status")
     assert shown.returncode == 0
-    for word in ("host1", "host2", "web", "client", up["manager"]["url"]):
+    for word in ("host1", "host2", "tier|web linux", "10.20.1.14", up["manager"]["url"]):
         assert word in shown.stdout
 
 
 def test_the_device_carries_the_vnic_s_name(up: dict[str, Any]) -> None:
     """The host's end of the veth says whose it is: a vsfwd with no memory recognises it."""
-    web = up["vms"]["web"]
-    namespace = up["hosts"]["host1"]["namespace"]
-    show = ["ip", "-n", namespace, "-json", "link", "show", web["device"]]
+    e = up["vms"]["e"]
+    namespace = up["hosts"]["host2"]["namespace"]
+    show = ["ip", "-n", namespace, "-json", "link", "show", e["device"]]
     link = json.loads(subprocess.run(show, capture_output=True, check=True).stdout)[0]
-    assert link["ifalias"] == f"vsfwd:{web['vnic']}"
+    assert link["ifalias"] == f"vsfwd:{e['vnic']}"
 
 
 def test_exec_runs_inside_and_passes_the_status_on(up: dict[str, Any]) -> None:
     """The VM's own address, the program's own exit status, its own options."""
-    addresses = lab("exec", "web", "--", "ip", "-br", "addr", "show", "eth0").stdout
-    assert all(address in addresses for address in up["vms"]["web"]["addresses"])
-    assert lab("exec", "web", "--", "sh", "-c", "exit 7").returncode == 7
-    assert lab("exec", "web", "ping", "-c1", "-W2", up["vms"]["client"]["addresses"][0]).returncode == 0
-    unknown = lab("exec", "nobody", "--", "true")
+    addresses = shared("exec", "e", "--", "ip", "-br", "addr", "show", "eth0").stdout
+    assert all(address in addresses for address in up["vms"]["e"]["addresses"])
+    assert shared("exec", "e", "--", "sh", "-c", "exit 7").returncode == 7
+    assert shared("exec", "e", "ping", "-c1", up["vms"]["e"]["addresses"][0]).returncode == 0
+    unknown = shared("exec", "nobody", "--", "true")
     assert unknown.returncode == 1
     assert "no VM 'nobody'" in unknown.stderr
 
 
 def test_a_lab_that_is_up_is_not_made_again(up: dict[str, Any]) -> None:
     """Refused, and it stays as it is."""
-    again = lab("up")
+    again = shared("up")
     assert again.returncode == 1
     assert "is up" in again.stderr
-    assert json.loads(lab("status", "--json").stdout) == up
+    assert json.loads(shared("status", "--json").stdout) == up
 
 
 def test_migration_is_refused_clearly(up: dict[str, Any]) -> None:
     """Until it exists; unknown names are named first."""
-    assert "does not exist yet" in lab("migrate", "web", "host2").stderr
-    assert "no host 'host9'" in lab("migrate", "web", "host9").stderr
+    assert "does not exist yet" in shared("migrate", "e", "host1").stderr
+    assert "no host 'host9'" in shared("migrate", "e", "host9").stderr
 
 
 def test_secrets_are_for_root_alone(up: dict[str, Any]) -> None:
     """The directory lets nobody else in; no password stands in a process list."""
-    assert Path(f"/run/vsfw-{NAME}").stat().st_mode & 0o777 == 0o700
+    assert Path(f"/run/vsfw-{harness.NAME}").stat().st_mode & 0o777 == 0o700
     secret = up["manager"]["password"].encode()
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -189,10 +186,11 @@ def test_what_a_killed_run_leaves_is_removed(nothing: None, moment: str) -> None
 def test_up_begins_by_removing_what_a_killed_run_left(nothing: None) -> None:
     """And then makes a lab that works."""
     kill_up_at("vsfwd")
-    done = lab("up", "--hosts", "1", "--vm", "a")
+    done = lab("up", "--hosts", "1", "--vm", "a", "--vm", "b", "--default", "allow")
     assert done.returncode == 0, done.stderr
     assert "left behind" in done.stderr
-    assert lab("exec", "a", "--", "true").returncode == 0
+    b = json.loads(lab("status", "--json").stdout)["vms"]["b"]
+    assert lab("exec", "a", "--", "ping", "-c1", "-W2", b["addresses"][0]).returncode == 0
 
 
 @pytest.mark.slow

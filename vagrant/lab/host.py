@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 from asyncvarlink import VarlinkErrorReply
@@ -14,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from vagrant.lab.layout import PINS, Host, Vm
 from vagrant.lab.processes import Process, recall, spawn, tail
-from vagrant.lab.rest import request
+from vagrant.lab.rest import checked
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import wait_until
 from vsfwd.ipc.client import Unreachable, ask
@@ -28,7 +29,7 @@ def enrol(rest: httpx.Client, host: Host) -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host.name)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     pem = csr.public_bytes(serialization.Encoding.PEM).decode()
-    given = request(rest, "POST", "/api/v1/vsfw/hosts", {"display_name": host.name, "csr": pem})
+    given = _enrolled(rest, {"display_name": host.name, "csr": pem})
     key_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -50,6 +51,18 @@ def enrol(rest: httpx.Client, host: Host) -> str:
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.items())
     _write(host.directory / "vsfwd.toml", lines.encode())
     return str(given["id"])
+
+
+def _enrolled(rest: httpx.Client, body: dict[str, str]) -> Any:
+    """Asks again while the manager, just started, has not met the broker yet: it answers 503 until then."""
+    answers = []
+
+    def done() -> bool:
+        answers.append(rest.post("/api/v1/vsfw/hosts", json=body))
+        return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait_until(done, "manager and broker ready to enrol hosts", every_s=0.2)
+    return checked(answers[-1])
 
 
 def start(host: Host) -> Process:

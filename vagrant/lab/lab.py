@@ -11,7 +11,6 @@ shall outlive its maker is given up (`keep`), and found again by `attach`.
 import dataclasses
 import functools
 import os
-import shutil
 import ssl
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -69,7 +68,6 @@ class Lab:
             if state.left_behind(name):
                 with step("removing what a killed run left behind"):
                     state.remove(name)
-                    layouts.directory(name).mkdir(mode=0o700)
             try:
                 return cls._build(spec, name)
             except BaseException:
@@ -94,14 +92,14 @@ class Lab:
         with step("broker: RabbitMQ, TLS only"):
             lab.broker.start()
             lab.broker.wait_ready()
+        with step("manager"):
+            lab.manager.start()
+            lab.manager.wait_ready(lab.rest)
+            rest.enter_policy(lab.rest, layout)
         lab._start(owner)
         return lab
 
     def _start(self, owner: Process | None) -> None:
-        with step("manager"):
-            self.manager.start()
-            self.manager.wait_ready(self.rest)
-            rest.enter_policy(self.rest, self.layout)
         with step("hosts enrolled"):
             enrolled = []
             for host in self.layout.hosts:
@@ -217,8 +215,7 @@ class Lab:
 def take_down(name: str) -> bool:
     """Remove the lab of this name, or what is left of one. False when there was nothing."""
     with state.locked(name):
-        if not state.left_behind(name):
-            shutil.rmtree(layouts.directory(name))
-            return False
-        state.remove(name)
-        return True
+        there = state.left_behind(name)
+        if there:
+            state.remove(name)
+        return there

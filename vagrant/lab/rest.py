@@ -15,9 +15,13 @@ _DEFAULT_RULE = f"{INFRA}/domains/default/security-policies/default-layer3-secti
 
 def request(rest: httpx.Client, method: str, path: str, body: object = None) -> Any:
     """What the manager answers. Raises LabError with its words when it refuses."""
-    answer = rest.request(method, path, json=body)
+    return checked(rest.request(method, path, json=body))
+
+
+def checked(answer: httpx.Response) -> Any:
     if answer.is_error:
-        raise LabError(f"{method} {path}: {answer.status_code} {answer.text}")
+        asked = answer.request
+        raise LabError(f"{asked.method} {asked.url.path}: {answer.status_code} {answer.text}")
     return answer.json() if answer.content else None
 
 

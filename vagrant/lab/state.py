@@ -66,7 +66,8 @@ def load(name: str) -> State | None:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """The lab's directory is there and nobody else builds or removes this lab meanwhile."""
+    """The lab's directory is there, and nobody else builds or removes this lab meanwhile. If it is empty in
+    the end it goes."""
     directory = layouts.directory(name)
     directory.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY)
@@ -74,7 +75,11 @@ def locked(name: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not directory.exists() or not os.path.samestat(directory.stat(), os.fstat(descriptor)):
             raise BlockingIOError
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                directory.rmdir()
     except BlockingIOError:
         raise LabError(f"lab {name!r} is being built or removed by another process right now") from None
     finally:
@@ -87,7 +92,8 @@ def left_behind(name: str) -> bool:
 
 
 def remove(name: str) -> None:
-    """Everything of the lab of this name: kernel, pins, disk. Works on whatever part of it there is."""
+    """Everything of the lab of this name but its empty, locked directory: kernel, pins, disk. Works on
+    whatever part of it there is."""
     state = load(name)
     network.remove(name)
     if state is not None:
@@ -98,7 +104,11 @@ def remove(name: str) -> None:
         # Held by another lab, or by a vsfwd of this machine's own, it stays.
         with suppress(OSError):
             PINS.rmdir()
-    shutil.rmtree(layouts.directory(name), ignore_errors=True)
+    for entry in layouts.directory(name).iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _file(name: str) -> Path:
