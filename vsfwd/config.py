@@ -35,7 +35,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     state_dir: Path = Path("/var/lib/vsfwd")
     socket: Path = SOCKET
     pin_dir: Path = Path("/sys/fs/bpf/vsfwd")
-    flows_per_vnic: int = 65536
+    flows_per_vnic: int = 32768
     """Established flows one vNIC may have; more are dropped and counted."""
     ipc_uids: tuple[int, ...] = ()
     """Users besides root that may announce and withdraw vNICs."""
