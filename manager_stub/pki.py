@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -87,7 +87,7 @@ class Authority:
             parsed = x509.load_pem_x509_csr(request.encode())
             valid = parsed.is_signature_valid
             key = parsed.public_key()
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise ValueError(f"not a certificate signing request in PEM: {error}") from None
         if not valid:
             raise ValueError("the request is not signed by its own key")

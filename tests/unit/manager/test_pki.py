@@ -1,5 +1,6 @@
 """The certificate authority: what it certifies, and that a request is believed in nothing but its key."""
 
+import base64
 import stat
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from manager_stub.pki import Authority
 from manager_stub.state_dir import Addresses, StateDir
 
 HOST = "33333333-0000-4000-8000-000000000001"
+P256 = bytes.fromhex("06082a8648ce3d030107")
+"""The name of the curve, in DER."""
 
 
 @pytest.fixture
@@ -95,6 +98,18 @@ def test_secrets_of_the_state_directory_are_the_owners_alone(tmp_path: Path) -> 
     with pytest.raises(FileExistsError):
         directory.create(addresses)
     assert {path.name: path.read_bytes() for path in directory.path.iterdir()} == before
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"\x02\x01\x00", b"\x02\x01\x4a"), (P256, b"\x06\x08" + bytes(8))])
+def test_a_request_of_another_version_or_curve_is_refused(
+    authority: Authority, csr: str, old: bytes, new: bytes
+) -> None:
+    """What the library has never heard of is the caller's mistake, too."""
+    der = x509.load_pem_x509_csr(csr.encode()).public_bytes(serialization.Encoding.DER).replace(old, new, 1)
+    body = base64.encodebytes(der).decode()
+    pem = f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
+    with pytest.raises(ValueError, match="not a certificate signing request"):
+        authority.issue_host(HOST, pem)
 
 
 def ca_store(authority: Authority) -> Store:

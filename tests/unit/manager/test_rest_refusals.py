@@ -1,5 +1,6 @@
 """Bad requests: each is answered with its status, the field is named, and nothing is stored."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -238,6 +239,14 @@ async def test_without_the_password_nothing_is_told(
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
 
 
+@pytest.mark.parametrize("header", [b"Basic \xe9", b"Basic \x01", b"Basic /////w==", b"Basic YQ=", b"Basic"])
+async def test_credentials_that_are_none_are_wrong(manager: Manager, header: bytes) -> None:
+    """Bytes that are no ASCII, no base64, no UTF-8: 401, as for a wrong password."""
+    manager.rest.auth = None
+    answer = await manager.rest.get(GROUP, headers={b"Authorization": header})
+    assert answer.status_code == 401
+
+
 async def test_a_request_over_the_limit_is_refused_unread(manager: Manager) -> None:
     """It says how long it will be, and is answered at once."""
     headers = {"Content-Length": str(MAX_REQUEST + 1), "Content-Type": "application/json"}
@@ -263,4 +272,19 @@ async def test_a_host_that_cannot_be_set_up_at_the_broker_is_not_enrolled(manage
     """The broker does not answer: 503, and no host is left behind."""
     answer = await manager.answer("POST", f"{VSFW}/hosts", {"display_name": "h", "csr": csr})
     assert answer.status_code == 503
+    assert manager.register.hosts == {}
+
+
+async def test_two_requests_may_remove_one_host(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wait for the broker, one comes too late: the host is gone, as both asked for."""
+
+    both = asyncio.Barrier(2)
+
+    async def told(host: str) -> None:
+        await both.wait()
+
+    monkeypatch.setattr(manager.parts.broker, "remove_host", told)
+    manager.register.add_host(HOST, "host")
+    answers = await asyncio.gather(*(manager.answer("DELETE", f"{VSFW}/hosts/{HOST}") for _ in range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
     assert manager.register.hosts == {}
