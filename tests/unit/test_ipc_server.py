@@ -95,8 +95,16 @@ async def test_a_dead_daemons_socket_is_replaced(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [b"no json\0", b"[]\0", b"x" * server.MAX_REQUEST, call("io.vsfwd.Test.Uid") * 1000],
-    ids=["garbage", "no object", "no end", "flood"],
+    [
+        b"no json\0",
+        b"[]\0",
+        b"x" * server.MAX_REQUEST,
+        call("io.vsfwd.Test.Uid") * 1000,
+        b"[" * 60_000 + b"\0",
+        b"9" * 5000 + b"\0",
+        b"\xff\0",
+    ],
+    ids=["garbage", "no object", "no end", "flood", "depth", "a number too long", "no text"],
 )
 async def test_a_client_that_misbehaves_is_cut_off(path: Path, said: bytes) -> None:
     """And the next one is answered."""

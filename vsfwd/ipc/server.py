@@ -53,7 +53,10 @@ class _Protocol(VarlinkInterfaceServerProtocol):
         elif self._waiting > MAX_WAITING:
             self._disconnect(f"more than {MAX_WAITING} requests at once")
         else:
-            super().message_received(data, fds)
+            try:
+                super().message_received(data, fds)
+            except (RecursionError, ValueError) as error:  # what json.loads raises beside its own error
+                self.error_received(error, data, fds)
 
     def request_received(
         self, obj: dict[str, Any], fds: FileDescriptorArray | None
