@@ -103,6 +103,9 @@ class Publisher:
                 failures = 0 if self.connected else failures + 1
                 reason = _reason(group)
             self.connected = False
+            if (task := asyncio.current_task()) and task.cancelling():
+                # A task group that ends with errors keeps the cancellation to itself.
+                raise asyncio.CancelledError
             pause_s = min(PAUSE_S[0] * 2 ** max(failures - 1, 0), PAUSE_S[1]) * random.uniform(0.5, 1.5)
             log.warning("no session with the broker", reason=reason, next_attempt_s=round(pause_s, 1))
             await asyncio.sleep(pause_s)
