@@ -131,7 +131,7 @@ def report(
         # The manager was restored from an old copy: only a new epoch is newer than what the host has.
         level = replace(level, epoch=said.epoch + 1, generation=1, sent_generation=0, sent=None)
         return _snapshot(level, key)
-    if said == level.sent_position and not resync:
+    if said == level.sent_position:
         return advance(replace(level, outgoing=None), key)
     outgoing = level.outgoing
     if outgoing is None:
