@@ -2,18 +2,25 @@
 
 import asyncio
 
+import pytest
+
 from manager_stub.auth import Passwords, hash_password
 
 
-async def test_every_wrong_guess_costs_more_and_a_right_one_nothing() -> None:
+async def test_every_wrong_guess_costs_more_and_a_right_one_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """From one address, side by side or not: a quarter of a second, then half, …; others do not wait."""
+    delays: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        delays.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     passwords = Passwords({"admin": hash_password("right")})
-    clock = asyncio.get_running_loop().time
-    started = clock()
-    guesses = await asyncio.gather(*(passwords.verify("admin", f"guess{n}", "192.0.2.1") for n in range(2)))
-    assert guesses == [False, False]
-    assert clock() - started >= 0.75
+    guesses = await asyncio.gather(*(passwords.verify("admin", f"guess{n}", "192.0.2.1") for n in range(7)))
+    assert guesses == [False] * 7
+    assert delays == [0.25, 0.5, 1, 2, 4, 8, 8]
     assert await passwords.verify("admin", "right", "192.0.2.2")
+    assert len(delays) == 7
 
 
 async def test_a_name_that_does_not_exist_has_no_password() -> None:
