@@ -47,7 +47,12 @@ def init(state: Path, listen: str, broker: str, broker_api: str) -> None:
 @_state
 def serve(state: Path) -> None:
     """Serve the REST interface and publish to the hosts, until a signal says to end."""
-    asyncio.run(serve_directory(StateDir(state)))
+    directory = StateDir(state)
+    try:
+        directory.addresses()
+    except FileNotFoundError:
+        raise click.ClickException(f"{state}: there is no manager here; make one with init") from None
+    asyncio.run(serve_directory(directory))
 
 
 if __name__ == "__main__":

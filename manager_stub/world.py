@@ -76,7 +76,9 @@ class World:
 
         def writable(path: str) -> dict[str, Stored[Entity]]:
             kind = kind_of(path)
-            return kinds.setdefault(kind, dict(self.kinds[kind])) if kind not in kinds else kinds[kind]
+            if kind not in kinds:
+                kinds[kind] = dict(self.kinds[kind])
+            return kinds[kind]
 
         for path in delete:
             writable(path).pop(path, None)
