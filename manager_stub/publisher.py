@@ -129,8 +129,8 @@ class Publisher:
             session.create_task(_ended(cancelled, "the broker cancelled the consumer"))
             for part in (publishing, consuming, outlet, intake):
                 session.create_task(_ended(_closing(part), f"closed: {part}"))
-            # Waited for here and not in the group's exit: a task that fails there leaves us marked as cancelled
-            # for good (the task group of Python 3.11 takes back only a cancellation that met the body).
+            # Waited for here and not in the group's exit: a task that fails there leaves us marked as
+            # cancelled for good (Python 3.11's group takes back only a cancellation that met the body).
             await asyncio.get_running_loop().create_future()
         raise AssertionError("the session has no end of its own")
 
