@@ -1,11 +1,12 @@
 """One lab for all end-to-end tests; each of them finds it as it was at the start."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.harness import lab
 from tests.harness.lab import World
+from vagrant.lab.processes import tail
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,15 @@ def world(shared_world: World) -> Iterator[World]:
     """No rules but the default one, no tags, every vsfwd running: before the test, and again after it."""
     yield shared_world
     shared_world.reset()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What manager and daemons had to say, beside a failure: their logs go with the lab."""
+    report = yield
+    world = getattr(item, "funcargs", {}).get("shared_world")
+    if report.failed and isinstance(world, World):
+        report.sections.append(("log of the manager", tail(world.lab.manager.log)))
+        for host in world.lab.layout.hosts:
+            report.sections.append((f"log of vsfwd on {host.name}", tail(host.log)))
+    return report

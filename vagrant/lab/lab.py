@@ -187,8 +187,9 @@ class Lab:
             is_open = functools.partial(hosts.are_open, host, vnics)
             wait_until(is_open, f"policy for every VM of {host.name}", timeout_s)
 
-    def wait_applied(self, timeout_s: float = 30.0) -> None:
-        """Until every host has applied what the manager wants it to."""
+    def wait_applied(self, timeout_s: float = 60.0) -> None:
+        """Until every host has applied what the manager wants it to. The default is longer than a host that
+        lost the broker waits before it tries again."""
 
         def applied() -> bool:
             answer = self.rest.get("/api/v1/vsfw/hosts").raise_for_status().json()
