@@ -285,18 +285,19 @@ static __always_inline bool is_icmp_error(const struct packet *packet)
 	return packet->protocol == PROTOCOL_ICMPV6 && type >= 1 && type <= 4;
 }
 
-/* What a workload needs to come up, and all that passes before a policy is in: neighbour discovery, DHCP, DHCPv6. */
-static __always_inline bool passes_closed(const struct packet *packet)
+/* What a workload needs to come up, and all that passes before a policy is in: neighbour discovery, and DHCP and DHCPv6
+ * as a client. */
+static __always_inline bool passes_closed(const struct packet *packet, u8 direction)
 {
-	u16 source = swap16(packet->source_port), destination = swap16(packet->destination_port);
+	bool in = direction == DIRECTION_IN;
+	u16 client = swap16(in ? packet->destination_port : packet->source_port);
+	u16 server = swap16(in ? packet->source_port : packet->destination_port);
 
 	if (packet->protocol == PROTOCOL_ICMPV6)
 		return packet->icmp_type >= 133 && packet->icmp_type <= 136;
 	if (packet->protocol != PROTOCOL_UDP)
 		return false;
-	if (packet->family == FAMILY_IPV4)
-		return (source == 67 || source == 68) && (destination == 67 || destination == 68);
-	return (source == 546 || source == 547) && (destination == 546 || destination == 547);
+	return packet->family == FAMILY_IPV4 ? client == 68 && server == 67 : client == 546 && server == 547;
 }
 
 /* The rest of the key: parse() has written its addresses. */

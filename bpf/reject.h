@@ -60,19 +60,21 @@ static __always_inline u16 fold(u64 sum)
 	return ~((sum & 0xffff) + (sum >> 16));
 }
 
+/* One host's address, as seen on a wire: neither unspecified nor loopback nor of a group. */
 static __always_inline bool is_host(const struct address *address, u8 family)
 {
-	u32 first = address->word[0], last = address->word[3];
+	u32 first = address->word[0], last = swap32(address->word[3]);
 
 	if (family == FAMILY_IPV4)
-		return last && swap32(last) >> 28 < 14;
-	return (first || address->word[1] || address->word[2] || last) && (first & 0xff) != 0xff;
+		return last && last >> 24 != 127 && last >> 28 < 14;
+	return (first || address->word[1] || address->word[2] || last > 1) && (first & 0xff) != 0xff;
 }
 
 /* Never answer an answer, a packet that many may answer, or one whose answer would need more care than it is worth. */
-static __always_inline bool may_reject(const struct packet *packet, const struct address *source)
+static __always_inline bool may_reject(const struct packet *packet, const struct address *source,
+				       const struct address *destination)
 {
-	if (packet->options || !is_host(source, packet->family))
+	if (packet->options || !is_host(source, packet->family) || !is_host(destination, packet->family))
 		return false;
 	if (packet->protocol == PROTOCOL_TCP)
 		return !(packet->tcp_flags & TCP_RST);

@@ -188,12 +188,17 @@ def test_a_closed_vnic_takes_only_what_a_workload_needs_to_come_up(host: Host) -
         (neighbour(132), dropped("closed")),
         (neighbour(137), dropped("closed")),
         (udp("0.0.0.0", "255.255.255.255", 66, sport=68), dropped("closed")),
+        (udp("10.0.0.1", "10.0.9.9", 68, sport=67), dropped("closed")),
+        (udp("fe80::1", "fe80::2", 546, sport=547), dropped("closed")),
         (udp("0.0.0.0", "255.255.255.255", 67, sport=69), dropped("closed")),
         (udp("10.0.0.1", "10.0.9.9", 547, sport=546), dropped("closed")),
         (tcp("10.0.0.1", "10.0.9.9", 67, sport=68), dropped("closed")),
         (tcp("fd00::1", "fd00::9:9"), dropped("closed")),
     ):
         assert here.send(packet) == seen, packet.summary()
+    assert here.receive(udp("10.0.9.9", "10.0.0.1", 68, sport=67)) == PASSED_UNSEEN
+    assert here.receive(udp("fe80::2", "fe80::1", 546, sport=547)) == PASSED_UNSEEN
+    assert here.receive(udp("10.0.9.9", "10.0.0.1", 67, sport=68)) == dropped("closed")
     assert here.flows() == []
 
 

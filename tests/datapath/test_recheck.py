@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from tests.harness.datapath import Host, Port, dropped, passed, rejected
-from tests.harness.packets import Net, echo, reply_to, tcp, udp
+from tests.harness.packets import Net, echo, reply_to, tcp, udp, unreachable
 from tests.harness.policies import policy
 from vsfwd.image import Image, InPlace, diff
 from vsfwd.policy.compile import Compiler
@@ -72,6 +72,22 @@ def test_half_open_flows_are_asked_again_too(host: Host, net: Net) -> None:
     for question in (udp(net.peer, net.here), echo(net.peer, net.here)):
         assert here.send(reply_to(question)) == dropped("rule_drop", 1)
     assert here.flows() == []
+
+
+def test_an_icmp_error_waits_until_its_flow_is_asked_again(host: Host, net: Net) -> None:
+    """A revoked connection is no way for ICMP errors, and they do not keep it alive; one that is allowed
+    again takes them after its next packet."""
+    here = connected(host, net)
+    about, unrelated = tcp(net.peer, net.here, flags="A"), dropped("icmp_error_unrelated")
+    assert here.send(unreachable(net.here, about)) == passed(1)
+    host.install(["drop"], vnics=VNICS)
+    assert here.send(unreachable(net.here, about)) == unrelated
+    host.install([], vnics={})
+    assert here.send(unreachable(net.here, about)) == unrelated
+    host.install(["allow in from friends", "drop"], vnics=VNICS)
+    assert here.send(unreachable(net.here, about)) == unrelated
+    assert here.receive(about) == passed(1)
+    assert here.send(unreachable(net.here, about)) == passed(1)
 
 
 def test_a_tag_that_leaves_ends_the_session_in_place(host: Host, net: Net) -> None:

@@ -145,6 +145,10 @@ def test_what_must_not_be_answered_is_only_dropped(host: Host, net: Net) -> None
     assert here.receive(group) == silent
     nobody = "0.0.0.0" if net is IPV4 else "::"
     assert here.receive(udp(nobody, net.here, 53)) == silent
+    loopback = "127.0.0.1" if net is IPV4 else "::1"
+    for odd in (multicast, loopback):
+        assert here.receive(udp(odd, net.here, 53)) == silent
+        assert here.receive(udp(net.peer, odd, 53)) == silent
     assert here.receive(other(net.peer, net.here, 47)) == rejected(1)
     assert here.receive(echo(net.peer, net.here)) == rejected(1)
     assert here.receive(echo(net.peer, net.here, reply=True)) == silent
