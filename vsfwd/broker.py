@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 import aio_pika
 import msgspec
 import structlog
-from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from yarl import URL
 
@@ -36,7 +36,10 @@ PUBLISH_TIMEOUT_S: Final = 10
 CLOSE_TIMEOUT_S: Final = 5
 PAUSE_S: Final = (1.0, 15.0)
 """First and longest pause between two attempts; each is multiplied by a random factor of 0.5 to 1.5."""
-PREFETCH: Final = 4
+CHECK_S: Final = 20.0
+"""How often the broker is asked whether this host still consumes."""
+PREFETCH: Final = 1
+"""One message at a time: what is not delivered stays countable in the queue."""
 OUTGOING: Final = 1000
 
 Event = Hello | Applied | Bindings | Reply
@@ -67,6 +70,7 @@ class BrokerLink:
         self._greet = greet
         self._outgoing: deque[Event] = deque(maxlen=OUTGOING)
         self._has_outgoing = asyncio.Event()
+        self._taken = 0
 
     def send(self, event: Event) -> None:
         """Say something when there is a session; without one, the next greeting says it."""
@@ -112,6 +116,7 @@ class BrokerLink:
             session.create_task(self._consume(policy, self._take_policy), name="policy queue")
             session.create_task(self._consume(app, self._take_request), name="app queue")
             session.create_task(self._publish(exchange), name="events")
+            session.create_task(self._watch(intake, policy.name, app.name), name="consumers")
             raise SessionOver(await over)
 
     async def _connect(
@@ -137,11 +142,24 @@ class BrokerLink:
         await queue.consume(messages.put)
         while True:
             message = await messages.get()
+            self._taken += 1
             taken = await take(message)
             if taken:
                 await message.ack()
             else:
                 await message.reject(requeue=taken is None)
+
+    async def _watch(self, intake: AbstractChannel, *queues: str) -> NoReturn:
+        """A queue that is deleted and made anew loses its consumer, and now and then the broker does not say
+        so or even counts what it does not deliver as delivered (quorum queues of RabbitMQ 3.10)."""
+        while True:
+            before = self._taken
+            await asyncio.sleep(CHECK_S)
+            for name in queues:
+                queue = await intake.declare_queue(name, passive=True, timeout=CONNECT_TIMEOUT_S)
+                found = queue.declaration_result
+                if not found.consumer_count or (found.message_count and self._taken == before):
+                    raise SessionOver(f"queue {name}: messages do not come any more")
 
     async def _take_policy(self, message: AbstractIncomingMessage) -> bool | None:
         header, signature = (
