@@ -23,6 +23,7 @@
 struct passage {
 	struct __sk_buff *skb;
 	struct vnic *vnic;
+	u32 slot;             /* the vNIC's, read once: the daemon may be giving its place in the map to another */
 	struct settings *settings;
 	void *flows;          /* this vNIC's */
 	u32 bank;             /* the policy this packet sees, whole; read once */
@@ -36,7 +37,7 @@ struct passage {
 
 static __always_inline int drop(struct passage *p, u32 reason)
 {
-	u32 place = (p->vnic->slot & (SLOTS - 1)) * REASONS + (reason & (REASONS - 1));
+	u32 place = (p->slot & (SLOTS - 1)) * REASONS + (reason & (REASONS - 1));
 	u64 *count = drops.lookup(&place);
 
 	if (count)
@@ -67,7 +68,7 @@ static __always_inline void report(struct passage *p, const struct rule *rule, u
 	event->key = *p->key;
 	event->rule_id = rule->id;
 	event->ifindex = p->skb->ifindex;
-	event->slot = p->vnic->slot;
+	event->slot = p->slot;
 	event->length = p->packet->length;
 	event->direction = p->direction;
 	event->family = p->packet->family;
@@ -119,7 +120,7 @@ static __always_inline bool gives_way(const struct flow *flow, u64 now, bool rar
  * and ends, its entry is free again when the key is used again or the daemon sweeps. */
 static __always_inline bool insert_flow(struct passage *p, struct flow_key *key, struct flow *flow)
 {
-	u32 slot = p->vnic->slot;
+	u32 slot = p->slot;
 	void *places = ring.lookup(&slot);
 
 	if (!places)
@@ -191,7 +192,7 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 
 	host = find_host(host_table, policy->segment, q->source);
 	if (host) {
-		row = source_row(host, p->vnic->slot, q->direction);
+		row = source_row(host, p->slot, q->direction);
 	} else {
 		prefix = find_prefix(bank, q->family, q->source);
 		if (!prefix)
@@ -227,7 +228,7 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 
 static __always_inline struct policy *find_policy(struct passage *p)
 {
-	u32 bank = p->bank, slot = p->vnic->slot;
+	u32 bank = p->bank, slot = p->slot;
 	void *table = policies.lookup(&bank);
 	struct policy *policy = table ? bpf_map_lookup_elem(table, &slot) : NULL;
 
@@ -247,7 +248,7 @@ static __always_inline int reject(struct passage *p)
 	if (!reply || p->group || !may_reject(p->packet, source, destination) ||
 	    become_reply(p->skb, reply, p->packet, destination, source))
 		return TC_ACT_SHOT;
-	p->skb->mark = p->settings->mark ^ p->vnic->slot;
+	p->skb->mark = p->settings->mark ^ p->slot;
 	return bpf_redirect(p->skb->ifindex, p->direction == DIRECTION_IN ? BPF_F_INGRESS : 0);
 }
 
@@ -345,7 +346,7 @@ struct track {
 static __always_inline bool find_place(struct passage *p, struct track *t)
 {
 	u64 hash = flow_hash(p->key, p->settings->seed);
-	u32 slot = p->vnic->slot, index = hash >> (64 - HALFOPEN_BITS);
+	u32 slot = p->slot, index = hash >> (64 - HALFOPEN_BITS);
 	void *table = halfopen.lookup(&slot);
 
 	t->check = hash | 1;
@@ -476,7 +477,7 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 		return TC_ACT_SHOT;
 	p.packet = &scratch->packet;
 	p.key = &scratch->key;
-	slot = p.vnic->slot;
+	slot = p.slot = p.vnic->slot;
 	if (skb->mark == (p.settings->mark ^ slot)) {
 		skb->mark = 0;
 		return TC_ACT_OK;

@@ -177,3 +177,14 @@ def test_a_logged_rule_tells_of_sessions_and_drops(host: Host, net: Net) -> None
     assert told(udp(net.peer, net.here, 54)) == [(2, "drop", "rule_drop", 54)]
     assert told(udp(net.peer, net.here, 54)) == [(2, "drop", "rule_drop", 54)]
     assert told(udp(net.peer, net.here, 55)) == []
+
+
+def test_a_flood_of_events_is_read_in_portions(host: Host, net: Net) -> None:
+    """However many a logged rule makes, one look takes a bounded number; the next goes on, none is lost."""
+    here = host.port("here")
+    host.install(["drop logged"], vnics=VNICS)
+    frame = bytes(here.frame_in(udp(net.peer, net.here)))
+    for _ in range(AT_ONCE + 1):
+        here.run_raw(host.datapath.vnic_in, frame)
+    assert len(host.datapath.poll_events()) == AT_ONCE
+    assert len(host.datapath.poll_events()) == 1

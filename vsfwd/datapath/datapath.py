@@ -175,8 +175,8 @@ class Datapath:
     def _clear_place(self, ifindex: int) -> None:
         place = self._place(ifindex, ifindex)
         if place is not None:
+            # Nothing but the device number: a packet under way may still look at the rest.
             self._vnic_map[place] = bytes(4)
-            self._vnic_map[place] = bytes(self._layout.size)
 
     def _place(self, ifindex: int, holding: int) -> int | None:
         """Where, among the places the programs look for `ifindex`, the device number is `holding`."""

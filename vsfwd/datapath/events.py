@@ -6,7 +6,7 @@ events and counts them; it never holds a packet up."""
 import ctypes
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.conntrack import key_fields
@@ -33,6 +33,9 @@ class Event:
     length: int
 
 
+AT_ONCE: Final = 1000
+
+
 class Events:
     def __init__(self, programs: Programs) -> None:
         self._layout = programs.layouts("event_draft")[1]
@@ -44,11 +47,13 @@ class Events:
         self.fd = programs.fd("events")
         """Readable when there are events."""
 
-    def _receive(self, context: Any, data: Any, size: int) -> None:
+    def _receive(self, context: Any, data: Any, size: int) -> int:
+        """Below zero: enough for now."""
         self._received.append(self._event(ctypes.string_at(data, self._layout.size)))
+        return -(len(self._received) >= AT_ONCE)
 
     def poll(self) -> list[Event]:
-        """Everything since the last time, without waiting."""
+        """What there is, without waiting; at most AT_ONCE events, for under a flood there are always more."""
         self._module.ring_buffer_consume()
         received, self._received = self._received, []
         return received
