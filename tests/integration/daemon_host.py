@@ -61,6 +61,8 @@ class DaemonHost:
         sh(f"ip -n {HOST_NS} link delete {DEVICE}", check=False)
         for pin in sorted(self.pins.parent.rglob("*"), reverse=True):
             pin.rmdir() if pin.is_dir() else pin.unlink()
+        if self.pins.parent.exists():
+            self.pins.parent.rmdir()
 
     def down(self) -> None:
         """Nothing of this is left; what a killed run left is taken along."""
