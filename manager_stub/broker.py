@@ -31,6 +31,9 @@ _POLICY_BACKLOG: Final = 32
 """Only the newest is of use, and one is under way at a time: more than a few are copies sent again."""
 _APP_BACKLOG: Final = 1000
 _DEAD_BACKLOG: Final = 1000
+_BACKLOG_BYTES: Final = 64 * 1024 * 1024
+"""Of what hosts send. The oldest goes first: reports are levelled, and a host that is not heard is asked
+again."""
 _NO_PASSWORD: Final = {"password_hash": "", "tags": ""}
 """A user who can log in with a certificate only."""
 _VHOST: Final = topology.VHOST
@@ -59,8 +62,9 @@ class Broker:
             (topology.DEAD, "fanout"),
         ):
             await self._put(f"exchanges/{_VHOST}/{exchange}", {"type": kind, "durable": True})
-        await self._queue(topology.MANAGER_QUEUE, _QUEUE)
-        await self._queue(topology.DEAD, {"x-queue-type": "quorum", "x-max-length": _DEAD_BACKLOG})
+        await self._queue(topology.MANAGER_QUEUE, {**_QUEUE, "x-max-length-bytes": _BACKLOG_BYTES})
+        dead = {"x-queue-type": "quorum", "x-max-length": _DEAD_BACKLOG, "x-max-length-bytes": _BACKLOG_BYTES}
+        await self._queue(topology.DEAD, dead)
         for kind in EVENTS:
             await self._bind(topology.EVENTS, topology.MANAGER_QUEUE, topology.event_key("*", kind))
         await self._bind(topology.DEAD, topology.DEAD, "")

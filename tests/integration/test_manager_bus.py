@@ -206,6 +206,8 @@ async def manager(installation: Installation) -> AsyncIterator[Manager]:
 
 @pytest.fixture
 async def host(manager: Manager, installation: Installation, tmp_path: Path) -> Host:
+    """Enrolled; the inventory knows the VM that tests plug there."""
+    await manager.put_vm("web")
     return await manager.enrol(installation, tmp_path)
 
 
@@ -214,7 +216,6 @@ async def test_a_host_gets_a_snapshot_and_then_deltas_on_what_it_applied(
 ) -> None:
     """Enrolled, connected: snapshot. A tag moves: a delta on it, with the one vNIC that changed. Nothing
     more."""
-    await manager.put_vm("web")
     await manager.call("PUT", f"{GROUPS}/g-delta", {"expression": [condition("web"), OR, condition("app")]})
     await manager.call("PUT", f"{SECTIONS}/s-delta", {"rules": [rule("r", "g-delta")]})
     async with host.connected(VNIC):

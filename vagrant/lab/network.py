@@ -27,6 +27,11 @@ _FLOOD = "00:00:00:00:00:00"
 
 _NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
 """Hosts only bridge: a host with addresses on its bridges would talk to the VMs."""
+_NO_BRIDGE_NETFILTER = tuple(
+    f"net.bridge.bridge-nf-call-{each}=0" for each in ("iptables", "ip6tables", "arptables")
+)
+"""Where the kernel has it, a new namespace begins with it on, and every frame on a bridge goes through
+netfilter as well."""
 _VM = (
     # Addresses are static and can be used at once.
     "net.ipv6.conf.default.accept_dad=0",
@@ -81,6 +86,7 @@ def build_host(layout: Layout, host: Host) -> None:
     others = [other.address for other in layout.hosts if other != host]
     remote = [vm for vm in layout.vms if vm.host != host.name]
     _add_namespace(host.namespace, _NO_IPV6)
+    _run(in_namespace(host.namespace, ["sysctl", "-q", "-e", "-w", *_NO_BRIDGE_NETFILTER]))
     _ip(
         host.namespace,
         "link set lo up",
