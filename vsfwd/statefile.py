@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from vsfwd.policy.desired import DesiredState
+from vsfwd.policy.desired import UNDECODABLE, DesiredState
 from vsfwd.protocol.messages import KINDS, Binding, Bindings, Changes
 
 _POLICY: Final = "policy.json"
@@ -72,7 +72,7 @@ class StateFile:
                 yield path, msgspec.json.decode(path.read_bytes(), type=Stored)
             except FileNotFoundError:
                 continue
-            except (OSError, msgspec.MsgspecError) as error:
+            except (OSError, *UNDECODABLE) as error:
                 yield path, str(error)
 
     def save_bindings(self, bindings: tuple[Binding, ...]) -> None:
@@ -86,7 +86,7 @@ class StateFile:
             return msgspec.json.decode((self._directory / _BINDINGS).read_bytes(), type=Bindings).vnics
         except FileNotFoundError:
             return ()
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise ValueError(f"{self._directory / _BINDINGS}: {error}") from None
 
     def _written(self, name: str, content: bytes) -> Path:

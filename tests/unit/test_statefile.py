@@ -49,7 +49,18 @@ def test_nobody_else_can_read_it(disk: Disk) -> None:
     assert {path.stat().st_mode & 0o777 for path in disk.directory.glob("*.json")} == {0o600}
 
 
-@pytest.mark.parametrize("spoil", [b"", b"{", b"\xff\xfe", b'{"header":"","signature":"","objects":{}}'])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"header":"","signature":"","objects":{}}',
+        b'{"header":"","signature":"","objects":{"rules":{"\xff":1}}}',
+        b'{"objects":{"rules":{"1":' + b"[" * 100_000,
+    ],
+    ids=["empty", "cut off", "no text", "no policy", "no text inside", "depth"],
+)
 def test_a_spoiled_file_falls_back(disk: Disk, spoil: bytes) -> None:
     """Cut off or overwritten: the generation before it is enforced."""
     (disk.directory / "policy.json").write_bytes(spoil)
@@ -81,9 +92,10 @@ def test_bindings_survive(disk: Disk) -> None:
     assert disk.statefile.load_bindings() == (BINDING,)
 
 
-def test_spoiled_bindings_are_an_error_with_the_file_in_it(disk: Disk) -> None:
+@pytest.mark.parametrize("spoil", [b"[", b'{"vnics":[{"vnic":"\xff"}]}', b'{"x":' + b"[" * 100_000])
+def test_spoiled_bindings_are_an_error_with_the_file_in_it(disk: Disk, spoil: bytes) -> None:
     """The caller decides; here nothing is guessed."""
-    (disk.directory / "vnics.json").write_text("[")
+    (disk.directory / "vnics.json").write_bytes(spoil)
     with pytest.raises(ValueError, match=r"vnics\.json"):
         disk.statefile.load_bindings()
 

@@ -16,7 +16,8 @@ from vsfwd.policy.model import MAX_RULES, Group, Rule, Vnic, is_uuid, type_of
 from vsfwd.protocol.envelope import Header, Kind, Refused
 from vsfwd.protocol.messages import DELETE, KINDS, Changes, Raw, Refusal, digest_text, object_digest
 
-_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises for bytes it cannot decode."""
 _RULE_NUMBER: Final = re.compile(r"[1-9][0-9]{0,9}")
 _MAX_RULE_NUMBER: Final = 2**32 - 1
 
@@ -55,7 +56,7 @@ def apply(state: DesiredState, header: Header, json: bytes) -> DesiredState:
     _check_sequence(state, header)
     try:
         changes = msgspec.json.decode(json, type=Changes)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise Refused(f"body: {error}") from None
     if header.epoch != state.epoch:
         # A new epoch is a manager that lost its memory: ids may mean other things, nothing is carried over.
@@ -153,7 +154,7 @@ def _resolve(
         refusals.pop((kind, id), None)
         try:
             resolved[key] = _checked(kind, id, msgspec.json.decode(data, type=type_of[kind]), known)
-        except (*_UNDECODABLE, ValueError) as error:
+        except (*UNDECODABLE, ValueError) as error:
             reason = str(error)
             if last_good is not None and not _unknown_groups(last_good, known):
                 resolved[key] = last_good
