@@ -25,6 +25,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 from yarl import URL
 
 from vsfwd.config import Config
+from vsfwd.policy.desired import UNDECODABLE
 from vsfwd.protocol import envelope, topology
 from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
 
@@ -170,7 +171,7 @@ class BrokerLink:
     async def _take_request(self, message: AbstractIncomingMessage) -> bool:
         try:
             request = msgspec.json.decode(message.body, type=Request)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             log.error("request refused", reason=str(error))
             return False
         await self._request(request)
