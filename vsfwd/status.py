@@ -30,7 +30,8 @@ from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row
 PART: Final = 500
 """Rows in one part of a long answer."""
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_DEVICE: Final = re.compile(r"[^\s/:]{1,15}")
+_DEVICE: Final = re.compile(r"(?!\.{1,2}\Z)[!-.0-9;-~]{1,15}")
+"""Narrower than the kernel, which takes any byte but space, slash and colon: a name is kept and sent on."""
 T = TypeVar("T")
 
 

@@ -13,6 +13,7 @@ import pytest_asyncio
 from asyncvarlink import VarlinkInterface, varlinkmethod
 from asyncvarlink.serviceinterface import PermissionDenied
 
+import vsfwd.ipc.interface as api
 from tests.unit.policy_messages import APP, WEB
 from vsfwd.ipc import server
 from vsfwd.ipc.server import IpcServer
@@ -146,16 +147,40 @@ class _Interfaces:
         return False
 
 
+def answers(interfaces: _Interfaces, uid: int = 0) -> Answers:
+    config = type("Config", (), {"ipc_uids": (107,)})
+    return Answers(cast(Parts, type("Parts", (), {"config": config, "interfaces": interfaces})), uid)
+
+
 @pytest.mark.parametrize(("uid", "allowed"), [(0, True), (107, True), (1000, False)])
 async def test_only_root_and_configured_users_announce(uid: int, allowed: bool) -> None:
     """Whoever may read the state may not say which device is which vNIC."""
     interfaces = _Interfaces()
-    config = type("Config", (), {"ipc_uids": (107,)})
-    answers = Answers(cast(Parts, type("Parts", (), {"config": config, "interfaces": interfaces})), uid)
-    request = answers.AnnounceVnic(vnic=WEB, vm=APP, mac="02:00:00:00:00:01", device="veth0")
+    request = answers(interfaces, uid).AnnounceVnic(vnic=WEB, vm=APP, mac="02:00:00:00:00:01", device="veth0")
     if allowed:
         await request
     else:
         with pytest.raises(PermissionDenied):
             await request
     assert interfaces.announced == [WEB] * allowed
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["", ".", "..", "a b", "a/b", "a:b", "a\0", "a\x1b[31m", "a\x7f", "a\n", "\ud800", "vèth", "x" * 16],
+    ids=ascii,
+)
+async def test_what_cannot_be_the_name_of_a_device_is_not_kept(device: str) -> None:
+    """A name that netlink or JSON cannot carry would break every announcement after it."""
+    interfaces = _Interfaces()
+    with pytest.raises(api.Refused):
+        await answers(interfaces).AnnounceVnic(vnic=WEB, vm=APP, mac="02:00:00:00:00:01", device=device)
+    assert interfaces.announced == []
+
+
+@pytest.mark.parametrize("device", ["veth-web", "tap0", "...", "vnet0.7", "a;~!", "x" * 15])
+async def test_names_of_devices_are_taken(device: str) -> None:
+    """Everything printable, as long as the kernel takes it."""
+    interfaces = _Interfaces()
+    await answers(interfaces).AnnounceVnic(vnic=WEB, vm=APP, mac="02:00:00:00:00:01", device=device)
+    assert interfaces.announced == [WEB]
