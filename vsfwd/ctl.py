@@ -206,9 +206,6 @@ def stats(socket: Path, as_json: bool) -> None:
 @click.option("--proto", required=True, metavar="NAME|NUMBER", help="tcp, udp, icmp, icmpv6, or a number.")
 @click.option("--src", required=True, metavar="ADDRESS")
 @click.option("--dst", required=True, metavar="ADDRESS")
-@click.option(
-    "--sport", type=click.IntRange(0, 65535), help="Taken and not looked at: no rule knows source ports."
-)
 @click.option("--dport", type=click.IntRange(0, 65535))
 @click.option("--icmp-type", type=click.IntRange(0, 255))
 @click.option("--icmp-code", type=click.IntRange(0, 255))
@@ -221,7 +218,6 @@ def explain(
     proto: str,
     src: str,
     dst: str,
-    sport: int | None,
     dport: int | None,
     icmp_type: int | None,
     icmp_code: int | None,

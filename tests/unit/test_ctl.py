@@ -35,8 +35,15 @@ def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "arguments",
-    [["dance"], EXPLAIN, [*EXPLAIN, "--in", "--dport", "70000"], ["rules", "--vnic"], []],
-    ids=["unknown", "no direction", "no port number", "no value", "nothing"],
+    [
+        ["dance"],
+        EXPLAIN,
+        [*EXPLAIN, "--in", "--dport", "70000"],
+        [*EXPLAIN, "--in", "--sport", "1000"],
+        ["rules", "--vnic"],
+        [],
+    ],
+    ids=["unknown", "no direction", "no port number", "a source port", "no value", "nothing"],
 )
 def test_wrong_usage_is_2(tmp_path: Path, arguments: list[str]) -> None:
     """Before anything is asked."""
