@@ -4,6 +4,9 @@ A vNIC is announced (`announce`: vNIC, VM, MAC, device) by whoever plugs it, bef
 exists. The device then carries `vsfwd:<vNIC uuid>` as its alias, so a daemon with no memory recognises it.
 What was announced is kept on disk as well, for the VM and the MAC that an alias has no room for.
 
+Only a device with one workload behind it can be a vNIC: a veth or a tap. A program on a bridge, a tunnel or
+the loopback would filter everybody's packets by one VM's rules.
+
 Level, not edge: every netlink event, every announcement and every second compares all links with what is
 attached. An event that is lost costs a second, never a vNIC.
 """
@@ -32,13 +35,17 @@ log = structlog.get_logger(log="vsfwd.interfaces")
 ALIAS: Final = "vsfwd:"
 PERIOD_S: Final = 1.0
 DUMPS: Final = 5
+KINDS: Final = frozenset({"veth", "tun"})
+"""Of devices that can be vNICs, in the kernel's words; `tun` is tap as well."""
+LOOPBACK: Final = 772
+"""ARPHRD_LOOPBACK of linux/if_arp.h."""
 UNKNOWN_MAC: Final = "00:00:00:00:00:00"
 """Of a vNIC recognised by its alias alone: no unicast frame is for it, until announcement or policy says
 its MAC."""
 
 
 class Conflict(Exception):
-    """An announcement contradicts what is plugged; the text names both."""
+    """An announcement contradicts what is there; the text names both."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +53,18 @@ class Link:
     index: int
     name: str
     alias: str
+    kind: str = "veth"
 
 
 def recognise(links: Iterable[Link], bindings: Mapping[str, Binding]) -> dict[str, Link]:
     """The link of every vNIC that is plugged: by its alias, else by the device name it was announced with.
 
     An alias wins over a name, because it stays with the device when that is renamed; of two links with one
-    alias the older one is the vNIC.
+    alias the older one is the vNIC. A device of a kind that cannot be one is nobody's.
     """
     found: dict[str, Link] = {}
     unnamed: dict[str, Link] = {}
-    for link in sorted(links, key=lambda link: link.index):
+    for link in sorted((link for link in links if link.kind in KINDS), key=lambda link: link.index):
         vnic = link.alias.removeprefix(ALIAS)
         if link.alias.startswith(ALIAS) and is_uuid(vnic):
             found.setdefault(vnic, link)
@@ -89,6 +97,7 @@ class Interfaces:
         self._lock = asyncio.Lock()
         self._plugged: dict[str, Link] = {}
         self._bare: set[int] = set()
+        self._unfit: set[Link] = set()
         try:
             self._bindings = {binding.vnic: binding for binding in statefile.load_bindings()}
         except ValueError as error:
@@ -137,6 +146,9 @@ class Interfaces:
         """Whether the device is there; if so its programs are attached when this returns. Raises Conflict."""
         async with self._lock:
             links = await self._links()
+            for link in links:
+                if link.name == binding.device and link.kind not in KINDS:
+                    raise Conflict(f"device {link.name} is of kind {link.kind}; a vNIC is a veth or a tap")
             for vnic, link in recognise(links, self._bindings).items():
                 if link.name == binding.device and vnic != binding.vnic:
                     raise Conflict(f"device {link.name} is vNIC {vnic}; withdraw that one first")
@@ -169,7 +181,9 @@ class Interfaces:
     async def sync(self) -> None:
         async with self._lock:
             before = self.bindings()
-            plugged = recognise(await self._links(), self._bindings)
+            links = await self._links()
+            self._log_unfit(links)
+            plugged = recognise(links, self._bindings)
             for vnic in self._plugged.keys() - plugged.keys():
                 # A dump that links come and go under may miss one, and a vNIC is not opened on a maybe.
                 link = await self._link(self._plugged[vnic].index)
@@ -189,6 +203,18 @@ class Interfaces:
             )
             if now != before:
                 self._report(now)
+
+    def _log_unfit(self, links: Iterable[Link]) -> None:
+        """Devices that are said to be vNICs and cannot be; each is said once."""
+        named = {binding.device for binding in self._bindings.values()}
+        unfit = {
+            link
+            for link in links
+            if link.kind not in KINDS and (link.name in named or link.alias.startswith(ALIAS))
+        }
+        for link in unfit - self._unfit:
+            log.error("device refused: a vNIC is a veth or a tap", device=link.name, kind=link.kind)
+        self._unfit = unfit
 
     async def _bare_vnics(self, plugged: Mapping[str, Link]) -> Set[str]:
         """vNICs whose programs somebody took off: told by an event, or by a qdisc that is not there."""
@@ -244,4 +270,7 @@ class Interfaces:
 
 
 def _link_of(message: Any) -> Link:
-    return Link(message["index"], message.get("ifname"), message.get("ifalias") or "")
+    kind = message.get(("linkinfo", "kind")) or (
+        "loopback" if message["ifi_type"] == LOOPBACK else "hardware"
+    )
+    return Link(message["index"], message.get("ifname"), message.get("ifalias") or "", kind)

@@ -208,6 +208,7 @@ async def test_an_announcement_that_contradicts_is_refused(setting: Setting) -> 
     assert answer["error"] == "io.vsfwd.Host.Refused"
     assert WEB in answer["parameters"]["reason"]
     assert "mac" in setting.host.announce(mac="02-00-00-00-00-01")["parameters"]["reason"]
+    assert "lo is of kind loopback" in setting.host.announce(vnic=APP, device="lo")["parameters"]["reason"]
 
 
 async def test_a_withdrawn_vnic_is_let_go(setting: Setting) -> None:

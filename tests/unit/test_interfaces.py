@@ -1,9 +1,20 @@
 """Which links are vNICs, and what happens to them; netlink in a namespace of its own is in
 tests/integration."""
 
+import errno
+from collections.abc import AsyncIterator, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyroute2.netlink.exceptions import NetlinkError
+
+import vsfwd.interfaces
 from tests.unit.policy_messages import APP, WEB, WEB_VM
-from vsfwd.interfaces import Link, recognise
+from vsfwd.interfaces import Conflict, Interfaces, Link, recognise
 from vsfwd.protocol.messages import Binding
+from vsfwd.reconciler import Port
+from vsfwd.statefile import StateFile
 
 ANNOUNCED = {WEB: Binding(WEB, WEB_VM, "02:00:00:00:00:01", "veth-web")}
 
@@ -42,3 +53,87 @@ def test_of_two_with_one_alias_the_older_is_the_vnic() -> None:
 def test_an_alias_that_is_no_uuid_is_nobodys() -> None:
     """People write aliases, too."""
     assert recognise([Link(7, "veth1", "vsfwd:web"), Link(8, "eth0", "uplink")], {}) == {}
+
+
+@pytest.mark.parametrize("kind", ["loopback", "bridge", "vxlan", "hardware"])
+def test_a_device_of_many_is_nobodys(kind: str) -> None:
+    """Neither by name nor by alias: its packets are not one workload's."""
+    for alias in ("", f"vsfwd:{WEB}"):
+        assert recognise([Link(7, "veth-web", alias, kind)], ANNOUNCED) == {}
+
+
+class Netlink:
+    """The kernel's links by index; a dump leaves out those in `missed`."""
+
+    def __init__(self) -> None:
+        self.links: dict[int, dict[Any, Any]] = {}
+        self.missed: set[int] = set()
+
+    def add(self, index: int, name: str, kind: str | None = "veth") -> None:
+        self.links[index] = {
+            "header": {"flags": 0},
+            "index": index,
+            "ifname": name,
+            "ifi_type": 1 if kind else 772,
+            ("linkinfo", "kind"): kind,
+        }
+
+    async def get_links(self, *asked: int) -> AsyncIterator[dict[Any, Any]]:
+        if not self.links.keys() >= set(asked):
+            raise NetlinkError(errno.ENODEV)
+        return _each([self.links[index] for index in asked or self.links.keys() - self.missed])
+
+    async def get_qdiscs(self) -> AsyncIterator[dict[Any, Any]]:
+        return _each([{"index": index, "kind": "clsact"} for index in self.links])
+
+    async def link(self, _: str, index: int, ifalias: str) -> None:
+        self.links[index]["ifalias"] = ifalias
+
+
+async def _each(messages: list[dict[Any, Any]]) -> AsyncIterator[dict[Any, Any]]:
+    for message in messages:
+        yield message
+
+
+class Devices:
+    """Interfaces over such a kernel. `attached`: device names by vNIC, as the reconciler was last told."""
+
+    def __init__(self, directory: Path) -> None:
+        self.attached: dict[str, str] = {}
+        self.statefile = StateFile(directory)
+        self.interfaces = Interfaces(self.statefile, dict, self._connect, lambda bindings: None)
+        self.netlink: Any = self.interfaces._netlink
+
+    async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
+        self.attached = {vnic: port.device for vnic, port in ports.items()}
+
+    async def announce(self, device: str = "veth-web") -> bool:
+        return await self.interfaces.announce(Binding(WEB, WEB_VM, "02:00:00:00:00:01", device))
+
+
+@pytest.fixture
+def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Devices:
+    monkeypatch.setattr(vsfwd.interfaces, "AsyncIPRoute", Netlink)
+    return Devices(tmp_path / "state")
+
+
+async def test_an_announcement_of_a_device_of_many_is_refused_by_its_kind(devices: Devices) -> None:
+    """And nothing of it is kept."""
+    devices.netlink.add(1, "lo", None)
+    devices.netlink.add(2, "br0", "bridge")
+    for device, kind in (("lo", "loopback"), ("br0", "bridge")):
+        with pytest.raises(Conflict, match=f"device {device} is of kind {kind}"):
+            await devices.announce(device)
+    assert (devices.attached, devices.statefile.load_bindings()) == ({}, ())
+
+
+async def test_a_device_that_turns_out_to_be_of_many_is_refused_and_logged_once(
+    devices: Devices, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The announcement came first; when the device comes it is looked at every second."""
+    assert not await devices.announce()
+    devices.netlink.add(7, "veth-web", "vxlan")
+    for _ in range(3):
+        await devices.interfaces.sync()
+    assert devices.attached == {}
+    assert capsys.readouterr().out.count("device refused") == 1
