@@ -137,3 +137,25 @@ async def test_a_device_that_turns_out_to_be_of_many_is_refused_and_logged_once(
         await devices.interfaces.sync()
     assert devices.attached == {}
     assert capsys.readouterr().out.count("device refused") == 1
+
+
+async def test_a_vnic_is_not_let_go_on_a_dump_that_may_have_missed_it(devices: Devices) -> None:
+    """A link under which others come and go is left out of a dump: asked for by itself it is there."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    devices.netlink.missed = {7}
+    await devices.interfaces.sync()
+    assert devices.attached == {WEB: "veth-web"}
+
+
+@pytest.mark.parametrize("another", [True, False], ids=["number reused", "gone"])
+async def test_a_vnic_whose_device_is_gone_is_let_go(devices: Devices, another: bool) -> None:
+    """Nothing has its number, or another device has: one without the alias."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    del devices.netlink.links[7]
+    if another:
+        devices.netlink.add(7, "veth-other")
+        devices.netlink.missed = {7}
+    await devices.interfaces.sync()
+    assert devices.attached == {}
