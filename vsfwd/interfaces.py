@@ -14,6 +14,7 @@ attached. An event that is lost costs a second, never a vNIC.
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -91,6 +92,8 @@ class Interfaces:
         self._policy = policy
         self._connect = connect
         self._report = report
+        # One thread, so that a save nobody waits for any more still ends before the next one begins.
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="bindings")
         self._netlink = AsyncIPRoute()
         self._events = AsyncIPRoute()
         self._changed = asyncio.Event()
@@ -116,6 +119,7 @@ class Interfaces:
     ) -> None:
         self._events.close()
         self._netlink.close()
+        self._disk.shutdown()
 
     async def watch(self) -> None:
         """Note that something changed; `follow` looks what. Whose filter or qdisc is deleted is bare now."""
@@ -154,7 +158,7 @@ class Interfaces:
                     raise Conflict(f"device {link.name} is vNIC {vnic}; withdraw that one first")
                 if vnic == binding.vnic and link.name != binding.device:
                     await self._set_alias(link, "")
-            self._keep({**self._bindings, binding.vnic: binding})
+            await self._keep({**self._bindings, binding.vnic: binding})
         log.info("vNIC announced", vnic=binding.vnic, vm=binding.vm, device=binding.device)
         await self.sync()
         return binding.vnic in self._plugged
@@ -166,7 +170,7 @@ class Interfaces:
             known = link is not None or vnic in self._bindings
             if link is not None:
                 await self._set_alias(link, "")
-            self._keep({id: binding for id, binding in self._bindings.items() if id != vnic})
+            await self._keep({id: binding for id, binding in self._bindings.items() if id != vnic})
         if known:
             log.warning(
                 "vNIC withdrawn: its device is not filtered any more", vnic=vnic, device=link and link.name
@@ -196,7 +200,7 @@ class Interfaces:
             now = self.bindings()
             by_id = {binding.vnic: binding for binding in now.vnics}
             if any(self._bindings.get(vnic) != binding for vnic, binding in by_id.items()):
-                self._keep({**self._bindings, **by_id})
+                await self._keep({**self._bindings, **by_id})
             await self._connect(
                 {vnic: Port(vnic, link.name, link.index, by_id[vnic].mac) for vnic, link in plugged.items()},
                 await self._bare_vnics(plugged),
@@ -235,10 +239,11 @@ class Interfaces:
             else Binding(vnic, "", UNKNOWN_MAC, link.name)
         )
 
-    def _keep(self, bindings: dict[str, Binding]) -> None:
+    async def _keep(self, bindings: dict[str, Binding]) -> None:
         self._bindings = bindings
+        loop = asyncio.get_running_loop()
         try:
-            self._statefile.save_bindings(tuple(bindings.values()))
+            await loop.run_in_executor(self._disk, self._statefile.save_bindings, tuple(bindings.values()))
         except OSError as error:
             log.error(
                 "bindings not saved; after a restart devices are known by their alias only", reason=str(error)

@@ -2,6 +2,7 @@
 tests/integration."""
 
 import errno
+import threading
 from collections.abc import AsyncIterator, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,14 @@ async def test_a_vnic_whose_device_is_gone_is_let_go(devices: Devices, another: 
         devices.netlink.missed = {7}
     await devices.interfaces.sync()
     assert devices.attached == {}
+
+
+async def test_the_event_loop_does_not_wait_for_the_disk(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats go on while bindings are written; the announcement waits."""
+    writers: list[int] = []
+    monkeypatch.setattr(devices.statefile, "save_bindings", lambda _: writers.append(threading.get_ident()))
+    await devices.announce()
+    assert len(writers) == 1
+    assert threading.get_ident() not in writers
