@@ -215,7 +215,7 @@ class Reconciler:
             self.ports = attached
             self._refresh()
         new = [port for vnic, port in ports.items() if vnic not in attached]
-        attached.update((port.vnic, port) for port in new if self._attach(port))
+        attached = attached | {port.vnic: port for port in new if self._attach(port)}
         if attached != self.ports:
             self.ports = attached
             self._refresh()

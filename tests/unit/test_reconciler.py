@@ -219,6 +219,17 @@ def test_a_slot_never_has_two_owners(world: World) -> None:
     assert world.datapath.calls[:3] == [f"detach {WEB}", "flip", f"attach {APP} 8 02:00:00:00:00:02"]
 
 
+def test_a_vnic_that_comes_while_another_goes_is_opened(world: World) -> None:
+    """In one look at the devices: the bank without the one is followed by a bank with the other."""
+    world.plug(PORT)
+    world.take(
+        world.manager.snapshot(rules={"1": rule()}, vnics={WEB: vnic("10.0.0.1"), APP: vnic("10.0.0.2")})
+    )
+    world.plug(OTHER)
+    assert world.datapath.image is not None
+    assert set(world.datapath.image.vnics) == {world.datapath.slots[APP]}
+
+
 def test_a_vnic_that_cannot_be_attached_stops_no_other(world: World) -> None:
     """Its device may be gone already; it is tried again by the next look."""
     world.datapath.unattachable = {WEB}
