@@ -5,14 +5,15 @@ a message, a vNIC that is plugged or pulled, the state on disk at the start. Eac
 image, a plan, and one log line that says what changed and how long it took.
 
 What fails changes nothing: the last good policy stays in the kernel, in `state` and on disk. `state`, `image`
-and `ports` are immutable values and may be read from any thread.
+and `ports` are never changed but replaced, and may be read from any thread; each is whole in itself, and one
+may be newer than another while something is applied.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -38,12 +39,14 @@ NO_POLICY: Final = DesiredState.empty()
 
 @dataclass(frozen=True)
 class Port:
-    """A vNIC where it is plugged: the device on the host side."""
+    """A vNIC where it is plugged: the device on the host side. `slot` is the datapath's, and says nothing
+    until it is attached."""
 
     vnic: str
     device: str
     ifindex: int
     mac: str
+    slot: int = field(default=-1, compare=False)
 
 
 class Disposition(StrEnum):
@@ -101,7 +104,6 @@ class Reconciler:
         self.image: Image | None = None
         self.warnings: tuple[Refusal, ...] = ()
         self.ports: Mapping[str, Port] = {}
-        self.slots: Mapping[str, int] = {}
         self.counters = Counters()
         self._host = host
         self._key = key
@@ -206,27 +208,26 @@ class Reconciler:
         gone = [vnic for vnic in self._datapath.slots if vnic not in ports]
         for vnic in gone:
             self._detach(vnic)
-        attached = {
+        kept = {
             vnic: port for vnic, port in self.ports.items() if ports.get(vnic) == port and vnic not in bare
         }
         for vnic in bare & self.ports.keys() & ports.keys():
             log.warning("vNIC had lost its programs", vnic=vnic, device=ports[vnic].device)
         if gone or self._stale:
-            self.ports = attached
+            self.ports = kept
             self._refresh()
-        new = [port for vnic, port in ports.items() if vnic not in attached]
-        attached = attached | {port.vnic: port for port in new if self._attach(port)}
+        new = [self._attach(port) for vnic, port in ports.items() if vnic not in kept]
+        attached = kept | {port.vnic: port for port in new if port is not None}
         if attached != self.ports:
             self.ports = attached
             self._refresh()
-        self.slots = dict(self._datapath.slots)
 
-    def _attach(self, port: Port) -> bool:
+    def _attach(self, port: Port) -> Port | None:
         try:
             slot = self._datapath.attach(port.vnic, port.ifindex, port.mac)
         except DatapathError as error:
             log.error("vNIC not attached; tried again in a second", vnic=port.vnic, reason=str(error))
-            return False
+            return None
         log.info(
             "vNIC attached",
             vnic=port.vnic,
@@ -234,7 +235,7 @@ class Reconciler:
             slot=slot,
             policy=port.vnic in self.state.vnics,
         )
-        return True
+        return replace(port, slot=slot)
 
     def _detach(self, vnic: str) -> None:
         try:

@@ -24,7 +24,7 @@ from vsfwd.packetlog import PacketLog
 from vsfwd.policy import evaluate
 from vsfwd.policy.model import Direction, Vnic, is_uuid
 from vsfwd.protocol.messages import Binding, digest_text
-from vsfwd.reconciler import ApplyThread, Reconciler
+from vsfwd.reconciler import ApplyThread, Port, Reconciler
 from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row
 
 PART: Final = 500
@@ -80,7 +80,7 @@ class Answers(api.HostInterface):
             messages_refused=counters.refused,
             log_lines_lost=parts.packet_log.lost,
             image=image_size(image),
-            vnics=[self._vnic_status(vnic, image) for vnic in sorted(parts.reconciler.ports)],
+            vnics=[self._vnic_status(port, image) for _, port in sorted(parts.reconciler.ports.items())],
             refusals=[api.RefusedObject(r.kind, r.id, r.reason) for r in parts.reconciler.refusals()],
             datapath={key: str(value) for key, value in kernel.items()},
         )
@@ -89,15 +89,15 @@ class Answers(api.HostInterface):
     async def Rules(self, *, vnic: str | None = None) -> AsyncIterator[api.VnicRules]:
         parts = self._parts
         counters = await parts.apply_thread(parts.datapath.rule_counters)
-        state, image, slots = parts.reconciler.state, parts.reconciler.image, parts.reconciler.slots
-        for id in self._vnics(vnic):
-            ordered = [number for number in applied(image, slots.get(id)) if number in state.rules]
+        state, image = parts.reconciler.state, parts.reconciler.image
+        for port in self._ports(vnic):
+            ordered = [number for number in applied(image, port.slot) if number in state.rules]
             for part in _parts(list(enumerate(ordered, 1))):
                 rows = [
                     rule_row(position, number, state.rules[number], state.groups, counters.get(number))
                     for position, number in part
                 ]
-                yield api.VnicRules(id, self._vm_name(id), parts.reconciler.ports[id].device, rows)
+                yield api.VnicRules(port.vnic, self._vm_name(port.vnic), port.device, rows)
 
     @varlinkmethod(return_parameter="part")
     async def Addrsets(self) -> AsyncIterator[list[api.Addrset]]:
@@ -116,10 +116,10 @@ class Answers(api.HostInterface):
     @varlinkmethod(return_parameter="part")
     async def Flows(self, *, vnic: str | None = None) -> AsyncIterator[list[api.FlowRow]]:
         parts = self._parts
-        for id in self._vnics(vnic):
-            flows = await parts.apply_thread(parts.datapath.flows, parts.reconciler.slots[id])
-            name = self._vm_name(id)
-            for part in _parts([flow_row(id, name, flow) for flow in flows]):
+        for port in self._ports(vnic):
+            flows = await parts.apply_thread(parts.datapath.flows, port.slot)
+            name = self._vm_name(port.vnic)
+            for part in _parts([flow_row(port.vnic, name, flow) for flow in flows]):
                 yield part
 
     @varlinkmethod(return_parameter="stats")
@@ -136,15 +136,15 @@ class Answers(api.HostInterface):
             ],
             drops=[
                 api.VnicDrops(
-                    id, self._vm_name(id), {r.name.lower(): n for r, n in drops.get(slot, {}).items()}
+                    id, self._vm_name(id), {r.name.lower(): n for r, n in drops.get(port.slot, {}).items()}
                 )
-                for id, slot in sorted(parts.reconciler.slots.items())
+                for id, port in sorted(parts.reconciler.ports.items())
             ],
         )
 
     @varlinkmethod(return_parameter="explanation")
     async def Explain(self, *, vnic: str, packet: api.PacketSpec) -> api.Explanation:
-        ids = self._vnics(vnic)
+        ids = [port.vnic for port in self._ports(vnic)]
         if len(ids) > 1:
             raise api.Refused(reason=f"{vnic} has {len(ids)} vNICs; name one: {', '.join(ids)}")
         state = self._parts.reconciler.state
@@ -197,29 +197,30 @@ class Answers(api.HostInterface):
         if self._uid != 0 and self._uid not in self._parts.config.ipc_uids:
             raise PermissionDenied()
 
-    def _vnics(self, name: str | None) -> list[str]:
-        """Ids of the vNICs plugged here that `name` names; all of them without one."""
+    def _ports(self, name: str | None) -> list[Port]:
+        """The vNICs plugged here that `name` names; all of them without one."""
         ports, policy = self._parts.reconciler.ports, self._parts.reconciler.state.vnics
-        ids = [id for id in sorted(ports) if name is None or _named(name, id, policy.get(id))]
-        if name is not None and not ids:
+        found = [
+            port for id, port in sorted(ports.items()) if name is None or _named(name, id, policy.get(id))
+        ]
+        if name is not None and not found:
             raise api.NotFound(reason=f"{name}: no vNIC of that id, VM id or VM name is plugged here")
-        return ids
+        return found
 
     def _vm_name(self, id: str) -> str:
         vnic = self._parts.reconciler.state.vnics.get(id)
         return vnic.vm_name if vnic else ""
 
-    def _vnic_status(self, id: str, image: Image | None) -> api.VnicStatus:
-        port, slot = self._parts.reconciler.ports[id], self._parts.reconciler.slots[id]
-        vnic = self._parts.reconciler.state.vnics.get(id)
-        open = image is not None and slot in image.vnics
+    def _vnic_status(self, port: Port, image: Image | None) -> api.VnicStatus:
+        vnic = self._parts.reconciler.state.vnics.get(port.vnic)
+        open = image is not None and port.slot in image.vnics
         return api.VnicStatus(
-            vnic=id,
+            vnic=port.vnic,
             vm=vnic.vm if vnic else "",
             vm_name=vnic.vm_name if vnic else "",
             device=port.device,
             mac=port.mac,
-            slot=slot,
+            slot=port.slot,
             state="open" if open else "closed",
             addresses=list(vnic.addresses) if vnic else [],
         )

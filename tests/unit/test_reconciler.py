@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import APP, HOST, WEB, Manager, group, rule, vnic
-from vsfwd.image import Flip, InPlace
+from vsfwd.image import Flip, InPlace, Plan
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind
 from vsfwd.reconciler import Disposition, Outcome, Port, Reconciler
@@ -228,6 +228,25 @@ def test_a_vnic_that_comes_while_another_goes_is_opened(world: World) -> None:
     world.plug(OTHER)
     assert world.datapath.image is not None
     assert set(world.datapath.image.vnics) == {world.datapath.slots[APP]}
+
+
+def test_whoever_reads_a_port_has_its_slot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any moment of an apply: the slot comes with the port."""
+    seen: list[dict[str, int]] = []
+    install = world.datapath.install
+
+    def look(plan: Plan) -> None:
+        seen.append({id: port.slot for id, port in world.reconciler.ports.items()})
+        install(plan)
+
+    monkeypatch.setattr(world.datapath, "install", look)
+    world.plug(PORT)
+    world.take(
+        world.manager.snapshot(rules={"1": rule()}, vnics={WEB: vnic("10.0.0.1"), APP: vnic("10.0.0.2")})
+    )
+    world.plug(PORT, OTHER)
+    world.plug(OTHER)
+    assert seen == [{WEB: 0}, {WEB: 0, APP: 1}, {APP: 1}]
 
 
 def test_a_vnic_that_cannot_be_attached_stops_no_other(world: World) -> None:
