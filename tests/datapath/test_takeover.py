@@ -12,6 +12,8 @@ from tests.harness.policies import policy
 from vsfwd.datapath import DatapathError
 from vsfwd.image import InPlace
 
+pytestmark = pytest.mark.slow
+
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 
 
@@ -41,6 +43,18 @@ def test_everything_survives_the_daemon(host: Host, net: Net) -> None:
     assert here.states() == ["established"]
     assert here.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
     assert here.send(udp(net.here, net.peer)) == dropped("rule_drop", 2)
+
+
+def test_a_takeover_shows_what_the_kernel_enforces(host: Host) -> None:
+    """Before the new daemon has installed anything: a vNIC under the old policy is open, another is closed."""
+    here = host.port("here")
+    host.install(["allow in", "drop"], vnics={"here": VNICS["here"]})
+    host.port("twin")
+    assert host.datapath.open_slots() == {here.slot}
+    host.restart()
+    assert host.datapath.open_slots() == {here.slot}
+    host.datapath.detach(here.id)
+    assert host.datapath.open_slots() == set()
 
 
 def test_half_open_flows_survive_too(host: Host, net: Net) -> None:

@@ -17,6 +17,8 @@ from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
 
+pytestmark = pytest.mark.slow
+
 HELLO = Hello(1, 5, "00", "1.0")
 
 

@@ -141,6 +141,20 @@ async def test_a_killed_daemon_leaves_enforcement_and_comes_back_without_a_broke
     assert (hello.generation, hello.digest) == (2, setting.host.manager.digest)
 
 
+async def test_without_a_policy_file_the_status_says_what_the_kernel_has(setting: Setting) -> None:
+    """The files are lost, the daemon starts again: the vNIC is still filtered by the old policy, so it is
+    open."""
+    await setting.with_policy()
+    setting.host.kill()
+    for path in (setting.host.directory / "state").glob("policy*"):
+        path.unlink()
+    setting.host.start(setting.config)
+    status = setting.host.ask("status")
+    assert status["generation"] == 0
+    assert setting.host.ping()
+    assert [vnic["state"] for vnic in status["vnics"]] == ["open"]
+
+
 async def test_a_stopped_daemon_ends_in_order_and_leaves_enforcement(setting: Setting) -> None:
     """SIGTERM: exit status 0, the programs stay."""
     await setting.with_policy()

@@ -15,6 +15,8 @@ import pytest
 from tests.harness import lab as harness
 from tests.harness.lab import World
 
+pytestmark = pytest.mark.slow
+
 NAME = "testcli"
 COMMAND = (sys.executable, "-m", "vagrant.lab")
 

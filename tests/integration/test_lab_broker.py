@@ -14,6 +14,8 @@ from tests.harness.broker import private_broker
 from tests.harness.pki import Pki
 from vagrant.lab.broker import Broker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Pki]]:

@@ -35,6 +35,8 @@ from vsfwd.policy.desired import DesiredState, apply
 from vsfwd.protocol import envelope, topology
 from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, digest_text
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 20.0
 RESEND_AFTER_S = 0.3
 GROUPS = "/policy/api/v1/infra/domains/default/groups"

@@ -14,6 +14,8 @@ import pytest
 from tests.harness.broker import free_ports
 from vagrant.lab.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "manager_stub"]
 HOSTS = "/api/v1/vsfw/hosts"
 
