@@ -18,7 +18,6 @@ import vsfwd.ipc.interface as api
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath
-from vsfwd.image import Image
 from vsfwd.interfaces import Conflict, Interfaces
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy import evaluate
@@ -61,6 +60,7 @@ class Answers(api.HostInterface):
         parts = self._parts
         state, image, counters = parts.reconciler.state, parts.reconciler.image, parts.reconciler.counters
         kernel = await parts.apply_thread(parts.datapath.status)
+        open = await parts.apply_thread(parts.datapath.open_slots)
         realised = counters.realised_at
         return api.HostStatus(
             version=parts.version,
@@ -80,7 +80,10 @@ class Answers(api.HostInterface):
             messages_refused=counters.refused,
             log_lines_lost=parts.packet_log.lost,
             image=image_size(image),
-            vnics=[self._vnic_status(port, image) for _, port in sorted(parts.reconciler.ports.items())],
+            vnics=[
+                self._vnic_status(port, port.slot in open)
+                for _, port in sorted(parts.reconciler.ports.items())
+            ],
             refusals=[api.RefusedObject(r.kind, r.id, r.reason) for r in parts.reconciler.refusals()],
             datapath={key: str(value) for key, value in kernel.items()},
         )
@@ -211,9 +214,8 @@ class Answers(api.HostInterface):
         vnic = self._parts.reconciler.state.vnics.get(id)
         return vnic.vm_name if vnic else ""
 
-    def _vnic_status(self, port: Port, image: Image | None) -> api.VnicStatus:
+    def _vnic_status(self, port: Port, open: bool) -> api.VnicStatus:
         vnic = self._parts.reconciler.state.vnics.get(port.vnic)
-        open = image is not None and port.slot in image.vnics
         return api.VnicStatus(
             vnic=port.vnic,
             vm=vnic.vm if vnic else "",

@@ -46,7 +46,7 @@ def test_everything_survives_the_daemon(host: Host, net: Net) -> None:
 
 
 def test_a_takeover_shows_what_the_kernel_enforces(host: Host) -> None:
-    """Before the new daemon has installed anything: a vNIC under the old policy is open, another is closed."""
+    """Before the new daemon installs anything: a vNIC under the old policy is open, another is closed."""
     here = host.port("here")
     host.install(["allow in", "drop"], vnics={"here": VNICS["here"]})
     host.port("twin")

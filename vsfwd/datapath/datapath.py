@@ -207,6 +207,11 @@ class Datapath:
         elif isinstance(plan, InPlace):
             self._policy.in_place(plan)
 
+    def open_slots(self) -> set[int]:
+        """Of the attached vNICs, those the kernel has a policy for: this daemon's, or one that an earlier
+        daemon left."""
+        return {vnic.slot for vnic in self._vnics.values() if self._policy.has_policy(vnic.slot)}
+
     # ---- what happened ----
 
     def rule_counters(self) -> dict[int, RuleCounters]:

@@ -218,6 +218,20 @@ class Policy:
             if self._live is None:
                 policies.close()
 
+    def has_policy(self, slot: int) -> bool:
+        """Whether the bank in force has one, whoever wrote it."""
+        policies, layout = (
+            self._live.policies if self._live else self._open_policies(),
+            self._layouts["policies"][1],
+        )
+        if policies is None:
+            return False
+        try:
+            return bool(layout.unpack(policies[slot][: layout.size])["valid"])
+        finally:
+            if self._live is None:
+                policies.close()
+
     def _open_policies(self) -> ArrayMap | None:
         fd = bpf.inner_map(self._programs.fd("policies"), self.bank)
         return ArrayMap(fd, self._layouts["policies"][1].size, constant("SLOTS")) if fd is not None else None
