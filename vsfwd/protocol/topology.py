@@ -1,9 +1,9 @@
 """Names on the broker. The manager declares all of it; a host only looks up its own queues.
 
-    manager ──► vsfw.cmd (topic) ── host.<id>.policy ──► vsfw.host.<id>       policy, nothing else
-                                 ── host.<id>.app    ──► vsfw.host.<id>.app   everything else
-    host    ──► vsfw.evt (topic) ── host.<id>.<kind> ──► vsfw.mgr.state       what hosts report
-    refused messages of any queue ──► vsfw.dead (fanout) ──► vsfw.dead
+manager ──► vsfw.cmd (topic) ── host.<id>.policy ──► vsfw.host.<id>       policy, nothing else
+                             ── host.<id>.app    ──► vsfw.host.<id>.app   everything else
+host    ──► vsfw.evt (topic) ── host.<id>.<kind> ──► vsfw.mgr.state       what hosts report
+refused messages of any queue ──► vsfw.dead (fanout) ──► vsfw.dead
 """
 
 from typing import Final
