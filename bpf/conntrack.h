@@ -89,7 +89,7 @@ static __always_inline int other_step(struct flow *flow, u8 direction)
 	return STEP_MOVE;
 }
 
-/* Whether a flow has been answered, so that it belongs among those that are never evicted. */
+/* Whether a packet of `direction` answers its flow, so that from now on it never gives way to another. */
 static __always_inline bool is_answered(const struct flow *flow, u8 direction)
 {
 	if (flow->state <= STATE_CLOSED)
@@ -100,6 +100,14 @@ static __always_inline bool is_answered(const struct flow *flow, u8 direction)
 static __always_inline bool is_expired(const struct flow *flow, u64 now)
 {
 	return flow->expires <= now;
+}
+
+/* Whether a flow goes when a new one, at its `tries`th look for a place, asks for its own: at first only if it is dead
+ * anyway; then if both sides have closed it; then if nobody has answered it. Never if it is answered and open. */
+static __always_inline bool gives_way(const struct flow *flow, u64 now, u32 tries)
+{
+	return is_expired(flow, now) || flow->state == STATE_CLOSED || (tries >= 1 && flow->state == STATE_FIN_WAIT) ||
+	       (tries >= 4 && !flow->answered);
 }
 
 #endif

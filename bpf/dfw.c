@@ -15,10 +15,6 @@
 #include "reject.h"
 #include "maps.h"
 
-#define PROBES 16      /* places an insert looks at before it says that the table is full */
-#define FREE_PROBES 1  /* of which this many insist on a place nobody needs; from then on a connection that both sides
-			* have closed gives way. More would cost two cold cache lines each where such connections abound */
-
 /* One packet on its way through one vNIC. */
 struct passage {
 	struct __sk_buff *skb;
@@ -33,6 +29,7 @@ struct passage {
 	bool group;           /* to a multicast or broadcast MAC address */
 	struct packet *packet;
 	struct flow_key *key;
+	u32 *way;             /* see way_of() */
 };
 
 static __always_inline int drop(struct passage *p, u32 reason)
@@ -83,12 +80,13 @@ static __always_inline void report(struct passage *p, const struct rule *rule, u
 
 /* ---- flows ---- */
 
-static __always_inline struct flow *find_flow(struct passage *p, const struct flow_key *key)
-{
-	struct flow *flow = bpf_map_lookup_elem(p->flows, (void *)key);
-
-	return flow && !is_expired(flow, p->now) ? flow : NULL;
-}
+/* Where the packet's flow is, if it has one. */
+struct track {
+	struct flow *flow;   /* NULL: it has none */
+	struct place *place; /* the place that bears its key, alive or not */
+	u64 *check;          /* of that place */
+	u64 hash;
+};
 
 static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
 {
@@ -101,46 +99,128 @@ static __always_inline bool same_key(const struct flow_key *a, const struct flow
 	return !difference;
 }
 
-static __always_inline bool holds(const struct halfopen *place, u64 check, const struct flow_key *key, u64 now)
+/* One of the two buckets where a flow with this hash may be: the hash's upper bits are the ones that nobody can aim. */
+static __always_inline struct bucket *find_bucket(struct passage *p, u64 hash, u32 choice)
 {
-	return place->check == check && same_key(&place->key, key) && !is_expired(&place->flow, now);
+	u32 index = (u32)(hash >> (choice ? 48 : 32) & 0xffff) * p->vnic->buckets >> 16;
+
+	return bpf_map_lookup_elem(p->flows, &index);
 }
 
-/* Whether a flow can go when its place is wanted: expired, reset - and, when free places are rare, closed by both
- * sides. */
-static __always_inline bool gives_way(const struct flow *flow, u64 now, bool rare)
+/* Where in a bucket this check is, or WAYS. The answer goes by way of memory, since the verifier would follow each
+ * place to the end of the program. */
+static __always_inline u32 way_of(const struct bucket *bucket, u64 check, volatile u32 *way)
 {
-	return is_expired(flow, now) || flow->state == STATE_CLOSED || (rare && flow->state == STATE_FIN_WAIT);
+	*way = WAYS;
+#pragma unroll
+	for (u32 i = 0; i < WAYS; i++)
+		if (bucket->check[i] == check)
+			*way = i;
+	return *way;
 }
 
-/* Puts a flow among those that are never evicted while they live. There are as many places in the ring as entries in
- * the table; whoever takes a place deletes the flow that had it, so the table needs no daemon to stay usable. 16 random
- * places are tried, so with a share f of all places alive the chance to fail is f^16: 0.2 % at two thirds, 18 % at nine
- * tenths. Two CPUs that take one place at the same moment lose one of their keys from the ring: its flow still works
- * and ends, its entry is free again when the key is used again or the daemon sweeps. */
-static __always_inline bool insert_flow(struct passage *p, struct flow_key *key, struct flow *flow)
+static __always_inline void take(struct track *t, struct bucket *bucket, u32 way)
 {
-	u32 slot = p->slot;
-	void *places = ring.lookup(&slot);
+	t->place = &bucket->place[way & (WAYS - 1)];
+	t->check = &bucket->check[way & (WAYS - 1)];
+}
 
-	if (!places)
-		return false;
-	for (u32 i = 0; i < PROBES; i++) {
-		u32 index = (u64)bpf_get_prandom_u32() * p->vnic->places >> 32;
-		struct flow_key *place = bpf_map_lookup_elem(places, &index);
-		struct flow *holder;
+static __always_inline int find_track(struct passage *p, struct track *t)
+{
+	t->hash = flow_hash(p->key, p->settings->seed);
+	for (u32 choice = 0; choice < 2; choice++) {
+		struct bucket *bucket = find_bucket(p, t->hash, choice);
+		u32 way;
 
-		if (!place)
-			return false;
-		holder = bpf_map_lookup_elem(p->flows, place);
-		if (holder && !gives_way(holder, p->now, i >= FREE_PROBES))
+		if (!bucket)
+			return REASON_INTERNAL;
+		way = way_of(bucket, t->hash | 1, p->way);
+		if (way == WAYS || !same_key(&bucket->place[way & (WAYS - 1)].key, p->key))
 			continue;
-		if (holder)
-			bpf_map_delete_elem(p->flows, place);
-		*place = *key;
-		return !bpf_map_update_elem(p->flows, key, flow, 0 /* BPF_ANY */);
+		take(t, bucket, way);
+		if (!is_expired(&t->place->flow, p->now))
+			t->flow = &t->place->flow;
+		return 0;
+	}
+	return 0;
+}
+
+static __always_inline u32 occupied(const struct bucket *bucket)
+{
+	u32 places = 0;
+
+#pragma unroll
+	for (u32 i = 0; i < WAYS; i++)
+		places += bucket->check[i] & 1;
+	return places;
+}
+
+/* A place for a new flow: its own from before; a free one, of the first bucket unless it is half full and fuller than
+ * the second; or that of one which gives way. The programs need no daemon for that. Two CPUs that take one place at the
+ * same moment lose one of the two flows. */
+static __always_inline bool find_room(struct passage *p, struct track *t)
+{
+	u32 way, used, start = bpf_get_prandom_u32();
+	struct bucket *bucket, *second;
+
+	if (t->place)
+		return true;
+	bucket = find_bucket(p, t->hash, 0);
+	second = find_bucket(p, t->hash, 1);
+	if (!bucket || !second)
+		return false;
+	used = occupied(bucket);
+	if (used >= WAYS / 2 && used > occupied(second))
+		bucket = second;
+	way = way_of(bucket, 0, p->way);
+	if (way != WAYS) {
+		take(t, bucket, way);
+		return true;
+	}
+	for (u32 tries = 0; tries < 2 * WAYS; tries++) {
+		u32 at = start + tries;
+
+		bucket = find_bucket(p, t->hash, at & WAYS);
+		if (!bucket)
+			return false;
+		if (!gives_way(&bucket->place[at & (WAYS - 1)].flow, p->now, tries))
+			continue;
+		take(t, bucket, at);
+		return true;
 	}
 	return false;
+}
+
+static __always_inline void forget(struct track *t)
+{
+	if (t->flow)
+		t->flow->expires = 0;
+	t->flow = NULL;
+}
+
+static __always_inline bool begin(struct passage *p, struct track *t, const struct rule *rule)
+{
+	struct flow *flow;
+
+	if (!find_room(p, t))
+		return false;
+	*t->check = 0;
+	asm volatile("" ::: "memory");
+	t->place->key = *p->key;
+	flow = &t->place->flow;
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->initiator = p->direction;
+	flow->family = p->packet->family;
+	flow->state = p->packet->protocol == PROTOCOL_TCP ? STATE_SYN_SENT : is_icmp(p->packet) ? STATE_ECHO : STATE_FIRST;
+	flow->policy_seq = p->policy_seq;
+	flow->counter = rule->counter;
+	flow->rule_id = rule->id;
+	flow->packets[p->direction] = 1;
+	flow->bytes[p->direction] = p->packet->length;
+	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
+	asm volatile("" ::: "memory");
+	*t->check = t->hash | 1;
+	return true;
 }
 
 /* ---- rules ---- */
@@ -334,93 +414,15 @@ static __always_inline bool quoted_key(struct passage *p)
 	return same_address(source, &receiver);
 }
 
-/* Where the packet's flow is, if it has one. */
-struct track {
-	struct flow *flow;
-	struct halfopen *place; /* its place in the half-open table; only looked up when it is not among the answered */
-	u64 check;
-	bool answered;          /* `flow` is in the table that is never evicted */
-};
-
-/* The one place in the half-open table where the packet's flow may be. */
-static __always_inline bool find_place(struct passage *p, struct track *t)
-{
-	u64 hash = flow_hash(p->key, p->settings->seed);
-	u32 slot = p->slot, index = hash >> (64 - HALFOPEN_BITS);
-	void *table = halfopen.lookup(&slot);
-
-	t->check = hash | 1;
-	t->place = table ? bpf_map_lookup_elem(table, &index) : NULL;
-	return t->place;
-}
-
-static __always_inline int find_track(struct passage *p, struct track *t)
-{
-	t->flow = find_flow(p, p->key);
-	t->answered = t->flow;
-	if (t->flow)
-		return 0;
-	if (!find_place(p, t))
-		return REASON_INTERNAL;
-	if (holds(t->place, t->check, p->key, p->now))
-		t->flow = &t->place->flow;
-	return 0;
-}
-
-static __always_inline void forget(struct passage *p, struct track *t)
-{
-	if (t->answered)
-		bpf_map_delete_elem(p->flows, p->key);
-	else if (t->flow)
-		t->place->check = 0;
-	t->flow = NULL;
-}
-
-/* A new flow begins half-open, in place of whichever unanswered flow was there. */
-static __always_inline bool begin(struct passage *p, struct track *t, const struct rule *rule)
-{
-	struct halfopen *place;
-	struct flow *flow;
-
-	if (!t->place && !find_place(p, t))
-		return false;
-	place = t->place;
-	place->check = 0;
-	asm volatile("" ::: "memory");
-	place->key = *p->key;
-	flow = &place->flow;
-	__builtin_memset(flow, 0, sizeof(*flow));
-	flow->initiator = p->direction;
-	flow->family = p->packet->family;
-	flow->state = p->packet->protocol == PROTOCOL_TCP ? STATE_SYN_SENT : is_icmp(p->packet) ? STATE_ECHO : STATE_FIRST;
-	flow->policy_seq = p->policy_seq;
-	flow->counter = rule->counter;
-	flow->rule_id = rule->id;
-	flow->packets[p->direction] = 1;
-	flow->bytes[p->direction] = p->packet->length;
-	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
-	asm volatile("" ::: "memory");
-	place->check = t->check;
-	return true;
-}
-
 /* A packet of a flow that its policy allows. */
-static __always_inline int advance(struct passage *p, struct track *t, int step)
+static __always_inline int advance(struct passage *p, struct flow *flow, int step)
 {
-	struct flow *flow = t->flow;
-	u64 before = flow->expires;
-
 	flow->packets[p->direction]++;
 	flow->bytes[p->direction] += p->packet->length;
 	if (step == STEP_MOVE)
 		flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
-	if (!t->answered && is_answered(flow, p->direction)) {
-		if (!insert_flow(p, p->key, flow)) {
-			flow->expires = before;
-			return drop(p, REASON_TABLE_FULL);
-		}
-		t->place->check = 0;
-	}
+	if (!flow->answered && is_answered(flow, p->direction))
+		flow->answered = 1;
 	count(flow->counter, p->packet->length, 0);
 	return TC_ACT_OK;
 }
@@ -441,18 +443,18 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 	question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
 	rule = classify(p, policy, &question, &reason);
 	if (!rule || rule->action != ACTION_ALLOW) {
-		forget(p, t);
+		forget(t);
 		return rule ? deny(p, rule) : drop(p, reason);
 	}
 	if (t->flow) {
 		t->flow->policy_seq = p->policy_seq;
 		t->flow->counter = rule->counter;
 		t->flow->rule_id = rule->id;
-		return advance(p, t, step);
+		return advance(p, t->flow, step);
 	}
 	if (stateful) {
 		if (!begin(p, t, rule))
-			return drop(p, REASON_INTERNAL);
+			return drop(p, REASON_TABLE_FULL);
 		report(p, rule, REASON_NONE);
 	}
 	count(rule->counter, p->packet->length, stateful);
@@ -477,6 +479,7 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 		return TC_ACT_SHOT;
 	p.packet = &scratch->packet;
 	p.key = &scratch->key;
+	p.way = &scratch->way;
 	slot = p.slot = p.vnic->slot;
 	if (skb->mark == (p.settings->mark ^ slot)) {
 		skb->mark = 0;
@@ -503,6 +506,7 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 		reason = find_track(&p, &t);
 		if (reason)
 			return drop(&p, reason);
+		asm volatile("" : "+r"(t.flow)); /* one pointer, so that what is checked is what is used */
 	}
 	if (error) {
 		/* It passes with its flow, and changes nothing about it. What it quotes has just been on its way, so a flow that
@@ -518,10 +522,10 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 		if (step == STEP_DROP)
 			return drop(&p, REASON_TCP_STATE);
 		if (step == STEP_NEW)
-			forget(&p, &t);
+			forget(&t);
 	}
 	if (t.flow && t.flow->policy_seq == p.policy_seq)
-		return advance(&p, &t, step);
+		return advance(&p, t.flow, step);
 	return decide(&p, &t, stateful, step);
 }
 

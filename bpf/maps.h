@@ -43,14 +43,8 @@ INNER_ARRAY(struct rule, rules);
 MAP_OF(rules, BANKS);
 
 /* Which flows does this vNIC have? */
-BPF_F_TABLE("hash", struct flow_key, struct flow, flows_template, 1, 0);
+INNER_ARRAY(struct bucket, flows);
 MAP_OF(flows, SLOTS);
-/* Where might there be room for one more? One place for each flow, so that the programs reclaim without the daemon. */
-INNER_ARRAY(struct flow_key, ring);
-MAP_OF(ring, SLOTS);
-/* Which flows have begun, but not been answered? */
-INNER_ARRAY(struct halfopen, halfopen);
-MAP_OF(halfopen, SLOTS);
 
 /* What has this rule done? By index, kept for a rule id over banks and restarts: */
 PINNED("percpu_array", u32, struct counters, rule_counters, COUNTERS, 0);

@@ -55,6 +55,7 @@ struct packet {
 struct scratch {
 	struct packet packet;
 	struct flow_key key;
+	u32 way; /* way_of() */
 };
 
 union quoted_header {

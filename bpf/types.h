@@ -21,8 +21,7 @@
 #define COUNTERS 32768        /* rule counters: the rules in force and, while a bank flips, those of the bank before */
 #define REASONS 64            /* places for drop reasons of one vNIC */
 #define STATES 16             /* places for states of a flow */
-#define HALFOPEN_BITS 13
-#define HALFOPEN_ENTRIES 8192 /* entries of one vNIC's half-open table: 1 << HALFOPEN_BITS */
+#define WAYS 8                /* places of a bucket of a flow table */
 #define SEEDS 11              /* seeds of the hash of a flow key: one more than its 32-bit words */
 #define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
 
@@ -67,7 +66,7 @@ enum reason {
 	REASON_INTERNAL,             /* a map lacks what every map must have */
 };
 
-/* What a flow has seen. TCP up to SYN_RECV, and whatever has no reply yet, lives in the half-open table. */
+/* What a flow has seen. */
 enum state {
 	STATE_NONE,        /* no flow */
 	STATE_SYN_SENT,    /* TCP: the initiator's SYN */
@@ -92,7 +91,7 @@ struct address {
 struct vnic {
 	u32 ifindex;    /* 0: free */
 	u32 slot;       /* 0..SLOTS-1: index of everything this vNIC has of its own */
-	u32 places;     /* entries of its flow table and of its ring */
+	u32 buckets;    /* of its flow table */
 	u8 mac[6];      /* wire */
 	u8 promiscuous; /* 1: takes frames to any MAC address */
 	u8 zero;
@@ -165,7 +164,7 @@ struct counters {
 	u64 sessions; /* flows created */
 };
 
-/* Map flows, one per vNIC: seen from the workload, so both directions have the same key. */
+/* What makes a flow, seen from the workload, so both directions have the same key. */
 struct flow_key {
 	struct address remote;
 	struct address local;
@@ -178,8 +177,6 @@ struct flow_key {
 
 /* Written by the programs, without locks: a lost count is a lost count, everything else is one aligned store. */
 struct flow {
-	u64 packets[2];  /* by enum direction */
-	u64 bytes[2];
 	u64 expires;     /* jiffies; from then on the flow does not exist */
 	u32 policy_seq;  /* the policy it was allowed under, low 32 bits */
 	u32 counter;     /* index into rule_counters */
@@ -187,15 +184,23 @@ struct flow {
 	u8 state;        /* enum state */
 	u8 initiator;    /* enum direction of its first packet */
 	u8 fins;         /* TCP: bit d says that direction d has sent a FIN */
+	u8 answered;     /* 1: it does not give way to another while it lives. TCP: from ESTABLISHED on */
+	u64 packets[2];  /* by enum direction */
+	u64 bytes[2];
 	u8 family;       /* enum family */
-	u8 zero[8];      /* room */
+	u8 zero[31];     /* room */
 };
 
-/* Map halfopen, one per vNIC: direct mapped by flow_hash(). */
-struct halfopen {
-	u64 check; /* flow_hash() | 1; 0: free. Written last, so that half an entry never matches */
+struct place {
 	struct flow_key key;
 	struct flow flow;
+};
+
+/* Map flows, one per vNIC: a flow is in one of two buckets that its flow_hash() names. The checks are what a packet
+ * searches; they have a cache line of their own, a place has two. */
+struct bucket {
+	u64 check[WAYS]; /* flow_hash() | 1; 0: free. Written last, so that half a place is never found */
+	struct place place[WAYS];
 };
 
 /* Ring buffer events: what logged rules did. */

@@ -7,13 +7,16 @@ passes in silence is a setting that is not in force.
 import base64
 import binascii
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from vsfwd.ipc import SOCKET
 from vsfwd.policy.model import is_uuid
+
+FLOWS_AT_MOST: Final = 524288
+"""8 places in each of 65,536 buckets: a bucket is chosen by 16 bits."""
 
 
 class ConfigError(Exception):
@@ -36,7 +39,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     socket: Path = SOCKET
     pin_dir: Path = Path("/sys/fs/bpf/vsfwd")
     flows_per_vnic: int = 32768
-    """Established flows one vNIC may have; more are dropped and counted."""
+    """Places of a vNIC's flow table: what finds none is dropped and counted."""
     ipc_uids: tuple[int, ...] = ()
     """Users besides root that may announce and withdraw vNICs."""
 
@@ -48,8 +51,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for url in self.broker_urls:
             if not url.startswith("amqps://"):
                 raise ValueError(f"broker_urls: {url!r} does not begin with amqps://")
-        if self.flows_per_vnic < 1:
-            raise ValueError(f"flows_per_vnic: {self.flows_per_vnic} is not a positive number")
+        if not 1 <= self.flows_per_vnic <= FLOWS_AT_MOST:
+            raise ValueError(f"flows_per_vnic: {self.flows_per_vnic} is not between 1 and {FLOWS_AT_MOST}")
         self.public_key()
 
     def public_key(self) -> Ed25519PublicKey:

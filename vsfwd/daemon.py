@@ -32,7 +32,6 @@ from vsfwd.status import Answers, Parts
 log = structlog.get_logger(log="vsfwd")
 
 AGAIN_PAUSE_S: Final = 1.0
-SWEEP_PERIOD_S: Final = 5.0
 
 
 class Stopped(Exception):
@@ -91,7 +90,6 @@ class Daemon:
                 "vnics": self.interfaces.follow(),
                 "ipc": ipc.serve(),
                 "packet log": self.packet_log.run(),
-                "sweep": self._sweep(),
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
@@ -144,12 +142,6 @@ class Daemon:
 
     def _policy_of_vnics(self) -> Mapping[str, Vnic]:
         return self.reconciler.state.vnics
-
-    async def _sweep(self) -> None:
-        """The datapath forgets expired flows by itself; sweeping gives their places back sooner."""
-        while True:
-            await asyncio.sleep(SWEEP_PERIOD_S)
-            await self.apply_thread(self.datapath.sweep)
 
 
 async def _essential(name: str, task: Coroutine[Any, Any, object]) -> None:

@@ -4,7 +4,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
-from typing import Final
 
 from tests.bench import nft
 from tests.bench.kernel import inside, private_datapath, run
@@ -14,9 +13,6 @@ from vagrant.lab.layout import Vm
 from vsfwd.datapath import Datapath, Reason, Settings
 from vsfwd.image import diff
 from vsfwd.policy.compile import compile
-
-FLOWS_PER_VNIC: Final = 131072
-"""Room for the connections of 45 s, which is how long a closed one keeps its entry: never full."""
 
 
 class Variant(StrEnum):
@@ -78,7 +74,7 @@ def firewalls(place: Place, rules: int) -> Iterator[Firewalls]:
             nft.load(host, nft.hashed(rules))
             stack.callback(nft.flush, host)
             with inside(host):
-                datapath = stack.enter_context(private_datapath(Settings(flows_per_vnic=FLOWS_PER_VNIC)))
+                datapath = stack.enter_context(private_datapath(Settings()))
             datapaths[host] = datapath
             _attach(host, datapath, vms)
             _take_off(host, vms)

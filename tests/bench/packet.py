@@ -6,17 +6,16 @@ Towards a server whose policy lets the packet in by its last rule:
     parse only    parse.c: what every packet costs before anything is looked up
     established   the acknowledgement, or the datagram, of a flow both sides have taken part in
     new flow      SYN, or first datagram; all timers are zero, so each packet finds its flow expired, is
-                  classified and writes its half-open flow anew
-    promotion     the packet that makes a half-open flow one that is never evicted, with its insert into the
-                  flow table: that happens once in a flow, so it is not measured in a loop but flow by flow,
-                  as cold as it comes
+                  classified and writes its flow anew
+    unseen flow   the same, of a flow that never was, which has to find room in the table: once for each flow,
+                  so it is not measured in a loop but packet by packet, as cold as it comes
 """
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -41,10 +40,9 @@ SIZES: Final = (16, 1024, 16384)
 REPEAT: Final = 10_000
 RUNS: Final = 5
 """Of REPEAT packets each; the sample is the fastest, for whatever disturbs a run only adds to it."""
-PROMOTIONS: Final = 100
-"""Flows of one sample of promotion; the sample is their median."""
+UNSEEN: Final = 100
+"""Flows of one sample of unseen flows; the sample is their median."""
 ROUND_S: Final = 0.7
-FLOWS_PER_VNIC: Final = 131072
 CLIENT_PORT: Final = 50000
 TC_ACT_OK: Final = 0
 
@@ -79,14 +77,14 @@ class Shape:
 
     @property
     def opening(self) -> tuple[tuple[bytes, bool], ...]:
-        """What makes a flow established: frames, and whether they are replies. The last one promotes it."""
+        """What makes a flow established: frames, and whether they are replies."""
         if self.protocol == "TCP":
             return (self.frame("S"), False), (self.frame("SA", reply=True), True), (self.frame("A"), False)
         return (self.frame(), False), (self.frame(reply=True), True)
 
-    def with_port(self, frame: bytes, reply: bool, port: int) -> bytes:
+    def with_port(self, frame: bytes, port: int) -> bytes:
         """The same frame with another port of the client. No checksum is looked at."""
-        offset = (34 if self.family == "IPv4" else 54) + 2 * reply
+        offset = 34 if self.family == "IPv4" else 54
         return frame[:offset] + struct.pack(">H", port) + frame[offset + 2 :]
 
 
@@ -112,17 +110,12 @@ class Bench:
     def new_flow(self, shape: Shape) -> Case:
         return _looped(self.datapath.vnic_in, shape.frame("S"), self.ifindex)
 
-    def promotion(self, shape: Shape) -> Case:
+    def unseen_flow(self, shape: Shape) -> Case:
         """Every flow has a port of its own, and none has CLIENT_PORT."""
-        opening, ports = shape.opening, count(1024)
-
-        def promote(port: int) -> float:
-            *before, last = ((shape.with_port(frame, reply, port), reply) for frame, reply in opening)
-            for frame, reply in before:
-                self.send(frame, reply=reply)
-            return self.send(last[0], reply=last[1])
-
-        return lambda: median(promote(next(ports)) for _ in range(PROMOTIONS))
+        frame, ports = shape.frame("S"), cycle(range(1024, CLIENT_PORT))
+        return lambda: median(
+            self.send(shape.with_port(frame, next(ports)), reply=False) for _ in range(UNSEEN)
+        )
 
 
 def nanoseconds(program: int, frame: bytes, ifindex: int, repeat: int) -> float:
@@ -156,14 +149,14 @@ def _cases() -> Iterator[dict[str, Case]]:
             expired = stack.enter_context(bench(rules, ifindex, dict.fromkeys(TIMEOUTS_S, 0)))
             for shape in SHAPES:
                 cases[f"{shape.name} established {rules}"] = lasting.established(shape)
-                cases[f"{shape.name} promotion {rules}"] = lasting.promotion(shape)
+                cases[f"{shape.name} unseen flow {rules}"] = expired.unseen_flow(shape)
                 cases[f"{shape.name} new flow {rules}"] = expired.new_flow(shape)
         yield cases
 
 
 @contextmanager
 def bench(rules: int, ifindex: int, timeouts_s: Mapping[str, float]) -> Iterator[Bench]:
-    with private_datapath(Settings(FLOWS_PER_VNIC, dict(timeouts_s))) as datapath:
+    with private_datapath(Settings(timeouts_s=dict(timeouts_s))) as datapath:
         datapath.attach(NEAR.vnic, ifindex, NEAR.mac)
         datapath.install(diff(None, compile(desired(rules), datapath.slots)))
         yield Bench(datapath, ifindex)
@@ -185,7 +178,7 @@ def _looped(program: int, frame: bytes, ifindex: int) -> Case:
 
 
 def _one_by_one(program: int, frame: bytes, ifindex: int) -> Case:
-    return lambda: median(nanoseconds(program, frame, ifindex, 1) for _ in range(PROMOTIONS))
+    return lambda: median(nanoseconds(program, frame, ifindex, 1) for _ in range(UNSEEN))
 
 
 def _figures(shape: Shape, samples: dict[str, list[float]]) -> Iterator[Figure]:
@@ -204,7 +197,7 @@ def _figures(shape: Shape, samples: dict[str, list[float]]) -> Iterator[Figure]:
     for name, reference, target in (
         ("established", parse, ESTABLISHED),
         ("new flow", parse, NEW_FLOW),
-        ("promotion", once, None),
+        ("unseen flow", once, None),
     ):
         for rules in SIZES:
             of = samples[f"{shape.name} {name} {rules}"]

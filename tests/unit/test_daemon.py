@@ -32,5 +32,5 @@ async def test_a_task_that_returns_is_an_error() -> None:
     async def short() -> None:
         return
 
-    with pytest.raises(TaskEnded, match="'sweep'"):
-        await _essential("sweep", short())
+    with pytest.raises(TaskEnded, match="'watch'"):
+        await _essential("watch", short())

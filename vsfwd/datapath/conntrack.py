@@ -1,21 +1,18 @@
-"""The flow tables of each vNIC: made at attach, read for people, swept of what has expired.
+"""The flow table of each vNIC: made at attach, given back at detach, read for people.
 
-Owns the maps `flows`, `ring` and `halfopen`. The programs need none of this to keep going: they reclaim by
-themselves, and an expired flow does not exist for them."""
+Owns the map `flows`. The programs need nobody to keep it going: an expired flow does not exist for them, and
+its place is the next one's."""
 
 import os
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Any
 
 from vsfwd.datapath import bpf
+from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import DIRECTIONS, Programs, State, constant
-
-TABLES: Final = ("flows", "ring", "halfopen")
-_EPHEMERAL: Final = bpf.F_MMAPABLE | bpf.F_INNER_MAP
 
 
 @dataclass(frozen=True)
@@ -58,79 +55,56 @@ def key_fields(raw: dict[str, Any]) -> dict[str, Any]:
 
 class FlowTables:
     def __init__(self, programs: Programs) -> None:
+        self._outer = programs.fd("flows")
         self._programs = programs
-        self._key, self._value = programs.layouts("flows")
-        self._halfopen = programs.layouts("halfopen")[1]
+        self._bucket = programs.layouts("flows")[1]
+        self._place = self._bucket.parts["place"]
+        self._key, self._value = self._place.parts["key"], self._place.parts["flow"]
 
-    def make(self, slot: int, places: int) -> None:
-        """Empty tables for `slot`, in place of those a former vNIC had there."""
-        key, value, halfopen = self._key.size, self._value.size, self._halfopen.size
-        inner = {
-            "flows": bpf.create_map(bpf.MapType.HASH, key, value, places, 0, "flows"),
-            "ring": bpf.create_map(bpf.MapType.ARRAY, 4, key, places, _EPHEMERAL, "ring"),
-            "halfopen": bpf.create_map(
-                bpf.MapType.ARRAY, 4, halfopen, constant("HALFOPEN_ENTRIES"), _EPHEMERAL, "halfopen"
-            ),
-        }
+    def make(self, slot: int, buckets: int) -> None:
+        """An empty table for `slot`, in place of the one a former vNIC had there."""
+        flags = bpf.F_MMAPABLE | bpf.F_INNER_MAP
+        inner = bpf.create_map(bpf.MapType.ARRAY, 4, self._bucket.size, buckets, flags, "flows")
         try:
-            with ThreadPoolExecutor(len(TABLES)) as pool:
-                list(
-                    pool.map(
-                        lambda table: bpf.put_inner(self._programs.fd(table), slot, inner[table]), TABLES
-                    )
-                )
+            bpf.put_inner(self._outer, slot, inner)
         finally:
-            for fd in inner.values():
-                os.close(fd)
+            os.close(inner)
+
+    def buckets(self, slot: int) -> int:
+        """How many the table of `slot` has. One that was taken over may have another size than a new one."""
+        inner = bpf.inner_map(self._outer, slot)
+        if inner is None:
+            raise DatapathError(f"slot {slot} has no flow table")
+        try:
+            return bpf.sizes_of(inner)[2]
+        finally:
+            os.close(inner)
 
     def drop(self, slot: int) -> None:
         """Gives the memory back."""
-        for table in TABLES:
-            bpf.delete(self._programs.fd(table), struct.pack("<I", slot))
+        bpf.delete(self._outer, struct.pack("<I", slot))
 
     def flows(self, slot: int) -> list[Flow]:
         """What lives now, half-open flows too."""
         now = self._programs.jiffies()
         return [
-            flow
-            for key, value in (*self._answered(slot), *self._half_open(slot))
-            if (flow := self._flow(key, value, now)).expires_s > 0
+            flow for key, value in self._taken(slot) if (flow := self._flow(key, value, now)).expires_s > 0
         ]
 
-    def sweep(self, slot: int) -> int:
-        """Deletes expired flows and says how many. A flow that comes back to life between the second look and
-        the deletion is lost; its next packet is treated as that of an expired flow would have been a moment
-        before."""
-        fd, swept = bpf.inner_map(self._programs.fd("flows"), slot), 0
-        if fd is None:
-            return 0
-        now = self._programs.jiffies()
-        expired = [key for key, value in self._answered(slot) if self._value.unpack(value)["expires"] <= now]
-        for key in expired:
-            again = bpf.lookup(fd, key, self._value.size)
-            if again is not None and self._value.unpack(again)["expires"] <= now:
-                swept += bpf.delete(fd, key)
-        os.close(fd)
-        return swept
-
-    def _answered(self, slot: int) -> Iterator[tuple[bytes, bytes]]:
-        fd = bpf.inner_map(self._programs.fd("flows"), slot)
-        if fd is not None:
-            try:
-                yield from bpf.items(fd, self._key.size, self._value.size, bpf.sizes_of(fd)[2])
-            finally:
-                os.close(fd)
-
-    def _half_open(self, slot: int) -> Iterator[tuple[bytes, bytes]]:
-        fd = bpf.inner_map(self._programs.fd("halfopen"), slot)
-        if fd is not None:
-            try:
-                for _, raw in bpf.items(fd, 4, self._halfopen.size, bpf.sizes_of(fd)[2]):
-                    entry = self._halfopen.unpack(raw)
-                    if entry["check"]:
-                        yield entry["key"], entry["flow"]
-            finally:
-                os.close(fd)
+    def _taken(self, slot: int) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and flows of all places that are not free."""
+        inner = bpf.inner_map(self._outer, slot)
+        if inner is None:
+            return
+        try:
+            size, ways = self._place.size, constant("WAYS")
+            for _, raw in bpf.items(inner, 4, self._bucket.size, bpf.sizes_of(inner)[2]):
+                for way, check in enumerate(struct.unpack_from(f"<{ways}Q", raw)):
+                    if check:
+                        place = raw[8 * ways + way * size :][:size]
+                        yield place[: self._key.size], place[self._key.size :]
+        finally:
+            os.close(inner)
 
     def _flow(self, key: bytes, value: bytes, now: int) -> Flow:
         flow = self._value.unpack(value)

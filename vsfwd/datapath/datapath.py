@@ -38,7 +38,7 @@ TIMEOUTS_S: Final = {
 
 @dataclass(frozen=True)
 class Settings:
-    """`flows_per_vnic`: flows a vNIC may have at once, those not yet answered aside."""
+    """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288."""
 
     flows_per_vnic: int = 32768
     timeouts_s: dict[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
@@ -57,7 +57,7 @@ class Datapath:
     def __init__(self, programs: Programs, hooks: Hooks, settings: Settings) -> None:
         self._programs = programs
         self._hooks = hooks
-        self._places = settings.flows_per_vnic
+        self._buckets = -(-settings.flows_per_vnic // constant("WAYS"))
         self._layout = programs.layouts("vnics")[1]
         self._vnic_map = ArrayMap(os.dup(programs.fd("vnics")), self._layout.size, constant("VNIC_PLACES"))
         self.configure(settings)
@@ -78,8 +78,8 @@ class Datapath:
         return datapath
 
     def configure(self, settings: Settings) -> None:
-        """Timers for the programs, from the next packet on. Secrets are made once and kept, since half-open
-        flows lie where the seeds say."""
+        """Timers for the programs, from the next packet on. Secrets are made once and kept, since flows
+        lie where the seeds say."""
         fd, layout = self._programs.fd("settings"), self._programs.layouts("settings")[1]
         kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
         seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
@@ -119,7 +119,7 @@ class Datapath:
             self._forget(other)
         try:
             if known is None:
-                self._flows.make(vnic.slot, self._places)
+                self._flows.make(vnic.slot, self._buckets)
                 self._clear_drops(vnic.slot)
             elif known.ifindex != ifindex:
                 self._hooks.detach(known.ifindex)
@@ -159,7 +159,7 @@ class Datapath:
     def _write_vnic(self, vnic_id: str, vnic: _Vnic) -> None:
         fields: dict[str, int | bytes] = {
             "slot": vnic.slot,
-            "places": self._table_size(vnic.slot),
+            "buckets": self._flows.buckets(vnic.slot),
             "mac": vnic.mac,
             "id": UUID(vnic_id).bytes,
         }
@@ -185,17 +185,6 @@ class Datapath:
             if int.from_bytes(self._vnic_map[place][:4], "little") == holding:
                 return place
         return None
-
-    def _table_size(self, slot: int) -> int:
-        """Of the tables there are: those of a vNIC that was taken over may be of another size than new
-        ones."""
-        ring = bpf.inner_map(self._programs.fd("ring"), slot)
-        if ring is None:
-            raise DatapathError(f"slot {slot} has no flow table")
-        try:
-            return bpf.sizes_of(ring)[2]
-        finally:
-            os.close(ring)
 
     # ---- policy ----
 
@@ -238,10 +227,6 @@ class Datapath:
 
     def flows(self, slot: int) -> list[Flow]:
         return self._flows.flows(slot)
-
-    def sweep(self) -> int:
-        """Deletes expired flows of all vNICs. Only tidies up: the programs do without."""
-        return sum(self._flows.sweep(vnic.slot) for vnic in self._vnics.values())
 
     def events(self) -> int:
         """A descriptor that is readable when `poll_events` has something."""

@@ -39,7 +39,7 @@ AT_ONCE: Final = 1000
 class Events:
     def __init__(self, programs: Programs) -> None:
         self._layout = programs.layouts("event_draft")[1]
-        self._key = programs.layouts("flows")[0]
+        self._key = self._layout.parts["key"]
         self._lost = programs.fd("events_lost")
         self._module = programs.module
         self._received: list[Event] = []

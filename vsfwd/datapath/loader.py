@@ -71,16 +71,21 @@ def compile_text(text: str, pins: Path) -> Any:
 
 
 class Layout:
-    """A C struct as Python sees it: fields by name, numbers as int, arrays and structs as bytes."""
+    """A C struct as Python sees it: fields by name, numbers as int, arrays and structs as bytes. `parts` has
+    the layouts of those structs, and of the structs that those arrays are of."""
 
     def __init__(self, type_: Any) -> None:
         codes = {1: "B", 2: "H", 4: "I", 8: "Q"}
         self.names: list[str] = []
+        self.parts: dict[str, Layout] = {}
         format_ = "<"
         for name, field in getattr(type_, "_fields_", [("value", type_)]):
             size = ctypes.sizeof(field)
             format_ += codes[size] if issubclass(field, ctypes._SimpleCData) else f"{size}s"
             self.names.append(name)
+            part = getattr(field, "_type_", field)
+            if isinstance(part, type) and issubclass(part, ctypes.Structure):
+                self.parts[name] = Layout(part)
         self._struct = struct.Struct(format_)
         self.size = self._struct.size
         if self.size != ctypes.sizeof(type_):
