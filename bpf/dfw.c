@@ -198,6 +198,37 @@ static __always_inline void forget(struct track *t)
 	t->flow = NULL;
 }
 
+static __always_inline u8 first_state(const struct packet *packet)
+{
+	if (packet->protocol == PROTOCOL_TCP)
+		return begins_tcp(packet->tcp_flags) ? STATE_SYN_SENT : STATE_ESTABLISHED;
+	return is_icmp(packet) ? STATE_ECHO : STATE_FIRST;
+}
+
+/* What a flow remembers of the rule that allows it. */
+static __always_inline void adopt(struct passage *p, struct flow *flow, const struct rule *rule)
+{
+	flow->policy_seq = p->policy_seq;
+	flow->counter = rule->counter;
+	flow->rule_id = rule->id;
+	flow->existing = rule->existing;
+}
+
+/* Whether a flow goes on under the decision it had, although the policy has changed. Its rule may be gone, and its
+ * counter be another's. */
+static __always_inline bool keeps(struct passage *p, struct flow *flow)
+{
+	u32 *owner;
+
+	if (!flow || flow->existing != EXISTING_KEEP || !flow->answered)
+		return false;
+	owner = counter_rule.lookup(&flow->counter);
+	if (!owner || *owner != flow->rule_id)
+		flow->counter = NO_COUNTER;
+	flow->policy_seq = p->policy_seq;
+	return true;
+}
+
 static __always_inline bool begin(struct passage *p, struct track *t, const struct rule *rule)
 {
 	struct flow *flow;
@@ -211,10 +242,8 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->initiator = p->direction;
 	flow->family = p->packet->family;
-	flow->state = p->packet->protocol == PROTOCOL_TCP ? STATE_SYN_SENT : is_icmp(p->packet) ? STATE_ECHO : STATE_FIRST;
-	flow->policy_seq = p->policy_seq;
-	flow->counter = rule->counter;
-	flow->rule_id = rule->id;
+	flow->state = first_state(p->packet);
+	adopt(p, flow, rule);
 	flow->packets[p->direction] = 1;
 	flow->bytes[p->direction] = p->packet->length;
 	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
@@ -432,26 +461,38 @@ static __always_inline int advance(struct passage *p, struct flow *flow, int ste
 static __always_inline int decide(struct passage *p, struct track *t, bool stateful, int step)
 {
 	struct policy *policy = find_policy(p);
+	struct rule *rule = NULL;
 	struct question question;
-	struct rule *rule;
 	u32 reason;
 
 	if (!policy)
 		return passes_closed(p->packet, p->direction) ? TC_ACT_OK : drop(p, REASON_CLOSED);
-	if (stateful && !t->flow && p->packet->protocol == PROTOCOL_TCP && !begins_tcp(p->packet->tcp_flags))
-		return drop(p, REASON_NO_STATE);
-	question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
-	rule = classify(p, policy, &question, &reason);
-	if (!rule || rule->action != ACTION_ALLOW) {
+	if (t->flow && t->flow->existing == EXISTING_CUT) {
 		forget(t);
-		return rule ? deny(p, rule) : drop(p, reason);
+		return drop(p, REASON_POLICY_CUT);
 	}
-	if (t->flow) {
-		t->flow->policy_seq = p->policy_seq;
-		t->flow->counter = rule->counter;
-		t->flow->rule_id = rule->id;
+	if (!keeps(p, t->flow)) {
+		question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
+		rule = classify(p, policy, &question, &reason);
+		if (!rule) {
+			forget(t);
+			return drop(p, reason);
+		}
+		if (stateful && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
+		    !may_begin(rule->tracking, p->packet->tcp_flags))
+			return drop(p, REASON_NO_STATE);
+		if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
+			forget(t);
+		if (rule->action != ACTION_ALLOW)
+			return deny(p, rule);
+		if (t->flow)
+			adopt(p, t->flow, rule);
+	}
+	if (t->flow)
 		return advance(p, t->flow, step);
-	}
+	if (!rule) /* cannot be, but the verifier cannot know */
+		return drop(p, REASON_INTERNAL);
+	stateful = stateful && rule->tracking != TRACKING_STATELESS;
 	if (stateful) {
 		if (!begin(p, t, rule))
 			return drop(p, REASON_TABLE_FULL);

@@ -48,7 +48,7 @@ MAP_OF(flows, SLOTS);
 
 /* What has this rule done? By index, kept for a rule id over banks and restarts: */
 PINNED("percpu_array", u32, struct counters, rule_counters, COUNTERS, 0);
-/* Whose rule counter is this? Rule id, 0: free. Only the daemon reads and writes it. */
+/* Whose rule counter is this? Rule id, 0: free. Written by the daemon only. */
 PINNED("array", u32, u32, counter_rule, COUNTERS, 1024 /* BPF_F_MMAPABLE */);
 /* How many packets did this vNIC lose, and why? By slot * REASONS + reason. */
 PINNED("percpu_array", u32, u64, drops, SLOTS * REASONS, 0);

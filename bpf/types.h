@@ -42,6 +42,20 @@ enum action {
 	ACTION_REJECT,
 };
 
+/* What a rule wants to know of connections. */
+enum tracking {
+	TRACKING_STRICT,    /* a TCP connection begins with its SYN */
+	TRACKING_LOOSE,     /* one that began elsewhere may be picked up in the middle */
+	TRACKING_STATELESS, /* nothing: each packet is judged by itself, and makes no flow */
+};
+
+/* What becomes of a flow when the policy changes. */
+enum existing {
+	EXISTING_RECHECK, /* it is asked about again, as its first packet */
+	EXISTING_KEEP,    /* once answered it goes on under the decision it had */
+	EXISTING_CUT,     /* it ends */
+};
+
 /* Why a packet was dropped. Append only: dashboards and tests know the numbers. */
 enum reason {
 	REASON_NONE,                 /* not dropped */
@@ -64,6 +78,7 @@ enum reason {
 	REASON_RULE_REJECT,          /* the rule that matches says reject */
 	REASON_TABLE_FULL,           /* no room for a new flow of this vNIC */
 	REASON_INTERNAL,             /* a map lacks what every map must have */
+	REASON_POLICY_CUT,           /* of a flow that ends because the policy has changed */
 };
 
 /* What a flow has seen. */
@@ -155,7 +170,9 @@ struct rule {
 	u32 counter; /* index into rule_counters */
 	u8 action;   /* enum action */
 	u8 logged;   /* 1: its sessions and drops are events */
-	u8 zero[6];
+	u8 tracking; /* enum tracking */
+	u8 existing; /* enum existing */
+	u8 zero[4];
 };
 
 struct counters {
@@ -188,7 +205,8 @@ struct flow {
 	u64 packets[2];  /* by enum direction */
 	u64 bytes[2];
 	u8 family;       /* enum family */
-	u8 zero[31];     /* room */
+	u8 existing;     /* enum existing, of the rule that allowed it */
+	u8 zero[30];     /* room */
 };
 
 struct place {

@@ -45,6 +45,8 @@ def rule_row(
         destinations=match_text(rule.destinations, groups),
         services=services_text(rule.services),
         logged=rule.logged,
+        tracking=str(rule.tracking),
+        existing_flows=str(rule.existing_flows),
         packets=hits.packets if hits else 0,
         bytes=hits.bytes if hits else 0,
         sessions=hits.sessions if hits else 0,
@@ -112,4 +114,5 @@ def packet_of(spec: api.PacketSpec) -> evaluate.Packet:
         port=spec.port or 0,
         icmp_type=spec.icmp_type or 0,
         icmp_code=spec.icmp_code or 0,
+        midstream=spec.midstream,
     )
