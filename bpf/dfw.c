@@ -12,6 +12,7 @@
 #include "packet.h"
 #include "conntrack.h"
 #include "classify.h"
+#include "limit.h"
 #include "reject.h"
 #include "maps.h"
 
@@ -53,13 +54,31 @@ static __always_inline void count(u32 counter, u32 length, u32 sessions)
 	counters->sessions += sessions;
 }
 
+/* Whether there may be one more event of this rule here, and how many there might have been since the last. */
+static __always_inline struct log_tokens *may_log(struct passage *p, const struct rule *rule)
+{
+	struct log_key key = {.ifindex = p->skb->ifindex, .rule_id = rule->id};
+	struct log_tokens full = {}, *tokens = log_tokens.lookup_or_try_init(&key, &full);
+	struct counters *counters;
+	u32 counter = rule->counter;
+
+	if (!tokens || spend(&tokens->full, p->now, &p->settings->log))
+		return tokens;
+	tokens->suppressed++;
+	counters = rule_counters.lookup(&counter);
+	if (counters)
+		counters->suppressed++;
+	return NULL;
+}
+
 static __always_inline void report(struct passage *p, const struct rule *rule, u8 reason)
 {
 	u32 zero = 0;
 	struct event *event = event_draft.lookup(&zero);
+	struct log_tokens *tokens = rule->logged ? may_log(p, rule) : NULL;
 	u64 *lost;
 
-	if (!rule->logged || !event)
+	if (!tokens || !event)
 		return;
 	event->time_ns = bpf_ktime_get_ns();
 	event->key = *p->key;
@@ -71,8 +90,11 @@ static __always_inline void report(struct passage *p, const struct rule *rule, u
 	event->family = p->packet->family;
 	event->action = rule->action;
 	event->reason = reason;
-	if (!events.ringbuf_output(event, sizeof(*event), 0))
+	event->suppressed = tokens->suppressed;
+	if (!events.ringbuf_output(event, sizeof(*event), 0)) {
+		tokens->suppressed = 0;
 		return;
+	}
 	lost = events_lost.lookup(&zero);
 	if (lost)
 		(*lost)++;
@@ -347,15 +369,21 @@ static __always_inline struct policy *find_policy(struct passage *p)
 /* ---- verdicts ---- */
 
 /* The reply leaves by the device the packet came from, marked so that only this vNIC's programs let it by: to everybody
- * else it is a packet like any other, and is tracked like one. */
+ * else it is a packet like any other, and is tracked like one. What comes in and what goes out have replies of their
+ * own to spend, so that nobody outside can use up the workload's. */
 static __always_inline int reject(struct passage *p)
 {
-	u32 zero = 0;
-	struct reply *reply = reply_draft.lookup(&zero);
 	struct address *source = source_of(p->key, p->direction), *destination = destination_of(p->key, p->direction);
+	u32 zero = 0, place = (p->slot & (SLOTS - 1)) * 2 + (p->direction & 1);
+	struct reply *reply = reply_draft.lookup(&zero);
+	u64 *tokens = reject_tokens.lookup(&place);
 
-	if (!reply || p->group || !may_reject(p->packet, source, destination) ||
-	    become_reply(p->skb, reply, p->packet, destination, source))
+	if (!reply || !tokens || p->group || !may_reject(p->packet, source, destination))
+		return drop(p, REASON_RULE_REJECT);
+	if (!spend(tokens, p->now, &p->settings->reject))
+		return drop(p, REASON_REJECT_LIMITED);
+	drop(p, REASON_RULE_REJECT);
+	if (become_reply(p->skb, reply, p->packet, destination, source))
 		return TC_ACT_SHOT;
 	p->skb->mark = p->settings->mark ^ p->slot;
 	return bpf_redirect(p->skb->ifindex, p->direction == DIRECTION_IN ? BPF_F_INGRESS : 0);
@@ -363,12 +391,11 @@ static __always_inline int reject(struct passage *p)
 
 static __always_inline int deny(struct passage *p, const struct rule *rule)
 {
-	u32 reason = rule->action == ACTION_REJECT ? REASON_RULE_REJECT : REASON_RULE_DROP;
+	bool rejects = rule->action == ACTION_REJECT;
 
 	count(rule->counter, p->packet->length, 0);
-	report(p, rule, reason);
-	drop(p, reason);
-	return rule->action == ACTION_REJECT ? reject(p) : TC_ACT_SHOT;
+	report(p, rule, rejects ? REASON_RULE_REJECT : REASON_RULE_DROP);
+	return rejects ? reject(p) : drop(p, REASON_RULE_DROP);
 }
 
 /* ---- a packet's life ---- */

@@ -78,7 +78,11 @@ enum reason {
 	REASON_RULE_REJECT,          /* the rule that matches says reject */
 	REASON_TABLE_FULL,           /* no room for a new flow of this vNIC */
 	REASON_INTERNAL,             /* a map lacks what every map must have */
+<<<<<<< HEAD
 	REASON_POLICY_CUT,           /* of a flow that ends because the policy has changed */
+=======
+	REASON_REJECT_LIMITED,       /* the rule that matches says reject, and enough have been answered for now */
+>>>>>>> 4ecac4e (datapath: log lines and replies to rejected packets have a rate)
 };
 
 /* What a flow has seen. */
@@ -114,12 +118,20 @@ struct vnic {
 	u32 zero_too;
 };
 
+/* A token bucket's measures (limit.h), in 1/65536 jiffies. */
+struct limit {
+	u64 cost;  /* of one token: 1 / rate */
+	u64 depth; /* of a full bucket: burst * cost */
+};
+
 /* Map settings. Written by the daemon at load, once. */
 struct settings {
 	u64 seed[SEEDS];     /* secret: of flow_hash() */
 	u32 mark;            /* secret: skb->mark of our own reject replies is mark ^ slot */
 	u32 timeout[STATES]; /* jiffies a flow lives after a packet, by enum state */
 	u32 zero;
+	struct limit log;    /* events of one rule at one vNIC */
+	struct limit reject; /* replies of one vNIC in one direction */
 };
 
 /* Map hosts: one address, known exactly. */
@@ -177,8 +189,9 @@ struct rule {
 
 struct counters {
 	u64 packets;
-	u64 bytes;    /* of frames */
-	u64 sessions; /* flows created */
+	u64 bytes;      /* of frames */
+	u64 sessions;   /* flows created */
+	u64 suppressed; /* events beyond the rate */
 };
 
 /* What makes a flow, seen from the workload, so both directions have the same key. */
@@ -221,6 +234,18 @@ struct bucket {
 	struct place place[WAYS];
 };
 
+/* Map log_tokens: how many more events this rule may make at this device. The numbers of devices and rules are not
+ * given to others later, as slots and counters are. */
+struct log_key {
+	u32 ifindex;
+	u32 rule_id;
+};
+
+struct log_tokens {
+	u64 full;       /* spend() in limit.h */
+	u64 suppressed; /* events since the last one that was let by */
+};
+
 /* Ring buffer events: what logged rules did. */
 struct event {
 	u64 time_ns; /* CLOCK_MONOTONIC */
@@ -233,7 +258,7 @@ struct event {
 	u8 family;
 	u8 action;
 	u8 reason;   /* REASON_NONE: a session began */
-	u8 zero[4];
+	u32 suppressed; /* events of this rule and device before this one that the rate did not allow */
 };
 
 #endif

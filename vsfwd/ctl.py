@@ -195,8 +195,8 @@ def stats(socket: Path, as_json: bool) -> None:
         _print_json(host)
         return
     console = _console()
-    hit = [(r.id, r.name, r.packets, r.bytes, r.sessions) for r in host.rules]
-    _table(console, ("rule", "name", "packets", "bytes", "sessions"), hit)
+    hit = [(r.id, r.name, r.packets, r.bytes, r.sessions, r.suppressed) for r in host.rules]
+    _table(console, ("rule", "name", "packets", "bytes", "sessions", "not logged"), hit)
     drops = [(d.vm_name or d.vnic, reason, n) for d in host.drops for reason, n in d.reasons.items()]
     _table(console, ("VM", "dropped because", "packets"), drops)
 

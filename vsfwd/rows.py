@@ -53,6 +53,10 @@ def rule_row(
     )
 
 
+def rule_stats(id: int, rule: Rule, hits: RuleCounters) -> api.RuleStats:
+    return api.RuleStats(id, rule.name, hits.packets, hits.bytes, hits.sessions, hits.suppressed)
+
+
 def flow_row(vnic: str, vm_name: str, flow: Flow) -> api.FlowRow:
     return api.FlowRow(
         vnic=vnic,

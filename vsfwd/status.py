@@ -24,7 +24,7 @@ from vsfwd.policy import evaluate
 from vsfwd.policy.model import Direction, Rule, Vnic, is_uuid
 from vsfwd.protocol.messages import Binding, digest_text
 from vsfwd.reconciler import ApplyThread, Port, Reconciler
-from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row
+from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row, rule_stats
 
 PART: Final = 500
 """Rows in one part of a long answer."""
@@ -133,7 +133,7 @@ class Answers(api.HostInterface):
         rules = parts.reconciler.state.rules
         return api.HostStats(
             rules=[
-                api.RuleStats(id, rule.name, counters[id].packets, counters[id].bytes, counters[id].sessions)
+                rule_stats(id, rule, counters[id])
                 for id, rule in sorted(rules.items(), key=lambda item: (item[1].order, item[0]))
                 if id in counters
             ],

@@ -35,6 +35,7 @@ class RuleCounters:
     packets: int
     bytes: int
     sessions: int
+    suppressed: int
 
 
 class ArrayMap:
@@ -333,9 +334,7 @@ class Counters:
         raw = bpf.lookup(self._values, struct.pack("<I", index), self._layout.size * self._cpus) or b""
         size = self._layout.size
         values = [self._layout.unpack(raw[i : i + size]) for i in range(0, len(raw), size)]
-        return RuleCounters(
-            *(sum(value[name] for value in values) for name in ("packets", "bytes", "sessions"))
-        )
+        return RuleCounters(**{name: sum(value[name] for value in values) for name in self._layout.names})
 
     def close(self) -> None:
         self._owner.close()

@@ -150,11 +150,14 @@ class FlowRow:
 
 @dataclass(frozen=True)
 class RuleStats:
+    """`suppressed`: events the rule was not logged with, since there were too many."""
+
     id: int
     name: str
     packets: int
     bytes: int
     sessions: int
+    suppressed: int
 
 
 @dataclass(frozen=True)
