@@ -197,13 +197,14 @@ class Interfaces:
                 if link.alias != ALIAS + vnic:
                     await self._set_alias(link, ALIAS + vnic)
             self._plugged = plugged
+            bare, self._bare = self._bare, set()
             now = self.bindings()
             by_id = {binding.vnic: binding for binding in now.vnics}
             if any(self._bindings.get(vnic) != binding for vnic, binding in by_id.items()):
                 await self._keep({**self._bindings, **by_id})
             await self._connect(
                 {vnic: Port(vnic, link.name, link.index, by_id[vnic].mac) for vnic, link in plugged.items()},
-                await self._bare_vnics(plugged),
+                {vnic for vnic, link in plugged.items() if link.index in bare},
             )
             if now != before:
                 self._report(now)
@@ -219,13 +220,6 @@ class Interfaces:
         for link in unfit - self._unfit:
             log.error("device refused: a vNIC is a veth or a tap", device=link.name, kind=link.kind)
         self._unfit = unfit
-
-    async def _bare_vnics(self, plugged: Mapping[str, Link]) -> Set[str]:
-        """vNICs whose programs somebody took off: told by an event, or by a qdisc that is not there."""
-        qdiscs = await self._netlink.get_qdiscs()
-        hooked = {message["index"] async for message in qdiscs if message.get("kind") == "clsact"}
-        told, self._bare = self._bare, set()
-        return {vnic for vnic, link in plugged.items() if link.index in told or link.index not in hooked}
 
     def _binding(self, vnic: str, link: Link) -> Binding:
         """As announced; of a vNIC nobody announced to this daemon, as the policy has it."""

@@ -204,7 +204,8 @@ class Reconciler:
     def vnics_changed(self, ports: Mapping[str, Port], bare: Set[str] = frozenset()) -> None:
         """Make the datapath serve exactly `ports`. First what is gone, so that no slot has two owners in one
         bank. A vNIC that cannot be attached stays out of `self.ports`, so the next call tries it again;
-        `bare` ones have lost their programs."""
+        it attaches those again that lost their programs: the `bare` ones, and what the datapath finds."""
+        bare |= self._datapath.bare()
         gone = [vnic for vnic in self._datapath.slots if vnic not in ports]
         for vnic in gone:
             self._detach(vnic)

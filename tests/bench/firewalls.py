@@ -6,11 +6,12 @@ from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 
 from tests.bench import nft
-from tests.bench.kernel import inside, private_datapath, run
+from tests.bench.kernel import inside, private_datapath
 from tests.bench.place import Place
 from tests.bench.policy import desired
 from vagrant.lab.layout import Vm
 from vsfwd.datapath import Datapath, Reason, Settings
+from vsfwd.datapath.attach import Hooks
 from vsfwd.image import diff
 from vsfwd.policy.compile import compile
 
@@ -59,8 +60,9 @@ def _attach(host: str, datapath: Datapath, vms: tuple[Vm, ...]) -> None:
 
 def _take_off(host: str, vms: tuple[Vm, ...]) -> None:
     """No program on the devices, and the datapath not told."""
-    for vm in vms:
-        run(host, ["tc", "qdisc", "del", "dev", vm.device, "clsact"])
+    with inside(host), Hooks() as hooks:
+        for vm in vms:
+            hooks.detach(socket.if_nametoindex(vm.device))
 
 
 @contextmanager

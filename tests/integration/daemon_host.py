@@ -9,12 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from tests.harness.datapath import inside
 from tests.integration.private_broker import PrivateBroker
 from tests.unit.policy_messages import HOST, WEB, WEB_VM, Manager
 from vagrant.lab.waiting import wait_until
+from vsfwd.datapath.attach import Hooks
 
 HOST_NS: Final = "vsfwdt-host"
 VM_NS: Final = "vsfwdt-vm"
@@ -24,6 +28,8 @@ HOST_ADDRESS: Final = "192.0.2.1"
 VM_ADDRESS: Final = "192.0.2.10"
 VM_MAC: Final = "02:00:00:00:00:01"
 DEVICE: Final = "veth-web"
+
+T = TypeVar("T")
 
 
 def sh(command: str, check: bool = True) -> str:
@@ -128,10 +134,20 @@ class DaemonHost:
 
     def hooked(self) -> bool:
         """Whether both programs are on the device."""
-        shown = (
-            sh(f"tc -n {HOST_NS} filter show dev {DEVICE} {hook}", False) for hook in ("ingress", "egress")
-        )
-        return all("vsfwd_" in one for one in shown)
+        return self._on_hooks(Hooks.attached)
+
+    def take_off(self) -> None:
+        """The programs, behind the daemon's back."""
+        self._on_hooks(Hooks.detach)
+
+    def _on_hooks(self, do: Callable[[Hooks, int], T]) -> T:
+        def inside_host() -> T:
+            with inside(HOST_NS), Hooks() as hooks:
+                return do(hooks, socket.if_nametoindex(DEVICE))
+
+        # pyroute2 runs an event loop, which it cannot on the thread of the test's own.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(inside_host).result()
 
     def ping(self) -> bool:
         """Whether the VM answers the host."""

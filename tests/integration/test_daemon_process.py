@@ -164,11 +164,10 @@ async def test_a_stopped_daemon_ends_in_order_and_leaves_enforcement(setting: Se
 
 
 async def test_programs_that_somebody_takes_off_come_back(setting: Setting) -> None:
-    """`tc qdisc del`, or only one filter: attached again, with the policy that was there."""
+    """Attached again within seconds, with the policy that was there."""
     await setting.with_policy()
-    for command in (f"qdisc del dev {DEVICE} clsact", f"filter del dev {DEVICE} egress"):
-        sh(f"tc -n {HOST_NS} {command}")
-        wait_until(setting.host.hooked, "the programs back on the device", timeout_s=5)
+    setting.host.take_off()
+    wait_until(setting.host.hooked, "the programs back on the device", timeout_s=5)
     assert setting.host.ping()
 
 
@@ -258,10 +257,6 @@ async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
     question = ("--vnic", "web", "--in", "--proto", "tcp", "--src", HOST_ADDRESS, "--dst", VM_ADDRESS)
     answer = setting.host.ask("explain", *question, "--dport", "80")
     assert (answer["action"], answer["rule"]) == ("drop", 2)
-    answer = setting.host.ask("explain", *question, "--dport", "81", "--midstream")
-    assert (answer["action"], answer["rule"]) == ("drop", 3)
-    assert "begins no connection" in answer["name"]
-    assert (shown["rules"][0]["tracking"], shown["rules"][0]["existing_flows"]) == ("strict", "recheck")
     assert 'event="0 INET match PASS mainrs/1 IN' in setting.host.log.read_text()
 
 

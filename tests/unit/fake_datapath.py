@@ -14,6 +14,7 @@ class FakeDatapath:
         self.image: Image | None = None
         self.failures = 0
         self.unattachable: set[str] = set()
+        self.taken_off: set[str] = set()
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
         if vnic_id in self.unattachable:
@@ -21,11 +22,15 @@ class FakeDatapath:
         if vnic_id not in self.slots:
             self.slots[vnic_id] = min(set(range(len(self.slots) + 1)) - set(self.slots.values()))
         self.calls.append(f"attach {vnic_id} {ifindex} {mac}")
+        self.taken_off.discard(vnic_id)
         return self.slots[vnic_id]
 
     def detach(self, vnic_id: str) -> None:
         del self.slots[vnic_id]
         self.calls.append(f"detach {vnic_id}")
+
+    def bare(self) -> set[str]:
+        return set(self.taken_off)
 
     def install(self, plan: Plan) -> None:
         assert not isinstance(plan, Nothing), "there is nothing to install"

@@ -1,6 +1,7 @@
 """Which links are vNICs, and what happens to them; netlink in a namespace of its own is in
 tests/integration."""
 
+import asyncio
 import errno
 import threading
 from collections.abc import AsyncIterator, Mapping, Set
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
 
 import vsfwd.interfaces
 from tests.unit.policy_messages import APP, WEB, WEB_VM
@@ -69,6 +71,7 @@ class Netlink:
     def __init__(self) -> None:
         self.links: dict[int, dict[Any, Any]] = {}
         self.missed: set[int] = set()
+        self.events: list[dict[Any, Any]] = []
 
     def add(self, index: int, name: str, kind: str | None = "veth") -> None:
         self.links[index] = {
@@ -84,8 +87,11 @@ class Netlink:
             raise NetlinkError(errno.ENODEV)
         return _each([self.links[index] for index in asked or self.links.keys() - self.missed])
 
-    async def get_qdiscs(self) -> AsyncIterator[dict[Any, Any]]:
-        return _each([{"index": index, "kind": "clsact"} for index in self.links])
+    async def get(self) -> AsyncIterator[dict[Any, Any]]:
+        """Events; after the last of them the socket is closed."""
+        while self.events:
+            yield self.events.pop(0)
+        raise asyncio.CancelledError
 
     async def link(self, _: str, index: int, ifalias: str) -> None:
         self.links[index]["ifalias"] = ifalias
@@ -97,16 +103,20 @@ async def _each(messages: list[dict[Any, Any]]) -> AsyncIterator[dict[Any, Any]]
 
 
 class Devices:
-    """Interfaces over such a kernel. `attached`: device names by vNIC, as the reconciler was last told."""
+    """Interfaces over such a kernel. `attached`: device names by vNIC, and `bare`: who lost a filter, as the
+    reconciler was last told."""
 
     def __init__(self, directory: Path) -> None:
         self.attached: dict[str, str] = {}
+        self.bare: Set[str] = set()
         self.statefile = StateFile(directory)
         self.interfaces = Interfaces(self.statefile, dict, self._connect, lambda bindings: None)
         self.netlink: Any = self.interfaces._netlink
+        self.events: Any = self.interfaces._events
 
     async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
         self.attached = {vnic: port.device for vnic, port in ports.items()}
+        self.bare = bare
 
     async def announce(self, device: str = "veth-web") -> bool:
         return await self.interfaces.announce(Binding(WEB, WEB_VM, "02:00:00:00:00:01", device))
@@ -147,6 +157,21 @@ async def test_a_vnic_is_not_let_go_on_a_dump_that_may_have_missed_it(devices: D
     devices.netlink.missed = {7}
     await devices.interfaces.sync()
     assert devices.attached == {WEB: "veth-web"}
+
+
+@pytest.mark.parametrize("kind", [RTM_DELTFILTER, RTM_DELQDISC])
+async def test_whose_filter_is_deleted_is_told_once(devices: Devices, kind: int) -> None:
+    """The datapath sees by itself what is missing in a tcx chain, but not a single filter of clsact."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    assert devices.bare == set()
+    devices.events.events = [{"header": {"type": kind}, "index": index} for index in (7, 8)]
+    with pytest.raises(asyncio.CancelledError):
+        await devices.interfaces.watch()
+    await devices.interfaces.sync()
+    assert devices.bare == {WEB}
+    await devices.interfaces.sync()
+    assert devices.bare == set()
 
 
 @pytest.mark.parametrize("another", [True, False], ids=["number reused", "gone"])

@@ -219,6 +219,18 @@ def test_a_slot_never_has_two_owners(world: World) -> None:
     assert world.datapath.calls[:3] == [f"detach {WEB}", "flip", f"attach {APP} 8 02:00:00:00:00:02"]
 
 
+def test_a_vnic_that_lost_its_programs_is_attached_again(world: World) -> None:
+    """Found by the datapath, or told by whoever watches; the others are left alone, and no policy changes."""
+    world.plug(PORT, OTHER)
+    world.datapath.calls.clear()
+    world.datapath.taken_off = {WEB}
+    world.plug(PORT, OTHER)
+    assert world.datapath.calls == [f"attach {WEB} 7 02:00:00:00:00:01"]
+    world.plug(PORT, OTHER)
+    world.reconciler.vnics_changed({WEB: PORT, APP: OTHER}, {APP})
+    assert world.datapath.calls[1:] == [f"attach {APP} 8 02:00:00:00:00:02"]
+
+
 def test_a_vnic_that_comes_while_another_goes_is_opened(world: World) -> None:
     """In one look at the devices: the bank without the one is followed by a bank with the other."""
     world.plug(PORT)

@@ -3,94 +3,94 @@
 The kernel sees a vNIC from the host side of its veth: what the workload sends is *ingress* there, what it
 receives is *egress*. In and out, everywhere else, are the workload's.
 
-A filter is replaced in one step (same parent, priority and handle), so there is no moment without a program.
-A restarted daemon recognises its filters by that place and by their name."""
+Two ways, and the kernel says which: a tcx chain (Linux 6.6), else filters of a clsact qdisc. Both outlive the
+daemon, and in both a program is replaced in one step, so there is no moment without one. A restarted daemon
+recognises its programs by their names."""
 
 import errno
-import re
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
 
+_CHAIN: Final = {"out": 46, "in": 47}  # BPF_TCX_INGRESS and BPF_TCX_EGRESS of linux/bpf.h
+_PROGRAM: Final = {"out": "vnic_out", "in": "vnic_in"}
+_LOOPBACK: Final = 1
 _CLSACT_PARENT: Final = 0xFFFFFFF1
 _PARENT: Final = {"out": 0xFFFFFFF2, "in": 0xFFFFFFF3}  # clsact's ingress and egress
+_FILTER: Final = {"out": "vsfwd_out", "in": "vsfwd_in"}
 _ALL_PROTOCOLS: Final = 3
 _PRIORITY: Final = 1
 _HANDLE: Final = 1
-_NAME: Final = re.compile("vsfwd_(in|out)")
-_GONE: Final = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
+_GONE: Final = (errno.ENODEV, errno.ENOENT)
+_NO_FILTER: Final = (*_GONE, errno.EINVAL)
+"""EINVAL is also the answer where there is no clsact qdisc."""
+
+
+def kernel_has_tcx() -> bool:
+    try:
+        bpf.attached_programs(_LOOPBACK, _CHAIN["out"])
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
+    return True
 
 
 class Hooks:
-    """Filters on the devices of this network namespace."""
+    """Programs on the devices of this network namespace."""
 
     def __init__(self) -> None:
-        self._netlink = IPRoute()
+        self._clsact = _Clsact()
+        self._tcx = _Tcx() if kernel_has_tcx() else None
+
+    @property
+    def way(self) -> str:
+        return "tcx" if self._tcx else "clsact"
 
     def attached(self, ifindex: int) -> bool:
-        """Whether a program of ours is on the device that has this number now."""
-        try:
-            filters = [
-                f for parent in _PARENT.values() for f in self._netlink.get_filters(ifindex, parent=parent)
-            ]
-        except NetlinkError as error:
-            if error.code in _GONE:
-                return False
-            raise
-        options = (f.get_attr("TCA_OPTIONS") for f in filters if f.get_attr("TCA_KIND") == "bpf")
-        return any(_NAME.fullmatch(found.get_attr("TCA_BPF_NAME") or "") for found in options if found)
+        """Whether both programs, of whichever version, are on the device that has this number now. Where
+        there is tcx, those of a daemon before it had come count, too."""
+        return (self._tcx is not None and self._tcx.attached(ifindex)) or self._clsact.attached(ifindex)
+
+    def bare(self, devices: Iterable[int]) -> set[int]:
+        """Devices on which a program is missing; cheap enough for every second. By clsact only a qdisc that
+        is gone is seen here: of a single filter the kernel sends a message."""
+        return (self._tcx or self._clsact).bare(devices)
+
+    def behind(self, ifindex: int) -> bool:
+        """Whether another program sees packets before ours, and may let them pass. Of filters ours have the
+        first priority."""
+        return self._tcx is not None and self._tcx.behind(ifindex)
 
     def attach(self, ifindex: int, vnic_in: int, vnic_out: int) -> None:
         """Both programs, in place of whichever version of them is there."""
+        programs = {"in": vnic_in, "out": vnic_out}
         try:
-            try:
-                self._netlink.tc("add", "clsact", ifindex)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise
-            self._filter(ifindex, "in", vnic_in)
-            self._filter(ifindex, "out", vnic_out)
-        except NetlinkError as error:
+            if self._tcx is None:
+                self._clsact.attach(ifindex, programs)
+            else:
+                self._tcx.attach(ifindex, programs)
+                self._clsact.detach(ifindex)
+        except (OSError, NetlinkError) as error:
             raise DatapathError(f"attach the programs to device {ifindex}: {error}") from None
-
-    def _filter(self, ifindex: int, direction: str, program: int) -> None:
-        self._netlink.tc(
-            "replace-filter",
-            "bpf",
-            ifindex,
-            _HANDLE,
-            fd=program,
-            name=f"vsfwd_{direction}",
-            parent=_PARENT[direction],
-            prio=_PRIORITY,
-            protocol=_ALL_PROTOCOLS,
-            classid=1,
-            direct_action=True,
-        )
 
     def detach(self, ifindex: int) -> None:
         """No program of ours on the device afterwards. A device that is gone has none."""
-        for parent in _PARENT.values():
-            try:
-                self._netlink.tc(
-                    "del-filter",
-                    "bpf",
-                    ifindex,
-                    _HANDLE,
-                    parent=parent,
-                    prio=_PRIORITY,
-                    protocol=_ALL_PROTOCOLS,
-                )
-            except NetlinkError as error:
-                if error.code not in _GONE:
-                    raise DatapathError(f"detach the programs from device {ifindex}: {error}") from None
+        try:
+            if self._tcx is not None:
+                self._tcx.detach(ifindex)
+            self._clsact.detach(ifindex)
+        except (OSError, NetlinkError) as error:
+            raise DatapathError(f"detach the programs from device {ifindex}: {error}") from None
 
     def close(self) -> None:
-        self._netlink.close()
+        self._clsact.close()
 
     def __enter__(self) -> "Hooks":
         return self
@@ -99,3 +99,117 @@ class Hooks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Tcx:
+    """Without a bpf_link, which would end with the daemon or have to be pinned."""
+
+    def attached(self, ifindex: int) -> bool:
+        return all(_ours(direction, self._chain(ifindex, direction)) for direction in _CHAIN)
+
+    def bare(self, devices: Iterable[int]) -> set[int]:
+        return {ifindex for ifindex in devices if not self.attached(ifindex)}
+
+    def behind(self, ifindex: int) -> bool:
+        chains = ((direction, self._chain(ifindex, direction)) for direction in _CHAIN)
+        return any(_ours(direction, chain)[:1] != chain[:1] for direction, chain in chains)
+
+    def attach(self, ifindex: int, programs: dict[str, int]) -> None:
+        for direction, program in programs.items():
+            chain = self._chain(ifindex, direction)
+            ours = _ours(direction, chain)
+            if bpf.program_info(program).id in ours:
+                continue
+            if ours and ours[0] == chain[0]:
+                bpf.replace_program(ifindex, _CHAIN[direction], program, ours.pop(0))
+            else:
+                bpf.attach_first(ifindex, _CHAIN[direction], program)
+            # What is left stood behind another tool's program, and the new one is the first again.
+            self._take_off(ifindex, direction, ours)
+
+    def detach(self, ifindex: int) -> None:
+        for direction in _CHAIN:
+            self._take_off(ifindex, direction, _ours(direction, self._chain(ifindex, direction)))
+
+    def _take_off(self, ifindex: int, direction: str, programs: list[int]) -> None:
+        for program in programs:
+            try:
+                bpf.detach_program(ifindex, _CHAIN[direction], program)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+
+    def _chain(self, ifindex: int, direction: str) -> list[int]:
+        """Ids, in the order they run."""
+        try:
+            return bpf.attached_programs(ifindex, _CHAIN[direction])
+        except OSError as error:
+            if error.errno in _GONE:
+                return []
+            raise
+
+
+def _ours(direction: str, chain: list[int]) -> list[int]:
+    return [id_ for id_ in chain if bpf.program_name(id_) == _PROGRAM[direction]]
+
+
+class _Clsact:
+    """A filter is replaced where it stands: same parent, priority and handle."""
+
+    def __init__(self) -> None:
+        self._netlink = IPRoute()
+
+    def attached(self, ifindex: int) -> bool:
+        return all(self._filtered(ifindex, direction) for direction in _PARENT)
+
+    def bare(self, devices: Iterable[int]) -> set[int]:
+        qdiscs = self._netlink.get_qdiscs()
+        return set(devices) - {qdisc["index"] for qdisc in qdiscs if qdisc.get_attr("TCA_KIND") == "clsact"}
+
+    def attach(self, ifindex: int, programs: dict[str, int]) -> None:
+        try:
+            self._netlink.tc("add", "clsact", ifindex)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise
+        for direction, program in programs.items():
+            self._netlink.tc(
+                "replace-filter",
+                "bpf",
+                ifindex,
+                _HANDLE,
+                fd=program,
+                name=_FILTER[direction],
+                parent=_PARENT[direction],
+                prio=_PRIORITY,
+                protocol=_ALL_PROTOCOLS,
+                classid=1,
+                direct_action=True,
+            )
+
+    def detach(self, ifindex: int) -> None:
+        """The qdisc stays: others may have filters in it."""
+        for direction in _PARENT:
+            if self._filtered(ifindex, direction):
+                self._netlink.tc(
+                    "del-filter",
+                    "bpf",
+                    ifindex,
+                    _HANDLE,
+                    parent=_PARENT[direction],
+                    prio=_PRIORITY,
+                    protocol=_ALL_PROTOCOLS,
+                )
+
+    def _filtered(self, ifindex: int, direction: str) -> bool:
+        try:
+            filters = list(self._netlink.get_filters(ifindex, parent=_PARENT[direction]))
+        except NetlinkError as error:
+            if error.code in _NO_FILTER:
+                return False
+            raise
+        options = (f.get_attr("TCA_OPTIONS") for f in filters if f.get_attr("TCA_KIND") == "bpf")
+        return any(found.get_attr("TCA_BPF_NAME") == _FILTER[direction] for found in options if found)
+
+    def close(self) -> None:
+        self._netlink.close()

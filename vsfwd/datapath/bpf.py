@@ -9,8 +9,9 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from vsfwd.datapath.errors import DatapathError
 
@@ -20,6 +21,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 F_NO_PREALLOC: Final = 1
 F_MMAPABLE: Final = 1 << 10
 F_INNER_MAP: Final = 1 << 12
+F_REPLACE: Final = 1 << 2
+F_BEFORE: Final = 1 << 3
+CHAIN_MAX: Final = 64
+"""Programs that a tcx chain has room for: BPF_MPROG_MAX of linux/bpf_mprog.h."""
 MAX_CPUS_TEXT: Final = "/sys/devices/system/cpu/possible"
 
 
@@ -29,9 +34,13 @@ class Command(IntEnum):
     MAP_UPDATE = 2
     MAP_DELETE = 3
     MAP_NEXT_KEY = 4
+    PROG_ATTACH = 8
+    PROG_DETACH = 9
     TEST_RUN = 10
+    PROG_BY_ID = 13
     MAP_BY_ID = 14
     INFO = 15
+    PROG_QUERY = 16
     MAP_LOOKUP_BATCH = 24
     MAP_UPDATE_BATCH = 26
 
@@ -184,6 +193,72 @@ def possible_cpus() -> int:
     """How many values an element of a per-CPU map has."""
     with open(MAX_CPUS_TEXT) as text:
         return int(text.read().strip().rpartition("-")[2].rpartition(",")[2]) + 1
+
+
+class ProgramInfo(NamedTuple):
+    id: int
+    name: str
+
+
+def program_info(fd: int) -> ProgramInfo:
+    info = _buffer(80)
+    _bpf(Command.INFO, bytearray(struct.pack("<IIQ", fd, len(info.raw), _address(info))))
+    id_, name = struct.unpack_from("<I56x16s", info.raw, 4)
+    return ProgramInfo(id_, name.rstrip(b"\0").decode())
+
+
+@contextmanager
+def _program_by_id(id_: int) -> Iterator[int]:
+    fd = _bpf(Command.PROG_BY_ID, bytearray(struct.pack("<III", id_, 0, 0)))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def program_name(id_: int) -> str:
+    """Empty when it is gone."""
+    try:
+        with _program_by_id(id_) as fd:
+            return program_info(fd).name
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return ""
+        raise
+
+
+def attached_programs(ifindex: int, attach_type: int) -> list[int]:
+    """Ids, in the order they run. `ifindex` is a device of the caller's network namespace, here and below."""
+    ids = (ctypes.c_uint32 * CHAIN_MAX)()
+    attributes = bytearray(
+        struct.pack("<IIIIQI4xQQQQ", ifindex, attach_type, 0, 0, ctypes.addressof(ids), CHAIN_MAX, 0, 0, 0, 0)
+    )
+    _bpf(Command.PROG_QUERY, attributes)
+    (count,) = struct.unpack_from("<I", attributes, 24)
+    return list(ids[:count])
+
+
+def _change_chain(
+    command: Command, ifindex: int, attach_type: int, program: int, flags: int = 0, replaced: int = 0
+) -> None:
+    attributes = struct.pack("<6IQ", ifindex, program, attach_type, flags, replaced, 0, 0)
+    _bpf(command, bytearray(attributes))
+
+
+def attach_first(ifindex: int, attach_type: int, program: int) -> None:
+    """In front of all that are attached (BPF_F_BEFORE, and before nothing in particular)."""
+    _change_chain(Command.PROG_ATTACH, ifindex, attach_type, program, F_BEFORE)
+
+
+def replace_program(ifindex: int, attach_type: int, program: int, old: int) -> None:
+    """In the place of the one with the id `old`, in one step."""
+    with _program_by_id(old) as fd:
+        _change_chain(Command.PROG_ATTACH, ifindex, attach_type, program, F_REPLACE, fd)
+
+
+def detach_program(ifindex: int, attach_type: int, id_: int) -> None:
+    with _program_by_id(id_) as fd:
+        _change_chain(Command.PROG_DETACH, ifindex, attach_type, fd)
 
 
 def run_program(
