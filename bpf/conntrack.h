@@ -19,6 +19,9 @@
  * A SYN from both sides (simultaneous open, RFC 9293 3.5) goes the same way: SYN_RECV, then the initiator's SYN-ACK.
  * An ACK from the responder before its SYN is a challenge (RFC 5961 4): it passes and changes nothing.
  *
+ * A connection that began elsewhere is picked up, where the rule's tracking is loose, by an ACK without SYN, FIN or RST:
+ * it is ESTABLISHED from the start, and its initiator is who sent that.
+ *
  * Others: FIRST, then SINGLE when the initiator goes on alone, MULTIPLE from the first reply. ICMP echo stays ECHO.
  */
 #ifndef VSFWD_CONNTRACK_H
@@ -43,6 +46,15 @@ enum step {
 static __always_inline bool begins_tcp(u8 flags)
 {
 	return (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+/* Whether a TCP packet that belongs to no flow may pass under a rule of this tracking (NSX: "TCP strict"; loose is what
+ * netfilter's nf_conntrack_tcp_loose does). */
+static __always_inline bool may_begin(u8 tracking, u8 flags)
+{
+	if (tracking == TRACKING_STATELESS || begins_tcp(flags))
+		return true;
+	return tracking == TRACKING_LOOSE && (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_ACK;
 }
 
 /* Answers STEP_* and, for STEP_MOVE, writes state and fins. `direction` is the packet's. */
@@ -93,7 +105,8 @@ static __always_inline int other_step(struct flow *flow, u8 direction)
 static __always_inline bool is_answered(const struct flow *flow, u8 direction)
 {
 	if (flow->state <= STATE_CLOSED)
-		return flow->state >= STATE_ESTABLISHED && flow->state != STATE_CLOSED;
+		return flow->state >= STATE_ESTABLISHED && flow->state != STATE_CLOSED &&
+		       flow->packets[!flow->initiator];
 	return direction != flow->initiator;
 }
 

@@ -12,6 +12,7 @@
 #include "packet.h"
 #include "conntrack.h"
 #include "classify.h"
+#include "limit.h"
 #include "reject.h"
 #include "maps.h"
 
@@ -53,13 +54,31 @@ static __always_inline void count(u32 counter, u32 length, u32 sessions)
 	counters->sessions += sessions;
 }
 
+/* Whether there may be one more event of this rule here, and how many there might have been since the last. */
+static __always_inline struct log_tokens *may_log(struct passage *p, const struct rule *rule)
+{
+	struct log_key key = {.ifindex = p->skb->ifindex, .rule_id = rule->id};
+	struct log_tokens full = {}, *tokens = log_tokens.lookup_or_try_init(&key, &full);
+	struct counters *counters;
+	u32 counter = rule->counter;
+
+	if (!tokens || spend(&tokens->full, p->now, &p->settings->log))
+		return tokens;
+	tokens->suppressed++;
+	counters = rule_counters.lookup(&counter);
+	if (counters)
+		counters->suppressed++;
+	return NULL;
+}
+
 static __always_inline void report(struct passage *p, const struct rule *rule, u8 reason)
 {
 	u32 zero = 0;
 	struct event *event = event_draft.lookup(&zero);
+	struct log_tokens *tokens = rule->logged ? may_log(p, rule) : NULL;
 	u64 *lost;
 
-	if (!rule->logged || !event)
+	if (!tokens || !event)
 		return;
 	event->time_ns = bpf_ktime_get_ns();
 	event->key = *p->key;
@@ -71,8 +90,11 @@ static __always_inline void report(struct passage *p, const struct rule *rule, u
 	event->family = p->packet->family;
 	event->action = rule->action;
 	event->reason = reason;
-	if (!events.ringbuf_output(event, sizeof(*event), 0))
+	event->suppressed = tokens->suppressed;
+	if (!events.ringbuf_output(event, sizeof(*event), 0)) {
+		tokens->suppressed = 0;
 		return;
+	}
 	lost = events_lost.lookup(&zero);
 	if (lost)
 		(*lost)++;
@@ -198,6 +220,37 @@ static __always_inline void forget(struct track *t)
 	t->flow = NULL;
 }
 
+static __always_inline u8 first_state(const struct packet *packet)
+{
+	if (packet->protocol == PROTOCOL_TCP)
+		return begins_tcp(packet->tcp_flags) ? STATE_SYN_SENT : STATE_ESTABLISHED;
+	return is_icmp(packet) ? STATE_ECHO : STATE_FIRST;
+}
+
+/* What a flow remembers of the rule that allows it. */
+static __always_inline void adopt(struct passage *p, struct flow *flow, const struct rule *rule)
+{
+	flow->policy_seq = p->policy_seq;
+	flow->counter = rule->counter;
+	flow->rule_id = rule->id;
+	flow->existing = rule->existing;
+}
+
+/* Whether a flow goes on under the decision it had, although the policy has changed. Its rule may be gone, and its
+ * counter be another's. */
+static __always_inline bool keeps(struct passage *p, struct flow *flow)
+{
+	u32 *owner;
+
+	if (!flow || flow->existing != EXISTING_KEEP || !flow->answered)
+		return false;
+	owner = counter_rule.lookup(&flow->counter);
+	if (!owner || *owner != flow->rule_id)
+		flow->counter = NO_COUNTER;
+	flow->policy_seq = p->policy_seq;
+	return true;
+}
+
 static __always_inline bool begin(struct passage *p, struct track *t, const struct rule *rule)
 {
 	struct flow *flow;
@@ -211,10 +264,8 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->initiator = p->direction;
 	flow->family = p->packet->family;
-	flow->state = p->packet->protocol == PROTOCOL_TCP ? STATE_SYN_SENT : is_icmp(p->packet) ? STATE_ECHO : STATE_FIRST;
-	flow->policy_seq = p->policy_seq;
-	flow->counter = rule->counter;
-	flow->rule_id = rule->id;
+	flow->state = first_state(p->packet);
+	adopt(p, flow, rule);
 	flow->packets[p->direction] = 1;
 	flow->bytes[p->direction] = p->packet->length;
 	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
@@ -318,15 +369,21 @@ static __always_inline struct policy *find_policy(struct passage *p)
 /* ---- verdicts ---- */
 
 /* The reply leaves by the device the packet came from, marked so that only this vNIC's programs let it by: to everybody
- * else it is a packet like any other, and is tracked like one. */
+ * else it is a packet like any other, and is tracked like one. What comes in and what goes out have replies of their
+ * own to spend, so that nobody outside can use up the workload's. */
 static __always_inline int reject(struct passage *p)
 {
-	u32 zero = 0;
-	struct reply *reply = reply_draft.lookup(&zero);
 	struct address *source = source_of(p->key, p->direction), *destination = destination_of(p->key, p->direction);
+	u32 zero = 0, place = (p->slot & (SLOTS - 1)) * 2 + (p->direction & 1);
+	struct reply *reply = reply_draft.lookup(&zero);
+	u64 *tokens = reject_tokens.lookup(&place);
 
-	if (!reply || p->group || !may_reject(p->packet, source, destination) ||
-	    become_reply(p->skb, reply, p->packet, destination, source))
+	if (!reply || !tokens || p->group || !may_reject(p->packet, source, destination))
+		return drop(p, REASON_RULE_REJECT);
+	if (!spend(tokens, p->now, &p->settings->reject))
+		return drop(p, REASON_REJECT_LIMITED);
+	drop(p, REASON_RULE_REJECT);
+	if (become_reply(p->skb, reply, p->packet, destination, source))
 		return TC_ACT_SHOT;
 	p->skb->mark = p->settings->mark ^ p->slot;
 	return bpf_redirect(p->skb->ifindex, p->direction == DIRECTION_IN ? BPF_F_INGRESS : 0);
@@ -334,12 +391,11 @@ static __always_inline int reject(struct passage *p)
 
 static __always_inline int deny(struct passage *p, const struct rule *rule)
 {
-	u32 reason = rule->action == ACTION_REJECT ? REASON_RULE_REJECT : REASON_RULE_DROP;
+	bool rejects = rule->action == ACTION_REJECT;
 
 	count(rule->counter, p->packet->length, 0);
-	report(p, rule, reason);
-	drop(p, reason);
-	return rule->action == ACTION_REJECT ? reject(p) : TC_ACT_SHOT;
+	report(p, rule, rejects ? REASON_RULE_REJECT : REASON_RULE_DROP);
+	return rejects ? reject(p) : drop(p, REASON_RULE_DROP);
 }
 
 /* ---- a packet's life ---- */
@@ -432,26 +488,38 @@ static __always_inline int advance(struct passage *p, struct flow *flow, int ste
 static __always_inline int decide(struct passage *p, struct track *t, bool stateful, int step)
 {
 	struct policy *policy = find_policy(p);
+	struct rule *rule = NULL;
 	struct question question;
-	struct rule *rule;
 	u32 reason;
 
 	if (!policy)
 		return passes_closed(p->packet, p->direction) ? TC_ACT_OK : drop(p, REASON_CLOSED);
-	if (stateful && !t->flow && p->packet->protocol == PROTOCOL_TCP && !begins_tcp(p->packet->tcp_flags))
-		return drop(p, REASON_NO_STATE);
-	question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
-	rule = classify(p, policy, &question, &reason);
-	if (!rule || rule->action != ACTION_ALLOW) {
+	if (t->flow && t->flow->existing == EXISTING_CUT) {
 		forget(t);
-		return rule ? deny(p, rule) : drop(p, reason);
+		return drop(p, REASON_POLICY_CUT);
 	}
-	if (t->flow) {
-		t->flow->policy_seq = p->policy_seq;
-		t->flow->counter = rule->counter;
-		t->flow->rule_id = rule->id;
+	if (!keeps(p, t->flow)) {
+		question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
+		rule = classify(p, policy, &question, &reason);
+		if (!rule) {
+			forget(t);
+			return drop(p, reason);
+		}
+		if (stateful && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
+		    !may_begin(rule->tracking, p->packet->tcp_flags))
+			return drop(p, REASON_NO_STATE);
+		if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
+			forget(t);
+		if (rule->action != ACTION_ALLOW)
+			return deny(p, rule);
+		if (t->flow)
+			adopt(p, t->flow, rule);
+	}
+	if (t->flow)
 		return advance(p, t->flow, step);
-	}
+	if (!rule) /* cannot be, but the verifier cannot know */
+		return drop(p, REASON_INTERNAL);
+	stateful = stateful && rule->tracking != TRACKING_STATELESS;
 	if (stateful) {
 		if (!begin(p, t, rule))
 			return drop(p, REASON_TABLE_FULL);

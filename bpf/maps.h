@@ -48,7 +48,7 @@ MAP_OF(flows, SLOTS);
 
 /* What has this rule done? By index, kept for a rule id over banks and restarts: */
 PINNED("percpu_array", u32, struct counters, rule_counters, COUNTERS, 0);
-/* Whose rule counter is this? Rule id, 0: free. Only the daemon reads and writes it. */
+/* Whose rule counter is this? Rule id, 0: free. Written by the daemon only. */
 PINNED("array", u32, u32, counter_rule, COUNTERS, 1024 /* BPF_F_MMAPABLE */);
 /* How many packets did this vNIC lose, and why? By slot * REASONS + reason. */
 PINNED("percpu_array", u32, u64, drops, SLOTS * REASONS, 0);
@@ -60,8 +60,12 @@ BPF_F_TABLE("percpu_array", u32, struct scratch, scratches, 1, 0);
 BPF_RINGBUF_OUTPUT(events, 64);
 /* Where is an event put together? Too large for the stack. */
 BPF_F_TABLE("percpu_array", u32, struct event, event_draft, 1, 0);
+/* How often may this rule still be logged at this device? When there is no room, the pair longest unused forgets. */
+BPF_F_TABLE("lru_hash", struct log_key, struct log_tokens, log_tokens, 16384, 0);
 /* How many events found the ring buffer full? */
 BPF_F_TABLE("percpu_array", u32, u64, events_lost, 1, 0);
+/* How many more replies may this vNIC make? By slot * 2 + direction, the number of spend() in limit.h. */
+BPF_F_TABLE("array", u32, u64, reject_tokens, SLOTS * 2, 0);
 /* Where is a reject reply put together? */
 BPF_F_TABLE("percpu_array", u32, struct reply, reply_draft, 1, 0);
 

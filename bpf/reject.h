@@ -49,7 +49,7 @@ struct reply {
 			};
 		} v6;
 	};
-	u8 spare[16]; /* so that the verifier sees that any length below 128 is inside */
+	u8 spare[16]; /* so that any length below 128 is inside */
 };
 
 static __always_inline u16 fold(u64 sum)
@@ -98,13 +98,32 @@ static __always_inline void build_rst(struct tcphdr *rst, const struct tcphdr *s
 	rst->check = fold(bpf_csum_diff(0, 0, (void *)rst, sizeof(*rst), sum));
 }
 
+/* An error about the packet, but for its checksum: its length, or 0. It quotes the IP header and what follows, and
+ * never a byte behind the packet's own end, which would be somebody else's (padding, memory). */
+static __always_inline u32 build_icmp(struct __sk_buff *skb, struct icmp_error *icmp, const struct packet *packet,
+				      u32 header, u8 type, u8 code)
+{
+	u32 behind = packet->ip_length - header, quoted;
+
+	if (behind > QUOTED)
+		behind = QUOTED;
+	asm volatile("" : "+r"(behind));
+	quoted = header + (behind & (2 * QUOTED - 1)); /* the mask is for the verifier */
+	__builtin_memset(icmp, 0, sizeof(*icmp));
+	icmp->type = type;
+	icmp->code = code;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, icmp->quote, quoted))
+		return 0;
+	return 8 + quoted;
+}
+
 static __always_inline int build_ipv4(struct __sk_buff *skb, struct reply *reply, const struct packet *packet,
 				      const struct address *from, const struct address *to)
 {
 	struct iphdr *ip = &reply->v4.ip;
 	struct icmp_error *icmp = &reply->v4.icmp;
 	struct tcphdr segment;
-	u32 size = sizeof(*ip) + 8 + sizeof(*ip) + QUOTED;
+	u32 size = sizeof(segment);
 
 	__builtin_memset(ip, 0, sizeof(*ip));
 	ip->version = 4;
@@ -115,23 +134,19 @@ static __always_inline int build_ipv4(struct __sk_buff *skb, struct reply *reply
 	if (packet->protocol == PROTOCOL_TCP) {
 		if (bpf_skb_load_bytes(skb, packet->l4, &segment, sizeof(segment)))
 			return 0;
-		size = sizeof(*ip) + sizeof(segment);
 		ip->protocol = PROTOCOL_TCP;
 		build_rst(&reply->v4.tcp, &segment, packet->ip_length - sizeof(*ip) - segment.doff * 4,
-			  bpf_csum_diff(0, 0, (void *)&ip->saddr, 8, swap32(PROTOCOL_TCP + sizeof(segment))));
+			  bpf_csum_diff(0, 0, (void *)&ip->saddr, 8, swap32(PROTOCOL_TCP + size)));
 	} else {
-		if (bpf_skb_load_bytes(skb, ETH_HLEN, icmp->quote, sizeof(*ip) + QUOTED))
+		size = build_icmp(skb, icmp, packet, sizeof(*ip), 3, 13);
+		if (!size)
 			return 0;
 		ip->protocol = PROTOCOL_ICMP;
-		icmp->type = 3;
-		icmp->code = 13;
-		icmp->checksum = 0;
-		icmp->unused = 0;
-		icmp->checksum = fold(bpf_csum_diff(0, 0, (void *)icmp, 8 + sizeof(*ip) + QUOTED, 0));
+		icmp->checksum = fold(bpf_csum_diff(0, 0, (void *)icmp, sizeof(*icmp), 0));
 	}
-	ip->tot_len = swap16(size);
+	ip->tot_len = swap16(sizeof(*ip) + size);
 	ip->check = fold(bpf_csum_diff(0, 0, (void *)ip, sizeof(*ip), 0));
-	return ETH_HLEN + size;
+	return ETH_HLEN + sizeof(*ip) + size;
 }
 
 static __always_inline int build_ipv6(struct __sk_buff *skb, struct reply *reply, const struct packet *packet,
@@ -140,7 +155,7 @@ static __always_inline int build_ipv6(struct __sk_buff *skb, struct reply *reply
 	struct ipv6hdr *ip = &reply->v6.ip;
 	struct icmp_error *icmp = &reply->v6.icmp;
 	struct tcphdr segment;
-	u32 size = 8 + sizeof(*ip) + QUOTED;
+	u32 size = sizeof(segment);
 	u32 sum;
 
 	__builtin_memset(ip, 0, sizeof(*ip));
@@ -151,20 +166,16 @@ static __always_inline int build_ipv6(struct __sk_buff *skb, struct reply *reply
 	if (packet->protocol == PROTOCOL_TCP) {
 		if (bpf_skb_load_bytes(skb, packet->l4, &segment, sizeof(segment)))
 			return 0;
-		size = sizeof(segment);
 		ip->nexthdr = PROTOCOL_TCP;
 		sum = bpf_csum_diff(0, 0, (void *)&ip->saddr, 32, swap32(PROTOCOL_TCP + size));
 		build_rst(&reply->v6.tcp, &segment, packet->ip_length - sizeof(*ip) - segment.doff * 4, sum);
 	} else {
-		if (bpf_skb_load_bytes(skb, ETH_HLEN, icmp->quote, sizeof(*ip) + QUOTED))
+		size = build_icmp(skb, icmp, packet, sizeof(*ip), 1, 1);
+		if (!size)
 			return 0;
 		ip->nexthdr = PROTOCOL_ICMPV6;
-		icmp->type = 1;
-		icmp->code = 1;
-		icmp->checksum = 0;
-		icmp->unused = 0;
 		sum = bpf_csum_diff(0, 0, (void *)&ip->saddr, 32, swap32(PROTOCOL_ICMPV6 + size));
-		icmp->checksum = fold(bpf_csum_diff(0, 0, (void *)icmp, size, sum));
+		icmp->checksum = fold(bpf_csum_diff(0, 0, (void *)icmp, sizeof(*icmp), sum));
 	}
 	ip->payload_len = swap16(size);
 	return ETH_HLEN + sizeof(*ip) + size;
@@ -176,7 +187,7 @@ static __always_inline int become_reply(struct __sk_buff *skb, struct reply *rep
 {
 	bool ipv4 = packet->family == FAMILY_IPV4;
 	struct ethhdr received;
-	int length;
+	u32 length;
 
 	if (bpf_skb_load_bytes(skb, 0, &received, sizeof(received)))
 		return -1;
@@ -187,7 +198,7 @@ static __always_inline int become_reply(struct __sk_buff *skb, struct reply *rep
 	if (!length || bpf_skb_change_tail(skb, ROOM, 0) || bpf_skb_adjust_room(skb, -CUT, ADJUST_NET, 0) ||
 	    bpf_skb_change_tail(skb, length, 0))
 		return -1;
-	return bpf_skb_store_bytes(skb, 0, &reply->ethernet, length & 127, RECOMPUTE);
+	return bpf_skb_store_bytes(skb, 0, &reply->ethernet, length, RECOMPUTE);
 }
 
 #endif

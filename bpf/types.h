@@ -42,6 +42,20 @@ enum action {
 	ACTION_REJECT,
 };
 
+/* What a rule wants to know of connections. */
+enum tracking {
+	TRACKING_STRICT,    /* a TCP connection begins with its SYN */
+	TRACKING_LOOSE,     /* one that began elsewhere may be picked up in the middle */
+	TRACKING_STATELESS, /* nothing: each packet is judged by itself, and makes no flow */
+};
+
+/* What becomes of a flow when the policy changes. */
+enum existing {
+	EXISTING_RECHECK, /* it is asked about again, as its first packet */
+	EXISTING_KEEP,    /* once answered it goes on under the decision it had */
+	EXISTING_CUT,     /* it ends */
+};
+
 /* Why a packet was dropped. Append only: dashboards and tests know the numbers. */
 enum reason {
 	REASON_NONE,                 /* not dropped */
@@ -64,6 +78,11 @@ enum reason {
 	REASON_RULE_REJECT,          /* the rule that matches says reject */
 	REASON_TABLE_FULL,           /* no room for a new flow of this vNIC */
 	REASON_INTERNAL,             /* a map lacks what every map must have */
+<<<<<<< HEAD
+	REASON_POLICY_CUT,           /* of a flow that ends because the policy has changed */
+=======
+	REASON_REJECT_LIMITED,       /* the rule that matches says reject, and enough have been answered for now */
+>>>>>>> 4ecac4e (datapath: log lines and replies to rejected packets have a rate)
 };
 
 /* What a flow has seen. */
@@ -99,12 +118,20 @@ struct vnic {
 	u32 zero_too;
 };
 
+/* A token bucket's measures (limit.h), in 1/65536 jiffies. */
+struct limit {
+	u64 cost;  /* of one token: 1 / rate */
+	u64 depth; /* of a full bucket: burst * cost */
+};
+
 /* Map settings. Written by the daemon at load, once. */
 struct settings {
 	u64 seed[SEEDS];     /* secret: of flow_hash() */
 	u32 mark;            /* secret: skb->mark of our own reject replies is mark ^ slot */
 	u32 timeout[STATES]; /* jiffies a flow lives after a packet, by enum state */
 	u32 zero;
+	struct limit log;    /* events of one rule at one vNIC */
+	struct limit reject; /* replies of one vNIC in one direction */
 };
 
 /* Map hosts: one address, known exactly. */
@@ -155,13 +182,16 @@ struct rule {
 	u32 counter; /* index into rule_counters */
 	u8 action;   /* enum action */
 	u8 logged;   /* 1: its sessions and drops are events */
-	u8 zero[6];
+	u8 tracking; /* enum tracking */
+	u8 existing; /* enum existing */
+	u8 zero[4];
 };
 
 struct counters {
 	u64 packets;
-	u64 bytes;    /* of frames */
-	u64 sessions; /* flows created */
+	u64 bytes;      /* of frames */
+	u64 sessions;   /* flows created */
+	u64 suppressed; /* events beyond the rate */
 };
 
 /* What makes a flow, seen from the workload, so both directions have the same key. */
@@ -188,7 +218,8 @@ struct flow {
 	u64 packets[2];  /* by enum direction */
 	u64 bytes[2];
 	u8 family;       /* enum family */
-	u8 zero[31];     /* room */
+	u8 existing;     /* enum existing, of the rule that allowed it */
+	u8 zero[30];     /* room */
 };
 
 struct place {
@@ -203,6 +234,18 @@ struct bucket {
 	struct place place[WAYS];
 };
 
+/* Map log_tokens: how many more events this rule may make at this device. The numbers of devices and rules are not
+ * given to others later, as slots and counters are. */
+struct log_key {
+	u32 ifindex;
+	u32 rule_id;
+};
+
+struct log_tokens {
+	u64 full;       /* spend() in limit.h */
+	u64 suppressed; /* events since the last one that was let by */
+};
+
 /* Ring buffer events: what logged rules did. */
 struct event {
 	u64 time_ns; /* CLOCK_MONOTONIC */
@@ -215,7 +258,7 @@ struct event {
 	u8 family;
 	u8 action;
 	u8 reason;   /* REASON_NONE: a session began */
-	u8 zero[4];
+	u32 suppressed; /* events of this rule and device before this one that the rate did not allow */
 };
 
 #endif

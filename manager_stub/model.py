@@ -268,6 +268,11 @@ class SecurityPolicy(Entity):
     category: Literal["Emergency", "Infrastructure", "Environment", "Application"] = "Application"
     sequence_number: Sequence = 0
     scope: Annotated[list[str], Field(min_length=1, max_length=128)] = [ANY]
+    stateful: bool = True
+    tcp_strict: bool = True
+    """Only a SYN begins a TCP connection. Unless said otherwise, which is the other way round in NSX."""
+    existing_flows: Literal["RECHECK", "KEEP", "CUT"] = "RECHECK"
+    """Of the section's flows when the policy changes. NSX has no word for it."""
     rules: list[Rule] | None = None
     """In a body only; rules are stored as objects of their own."""
 
@@ -276,6 +281,14 @@ class SecurityPolicy(Entity):
     def _paths_or_any(cls, values: list[str]) -> list[str]:
         _paths(values)
         return values
+
+    @model_validator(mode="after")
+    def _stateless_has_no_flows(self) -> "SecurityPolicy":
+        if not self.stateful and self.tcp_strict and "tcp_strict" in self.model_fields_set:
+            raise ValueError("tcp_strict: a section that is not stateful knows no connections")
+        if not self.stateful and self.existing_flows != "RECHECK":
+            raise ValueError("existing_flows: a section that is not stateful has none")
+        return self
 
     def references(self) -> Iterator[Reference]:
         for index, value in enumerate(self.scope):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manager_stub import catalogue, levels
 from manager_stub.levels import Level, Outgoing, Position, TooMuch
-from manager_stub.model import Entity, Rule, Segment, Vm
+from manager_stub.model import Entity, Segment, Vm
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, OutboxRow, Row, Store, Transaction
 from manager_stub.world import MODELS, Stored, World, kind_of, section_of
@@ -31,7 +31,11 @@ NUMBERED = {"rules": 1000, "segments": 0, "security-policies": 0}
 """Kinds whose objects get a number of their own, and the number before the first: rule ids begin at 1001."""
 
 
-EDITABLE_IN_DEFAULT_RULES = frozenset({"action", "logged", "description", "notes", "tags", "display_name"})
+EDITABLE: Mapping[str, frozenset[str]] = {
+    "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),
+    "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows"}),
+}
+"""What may be changed of predefined objects, by kind."""
 
 
 class Refused(Exception):
@@ -246,7 +250,7 @@ class Register:
 
 
 def _check_system_owned(world: World, stored: list[Stored[Entity]], delete: list[str]) -> None:
-    """What every installation has can be neither deleted nor changed, but for what the default rules do."""
+    """What every installation has can be neither deleted nor changed, but for what EDITABLE names."""
     for path in delete:
         before = world.get(path)
         if before is not None and before.system_owned:
@@ -266,9 +270,7 @@ def _check_system_owned(world: World, stored: list[Stored[Entity]], delete: list
             continue
         was, now = before.body.model_dump(), each.body.model_dump()
         for field in was:
-            if was[field] != now[field] and not (
-                isinstance(each.body, Rule) and field in EDITABLE_IN_DEFAULT_RULES
-            ):
+            if was[field] != now[field] and field not in EDITABLE.get(kind_of(each.path), ()):
                 raise Refused(field, f"of {each.path} cannot be changed: it is predefined")
 
 

@@ -66,6 +66,8 @@ def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) ->
         services=_services(world, body),
         scope=None if scope == [ANY] else tuple(world.groups[path].unique_id for path in scope),
         logged=body.logged,
+        tracking=_tracking(section.body),
+        existing_flows=wire.ExistingFlows(section.body.existing_flows.lower()),
     )
     peers = {group for match in (made.sources, made.destinations) if match for group in match.groups}
     return WireRule(
@@ -74,6 +76,12 @@ def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) ->
         None if made.scope is None else frozenset(made.scope),
         frozenset(peers),
     )
+
+
+def _tracking(section: SecurityPolicy) -> wire.Tracking:
+    if not section.stateful:
+        return wire.Tracking.STATELESS
+    return wire.Tracking.STRICT if section.tcp_strict else wire.Tracking.LOOSE
 
 
 def group(stored: Stored[Group]) -> bytes:

@@ -40,6 +40,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pin_dir: Path = Path("/sys/fs/bpf/vsfwd")
     flows_per_vnic: int = 32768
     """Places of a vNIC's flow table: what finds none is dropped and counted."""
+    log_rate: int = 100
+    log_burst: int = 200
+    """Lines in the packet log for each rule and vNIC: a second, and at once. What is beyond is counted."""
+    reject_rate: int = 100
+    reject_burst: int = 200
+    """Replies to rejected packets for each vNIC and direction, likewise; the rest is dropped in silence."""
     ipc_uids: tuple[int, ...] = ()
     """Users besides root that may announce and withdraw vNICs."""
 
@@ -53,6 +59,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError(f"broker_urls: {url!r} does not begin with amqps://")
         if not 1 <= self.flows_per_vnic <= FLOWS_AT_MOST:
             raise ValueError(f"flows_per_vnic: {self.flows_per_vnic} is not between 1 and {FLOWS_AT_MOST}")
+        for key in ("log_rate", "log_burst", "reject_rate", "reject_burst"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}: {getattr(self, key)} is not a positive number")
         self.public_key()
 
     def public_key(self) -> Ed25519PublicKey:

@@ -117,6 +117,8 @@ def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
         "sources",
         "destinations",
         "services",
+        "tracking",
+        "existing_flows",
     )
     hits = ("packets", "bytes", "sessions")
     for entry in merged.values():
@@ -124,7 +126,7 @@ def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
             f"[bold]{entry['vm_name'] or 'no policy yet'}[/]  vNIC {entry['vnic']} on {entry['device']}"
         )
         rows = [[row[name] for name in (*columns, *hits)] for row in entry["rules"]]
-        _table(console, ("#", *columns[1:5], "dir", *columns[6:], *hits), rows)
+        _table(console, ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *hits), rows)
 
 
 @main.command()
@@ -193,8 +195,8 @@ def stats(socket: Path, as_json: bool) -> None:
         _print_json(host)
         return
     console = _console()
-    hit = [(r.id, r.name, r.packets, r.bytes, r.sessions) for r in host.rules]
-    _table(console, ("rule", "name", "packets", "bytes", "sessions"), hit)
+    hit = [(r.id, r.name, r.packets, r.bytes, r.sessions, r.suppressed) for r in host.rules]
+    _table(console, ("rule", "name", "packets", "bytes", "sessions", "not logged"), hit)
     drops = [(d.vm_name or d.vnic, reason, n) for d in host.drops for reason, n in d.reasons.items()]
     _table(console, ("VM", "dropped because", "packets"), drops)
 
@@ -209,6 +211,7 @@ def stats(socket: Path, as_json: bool) -> None:
 @click.option("--dport", type=click.IntRange(0, 65535))
 @click.option("--icmp-type", type=click.IntRange(0, 255))
 @click.option("--icmp-code", type=click.IntRange(0, 255))
+@click.option("--midstream", is_flag=True, help="TCP from the middle of a connection nobody knows.")
 @as_json
 @click.pass_obj
 def explain(
@@ -221,12 +224,13 @@ def explain(
     dport: int | None,
     icmp_type: int | None,
     icmp_code: int | None,
+    midstream: bool,
     as_json: bool,
 ) -> None:
     """Which rule decides on the first packet of a session. Nothing is sent."""
     if direction is None:
         raise click.UsageError("say --in or --out")
-    packet = api.PacketSpec(direction, proto, src, dst, dport, icmp_type, icmp_code)
+    packet = api.PacketSpec(direction, proto, src, dst, dport, icmp_type, icmp_code, midstream)
     answer: api.Explanation = _ask(socket, lambda proxy: proxy.Explain(vnic=vnic, packet=packet))[
         "explanation"
     ]

@@ -18,7 +18,7 @@ import structlog
 
 from vsfwd.broker import BrokerLink, Event
 from vsfwd.config import Config
-from vsfwd.datapath import Datapath, Settings
+from vsfwd.datapath import Datapath, Limit, Settings
 from vsfwd.interfaces import Interfaces
 from vsfwd.ipc.server import IpcServer
 from vsfwd.packetlog import PacketLog
@@ -46,9 +46,12 @@ async def run(config: Config) -> None:
     """Until SIGTERM or SIGINT. Raises when a part of the daemon fails."""
     apply_thread = ApplyThread()
     statefile = StateFile(config.state_dir)
-    datapath = await apply_thread(
-        Datapath.open, config.pin_dir, Settings(flows_per_vnic=config.flows_per_vnic)
+    settings = Settings(
+        flows_per_vnic=config.flows_per_vnic,
+        log_limit=Limit(config.log_rate, config.log_burst),
+        reject_limit=Limit(config.reject_rate, config.reject_burst),
     )
+    datapath = await apply_thread(Datapath.open, config.pin_dir, settings)
     packet_log = PacketLog(datapath)
     try:
         await Daemon(config, apply_thread, statefile, datapath, packet_log).run()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from vsfwd.policy.model import Action
+from vsfwd.policy.model import Action, ExistingFlows, Tracking
 from vsfwd.protocol.messages import Refusal
 
 OWNER_NONE: Final = 0
@@ -71,6 +71,8 @@ class RuleEntry(NamedTuple):
     id: int
     action: Action
     logged: bool
+    tracking: Tracking = Tracking.STRICT
+    existing_flows: ExistingFlows = ExistingFlows.RECHECK
 
 
 POINTS_TCP: Final = 0

@@ -1,10 +1,11 @@
 """The packet log: what logged rules did, one line an event, in the shape of NSX's dfwpktlogs.
 
     <slot> <INET|INET6> match <PASS|DROP|REJECT> mainrs/<rule> <IN|OUT> <length> <protocol>
-    <src>[/port]-><dst>[/port]
+    <src>[/port]-><dst>[/port] [suppressed <n>]
 
-People have parsers for it. Lines are written by a thread of their own from a bounded queue: whoever reads the
-log slowly loses lines, which are counted, and never holds up the daemon."""
+People have parsers for it; what is ours and not NSX's stands last. Lines are written by a thread of their own
+from a bounded queue: whoever reads the log slowly loses lines, which are counted, and never holds up the
+daemon."""
 
 import asyncio
 import queue
@@ -73,4 +74,6 @@ def line(event: Event) -> str:
     source = f"{event.source}/{event.source_port}" if ports else f"{event.source}"
     destination = f"{event.destination}/{event.destination_port}" if ports else f"{event.destination}"
     decision = f"{_ACTION[event.action]} mainrs/{event.rule_id} {event.direction.upper()}"
-    return f"{event.slot} {family} match {decision} {event.length} {protocol} {source}->{destination}"
+    suppressed = f" suppressed {event.suppressed}" if event.suppressed else ""
+    what = f"{event.length} {protocol} {source}->{destination}"
+    return f"{event.slot} {family} match {decision} {what}{suppressed}"

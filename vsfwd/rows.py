@@ -45,10 +45,16 @@ def rule_row(
         destinations=match_text(rule.destinations, groups),
         services=services_text(rule.services),
         logged=rule.logged,
+        tracking=str(rule.tracking),
+        existing_flows=str(rule.existing_flows),
         packets=hits.packets if hits else 0,
         bytes=hits.bytes if hits else 0,
         sessions=hits.sessions if hits else 0,
     )
+
+
+def rule_stats(id: int, rule: Rule, hits: RuleCounters) -> api.RuleStats:
+    return api.RuleStats(id, rule.name, hits.packets, hits.bytes, hits.sessions, hits.suppressed)
 
 
 def flow_row(vnic: str, vm_name: str, flow: Flow) -> api.FlowRow:
@@ -112,4 +118,5 @@ def packet_of(spec: api.PacketSpec) -> evaluate.Packet:
         port=spec.port or 0,
         icmp_type=spec.icmp_type or 0,
         icmp_code=spec.icmp_code or 0,
+        midstream=spec.midstream,
     )

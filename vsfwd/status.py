@@ -21,10 +21,10 @@ from vsfwd.datapath import Datapath
 from vsfwd.interfaces import Conflict, Interfaces
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy import evaluate
-from vsfwd.policy.model import Direction, Vnic, is_uuid
+from vsfwd.policy.model import Direction, Rule, Vnic, is_uuid
 from vsfwd.protocol.messages import Binding, digest_text
 from vsfwd.reconciler import ApplyThread, Port, Reconciler
-from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row
+from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row, rule_stats
 
 PART: Final = 500
 """Rows in one part of a long answer."""
@@ -133,7 +133,7 @@ class Answers(api.HostInterface):
         rules = parts.reconciler.state.rules
         return api.HostStats(
             rules=[
-                api.RuleStats(id, rule.name, counters[id].packets, counters[id].bytes, counters[id].sessions)
+                rule_stats(id, rule, counters[id])
                 for id, rule in sorted(rules.items(), key=lambda item: (item[1].order, item[0]))
                 if id in counters
             ],
@@ -164,7 +164,7 @@ class Answers(api.HostInterface):
             vm_name=self._vm_name(ids[0]),
             action=str(verdict.action),
             rule=verdict.rule_id,
-            name=rule.name if rule else "no rule matches",
+            name=_decision(rule, verdict),
             section=rule.section if rule else "",
             passed_over=[
                 api.PassedOver(over.rule_id, state.rules[over.rule_id].name, over.field) for over in passed
@@ -226,6 +226,12 @@ class Answers(api.HostInterface):
             state="open" if open else "closed",
             addresses=list(vnic.addresses) if vnic else [],
         )
+
+
+def _decision(rule: Rule | None, verdict: evaluate.Verdict) -> str:
+    if rule is None:
+        return "no rule matches"
+    return f"{rule.name} (strict, and the packet begins no connection)" if verdict.no_state else rule.name
 
 
 def _named(name: str, id: str, vnic: Vnic | None) -> bool:

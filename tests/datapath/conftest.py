@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.datapath import Host, inside, private_host
+from tests.harness.datapath import UNLIMITED, Host, inside, private_host
 from tests.harness.packets import IPV4, IPV6, Net
 from tests.harness.wired import Wired
 from tests.harness.wired import wired as wired_host
@@ -13,7 +13,8 @@ from vsfwd.datapath import Settings
 
 @pytest.fixture(scope="session")
 def shared_host() -> Iterator[tuple[Host, str]]:
-    with private_host("datapath", Settings(flows_per_vnic=1024)) as host:
+    settings = Settings(flows_per_vnic=1024, log_limit=UNLIMITED, reject_limit=UNLIMITED)
+    with private_host("datapath", settings) as host:
         yield host
 
 

@@ -12,7 +12,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, IPOption_NOP
 from scapy.layers.inet6 import ICMPv6DestUnreach
 from scapy.layers.l2 import Ether
-from scapy.packet import Packet
+from scapy.packet import Packet, Padding, Raw
 
 from tests.harness.datapath import (
     Host,
@@ -132,6 +132,20 @@ def test_icmp_quotes_the_rejected_packet(host: Host, net: Net) -> None:
     quoted = bytes(layer)[8:]
     assert quoted == bytes(packet)[: len(quoted)]
     assert len(quoted) == (28 if net is IPV4 else 48)
+    assert checksums_right(seen.reply)
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_x13_no_byte_behind_the_packet_is_quoted(host: Host, net: Net, length: int) -> None:
+    """What follows the packet in its frame is not its own: the error quotes as much as the packet claims."""
+    here = _rejecting(host)
+    packet = other(net.peer, net.here, 47)
+    packet[Raw].load = b"12345678"[:length]
+    seen = here.receive(here.frame_in(packet) / Padding(b"another's"))
+    assert seen == rejected(1)
+    assert seen.reply is not None
+    layer = seen.reply[ICMP] if net is IPV4 else seen.reply[ICMPv6DestUnreach]
+    assert bytes(layer)[8:] == bytes(packet)
     assert checksums_right(seen.reply)
 
 

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import netns
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from tests.harness.policies import policy, vnic_id
-from vsfwd.datapath import Datapath, Event, Flow, Settings, bpf
+from vsfwd.datapath import Datapath, Event, Flow, Limit, Settings, bpf
 from vsfwd.image import Flip, Image
 from vsfwd.policy.compile import compile
 from vsfwd.policy.desired import DesiredState
@@ -29,6 +30,8 @@ BPFFS = Path("/sys/fs/bpf")
 PREFIX = "vsfwd-test-"
 PEER_MAC = "02:00:00:00:99:99"
 DEVICES = 4
+UNLIMITED = Limit(rate=10**6, burst=10**9)
+"""For all tests that are not about limits."""
 VERDICTS = {0: "pass", 2: "drop", 7: "reply"}
 
 
@@ -164,7 +167,13 @@ class Host:
     @contextmanager
     def timers(self, **seconds: float) -> Iterator[None]:
         """Other lifetimes for a while; states that are not named keep theirs."""
-        self.datapath.configure(replace(self.settings, timeouts_s=self.settings.timeouts_s | seconds))
+        with self.configured(timeouts_s=self.settings.timeouts_s | seconds):
+            yield
+
+    @contextmanager
+    def configured(self, **changes: Any) -> Iterator[None]:
+        """Other settings for a while."""
+        self.datapath.configure(replace(self.settings, **changes))
         try:
             yield
         finally:
@@ -194,20 +203,23 @@ def private_host(name: str, settings: Settings) -> Iterator[tuple[Host, str]]:
     try:
         with inside(namespace):
             for number in range(DEVICES):
-                device = f"port{number}"
-                subprocess.run(
-                    ["ip", "link", "add", device, "type", "veth", "peer", f"far{number}"], check=True
-                )
-                for end in (device, f"far{number}"):
-                    # Without an address of its own the kernel sends nothing that a test would count.
-                    subprocess.run(["ip", "link", "set", end, "addrgenmode", "none"], check=True)
-                    subprocess.run(["ip", "link", "set", end, "up"], check=True)
+                add_device(number)
             host = Host(pins, settings)
         yield host, namespace
         host.datapath.close()
     finally:
         netns.remove(namespace)
         shutil.rmtree(pins)
+
+
+def add_device(number: int) -> None:
+    """What `Host.port` plugs, and its other end; in this thread's namespace."""
+    device, far = f"port{number}", f"far{number}"
+    subprocess.run(["ip", "link", "add", device, "type", "veth", "peer", far], check=True)
+    for end in (device, far):
+        # Without an address of its own the kernel sends nothing that a test would count.
+        subprocess.run(["ip", "link", "set", end, "addrgenmode", "none"], check=True)
+        subprocess.run(["ip", "link", "set", end, "up"], check=True)
 
 
 def _remove_leftovers() -> None:

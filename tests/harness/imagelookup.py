@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from vsfwd.image import OWNER_NONE, HostEntry, HostKey, Image, PrefixKey, VnicRows
 from vsfwd.policy.evaluate import Packet, Verdict
-from vsfwd.policy.model import Action, Direction
+from vsfwd.policy.model import Action, Direction, Tracking
 
 POINT_BASE = {6: 0, 17: 65536, 1: 2 * 65536, 58: 3 * 65536}
 
@@ -17,6 +17,8 @@ def classify(image: Image, slot: int, direction: Direction, packet: Packet) -> V
     if not row:
         return Verdict(Action.DROP, None)
     rule = image.rules[(row & -row).bit_length() - 1]
+    if packet.midstream and rule.tracking is Tracking.STRICT:
+        return Verdict(Action.DROP, rule.id, no_state=True)
     return Verdict(rule.action, rule.id)
 
 

@@ -55,7 +55,8 @@ def objects(rules: Iterable[str], groups: Mapping[str, Sequence[str]], vnics: Ma
 
 
 def rule(text: str, number: int = 1) -> Rule:
-    """A rule in words: action [in|out] [ipv4|ipv6] [from …] [to …] [service …] [on …] [logged].
+    """A rule in words: action [in|out] [ipv4|ipv6] [from …] [to …] [service …] [on …] [logged]
+    [loose|stateless] [keep|cut].
 
     `from` and `to` take groups and addresses with commas between, `not` before them, or `nobody`; `service`
     takes tcp/80, tcp/80-90, udp, icmp/8, icmp/3/1 or a protocol number."""
@@ -78,6 +79,10 @@ def rule(text: str, number: int = 1) -> Rule:
             fields["scope"] = tuple(_items(words.pop(0)))
         elif word == "logged":
             fields["logged"] = True
+        elif word in ("loose", "stateless"):
+            fields["tracking"] = word
+        elif word in ("keep", "cut"):
+            fields["existing_flows"] = word
         else:
             raise ValueError(f"{word!r} in {text!r}")
     return msgspec.convert(fields, Rule)

@@ -6,7 +6,18 @@ from hypothesis import strategies as st
 
 from tests.harness.policies import vnic_id
 from vsfwd.policy.evaluate import Packet
-from vsfwd.policy.model import Action, Direction, Family, Group, Match, Rule, Service, Vnic
+from vsfwd.policy.model import (
+    Action,
+    Direction,
+    ExistingFlows,
+    Family,
+    Group,
+    Match,
+    Rule,
+    Service,
+    Tracking,
+    Vnic,
+)
 
 GROUPS = ("web", "app", "db", "lab")
 HOSTS = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.1.1", "fd00::1", "fd00::2", "fd00::1:1")
@@ -44,6 +55,8 @@ rules = st.builds(
     services=st.none() | st.lists(services, max_size=2).map(tuple),
     scope=st.none() | _groups,
     logged=st.booleans(),
+    tracking=st.sampled_from(Tracking),
+    existing_flows=st.sampled_from(ExistingFlows),
 )
 groups = st.builds(Group, name=st.just("group"), addresses=_literals)
 vnics = st.builds(
@@ -77,11 +90,13 @@ slots = st.permutations(range(5)).flatmap(
 def packets(draw: st.DrawFn) -> Packet:
     family = draw(st.sampled_from((4, 6)))
     ends = [address for address in map(ip_address, HOSTS + OUTSIDE) if address.version == family]
+    protocol = draw(st.sampled_from((6, 17, 1 if family == 4 else 58, 0, 47)))
     return Packet(
         draw(st.sampled_from(ends)),
         draw(st.sampled_from(ends)),
-        protocol=draw(st.sampled_from((6, 17, 1 if family == 4 else 58, 0, 47))),
+        protocol=protocol,
         port=draw(st.sampled_from((*PORTS, 0, 2, 442, 444))),
         icmp_type=draw(st.sampled_from((0, 3, 8, 128))),
         icmp_code=draw(st.sampled_from((0, 1, 2))),
+        midstream=protocol == 6 and draw(st.booleans()),
     )

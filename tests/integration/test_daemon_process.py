@@ -257,6 +257,10 @@ async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
     question = ("--vnic", "web", "--in", "--proto", "tcp", "--src", HOST_ADDRESS, "--dst", VM_ADDRESS)
     answer = setting.host.ask("explain", *question, "--dport", "80")
     assert (answer["action"], answer["rule"]) == ("drop", 2)
+    answer = setting.host.ask("explain", *question, "--dport", "81", "--midstream")
+    assert (answer["action"], answer["rule"]) == ("drop", 3)
+    assert "begins no connection" in answer["name"]
+    assert (shown["rules"][0]["tracking"], shown["rules"][0]["existing_flows"]) == ("strict", "recheck")
     assert 'event="0 INET match PASS mainrs/1 IN' in setting.host.log.read_text()
 
 

@@ -41,6 +41,8 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         (COMPLETE + "state_dir = 7\n", "state_dir"),
         (COMPLETE + "flows_per_vnic = 0\n", "flows_per_vnic"),
         (COMPLETE + "flows_per_vnic = 524289\n", "flows_per_vnic"),
+        (COMPLETE + "log_rate = 0\n", "log_rate"),
+        (COMPLETE + "reject_burst = -1\n", "reject_burst"),
         (COMPLETE.replace(HOST, "host-1"), "host_id"),
         (COMPLETE.replace("amqps://10.0.0.2", "amqp://10.0.0.2"), "broker_urls"),
         (COMPLETE.replace(KEY, "AAAA"), "manager_key"),

@@ -43,11 +43,16 @@ def event(
             "3 INET6 match DROP mainrs/1005 IN 60 UDP fd00::1/45926->fd00::2/8140",
         ),
         (event(1, action="reject"), "3 INET match REJECT mainrs/1005 OUT 60 ICMP 10.2.5.10->10.2.5.9"),
+        (
+            event(suppressed=4711),
+            "3 INET match PASS mainrs/1005 OUT 60 TCP 10.2.5.10/45926->10.2.5.9/8140 suppressed 4711",
+        ),
         (event(47), "3 INET match PASS mainrs/1005 OUT 60 PROTO 47 10.2.5.10->10.2.5.9"),
     ],
 )
 def test_a_line_has_the_fields_parsers_expect(what: Event, written: str) -> None:
-    """Family, reason, action, rule, direction, length, protocol, endpoints."""
+    """Family, reason, action, rule, direction, length, protocol, endpoints; last what was not logged, if
+    anything."""
     assert line(what) == written
 
 

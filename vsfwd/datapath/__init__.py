@@ -5,7 +5,7 @@ image ──diff──► plan ──► maps (banks, flip) ──► kernel    
 """
 
 from vsfwd.datapath.conntrack import Flow
-from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Settings
+from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Limit, Settings
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event
 from vsfwd.datapath.loader import Reason, State
@@ -17,6 +17,7 @@ __all__ = [
     "DatapathError",
     "Event",
     "Flow",
+    "Limit",
     "Reason",
     "RuleCounters",
     "Settings",

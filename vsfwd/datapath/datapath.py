@@ -34,14 +34,28 @@ TIMEOUTS_S: Final = {
     "ECHO": 20,
 }
 """How long a flow lives after a packet, by state: NSX's defaults."""
+_TICK_BITS: Final = 16
+"""As in limit.h: tokens cost 1/65536 jiffies."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `burst` at once, and `rate` a second from then on."""
+
+    rate: int
+    burst: int
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288."""
+    """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288. `log_limit`: events of one rule at one
+    vNIC. `reject_limit`: replies of one vNIC to what its rules reject, in each direction; the rest is dropped
+    only."""
 
     flows_per_vnic: int = 32768
     timeouts_s: dict[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
+    log_limit: Limit = Limit(rate=100, burst=200)
+    reject_limit: Limit = Limit(rate=100, burst=200)
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,8 @@ class Datapath:
         return datapath
 
     def configure(self, settings: Settings) -> None:
-        """Timers for the programs, from the next packet on. Secrets are made once and kept, since flows
-        lie where the seeds say."""
+        """Timers and limits for the programs, from the next packet on. Secrets are made once and kept, since
+        flows lie where the seeds say."""
         fd, layout = self._programs.fd("settings"), self._programs.layouts("settings")[1]
         kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
         seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
@@ -88,8 +102,19 @@ class Datapath:
         timeouts = [0] * constant("STATES")
         for name, seconds in settings.timeouts_s.items():
             timeouts[State[name]] = round(seconds * self._programs.hz)
-        packed = layout.pack(seed=seed, mark=self.mark, timeout=struct.pack(f"<{len(timeouts)}I", *timeouts))
+        packed = layout.pack(
+            seed=seed,
+            mark=self.mark,
+            timeout=struct.pack(f"<{len(timeouts)}I", *timeouts),
+            log=self._limit(settings.log_limit),
+            reject=self._limit(settings.reject_limit),
+        )
         bpf.update(fd, bytes(4), packed)
+
+    def _limit(self, limit: Limit) -> bytes:
+        """As `struct limit` has it."""
+        cost = max(1, (self._programs.hz << _TICK_BITS) // limit.rate)
+        return struct.pack("<2Q", cost, limit.burst * cost)
 
     def _read_vnics(self) -> dict[str, _Vnic]:
         vnics = {}
@@ -121,6 +146,7 @@ class Datapath:
             if known is None:
                 self._flows.make(vnic.slot, self._buckets)
                 self._clear_drops(vnic.slot)
+                self._fill_reject_tokens(vnic.slot)
             elif known.ifindex != ifindex:
                 self._hooks.detach(known.ifindex)
                 self._clear_place(known.ifindex)
@@ -229,6 +255,10 @@ class Datapath:
         zero, first = bytes(8 * bpf.possible_cpus()), slot * constant("REASONS")
         for reason in Reason:
             bpf.update(self._programs.fd("drops"), struct.pack("<I", first + reason), zero)
+
+    def _fill_reject_tokens(self, slot: int) -> None:
+        for place in (2 * slot, 2 * slot + 1):
+            bpf.update(self._programs.fd("reject_tokens"), struct.pack("<I", place), bytes(8))
 
     def flows(self, slot: int) -> list[Flow]:
         return self._flows.flows(slot)

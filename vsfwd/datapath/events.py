@@ -16,7 +16,8 @@ from vsfwd.datapath.loader import ACTIONS, DIRECTIONS, Programs, Reason
 @dataclass(frozen=True)
 class Event:
     """The first packet of a session that a logged rule allows, or any packet it denies. Source and
-    destination are the packet's. `reason` is "none" when it passed."""
+    destination are the packet's. `reason` is "none" when it passed; `suppressed` are the events of
+    this rule and vNIC between the last one and this that the rate did not allow."""
 
     time_ns: int
     slot: int
@@ -31,6 +32,7 @@ class Event:
     destination: IPv4Address | IPv6Address
     destination_port: int
     length: int
+    suppressed: int = 0
 
 
 AT_ONCE: Final = 1000
@@ -80,4 +82,5 @@ class Events:
             destination=key[destination],
             destination_port=key[f"{destination}_port"],
             length=event["length"],
+            suppressed=event["suppressed"],
         )

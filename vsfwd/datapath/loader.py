@@ -49,6 +49,8 @@ Reason = IntEnum("Reason", _enum("reason"))  # type: ignore[misc]
 State = IntEnum("State", _enum("state"))  # type: ignore[misc]
 DIRECTIONS: Final = tuple(name.lower() for name in _enum("direction"))
 ACTIONS: Final = tuple(name.lower() for name in _enum("action"))
+TRACKINGS: Final = tuple(name.lower() for name in _enum("tracking"))
+EXISTING: Final = tuple(name.lower() for name in _enum("existing"))
 
 
 def schema() -> str:

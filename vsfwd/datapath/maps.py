@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import ACTIONS, Programs, constant
+from vsfwd.datapath.loader import ACTIONS, EXISTING, TRACKINGS, Programs, constant
 from vsfwd.image import Flip, HostEntry, HostKey, Image, InPlace, PrefixEntry, PrefixKey
 
 K = TypeVar("K")
@@ -35,6 +35,7 @@ class RuleCounters:
     packets: int
     bytes: int
     sessions: int
+    suppressed: int
 
 
 class ArrayMap:
@@ -122,13 +123,14 @@ class Policy:
             for fd in made:
                 os.close(fd)
             raise DatapathError(f"write bank {unseen} of {len(image.rules)} rules: {error}") from None
+        gone = self.counters.owners() - counters.keys()
+        self.counters.disown(gone)
         self._commit(unseen)
         if self._live:
             self._live.close()
         self._live = bank
         for table in set(TABLES) - {"hosts", "rows", "policies"}:
             os.close(inner[table])
-        gone = self.counters.owners() - counters.keys()
         if gone:
             # Packets that began under the bank before may still count for them.
             self._wait_for_packets()
@@ -165,7 +167,12 @@ class Policy:
         rules = array("rules", len(image.rules))
         rules.fill(
             self._layouts["rules"][1].pack(
-                id=rule.id, counter=counters[rule.id], action=ACTIONS.index(rule.action), logged=rule.logged
+                id=rule.id,
+                counter=counters[rule.id],
+                action=ACTIONS.index(rule.action),
+                logged=rule.logged,
+                tracking=TRACKINGS.index(rule.tracking),
+                existing=EXISTING.index(rule.existing_flows),
             )
             for rule in image.rules
         )
@@ -306,13 +313,18 @@ class Counters:
         """Rules that have a counter."""
         return set(self._index)
 
+    def disown(self, gone: Iterable[int]) -> None:
+        """Before the flip that takes these rules away: a flow that is kept must see that its counter is not
+        its rule's any more."""
+        for rule in gone:
+            self._owner[self._index[rule]] = bytes(8)
+
     def release(self, gone: Iterable[int]) -> None:
         """Rules that are gone give their counters back, at zero. No flow counts there any more: a flip makes
-        every flow ask again before it counts."""
+        every flow ask again, or look again, before it counts."""
         for rule in gone:
             index = self._index.pop(rule)
             bpf.update(self._values, struct.pack("<I", index), bytes(self._layout.size * self._cpus))
-            self._owner[index] = bytes(8)
             self._free.append(index)
 
     def read(self) -> dict[int, RuleCounters]:
@@ -322,9 +334,7 @@ class Counters:
         raw = bpf.lookup(self._values, struct.pack("<I", index), self._layout.size * self._cpus) or b""
         size = self._layout.size
         values = [self._layout.unpack(raw[i : i + size]) for i in range(0, len(raw), size)]
-        return RuleCounters(
-            *(sum(value[name] for value in values) for name in ("packets", "bytes", "sessions"))
-        )
+        return RuleCounters(**{name: sum(value[name] for value in values) for name in self._layout.names})
 
     def close(self) -> None:
         self._owner.close()

@@ -86,7 +86,8 @@ class HostStatus:
 
 @dataclass(frozen=True)
 class RuleRow:
-    """A rule at its place in the order of one vNIC. Counters are the host's, over all its vNICs."""
+    """A rule at its place in the order of one vNIC. `tracking` (strict, loose, stateless) and
+    `existing_flows` (recheck, keep, cut) are its section's. Counters are the host's, over all its vNICs."""
 
     position: int
     id: int
@@ -99,6 +100,8 @@ class RuleRow:
     destinations: str
     services: str
     logged: bool
+    tracking: str
+    existing_flows: str
     packets: int
     bytes: int
     sessions: int
@@ -147,11 +150,14 @@ class FlowRow:
 
 @dataclass(frozen=True)
 class RuleStats:
+    """`suppressed`: events the rule was not logged with, since there were too many."""
+
     id: int
     name: str
     packets: int
     bytes: int
     sessions: int
+    suppressed: int
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,8 @@ class Explanation:
 @dataclass(frozen=True)
 class PacketSpec:
     """The first packet of a session. `direction` is in or out, `protocol` a name or a number; `port` is the
-    destination port of TCP and UDP, type and code are of ICMP."""
+    destination port of TCP and UDP, type and code are of ICMP. `midstream`: TCP from the middle of a
+    connection that the host does not know."""
 
     direction: str
     protocol: str
@@ -204,6 +211,7 @@ class PacketSpec:
     port: int | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
+    midstream: bool = False
 
 
 class HostInterface(VarlinkInterface, name=NAME):

@@ -102,7 +102,10 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
             groups[group][scope] |= bit
     in_order = [rule for _, rule in ordered]
     return RuleBits(
-        entries=tuple(RuleEntry(id, rule.action, rule.logged) for id, rule in ordered),
+        entries=tuple(
+            RuleEntry(id, rule.action, rule.logged, rule.tracking, rule.existing_flows)
+            for id, rule in ordered
+        ),
         groups={name: Hits(*masks) for name, masks in groups.items()},
         prefixes={prefix: Hits(*masks) for prefix, masks in prefixes.items()},
         unnamed=Hits(*unnamed),

@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from vsfwd.policy.desired import DesiredState
-from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Action, Direction, Family, Match, Rule, Service, Vnic
+from vsfwd.policy.model import (
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    Action,
+    Direction,
+    Family,
+    Match,
+    Rule,
+    Service,
+    Tracking,
+    Vnic,
+)
 
 Address = IPv4Address | IPv6Address
 
@@ -18,7 +31,7 @@ Address = IPv4Address | IPv6Address
 @dataclass(frozen=True)
 class Packet:
     """The first packet of a session. `port` is the destination port of TCP and UDP, type and code are of ICMP
-    and ICMPv6."""
+    and ICMPv6. `midstream`: TCP data or an acknowledgement that belongs to no session the host knows."""
 
     source: Address
     destination: Address
@@ -26,8 +39,11 @@ class Packet:
     port: int = 0
     icmp_type: int = 0
     icmp_code: int = 0
+    midstream: bool = False
 
     def __post_init__(self) -> None:
+        if self.midstream and self.protocol != TCP:
+            raise ValueError("midstream: only TCP has a middle")
         if self.source.version != self.destination.version:
             raise ValueError(f"{self.source} and {self.destination} are not of one family")
         if self.protocol == (ICMPV6 if self.source.version == 4 else ICMP):
@@ -38,10 +54,12 @@ class Packet:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`rule_id` is None where no rule matches: dropped."""
+    """`rule_id` is None where no rule matches: dropped. `no_state`: dropped because the rule that matches
+    is strict, and the packet is from the middle of a connection."""
 
     action: Action
     rule_id: int | None
+    no_state: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,9 +92,15 @@ def explain(
     passed_over: list[PassedOver] = []
     for id, against in mismatches(state, packet, vnic, direction):
         if against is None:
-            return Verdict(state.rules[id].action, id), passed_over
+            return _decided(id, state.rules[id], packet), passed_over
         passed_over.append(PassedOver(id, against))
     return Verdict(Action.DROP, None), passed_over
+
+
+def _decided(id: int, rule: Rule, packet: Packet) -> Verdict:
+    if packet.midstream and rule.tracking is Tracking.STRICT:
+        return Verdict(Action.DROP, id, no_state=True)
+    return Verdict(rule.action, id)
 
 
 def mismatches(

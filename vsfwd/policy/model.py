@@ -29,6 +29,24 @@ class Action(StrEnum):
     REJECT = "reject"
 
 
+class Tracking(StrEnum):
+    """What a rule wants to know of connections. `strict`: a TCP connection begins with its SYN; `loose`: one
+    that began elsewhere is picked up in the middle; `stateless`: nothing, each packet is judged by itself."""
+
+    STRICT = "strict"
+    LOOSE = "loose"
+    STATELESS = "stateless"
+
+
+class ExistingFlows(StrEnum):
+    """What becomes of a rule's flows when the policy of the host changes. `recheck`: each is judged again, as
+    its first packet; `keep`: one that was answered goes on under the decision it had; `cut`: it ends."""
+
+    RECHECK = "recheck"
+    KEEP = "keep"
+    CUT = "cut"
+
+
 class Direction(StrEnum):
     """Seen from the workload the rule is applied to."""
 
@@ -114,6 +132,8 @@ class Rule(Object, frozen=True):
     services: tuple[Service, ...] | None = None
     scope: tuple[str, ...] | None = None
     logged: bool = False
+    tracking: Tracking = Tracking.STRICT
+    existing_flows: ExistingFlows = ExistingFlows.RECHECK
 
     def groups(self) -> set[str]:
         """Every group the rule names."""

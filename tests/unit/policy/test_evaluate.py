@@ -55,6 +55,19 @@ def test_no_rule_is_a_drop_with_no_rule(state: DesiredState) -> None:
     assert passed_over[-1] == PassedOver(6, "services")
 
 
+def test_x20_a_strict_rule_takes_nothing_from_the_middle_of_a_connection() -> None:
+    """The rule that matches says so, above or below a looser one; others decide as ever."""
+    rules = ["allow service tcp/80", "drop service tcp/81", "allow service tcp/82 loose", "drop stateless"]
+    state = policy(rules, vnics={"app": "10.0.0.1"})
+    verdicts = {80: (1, True), 81: (2, True), 82: (3, False), 83: (4, False)}
+    for port, (rule, no_state) in verdicts.items():
+        packet = Packet(ip_address("10.0.0.2"), ip_address("10.0.0.1"), 6, port, midstream=True)
+        action = Action.ALLOW if port == 82 else Action.DROP
+        assert evaluate(state, packet, vnic_id("app"), IN) == Verdict(action, rule, no_state)
+    with pytest.raises(ValueError, match="midstream"):
+        Packet(ip_address("10.0.0.2"), ip_address("10.0.0.1"), 17, 53, midstream=True)
+
+
 @pytest.mark.parametrize("source", ["10.0.0.2", "10.9.255.255"])
 def test_members_and_literals_are_sources(state: DesiredState, source: str) -> None:
     """Members of a group by their vNIC, addresses by the rule's own prefix."""

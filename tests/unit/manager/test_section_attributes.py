@@ -1,0 +1,74 @@
+"""What a section says of connections reaches the rules that hosts are sent."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.unit.manager.rest import DOMAIN, VSFW, Manager
+from vsfwd.policy.model import ExistingFlows, Rule, Tracking
+from vsfwd.protocol.messages import Binding, Bindings
+
+SECTION = f"{DOMAIN}/security-policies/s"
+DEFAULT_SECTION = f"{DOMAIN}/security-policies/default-layer3-section"
+HOST = "33333333-0000-4000-8000-000000000001"
+VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
+MAC = "02:00:00:00:00:01"
+
+
+@pytest.fixture
+async def serving(manager: Manager) -> Manager:
+    """A manager with a host on which a VM is plugged."""
+    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC}]})
+    manager.register.add_host(HOST, "host")
+    manager.register.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
+    return manager
+
+
+def sent(manager: Manager) -> dict[str, Rule]:
+    """The rules of the host by name."""
+    raw = manager.register.hosts[HOST].level.wanted.objects["rules"].values()
+    rules = (msgspec.json.decode(rule, type=Rule) for rule in raw)
+    return {rule.name: rule for rule in rules}
+
+
+@pytest.mark.parametrize(
+    ("body", "tracking"),
+    [
+        ({}, Tracking.STRICT),
+        ({"tcp_strict": True}, Tracking.STRICT),
+        ({"tcp_strict": False}, Tracking.LOOSE),
+        ({"stateful": False}, Tracking.STATELESS),
+        ({"stateful": False, "tcp_strict": False}, Tracking.STATELESS),
+    ],
+)
+async def test_x20_tcp_strict_and_stateful_become_the_tracking_of_the_rules(
+    serving: Manager, body: dict[str, Any], tracking: Tracking
+) -> None:
+    """Strict unless it is said; and the section shows what it has."""
+    await serving.call("PUT", SECTION, {**body, "rules": [{"id": "r", "action": "ALLOW"}]})
+    assert sent(serving)["r"].tracking is tracking
+    shown = await serving.call("GET", SECTION)
+    assert (shown["stateful"], shown["tcp_strict"]) == (
+        body.get("stateful", True),
+        body.get("tcp_strict", True),
+    )
+
+
+async def test_existing_flows_are_rechecked_kept_or_cut(serving: Manager) -> None:
+    """As the section says, for all its rules, from the next message on."""
+    await serving.call("PUT", SECTION, {"rules": [{"id": name, "action": "ALLOW"} for name in "ab"]})
+    assert {sent(serving)[name].existing_flows for name in "ab"} == {ExistingFlows.RECHECK}
+    for word in ExistingFlows:
+        await serving.call("PATCH", SECTION, {"existing_flows": word.upper()})
+        assert {sent(serving)[name].existing_flows for name in "ab"} == {word}
+    assert sent(serving)["Default Layer3 Rule"].existing_flows is ExistingFlows.RECHECK
+
+
+async def test_the_default_section_can_be_told_too(serving: Manager) -> None:
+    """What its rules want to know of connections is the operator's choice; its place is not."""
+    await serving.call("PATCH", DEFAULT_SECTION, {"tcp_strict": False, "existing_flows": "CUT"})
+    rule = sent(serving)["Default Layer3 Rule"]
+    assert (rule.tracking, rule.existing_flows) == (Tracking.LOOSE, ExistingFlows.CUT)
+    refused = await serving.answer("PATCH", DEFAULT_SECTION, {"category": "Emergency"})
+    assert refused.status_code == 400
