@@ -78,11 +78,8 @@ enum reason {
 	REASON_RULE_REJECT,          /* the rule that matches says reject */
 	REASON_TABLE_FULL,           /* no room for a new flow of this vNIC */
 	REASON_INTERNAL,             /* a map lacks what every map must have */
-<<<<<<< HEAD
 	REASON_POLICY_CUT,           /* of a flow that ends because the policy has changed */
-=======
 	REASON_REJECT_LIMITED,       /* the rule that matches says reject, and enough have been answered for now */
->>>>>>> 4ecac4e (datapath: log lines and replies to rejected packets have a rate)
 };
 
 /* What a flow has seen. */

@@ -48,9 +48,9 @@ class Limit:
 
 @dataclass(frozen=True)
 class Settings:
-    """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288. `log_limit`: events of one rule at one
-    vNIC. `reject_limit`: replies of one vNIC to what its rules reject, in each direction; the rest is dropped
-    only."""
+    """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288. `log_limit`: events of one rule at
+    one vNIC. `reject_limit`: replies of one vNIC to what its rules reject, in each direction; the rest is
+    dropped only."""
 
     flows_per_vnic: int = 32768
     timeouts_s: dict[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
