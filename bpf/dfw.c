@@ -2,7 +2,8 @@
 /*
  * A packet's life, top to bottom: vnic_in() sees what goes to a workload, vnic_out() what comes from it. All access to
  * maps is in this file (bcc rewrites map calls in the main text only); the headers hold what can be thought about
- * without them: packet.h (bytes to struct packet), conntrack.h (states), classify.h (rules), reject.h (answers).
+ * without them: packet.h (bytes to struct packet), guards.h (what no rule is asked about), conntrack.h (states),
+ * classify.h (rules), reject.h (answers).
  *
  * Every packet passes, is dropped with its reason counted - drop() -, or becomes the answer to itself - reject().
  */
@@ -12,6 +13,7 @@
 #include "packet.h"
 #include "conntrack.h"
 #include "classify.h"
+#include "guards.h"
 #include "limit.h"
 #include "reject.h"
 #include "maps.h"
@@ -492,6 +494,9 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 	struct question question;
 	u32 reason;
 
+	reason = guard(p->packet, source_of(p->key, p->direction), destination_of(p->key, p->direction), p->direction);
+	if (reason)
+		return drop(p, reason);
 	if (!policy)
 		return passes_closed(p->packet, p->direction) ? TC_ACT_OK : drop(p, REASON_CLOSED);
 	if (t->flow && t->flow->existing == EXISTING_CUT) {

@@ -18,6 +18,7 @@
 #define PARSE_MORE 255
 #define MAX_HEADERS 512   /* bytes that parse() may ask to be pulled */
 #define MAX_EXTENSIONS 6  /* IPv6 extension headers before the protocol */
+#define MAX_WALK 24       /* those and options, IPv4's too: Linux takes 8 options and 7 bytes of padding in an IPv6 header */
 
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6
@@ -28,8 +29,14 @@
 #define EXTENSION_FRAGMENT 44
 #define EXTENSION_DESTINATION 60
 
+#define IPV4_END_OF_OPTIONS 0
+#define IPV4_NO_OPERATION 1
+#define IPV6_PAD1 0
+#define ROUTING_TYPE_0 0
+
 #define ETHERTYPE_QINQ 0x88a8
 
+#define unlikely(x) __builtin_expect(!!(x), 0)
 #define swap16(x) __builtin_bswap16(x)
 #define swap32(x) __builtin_bswap32(x)
 #define MAPPED_PREFIX swap32(0xffff) /* third word of ::ffff:0:0/96, wire */
@@ -39,6 +46,7 @@ struct packet {
 	u32 length;           /* of the frame */
 	u32 ip_length;        /* of the IP packet, as it claims */
 	u32 l4;               /* offset of the protocol's header */
+	u32 options_end;      /* where the options end that parse() is going over */
 	u16 source_port;      /* wire; 0 where there are none */
 	u16 destination_port; /* wire; 0 where there are none */
 	u16 echo_id;          /* wire; ICMP: bytes 4 and 5, the identifier of an echo */
@@ -47,7 +55,8 @@ struct packet {
 	u8 tcp_flags;
 	u8 icmp_type;
 	u8 icmp_code;
-	u8 options;           /* 1: IPv4 options or IPv6 extension headers */
+	u8 options;           /* IPv4: 1 if it has any; IPv6: extension headers */
+	u8 hop_limit;         /* IPv4: time to live */
 };
 
 /* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of
@@ -82,6 +91,12 @@ static __always_inline struct address *destination_of(struct flow_key *key, u8 d
 	return direction == DIRECTION_IN ? &key->local : &key->remote;
 }
 
+/* An offset into the headers, read back from the map: the verifier forgets what it knew of it, and ways join. */
+static __always_inline u32 reread(const u32 *offset)
+{
+	return *(volatile const u32 *)offset & (2 * MAX_HEADERS - 1);
+}
+
 /* The header that ends at `offset` is not in the linear part: is it in the packet at all? */
 static __always_inline int beyond(const struct frame *frame, u32 offset)
 {
@@ -108,10 +123,10 @@ static __always_inline bool same_address(const struct address *a, const struct a
 	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] && a->word[3] == b->word[3];
 }
 
-/* Ports, flags, types. `end` is where the IP packet ends. */
-static __always_inline int parse_protocol(const struct frame *frame, struct packet *packet, u32 end)
+/* Ports, flags, types. The protocol's header is at `l4`, the IP packet ends at `end`. */
+static __always_inline int parse_protocol(const struct frame *frame, struct packet *packet, u32 l4, u32 end)
 {
-	u8 *header = frame->data + packet->l4;
+	u8 *header = frame->data + l4;
 	u32 size;
 
 	asm volatile("" : "+r"(header)); /* one pointer, so that what is checked is what is read */
@@ -120,10 +135,10 @@ static __always_inline int parse_protocol(const struct frame *frame, struct pack
 	if (packet->protocol == (packet->family == FAMILY_IPV6 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6))
 		return REASON_ICMP_FAMILY;
 	size = packet->protocol == PROTOCOL_TCP ? 20 : 8;
-	if (packet->l4 + size > end)
+	if (l4 + size > end)
 		return REASON_SHORT;
 	if ((void *)header + 8 > frame->end)
-		return beyond(frame, packet->l4 + 8);
+		return beyond(frame, l4 + 8);
 	if (is_icmp(packet)) {
 		packet->icmp_type = header[0];
 		packet->icmp_code = header[1];
@@ -132,13 +147,101 @@ static __always_inline int parse_protocol(const struct frame *frame, struct pack
 	}
 	packet->source_port = *(u16 *)header;
 	packet->destination_port = *(u16 *)(header + 2);
-	if (packet->protocol == PROTOCOL_UDP)
-		return 0;
+	if (packet->protocol == PROTOCOL_UDP) {
+		size = swap16(*(u16 *)(header + 4));
+		if (!size && frame->gso)
+			return 0;
+		return size < 8 || l4 + size > end ? REASON_LENGTH : 0;
+	}
 	if ((void *)header + 20 > frame->end)
-		return beyond(frame, packet->l4 + 20);
+		return beyond(frame, l4 + 20);
 	packet->tcp_flags = header[13];
 	size = (header[12] >> 4) * 4;
-	return size < 20 || packet->l4 + size > end ? REASON_HEADER : 0;
+	return size < 20 || l4 + size > end ? REASON_HEADER : 0;
+}
+
+/* LSRR or SSRR, be it copied into fragments or not. */
+static __always_inline bool is_source_route(u8 option)
+{
+	return (option & 0x7f) == 3 || (option & 0x7f) == 9;
+}
+
+static __always_inline bool is_extension(u8 next)
+{
+	return next == EXTENSION_HOP_BY_HOP || next == EXTENSION_ROUTING || next == EXTENSION_FRAGMENT ||
+	       next == EXTENSION_DESTINATION;
+}
+
+/* One option, at packet->l4 and from there to the next. In IPv4 a length counts its type and itself, in IPv6 it does
+ * not; each has a type that is one byte of padding (RFC 791 3.1, RFC 8200 4.2). */
+static __always_inline int walk_option(const struct frame *frame, struct packet *packet)
+{
+	u32 at = reread(&packet->l4), end = reread(&packet->options_end), size = 1;
+	bool ipv4 = packet->family == FAMILY_IPV4;
+	u8 *option = frame->data + at;
+
+	if ((void *)option + 1 > frame->end)
+		return beyond(frame, at + 1);
+	if (ipv4 && option[0] == IPV4_END_OF_OPTIONS) {
+		size = end - at;
+	} else if (option[0] != (ipv4 ? IPV4_NO_OPERATION : IPV6_PAD1)) {
+		if ((void *)option + 2 > frame->end)
+			return beyond(frame, at + 2);
+		if (ipv4 && is_source_route(option[0]))
+			return REASON_SOURCE_ROUTE;
+		size = option[1] + (ipv4 ? 0 : 2);
+		if (size < 2)
+			return REASON_HEADER;
+	}
+	packet->l4 = at + size;
+	return at + size > end ? REASON_HEADER : 0;
+}
+
+/* One extension header. Its options, if it has such, are walked next. */
+static __always_inline int walk_extension(const struct frame *frame, struct packet *packet)
+{
+	u32 at = reread(&packet->l4), end = ETH_HLEN + packet->ip_length, size;
+	u8 next = packet->protocol, *extension = frame->data + at;
+
+	if (++packet->options > MAX_EXTENSIONS)
+		return REASON_EXTENSIONS;
+	if (next == EXTENSION_HOP_BY_HOP && packet->options > 1) /* RFC 8200 4.1: the first, or none */
+		return REASON_EXTENSIONS;
+	if ((void *)extension + 8 > frame->end)
+		return beyond(frame, at + 8);
+	if (next == EXTENSION_FRAGMENT)
+		return REASON_FRAGMENT;
+	size = (extension[1] + 1) * 8;
+	if (at + size > end)
+		return REASON_SHORT;
+	if (at + size > MAX_HEADERS)
+		return REASON_EXTENSIONS;
+	if (next == EXTENSION_ROUTING && (extension[2] == ROUTING_TYPE_0 || extension[3]))
+		return REASON_SOURCE_ROUTE;
+	packet->protocol = extension[0];
+	packet->l4 = at + (next == EXTENSION_ROUTING ? size : 2);
+	packet->options_end = at + size;
+	return 0;
+}
+
+/* IPv4 options, or IPv6 extension headers with theirs: packet->l4 goes over them, packet->protocol is what comes there.
+ * A header that is no extension is the packet's protocol, also where more might follow (ESP, AH, unknown numbers). */
+static __always_inline int walk_headers(const struct frame *frame, struct packet *packet)
+{
+	for (u32 i = 0; i < MAX_WALK; i++) {
+		int reason;
+
+		asm volatile("" ::: "memory"); /* read everything anew: what is read the verifier knows nothing of, so ways join */
+		if (packet->l4 < packet->options_end)
+			reason = walk_option(frame, packet);
+		else if (packet->family == FAMILY_IPV6 && is_extension(packet->protocol))
+			reason = walk_extension(frame, packet);
+		else
+			return 0;
+		if (reason)
+			return reason;
+	}
+	return REASON_EXTENSIONS;
 }
 
 static __always_inline int parse_ipv4(const struct frame *frame, struct packet *packet, struct address *source,
@@ -154,7 +257,9 @@ static __always_inline int parse_ipv4(const struct frame *frame, struct packet *
 		return REASON_HEADER;
 	packet->family = FAMILY_IPV4;
 	packet->options = header > sizeof(*ip);
+	packet->options_end = ETH_HLEN + header;
 	packet->protocol = ip->protocol;
+	packet->hop_limit = ip->ttl;
 	*source = mapped(ip->saddr);
 	*destination = mapped(ip->daddr);
 	packet->ip_length = swap16(ip->tot_len);
@@ -162,29 +267,23 @@ static __always_inline int parse_ipv4(const struct frame *frame, struct packet *
 		packet->ip_length = frame->length - ETH_HLEN;
 	if (packet->ip_length < header || packet->ip_length > frame->length - ETH_HLEN)
 		return REASON_LENGTH;
-	if (ip->frag_off & swap16(0x3fff)) /* more fragments, or an offset */
-		return REASON_FRAGMENT;
-	packet->l4 = ETH_HLEN + header;
-	return parse_protocol(frame, packet, ETH_HLEN + packet->ip_length);
-}
-
-static __always_inline bool is_extension(u8 next)
-{
-	return next == EXTENSION_HOP_BY_HOP || next == EXTENSION_ROUTING || next == EXTENSION_DESTINATION;
+	return ip->frag_off & swap16(0x3fff) ? REASON_FRAGMENT : 0; /* more fragments, or an offset */
 }
 
 static __always_inline int parse_ipv6(const struct frame *frame, struct packet *packet, struct address *source,
 				      struct address *destination)
 {
 	struct ipv6hdr *ip = frame->data + ETH_HLEN;
-	u32 offset = ETH_HLEN + sizeof(*ip);
-	u8 next;
 
 	if ((void *)(ip + 1) > frame->end)
-		return beyond(frame, offset);
+		return beyond(frame, ETH_HLEN + sizeof(*ip));
 	if (ip->version != 6)
 		return REASON_HEADER;
 	packet->family = FAMILY_IPV6;
+	packet->options = 0;
+	packet->options_end = 0;
+	packet->protocol = ip->nexthdr;
+	packet->hop_limit = ip->hop_limit;
 	packet->ip_length = sizeof(*ip) + swap16(ip->payload_len);
 	if (!ip->payload_len && frame->gso)
 		packet->ip_length = frame->length - ETH_HLEN;
@@ -192,27 +291,7 @@ static __always_inline int parse_ipv6(const struct frame *frame, struct packet *
 		return REASON_LENGTH;
 	__builtin_memcpy(source, &ip->saddr, sizeof(struct address));
 	__builtin_memcpy(destination, &ip->daddr, sizeof(struct address));
-	if (is_mapped(source) || is_mapped(destination))
-		return REASON_MAPPED;
-	next = ip->nexthdr;
-	for (int i = 0; i < MAX_EXTENSIONS && is_extension(next); i++) {
-		u8 *extension = frame->data + offset;
-
-		if ((void *)extension + 8 > frame->end)
-			return beyond(frame, offset + 8);
-		packet->options = 1;
-		next = extension[0];
-		offset += (extension[1] + 1) * 8;
-		if (offset > MAX_HEADERS)
-			return REASON_EXTENSIONS;
-	}
-	if (is_extension(next))
-		return REASON_EXTENSIONS;
-	if (next == EXTENSION_FRAGMENT)
-		return REASON_FRAGMENT;
-	packet->protocol = next;
-	packet->l4 = offset;
-	return parse_protocol(frame, packet, ETH_HLEN + packet->ip_length);
+	return is_mapped(source) || is_mapped(destination) ? REASON_MAPPED : 0;
 }
 
 /* The IP packet behind the Ethernet header; `ethertype` is in host order. Its key is not yet whole: complete_key(). */
@@ -220,6 +299,9 @@ static __always_inline int parse(const struct frame *frame, struct packet *packe
 				 u16 ethertype)
 {
 	struct address *source = source_of(key, direction), *destination = destination_of(key, direction);
+	bool ipv4 = ethertype == ETH_P_IP;
+	u32 l4 = ETH_HLEN + (ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)), end;
+	int reason;
 
 	packet->length = frame->length;
 	packet->source_port = 0;
@@ -227,10 +309,18 @@ static __always_inline int parse(const struct frame *frame, struct packet *packe
 	packet->tcp_flags = 0;
 	packet->icmp_type = 0;
 	packet->icmp_code = 0;
-	packet->options = 0;
-	if (ethertype == ETH_P_IP)
-		return parse_ipv4(frame, packet, source, destination);
-	return parse_ipv6(frame, packet, source, destination);
+	reason = ipv4 ? parse_ipv4(frame, packet, source, destination) : parse_ipv6(frame, packet, source, destination);
+	if (reason)
+		return reason;
+	packet->l4 = l4;
+	end = ETH_HLEN + packet->ip_length;
+	if (unlikely(packet->options || (!ipv4 && is_extension(packet->protocol)))) {
+		reason = walk_headers(frame, packet);
+		if (reason)
+			return reason;
+		l4 = reread(&packet->l4);
+	}
+	return parse_protocol(frame, packet, l4, end);
 }
 
 /* The packet that an ICMP error quotes, as far as it names a flow: `header` is its IP header, `protocol` the 8 bytes

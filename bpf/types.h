@@ -64,8 +64,8 @@ enum reason {
 	REASON_ETHERTYPE,            /* neither IPv4, IPv6 nor ARP */
 	REASON_SHORT,                /* ends before its headers do */
 	REASON_LENGTH,               /* claims more bytes than there are, or fewer than its headers */
-	REASON_HEADER,               /* IP version or header length is wrong */
-	REASON_EXTENSIONS,           /* more IPv6 extension headers than anybody needs */
+	REASON_HEADER,               /* a version, a header length or the length of an option is wrong */
+	REASON_EXTENSIONS,           /* more IPv6 extension headers or options than anybody needs, or out of their order */
 	REASON_MAPPED,               /* IPv6 with an address in ::ffff:0:0/96, which is where IPv4 is kept */
 	REASON_FRAGMENT,             /* a fragment */
 	REASON_ICMP_FAMILY,          /* ICMP in IPv6, or ICMPv6 in IPv4 */
@@ -80,6 +80,10 @@ enum reason {
 	REASON_INTERNAL,             /* a map lacks what every map must have */
 	REASON_POLICY_CUT,           /* of a flow that ends because the policy has changed */
 	REASON_REJECT_LIMITED,       /* the rule that matches says reject, and enough have been answered for now */
+	REASON_SOURCE_ROUTE,         /* its sender says by which way it goes: IPv4 options LSRR and SSRR, IPv6 routing header */
+	REASON_ADDRESS,              /* from or to an address that no packet on a wire has, or from itself to itself */
+	REASON_NOT_ON_LINK,          /* neighbour discovery or MLD that may come from beyond the link */
+	REASON_REDIRECT,             /* an ICMP redirect from a workload */
 };
 
 /* What a flow has seen. */

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.datapath import UNLIMITED, Host, inside, private_host
+from tests.harness.journey import Journey
 from tests.harness.packets import IPV4, IPV6, Net
 from tests.harness.wired import Wired
 from tests.harness.wired import wired as wired_host
@@ -39,3 +40,11 @@ def net(request: pytest.FixtureRequest) -> Net:
     """The same test in both families."""
     family: Net = request.param
     return family
+
+
+@pytest.fixture(params=[True, False], ids=["in", "out"])
+def journey(host: Host, net: Net, request: pytest.FixtureRequest) -> Journey:
+    """The same test in both families and both directions; the policy allows everything."""
+    journey = Journey(host, host.port("here"), net, request.param)
+    journey.install("allow")
+    return journey

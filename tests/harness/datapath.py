@@ -4,6 +4,7 @@
 words of tests/harness/policies.py and reach the kernel through the daemon's own compiler and maps. `Port` is
 a vNIC on it: give it a packet and it tells what came of it and everything that moved."""
 
+import errno
 import os
 import re
 import shutil
@@ -87,12 +88,18 @@ class Port:
     def frame_out(self, packet: Packet) -> Packet:
         return packet if Ether in packet else Ether(src=self.mac, dst=PEER_MAC) / packet
 
-    def wire(self, *frames: bytes) -> None:
-        """Frames from the workload through the device itself."""
+    def wire(self, *frames: bytes, inward: bool = False) -> None:
+        """Frames from (or to) the workload through the device itself."""
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
-            sender.bind((self.device.replace("port", "far"), 0))
+            sender.bind((self.device if inward else self.device.replace("port", "far"), 0))
             for frame in frames:
-                sender.send(frame)
+                try:
+                    sender.send(frame)
+                except OSError as error:
+                    if (
+                        error.errno != errno.ENOBUFS
+                    ):  # so the kernel tells a sender of what it drops on its way out
+                        raise
 
     def drops(self) -> dict[str, int]:
         return {reason.name.lower(): n for reason, n in self._host.datapath.drops()[self.slot].items()}
