@@ -365,7 +365,7 @@ static __always_inline struct policy *find_policy(struct passage *p)
 	void *table = policies.lookup(&bank);
 	struct policy *policy = table ? bpf_map_lookup_elem(table, &slot) : NULL;
 
-	return policy && policy->valid ? policy : NULL;
+	return policy && policy->mode != MODE_CLOSED ? policy : NULL;
 }
 
 /* ---- verdicts ---- */
@@ -413,6 +413,21 @@ static __always_inline struct vnic *find_vnic(u32 ifindex)
 			return vnic;
 	}
 	return NULL;
+}
+
+/* What the policy says of a frame as it is. TC_ACT_UNSPEC to go on, or the verdict. */
+static __always_inline int ahead(struct passage *p)
+{
+	struct policy *policy = find_policy(p);
+	u32 slot = p->slot;
+	u64 *count;
+
+	if (!policy || policy->mode != MODE_EXCLUDED)
+		return TC_ACT_UNSPEC;
+	count = unfiltered.lookup(&slot);
+	if (count)
+		(*count)++;
+	return TC_ACT_OK;
 }
 
 /* Whose packet is it, and is it one at all? TC_ACT_UNSPEC to go on, or the verdict. */
@@ -558,6 +573,14 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 		skb->mark = 0;
 		return TC_ACT_OK;
 	}
+	policy = *(volatile u64 *)in_force;
+	p.bank = policy & 1;
+	p.policy_seq = policy >> 1;
+	if (*(volatile u8 *)&p.vnic->ahead) { /* read after the bank, see types.h */
+		verdict = ahead(&p);
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
+	}
 	verdict = receive(&p);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
@@ -566,9 +589,6 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 	if (!p.flows)
 		return drop(&p, REASON_INTERNAL);
 	p.now = bpf_jiffies64();
-	policy = *(volatile u64 *)in_force;
-	p.bank = policy & 1;
-	p.policy_seq = policy >> 1;
 
 	error = is_icmp_error(p.packet);
 	stateful = !p.group && !error && (!is_icmp(p.packet) || is_echo(p.packet));

@@ -53,6 +53,9 @@ PINNED("array", u32, u32, counter_rule, COUNTERS, 1024 /* BPF_F_MMAPABLE */);
 /* How many packets did this vNIC lose, and why? By slot * REASONS + reason. */
 PINNED("percpu_array", u32, u64, drops, SLOTS * REASONS, 0);
 
+/* How many packets passed this vNIC because it is excluded? By slot. */
+PINNED("percpu_array", u32, u64, unfiltered, SLOTS, 0);
+
 /* What is known of the packet at hand? */
 BPF_F_TABLE("percpu_array", u32, struct scratch, scratches, 1, 0);
 

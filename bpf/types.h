@@ -114,7 +114,8 @@ struct vnic {
 	u32 buckets;    /* of its flow table */
 	u8 mac[6];      /* wire */
 	u8 promiscuous; /* 1: takes frames to any MAC address */
-	u8 zero;
+	u8 ahead;       /* 1: its policy is asked before its frames are parsed. Raised before the bank that wants it is in
+			 * force and cleared after: what is to be done stands in the bank */
 	u8 id[16];      /* UUID of the vNIC, wire; for the daemon that finds this after a restart */
 	u32 zero_too;
 };
@@ -170,11 +171,18 @@ struct row {
 	u64 word[WORDS];
 };
 
+/* What is done at a vNIC. */
+enum mode {
+	MODE_CLOSED,   /* there is no policy for it: only what passes_closed() */
+	MODE_ENFORCED, /* its policy decides */
+	MODE_EXCLUDED, /* nothing: it is on the exclusion list. Not parsed, not tracked, only counted */
+};
+
 /* Map policies, by slot: what is applied to this vNIC. */
 struct policy {
 	u32 row[4];  /* by enum direction * 2 + enum family */
 	u32 segment; /* its addresses are looked up in this segment, then in 0 */
-	u32 valid;   /* 0: no policy, the vNIC is closed */
+	u32 mode;    /* enum mode */
 };
 
 /* Map rules, by bit. */

@@ -1,4 +1,5 @@
-"""What every installation has from the start: well-known services and the default section."""
+"""What every installation has from the start: well-known services, the default section, and an empty
+exclusion list."""
 
 from typing import Final
 
@@ -6,6 +7,7 @@ from manager_stub.model import (
     MAX_SEQUENCE,
     Entity,
     Entry,
+    ExcludeList,
     ICMPTypeServiceEntry,
     L4PortSetServiceEntry,
     Rule,
@@ -15,6 +17,7 @@ from manager_stub.model import (
 
 SECTIONS: Final = "/infra/domains/default/security-policies"
 SERVICES: Final = "/infra/services"
+EXCLUDE_LIST: Final = "/infra/settings/firewall/security/exclude-list"
 DEFAULT_SECTION: Final = f"{SECTIONS}/default-layer3-section"
 DEFAULT_RULE: Final = f"{DEFAULT_SECTION}/rules/default-layer3-rule"
 
@@ -73,6 +76,7 @@ def objects() -> dict[str, Entity]:
         f"{SERVICES}/{name}": Service(display_name=name, service_entries=entries)
         for name, entries in _SERVICES.items()
     }
+    found[EXCLUDE_LIST] = ExcludeList()
     found[DEFAULT_SECTION] = SecurityPolicy(
         display_name="Default Layer3 Section", sequence_number=MAX_SEQUENCE, category="Application"
     )

@@ -19,7 +19,7 @@ MAX_SEQUENCE: Final = 2**31 - 1
 CATEGORIES: Final = ("Emergency", "Infrastructure", "Environment", "Application")
 READ_ONLY: Final = frozenset(
     {"path", "relative_path", "parent_path", "unique_id", "realization_id", "rule_id", "is_default"}
-    | {"marked_for_delete", "overridden", "_system_owned", "_protection"}
+    | {"marked_for_delete", "overridden", "_system_owned", "_protection", "excluded_vnics"}
     | {"_create_time", "_create_user", "_last_modified_time", "_last_modified_user"}
 )
 
@@ -294,6 +294,19 @@ class SecurityPolicy(Entity):
         for index, value in enumerate(self.scope):
             if value != ANY:
                 yield Reference(f"scope.{index}", value, "groups")
+
+
+class ExcludeList(Entity):
+    """VMs on which nothing is enforced, by themselves or as members of groups. Those whose address a group
+    lists are no members: an address is nothing to switch a firewall off by."""
+
+    resource_type: Literal["PolicyExcludeList"] = "PolicyExcludeList"
+    members: Annotated[list[Path], Field(max_length=1000)] = []
+
+    def references(self) -> Iterator[Reference]:
+        for index, value in enumerate(self.members):
+            kind = "vms" if value.startswith("/vsfw/vms/") else "groups"
+            yield Reference(f"members.{index}", value, kind)
 
 
 # Inventory

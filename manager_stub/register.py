@@ -34,6 +34,7 @@ NUMBERED = {"rules": 1000, "segments": 0, "security-policies": 0}
 EDITABLE: Mapping[str, frozenset[str]] = {
     "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),
     "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows"}),
+    "security": frozenset({"members", "description", "tags", "display_name"}),
 }
 """What may be changed of predefined objects, by kind."""
 
@@ -91,6 +92,11 @@ class Register:
     @property
     def hosts(self) -> Mapping[str, Host]:
         return self._hosts
+
+    def excluded_vnics(self, vm: str) -> list[str]:
+        """Those of a VM, by its path, on which nothing is enforced."""
+        cards = self._realised.cards
+        return [vnic.id for vnic in self.world.vms[vm].body.vnics if cards[vnic.id].excluded]
 
     # Objects
 

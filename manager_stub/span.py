@@ -71,13 +71,16 @@ class Card:
     vnic: Vnic
     segment: Stored[Segment] | None
     memberships: frozenset[str]
+    excluded: bool
     rendered: dict[frozenset[str], bytes] = field(default_factory=dict)
 
     def raw(self, groups: frozenset[str]) -> bytes:
         shown = self.memberships & groups
         if shown not in self.rendered:
             number = self.segment.number if self.segment else 0
-            self.rendered[shown] = wire.vnic(id_of(self.vm.path), self.vm, self.vnic, number, shown)
+            self.rendered[shown] = wire.vnic(
+                id_of(self.vm.path), self.vm, self.vnic, number, shown, self.excluded
+            )
         return self.rendered[shown]
 
 
@@ -193,6 +196,8 @@ def _cards(world: World, before: Realised) -> Mapping[str, Card]:
     fresh = [stored for path, stored in world.groups.items() if old.groups.get(path) is not stored]
     known = {stored.unique_id for stored in world.groups.values()}
     settled = known - {stored.unique_id for stored in fresh}
+    excluded_paths = world.excluded
+    excluded_groups = {world.groups[path].unique_id for path in excluded_paths & world.groups.keys()}
     cards: dict[str, Card] = {}
     for path, vm in world.vms.items():
         for vnic in vm.body.vnics:
@@ -201,11 +206,13 @@ def _cards(world: World, before: Realised) -> Mapping[str, Card]:
             same = kept is not None and old.vms.get(path) is vm and kept.segment is segment
             if kept is not None and same:
                 memberships = (kept.memberships & settled) | _selecting(fresh, vm.body, segment)
-                cards[vnic.id] = (
-                    kept if memberships == kept.memberships else Card(vm, vnic, segment, memberships)
-                )
             else:
-                cards[vnic.id] = Card(vm, vnic, segment, _selecting(world.groups.values(), vm.body, segment))
+                memberships = _selecting(world.groups.values(), vm.body, segment)
+            excluded = path in excluded_paths or not memberships.isdisjoint(excluded_groups)
+            if kept is not None and same and (memberships, excluded) == (kept.memberships, kept.excluded):
+                cards[vnic.id] = kept
+            else:
+                cards[vnic.id] = Card(vm, vnic, segment, memberships, excluded)
     return cards
 
 

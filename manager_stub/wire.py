@@ -88,7 +88,9 @@ def group(stored: Stored[Group]) -> bytes:
     return _encode(wire.Group(stored.name, addresses(stored.body)))
 
 
-def vnic(vm_id: str, vm: Stored[Vm], card: Vnic, segment: int, groups: Iterable[str]) -> bytes:
+def vnic(
+    vm_id: str, vm: Stored[Vm], card: Vnic, segment: int, groups: Iterable[str], excluded: bool
+) -> bytes:
     return _encode(
         wire.Vnic(
             vm=vm_id,
@@ -97,6 +99,7 @@ def vnic(vm_id: str, vm: Stored[Vm], card: Vnic, segment: int, groups: Iterable[
             segment=segment,
             addresses=tuple(card.addresses),
             groups=tuple(sorted(groups)),
+            excluded=excluded,
         )
     )
 

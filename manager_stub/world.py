@@ -10,6 +10,7 @@ from manager_stub.model import (
     Cluster,
     Datacenter,
     Entity,
+    ExcludeList,
     Group,
     Reference,
     Rule,
@@ -30,6 +31,7 @@ MODELS: Final[dict[str, type[Entity]]] = {
     "vms": Vm,
     "clusters": Cluster,
     "datacenters": Datacenter,
+    "security": ExcludeList,
 }
 """By kind: the word before the id in a path."""
 
@@ -125,6 +127,12 @@ class World:
     @property
     def segments(self) -> Mapping[str, Stored[Segment]]:
         return cast(Mapping[str, Stored[Segment]], self.kinds["segments"])
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Paths of the VMs and groups on the exclusion list."""
+        lists = cast(Mapping[str, Stored[ExcludeList]], self.kinds["security"])
+        return frozenset(member for stored in lists.values() for member in stored.body.members)
 
     @property
     def vms(self) -> Mapping[str, Stored[Vm]]:

@@ -124,6 +124,7 @@ def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
     for entry in merged.values():
         console.print(
             f"[bold]{entry['vm_name'] or 'no policy yet'}[/]  vNIC {entry['vnic']} on {entry['device']}"
+            + ("  [bold]excluded: none of these is enforced[/]" if entry["excluded"] else "")
         )
         rows = [[row[name] for name in (*columns, *hits)] for row in entry["rules"]]
         _table(console, ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *hits), rows)
@@ -199,6 +200,9 @@ def stats(socket: Path, as_json: bool) -> None:
     _table(console, ("rule", "name", "packets", "bytes", "sessions", "not logged"), hit)
     drops = [(d.vm_name or d.vnic, reason, n) for d in host.drops for reason, n in d.reasons.items()]
     _table(console, ("VM", "dropped because", "packets"), drops)
+    if host.unfiltered:
+        rows = [(one.vm_name or one.vnic, one.packets) for one in host.unfiltered]
+        _table(console, ("VM", "passed because excluded"), rows)
 
 
 @main.command()

@@ -58,13 +58,20 @@ class ServiceRange(NamedTuple):
 
 class VnicRows(NamedTuple):
     """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
-    when no address of its segment is ambiguous)."""
+    when no address of its segment is ambiguous). `excluded`: nothing is enforced there, whatever the rows
+    say."""
 
     in_ipv4: int
     in_ipv6: int
     out_ipv4: int
     out_ipv6: int
     segment: int = 0
+    excluded: bool = False
+
+    @property
+    def ahead(self) -> bool:
+        """Whether there is something to be done with a frame before it is parsed."""
+        return self.excluded
 
 
 class RuleEntry(NamedTuple):
@@ -178,8 +185,13 @@ def canonical(image: Image) -> Image:
             first = services.pop().first
         services.append(ServiceRange(first, last, row))
     vnics = {
-        slot: VnicRows(renumber(a), renumber(b), renumber(c), renumber(d), segment)
-        for slot, (a, b, c, d, segment) in sorted(image.vnics.items())
+        slot: rows._replace(
+            in_ipv4=renumber(rows.in_ipv4),
+            in_ipv6=renumber(rows.in_ipv6),
+            out_ipv4=renumber(rows.out_ipv4),
+            out_ipv6=renumber(rows.out_ipv6),
+        )
+        for slot, rows in sorted(image.vnics.items())
     }
     return replace(
         image, rows=tuple(used), hosts=hosts, prefixes=prefixes, services=tuple(services), vnics=vnics

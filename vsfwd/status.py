@@ -60,7 +60,7 @@ class Answers(api.HostInterface):
         parts = self._parts
         state, image, counters = parts.reconciler.state, parts.reconciler.image, parts.reconciler.counters
         kernel = await parts.apply_thread(parts.datapath.status)
-        open = await parts.apply_thread(parts.datapath.open_slots)
+        modes = await parts.apply_thread(parts.datapath.modes)
         realised = counters.realised_at
         return api.HostStatus(
             version=parts.version,
@@ -81,7 +81,7 @@ class Answers(api.HostInterface):
             log_lines_lost=parts.packet_log.lost,
             image=image_size(image),
             vnics=[
-                self._vnic_status(port, port.slot in open)
+                self._vnic_status(port, modes.get(port.slot, "closed"))
                 for _, port in sorted(parts.reconciler.ports.items())
             ],
             refusals=[api.RefusedObject(r.kind, r.id, r.reason) for r in parts.reconciler.refusals()],
@@ -100,7 +100,8 @@ class Answers(api.HostInterface):
                     rule_row(position, number, state.rules[number], state.groups, counters.get(number))
                     for position, number in part
                 ]
-                yield api.VnicRules(port.vnic, self._vm_name(port.vnic), port.device, rows)
+                excluded = port.vnic in state.vnics and state.vnics[port.vnic].excluded
+                yield api.VnicRules(port.vnic, self._vm_name(port.vnic), port.device, excluded, rows)
 
     @varlinkmethod(return_parameter="part")
     async def Addrsets(self) -> AsyncIterator[list[api.Addrset]]:
@@ -130,6 +131,7 @@ class Answers(api.HostInterface):
         parts = self._parts
         counters = await parts.apply_thread(parts.datapath.rule_counters)
         drops = await parts.apply_thread(parts.datapath.drops)
+        unfiltered = await parts.apply_thread(parts.datapath.unfiltered)
         rules = parts.reconciler.state.rules
         return api.HostStats(
             rules=[
@@ -143,6 +145,11 @@ class Answers(api.HostInterface):
                 )
                 for id, port in sorted(parts.reconciler.ports.items())
             ],
+            unfiltered=[
+                api.VnicUnfiltered(id, self._vm_name(id), packets)
+                for id, port in sorted(parts.reconciler.ports.items())
+                if (packets := unfiltered.get(port.slot, 0))
+            ],
         )
 
     @varlinkmethod(return_parameter="explanation")
@@ -153,6 +160,9 @@ class Answers(api.HostInterface):
         state = self._parts.reconciler.state
         if ids[0] not in state.vnics:
             return api.Explanation(ids[0], "", "drop", None, "closed: no policy for this vNIC yet", "", [])
+        if state.vnics[ids[0]].excluded:
+            name = "excluded: nothing is enforced on this vNIC"
+            return api.Explanation(ids[0], self._vm_name(ids[0]), "allow", None, name, "", [])
         try:
             direction, spec = Direction(packet.direction), packet_of(packet)
         except ValueError as error:
@@ -214,7 +224,7 @@ class Answers(api.HostInterface):
         vnic = self._parts.reconciler.state.vnics.get(id)
         return vnic.vm_name if vnic else ""
 
-    def _vnic_status(self, port: Port, open: bool) -> api.VnicStatus:
+    def _vnic_status(self, port: Port, mode: str) -> api.VnicStatus:
         vnic = self._parts.reconciler.state.vnics.get(port.vnic)
         return api.VnicStatus(
             vnic=port.vnic,
@@ -223,7 +233,7 @@ class Answers(api.HostInterface):
             device=port.device,
             mac=port.mac,
             slot=port.slot,
-            state="open" if open else "closed",
+            state="open" if mode == "enforced" else mode,
             addresses=list(vnic.addresses) if vnic else [],
         )
 

@@ -1,4 +1,5 @@
-"""/policy/api/v1/infra: groups, services, segments, sections and rules, in the shape of the NSX Policy API.
+"""/policy/api/v1/infra: groups, services, segments, sections, rules and the exclusion list, in the shape of
+the NSX Policy API.
 
 PUT creates, or replaces what the `_revision` in the body names; PATCH creates, or changes the fields it has.
 """
@@ -6,6 +7,7 @@ PUT creates, or replaces what the `_revision` in the body names; PATCH creates, 
 from typing import Annotated, Any
 from uuid import uuid4
 
+import structlog
 from fastapi import APIRouter, Body, Depends, Request, Response
 
 from manager_stub.api.errors import Problem
@@ -19,9 +21,12 @@ from manager_stub.api.objects import (
     section_shown,
     shown,
 )
-from manager_stub.model import Entity, Group, Id, Rule, SecurityPolicy, Segment, Service
+from manager_stub.catalogue import EXCLUDE_LIST
+from manager_stub.model import Entity, ExcludeList, Group, Id, Rule, SecurityPolicy, Segment, Service
 from manager_stub.register import Register
 from manager_stub.world import section_of
+
+log = structlog.get_logger()
 
 PREFIX = "/policy/api/v1"
 _DOMAIN = "/infra/domains/default"
@@ -44,6 +49,7 @@ def router(register: Register) -> APIRouter:
     _add_objects(routes, register, "/infra/segments", Segment)
     _add_sections(routes, register)
     _add_rules(routes, register)
+    _add_exclude_list(routes, register)
     return routes
 
 
@@ -148,6 +154,31 @@ def _add_rules(routes: APIRouter, register: Register) -> None:
     async def delete(section: Id, path: Path) -> Response:
         existing(register.world, path)
         register.write(put={}, delete=[path])
+        return Response()
+
+
+def _add_exclude_list(routes: APIRouter, register: Register) -> None:
+    url, tags = EXCLUDE_LIST, ["PolicyExcludeList"]
+
+    def write(body: ExcludeList) -> None:
+        register.write(put={EXCLUDE_LIST: body})
+        log.warning("exclusion list changed", members=body.members)
+
+    @routes.get(url, tags=[*tags])
+    async def read() -> Json:
+        return shown(existing(register.world, EXCLUDE_LIST))
+
+    @routes.put(url, tags=[*tags])
+    async def put(body: ExcludeList) -> Json:
+        check_body(register.world, EXCLUDE_LIST, body, revision_needed=True)
+        write(body)
+        return shown(existing(register.world, EXCLUDE_LIST))
+
+    @routes.patch(url, tags=[*tags])
+    async def patch(body: Patch) -> Response:
+        after = merged(register.world.get(EXCLUDE_LIST), ExcludeList, body)
+        check_body(register.world, EXCLUDE_LIST, after)
+        write(after)
         return Response()
 
 

@@ -37,6 +37,12 @@ def router(register: Register) -> APIRouter:
     return routes
 
 
+def _shown(register: Register, path: str) -> Json:
+    stored = existing(register.world, path)
+    excluded = {"excluded_vnics": register.excluded_vnics(path)} if isinstance(stored.body, Vm) else {}
+    return {**shown(stored), **excluded}
+
+
 def _add_kind(
     routes: APIRouter, register: Register, kind: str, model: type[Entity], id_type: type[str]
 ) -> None:
@@ -44,11 +50,11 @@ def _add_kind(
 
     @routes.get(url, tags=[*tags])
     async def list_objects() -> Json:
-        return listed([shown(stored) for stored in register.world.kinds[kind].values()])
+        return listed([_shown(register, path) for path in register.world.kinds[kind]])
 
     @routes.get(f"{url}/{{id}}", tags=[*tags])
     async def read(id: id_type) -> Json:  # type: ignore[valid-type]
-        return shown(existing(register.world, f"/vsfw/{kind}/{id}"))
+        return _shown(register, f"/vsfw/{kind}/{id}")
 
     @routes.put(f"{url}/{{id}}", tags=[*tags])
     async def put(id: id_type, body: model) -> Json:  # type: ignore[valid-type]
@@ -56,7 +62,7 @@ def _add_kind(
         path = f"/vsfw/{kind}/{id}"
         check_body(register.world, path, body)
         register.write(put={path: body})
-        return shown(existing(register.world, path))
+        return _shown(register, path)
 
     @routes.delete(f"{url}/{{id}}", tags=[*tags])
     async def delete(id: id_type) -> Response:  # type: ignore[valid-type]

@@ -37,12 +37,12 @@ def test_a_takeover_shows_what_the_kernel_enforces(host: Host) -> None:
     """Before the new daemon installs anything: a vNIC under the old policy is open, another is closed."""
     here = host.port("here")
     host.install(["allow in", "drop"], vnics={"here": VNICS["here"]})
-    host.port("twin")
-    assert host.datapath.open_slots() == {here.slot}
+    twin = host.port("twin")
+    assert host.datapath.modes() == {here.slot: "enforced", twin.slot: "closed"}
     host.restart()
-    assert host.datapath.open_slots() == {here.slot}
+    assert host.datapath.modes() == {here.slot: "enforced", twin.slot: "closed"}
     host.datapath.detach(here.id)
-    assert host.datapath.open_slots() == set()
+    assert host.datapath.modes() == {twin.slot: "closed"}
 
 
 def test_half_open_flows_survive_too(host: Host, net: Net) -> None:

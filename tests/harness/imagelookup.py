@@ -12,7 +12,9 @@ POINT_BASE = {6: 0, 17: 65536, 1: 2 * 65536, 58: 3 * 65536}
 
 
 def classify(image: Image, slot: int, direction: Direction, packet: Packet) -> Verdict:
-    """The verdict of the lowest bit set in all four rows."""
+    """The verdict of the lowest bit set in all four rows, unless the vNIC is excluded."""
+    if image.vnics[slot].excluded:
+        return Verdict(Action.ALLOW, None)
     row = matching(image, slot, direction, packet)
     if not row:
         return Verdict(Action.DROP, None)

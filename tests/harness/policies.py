@@ -104,16 +104,18 @@ def group(*addresses: str) -> Group:
 
 
 def vnic(text: str) -> Vnic:
-    """A vNIC in words: its addresses and groups, and segment=N."""
-    addresses, groups, segment = [], [], 0
+    """A vNIC in words: its addresses and groups, segment=N, `excluded`."""
+    addresses, groups, segment, excluded = [], [], 0, False
     for word in text.split():
         if word.startswith("segment="):
             segment = int(word.removeprefix("segment="))
+        elif word == "excluded":
+            excluded = True
         elif _is_address(word):
             addresses.append(word)
         else:
             groups.append(word)
-    return Vnic("vm", "vm", "02:00:00:00:00:01", segment, tuple(addresses), tuple(groups))
+    return Vnic("vm", "vm", "02:00:00:00:00:01", segment, tuple(addresses), tuple(groups), excluded)
 
 
 def message(

@@ -67,6 +67,7 @@ vnics = st.builds(
     segment=st.sampled_from((0, 1, 2)),
     addresses=st.lists(st.sampled_from(HOSTS), max_size=3).map(tuple),
     groups=_groups,
+    excluded=st.sampled_from((False, False, False, True)),
 )
 
 policies = st.fixed_dictionaries(

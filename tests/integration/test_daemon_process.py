@@ -264,6 +264,25 @@ async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
     assert 'event="0 INET match PASS mainrs/1 IN' in setting.host.log.read_text()
 
 
+async def test_an_excluded_vnic_is_shown_as_such(setting: Setting) -> None:
+    """In status, rules, explain and stats; and what a rule would drop passes."""
+    await setting.with_policy()
+    denied = setting.host.manager.delta(rules=NO_PING, vnics={WEB: {**vnic(VM_ADDRESS), "excluded": True}})
+    await setting.manager.policy(denied)
+    await setting.manager.reported(Applied, lambda event: event.generation == 2)
+    assert setting.host.ping()
+    assert [one["state"] for one in setting.host.ask("status")["vnics"]] == ["excluded"]
+    assert [one["excluded"] for one in setting.host.ask("rules")] == [True]
+    question = ("--vnic", "web", "--in", "--proto", "icmp", "--src", HOST_ADDRESS, "--dst", VM_ADDRESS)
+    answer = setting.host.ask("explain", *question)
+    assert (answer["action"], answer["rule"], answer["name"][:8]) == ("allow", None, "excluded")
+    (unfiltered,) = setting.host.ask("stats")["unfiltered"]
+    assert (unfiltered["vm_name"], unfiltered["packets"] >= 2) == ("web", True)
+    await setting.manager.policy(setting.host.manager.delta(vnics={WEB: vnic(VM_ADDRESS)}))
+    await setting.manager.reported(Applied, lambda event: event.generation == 3)
+    assert not setting.host.ping()
+
+
 async def test_a_hostile_client_hurts_only_itself(setting: Setting) -> None:
     """Garbage, an endless message, a flood of requests nobody reads: cut off, and others are answered."""
     request = b'{"method":"io.vsfwd.Host.Status"}\0'

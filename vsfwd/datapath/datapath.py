@@ -78,6 +78,7 @@ class Datapath:
         self._policy = Policy(programs)
         self._flows = FlowTables(programs)
         self._events = Events(programs)
+        self._ahead: set[int] = set()
         self._vnics = self._read_vnics()
 
     @classmethod
@@ -122,6 +123,8 @@ class Datapath:
             vnic = self._layout.unpack(self._vnic_map[place][: self._layout.size])
             if vnic["ifindex"]:
                 vnics[str(UUID(bytes=vnic["id"]))] = _Vnic(vnic["slot"], vnic["ifindex"], vnic["mac"])
+                if vnic["ahead"]:
+                    self._ahead.add(vnic["slot"])
         return vnics
 
     # ---- vNICs ----
@@ -177,6 +180,7 @@ class Datapath:
     def _forget(self, vnic_id: str) -> None:
         vnic = self._vnics.pop(vnic_id)
         self._clear_place(vnic.ifindex)
+        self._ahead.discard(vnic.slot)
         self._policy.close_slot(vnic.slot)
         self._flows.drop(vnic.slot)
 
@@ -192,6 +196,7 @@ class Datapath:
             "slot": vnic.slot,
             "buckets": self._flows.buckets(vnic.slot),
             "mac": vnic.mac,
+            "ahead": vnic.slot in self._ahead,
             "id": UUID(vnic_id).bytes,
         }
         place = self._place(vnic.ifindex, vnic.ifindex)
@@ -223,14 +228,24 @@ class Datapath:
         """When this returns, every packet is decided by `plan.image`. On DatapathError the policy is what it
         was."""
         if isinstance(plan, Flip):
+            ahead = {slot for slot, rows in plan.image.vnics.items() if rows.ahead}
+            self._ask_ahead(self._ahead | ahead)
             self._policy.flip(plan)
+            self._ask_ahead(ahead)
         elif isinstance(plan, InPlace):
             self._policy.in_place(plan)
 
-    def open_slots(self) -> set[int]:
-        """Of the attached vNICs, those the kernel has a policy for: this daemon's, or one that an earlier
-        daemon left."""
-        return {vnic.slot for vnic in self._vnics.values() if self._policy.has_policy(vnic.slot)}
+    def _ask_ahead(self, slots: set[int]) -> None:
+        """Only at these vNICs the programs ask the policy before they parse."""
+        changed, self._ahead = self._ahead ^ slots, slots
+        for id_, vnic in self._vnics.items():
+            if vnic.slot in changed:
+                self._write_vnic(id_, vnic)
+
+    def modes(self) -> dict[int, str]:
+        """By slot of the attached vNICs, what the kernel does there: closed, enforced or excluded, by this
+        daemon's policy or by one that an earlier daemon left."""
+        return {vnic.slot: self._policy.mode(vnic.slot) for vnic in self._vnics.values()}
 
     # ---- what happened ----
 
@@ -251,7 +266,17 @@ class Datapath:
                 counts[reason] = total
         return counts
 
+    def unfiltered(self) -> dict[int, int]:
+        """By slot, the packets that passed because the vNIC is excluded, since it was attached."""
+        fd, cpus = self._programs.fd("unfiltered"), bpf.possible_cpus()
+        counts = {}
+        for vnic in self._vnics.values():
+            raw = bpf.lookup(fd, struct.pack("<I", vnic.slot), 8 * cpus) or bytes(8 * cpus)
+            counts[vnic.slot] = sum(struct.unpack(f"<{cpus}Q", raw))
+        return counts
+
     def _clear_drops(self, slot: int) -> None:
+        bpf.update(self._programs.fd("unfiltered"), struct.pack("<I", slot), bytes(8 * bpf.possible_cpus()))
         zero, first = bytes(8 * bpf.possible_cpus()), slot * constant("REASONS")
         for reason in Reason:
             bpf.update(self._programs.fd("drops"), struct.pack("<I", first + reason), zero)

@@ -51,6 +51,7 @@ DIRECTIONS: Final = tuple(name.lower() for name in _enum("direction"))
 ACTIONS: Final = tuple(name.lower() for name in _enum("action"))
 TRACKINGS: Final = tuple(name.lower() for name in _enum("tracking"))
 EXISTING: Final = tuple(name.lower() for name in _enum("existing"))
+MODES: Final = tuple(name.lower() for name in _enum("mode"))
 
 
 def schema() -> str:

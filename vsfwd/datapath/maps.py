@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import ACTIONS, EXISTING, TRACKINGS, Programs, constant
+from vsfwd.datapath.loader import ACTIONS, EXISTING, MODES, TRACKINGS, Programs, constant
 from vsfwd.image import Flip, HostEntry, HostKey, Image, InPlace, PrefixEntry, PrefixKey
 
 K = TypeVar("K")
@@ -179,7 +179,8 @@ class Policy:
         policies = array("policies", constant("SLOTS"))
         for slot, vnic in image.vnics.items():
             row = struct.pack("<4I", vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6)
-            policies[slot] = self._layouts["policies"][1].pack(row=row, segment=vnic.segment, valid=1)
+            mode = MODES.index("excluded" if vnic.excluded else "enforced")
+            policies[slot] = self._layouts["policies"][1].pack(row=row, segment=vnic.segment, mode=mode)
         for closing in (services, rules):
             closing.pages.close()
         inner = dict(
@@ -225,16 +226,16 @@ class Policy:
             if self._live is None:
                 policies.close()
 
-    def has_policy(self, slot: int) -> bool:
-        """Whether the bank in force has one, whoever wrote it."""
+    def mode(self, slot: int) -> str:
+        """What the bank in force does at a vNIC, whoever wrote it: closed, enforced or excluded."""
         policies, layout = (
             self._live.policies if self._live else self._open_policies(),
             self._layouts["policies"][1],
         )
         if policies is None:
-            return False
+            return MODES[0]
         try:
-            return bool(layout.unpack(policies[slot][: layout.size])["valid"])
+            return MODES[int(layout.unpack(policies[slot][: layout.size])["mode"])]
         finally:
             if self._live is None:
                 policies.close()

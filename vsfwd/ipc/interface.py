@@ -37,7 +37,8 @@ class RefusedObject:
 
 @dataclass(frozen=True)
 class VnicStatus:
-    """`state`: open (its policy decides) or closed (no policy for it yet: only ARP, ND and DHCP pass)."""
+    """`state`: open (its policy decides), closed (no policy for it yet: only ARP, ND and DHCP pass) or
+    excluded (on the exclusion list: everything passes)."""
 
     vnic: str
     vm: str
@@ -109,11 +110,13 @@ class RuleRow:
 
 @dataclass(frozen=True)
 class VnicRules:
-    """A part of the rules of one vNIC; the next part goes on where this one ends."""
+    """A part of the rules of one vNIC; the next part goes on where this one ends. `excluded`: on the
+    exclusion list, so that none of them is enforced."""
 
     vnic: str
     vm_name: str
     device: str
+    excluded: bool
     rules: list[RuleRow]
 
 
@@ -170,9 +173,19 @@ class VnicDrops:
 
 
 @dataclass(frozen=True)
+class VnicUnfiltered:
+    """Packets that passed because the vNIC is, or was, on the exclusion list."""
+
+    vnic: str
+    vm_name: str
+    packets: int
+
+
+@dataclass(frozen=True)
 class HostStats:
     rules: list[RuleStats]
     drops: list[VnicDrops]
+    unfiltered: list[VnicUnfiltered]
 
 
 @dataclass(frozen=True)
@@ -186,8 +199,8 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the policy says about a packet, by reading the rules in order; `rule` is null when none matches or
-    the vNIC is closed."""
+    """What the policy says about a packet, by reading the rules in order; `rule` is null when none matches,
+    or the vNIC is closed or excluded."""
 
     vnic: str
     vm_name: str

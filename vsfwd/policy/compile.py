@@ -201,6 +201,7 @@ class Compiler:
             out_ipv4=rows(Direction.OUT, Family.IPV4),
             out_ipv6=rows(Direction.OUT, Family.IPV6),
             segment=vnic.segment if vnic.segment in segments else 0,
+            excluded=vnic.excluded,
         )
 
     def _segments_in_use(self) -> set[int]:

@@ -54,8 +54,8 @@ class Packet:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`rule_id` is None where no rule matches: dropped. `no_state`: dropped because the rule that matches
-    is strict, and the packet is from the middle of a connection."""
+    """`rule_id` is None where no rule matches: dropped; and where the vNIC is excluded: allowed. `no_state`:
+    dropped because the rule that matches is strict, and the packet is from the middle of a connection."""
 
     action: Action
     rule_id: int | None
@@ -90,6 +90,8 @@ def explain(
 ) -> tuple[Verdict, list[PassedOver]]:
     """The verdict, and the rules above the deciding one with why they did not match."""
     passed_over: list[PassedOver] = []
+    if state.vnics[vnic].excluded:
+        return Verdict(Action.ALLOW, None), passed_over
     for id, against in mismatches(state, packet, vnic, direction):
         if against is None:
             return _decided(id, state.rules[id], packet), passed_over

@@ -162,7 +162,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 class Vnic(Object, frozen=True):
     """A virtual network card, here or on another host. `segment` is a number the manager gave the segment (0:
-    none); addresses are hosts, not prefixes."""
+    none); addresses are hosts, not prefixes. `excluded`: nothing is enforced on it."""
 
     vm: str
     vm_name: str
@@ -170,6 +170,7 @@ class Vnic(Object, frozen=True):
     segment: int = 0
     addresses: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    excluded: bool = False
 
     def __post_init__(self) -> None:
         if not _MAC.fullmatch(self.mac):

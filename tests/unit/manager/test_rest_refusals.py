@@ -18,6 +18,7 @@ HOST = "33333333-0000-4000-8000-000000000001"
 MAC = "02:00:00:00:00:01"
 GROUP, SERVICE, SECTION = f"{DOMAIN}/groups/new", f"{INFRA}/services/new", f"{DOMAIN}/security-policies/new"
 WEB = "/infra/domains/default/groups/web"
+EXCLUDE_LIST = f"{INFRA}/settings/firewall/security/exclude-list"
 DEFAULT_SECTION = f"{DOMAIN}/security-policies/default-layer3-section"
 DEFAULT_RULE = f"{DEFAULT_SECTION}/rules/default-layer3-rule"
 
@@ -172,6 +173,19 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
         400,
         "vnics: a vNIC is there twice",
     ),
+    ("PUT", EXCLUDE_LIST, {"_revision": 0, "members": ["vm"]}, 400, "members.0: "),
+    (
+        "PUT",
+        EXCLUDE_LIST,
+        {"_revision": 0, "members": ["/infra/services/SSH"]},
+        400,
+        "members.0: there is no",
+    ),
+    ("PUT", EXCLUDE_LIST, {"_revision": 0, "members": [f"/vsfw/vms/{OTHER_VM}"]}, 400, "members.0: there is"),
+    ("PUT", EXCLUDE_LIST, {"_revision": 0, "members": [WEB] * 1001}, 400, "members: "),
+    ("PUT", EXCLUDE_LIST, {"members": []}, 412, "_revision: missing"),
+    ("PATCH", EXCLUDE_LIST, {"member": [WEB]}, 400, "member: unknown field"),
+    ("DELETE", EXCLUDE_LIST, None, 405, ""),
     ("PUT", f"{VSFW}/clusters/c", {"hosts": [OTHER_VM]}, 400, "hosts.0: there is no"),
     ("PUT", f"{VSFW}/datacenters/d", {"clusters": ["no"]}, 400, "clusters.0: there is no"),
     ("DELETE", f"{VSFW}/hosts/{HOST}", None, 400, "is used by /vsfw/clusters/used"),
