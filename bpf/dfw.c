@@ -3,7 +3,7 @@
  * A packet's life, top to bottom: vnic_in() sees what goes to a workload, vnic_out() what comes from it. All access to
  * maps is in this file (bcc rewrites map calls in the main text only); the headers hold what can be thought about
  * without them: packet.h (bytes to struct packet), guards.h (what no rule is asked about), conntrack.h (states),
- * classify.h (rules), reject.h (answers).
+ * classify.h (rules), reject.h (answers), spoof.h (what a workload may say about itself).
  *
  * Every packet passes, is dropped with its reason counted - drop() -, or becomes the answer to itself - reject().
  */
@@ -16,6 +16,7 @@
 #include "guards.h"
 #include "limit.h"
 #include "reject.h"
+#include "spoof.h"
 #include "maps.h"
 
 /* One packet on its way through one vNIC. */
@@ -400,6 +401,87 @@ static __always_inline int deny(struct passage *p, const struct rule *rule)
 	return rejects ? reject(p) : drop(p, REASON_RULE_DROP);
 }
 
+/* ---- SpoofGuard ---- */
+
+static __always_inline bool is_guarded(struct passage *p)
+{
+	return p->direction == DIRECTION_OUT && p->vnic->guard & GUARD_SPOOF;
+}
+
+static __always_inline bool is_trusted(struct passage *p, const struct address *address)
+{
+	struct binding_key key = {.slot = p->slot, .address = *address};
+	u32 *binding;
+
+	if (is_made_of(address, p->vnic->mac))
+		return true;
+	binding = bindings.lookup(&key);
+	return binding && *binding & BINDING_TRUSTED;
+}
+
+/* A probe (RFC 5227) has no sender yet: it may ask for any address. */
+static __always_inline int guard_arp(struct passage *p)
+{
+	struct arp arp;
+	struct address sender;
+
+	if (bpf_skb_load_bytes(p->skb, ETH_HLEN, &arp, sizeof(arp)))
+		return drop(p, REASON_SHORT);
+	sender = mapped(arp.sender[0] | (u32)arp.sender[1] << 16);
+	if (!is_own_arp(&arp, (u16 *)p->vnic->mac) || (!is_unspecified(&sender) && !is_trusted(p, &sender)))
+		return drop(p, REASON_SPOOFED_ARP);
+	return TC_ACT_OK;
+}
+
+/* Whether the options of neighbour discovery, up to the end of the packet, name no MAC address but the vNIC's. */
+static __always_inline bool has_own_options(struct passage *p)
+{
+	u32 offset = p->packet->l4 + nd_options(p->packet), end = ETH_HLEN + p->packet->ip_length;
+	struct nd_option option;
+
+	for (int i = 0; i < ND_OPTIONS && offset < end; i++) {
+		if (bpf_skb_load_bytes(p->skb, offset, &option, sizeof(option)) ||
+		    !says_own_mac(&option, (u16 *)p->vnic->mac))
+			return false;
+		offset += option.length * 8;
+	}
+	return offset == end;
+}
+
+/* Duplicate address detection comes from no address and may ask for any. */
+static __always_inline bool is_own_discovery(struct passage *p)
+{
+	struct address *source = source_of(p->key, p->direction), target;
+
+	if (!has_own_options(p) || (!is_unspecified(source) && !is_trusted(p, source)))
+		return false;
+	if (p->packet->icmp_type != ND_ADVERTISEMENT)
+		return true;
+	return !bpf_skb_load_bytes(p->skb, p->packet->l4 + 8, &target, sizeof(target)) && is_trusted(p, &target);
+}
+
+/* What every packet of a guarded vNIC is asked, of a flow or not; 0: nothing is wrong with it. Its source address is
+ * asked about where a flow begins. */
+static __always_inline u32 forged(struct passage *p)
+{
+	u16 client[3];
+
+	if (is_neighbour_discovery(p->packet))
+		return is_own_discovery(p) ? 0 : REASON_SPOOFED_ND;
+	if (!is_dhcp_request(p->packet))
+		return 0;
+	if (bpf_skb_load_bytes(p->skb, p->packet->l4 + 8 + DHCP_CHADDR, client, sizeof(client)))
+		return REASON_SHORT;
+	return same_mac(client, (u16 *)p->vnic->mac) ? 0 : REASON_SPOOFED_MAC;
+}
+
+/* Whether a packet may begin a flow at the vNIC's address in its key, or go on without one. */
+static __always_inline bool is_at_home(struct passage *p)
+{
+	return !(p->vnic->guard & GUARD_SPOOF) || needs_no_trust(p->packet, &p->key->local) ||
+	       is_trusted(p, &p->key->local);
+}
+
 /* ---- a packet's life ---- */
 
 static __always_inline struct vnic *find_vnic(u32 ifindex)
@@ -447,11 +529,13 @@ static __always_inline int receive(struct passage *p)
 		if (p->direction == DIRECTION_IN && !p->group && !p->vnic->promiscuous &&
 		    (mac[0] != mine[0] || mac[1] != mine[1] || mac[2] != mine[2]))
 			return drop(p, REASON_NOT_MINE);
+		if (is_guarded(p) && !same_mac(mac + 3, mine))
+			return drop(p, REASON_SPOOFED_MAC);
 		ethertype = swap16(mac[6]);
 		if (skb->vlan_present || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
 			return drop(p, REASON_VLAN_TAG);
 		if (ethertype == ETH_P_ARP)
-			return TC_ACT_OK;
+			return is_guarded(p) ? guard_arp(p) : TC_ACT_OK;
 		if (ethertype != ETH_P_IP && ethertype != ETH_P_IPV6)
 			return drop(p, REASON_ETHERTYPE);
 		reason = parse(&frame, p->packet, p->key, p->direction, ethertype);
@@ -508,8 +592,10 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 	struct rule *rule = NULL;
 	struct question question;
 	u32 reason;
+	bool home;
 
-	reason = guard(p->packet, source_of(p->key, p->direction), destination_of(p->key, p->direction), p->direction);
+	reason = guard(p->packet, source_of(p->key, p->direction), destination_of(p->key, p->direction), p->direction,
+		       p->vnic->guard & GUARD_ROUTER);
 	if (reason)
 		return drop(p, reason);
 	if (!policy)
@@ -517,6 +603,17 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 	if (t->flow && t->flow->existing == EXISTING_CUT) {
 		forget(t);
 		return drop(p, REASON_POLICY_CUT);
+	}
+	reason = rogue(p->packet, p->key, p->direction, p->vnic->guard);
+	if (reason) {
+		forget(t);
+		return drop(p, reason);
+	}
+	home = is_at_home(p);
+	if (!home) {
+		forget(t);
+		if (p->direction == DIRECTION_OUT)
+			return drop(p, REASON_SPOOFED_IP);
 	}
 	if (!keeps(p, t->flow)) {
 		question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
@@ -539,7 +636,8 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 		return advance(p, t->flow, step);
 	if (!rule) /* cannot be, but the verifier cannot know */
 		return drop(p, REASON_INTERNAL);
-	stateful = stateful && rule->tracking != TRACKING_STATELESS;
+	/* What comes in for an address that is not bound opens no way out for an answer from there. */
+	stateful = stateful && home && rule->tracking != TRACKING_STATELESS;
 	if (stateful) {
 		if (!begin(p, t, rule))
 			return drop(p, REASON_TABLE_FULL);
@@ -593,6 +691,13 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 	error = is_icmp_error(p.packet);
 	stateful = !p.group && !error && (!is_icmp(p.packet) || is_echo(p.packet));
 	complete_key(p.key, p.packet, direction);
+	if (is_guarded(&p)) {
+		reason = forged(&p);
+		if (!reason && error && !is_trusted(&p, &p.key->local))
+			reason = REASON_SPOOFED_IP;
+		if (reason)
+			return drop(&p, reason);
+	}
 	if (error && (p.group || !quoted_key(&p)))
 		return drop(&p, REASON_ICMP_ERROR_UNRELATED);
 	if (stateful || error) {

@@ -62,13 +62,13 @@ static __always_inline bool is_redirect(const struct packet *packet)
 
 /* Why a packet is dropped whatever the rules say; 0 if it is not. */
 static __always_inline u32 guard(const struct packet *packet, const struct address *source,
-				 const struct address *destination, u8 direction)
+				 const struct address *destination, u8 direction, bool router)
 {
 	if (is_martian(source, destination, packet->family))
 		return REASON_ADDRESS;
 	if (is_not_on_link(packet, source))
 		return REASON_NOT_ON_LINK;
-	return direction == DIRECTION_OUT && is_redirect(packet) ? REASON_REDIRECT : 0;
+	return direction == DIRECTION_OUT && !router && is_redirect(packet) ? REASON_REDIRECT : 0;
 }
 
 #endif

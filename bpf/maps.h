@@ -18,6 +18,8 @@
 
 /* Which vNIC is this device? */
 PINNED("array", u32, struct vnic, vnics, VNIC_PLACES, 1024 /* BPF_F_MMAPABLE */);
+/* May this vNIC send from this address? BINDING_ bits; asked only where SpoofGuard is on. */
+PINNED("hash", struct binding_key, u32, bindings, BINDINGS, 1 /* BPF_F_NO_PREALLOC */);
 /* Which policy is in force? policy_seq << 1 | bank, flipped by one store into the mapped page. */
 PINNED("array", u32, u64, control, 1, 1024 /* BPF_F_MMAPABLE */);
 /* What does the daemon's configuration say? */

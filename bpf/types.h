@@ -23,6 +23,7 @@
 #define STATES 16             /* places for states of a flow */
 #define WAYS 8                /* places of a bucket of a flow table */
 #define SEEDS 11              /* seeds of the hash of a flow key: one more than its 32-bit words */
+#define BINDINGS 131072       /* addresses bound to vNICs of one host */
 #define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
 
 /* Seen from the workload. The kernel's words for it are in vsfwd/datapath/attach.py and nowhere else. */
@@ -83,7 +84,13 @@ enum reason {
 	REASON_SOURCE_ROUTE,         /* its sender says by which way it goes: IPv4 options LSRR and SSRR, IPv6 routing header */
 	REASON_ADDRESS,              /* from or to an address that no packet on a wire has, or from itself to itself */
 	REASON_NOT_ON_LINK,          /* neighbour discovery or MLD that may come from beyond the link */
-	REASON_REDIRECT,             /* an ICMP redirect from a workload */
+	REASON_REDIRECT,             /* an ICMP redirect, and the port is not marked as a router */
+	REASON_SPOOFED_MAC,          /* SpoofGuard: from another MAC address than the vNIC's */
+	REASON_SPOOFED_IP,           /* SpoofGuard: from an address that is not the vNIC's */
+	REASON_SPOOFED_ARP,          /* SpoofGuard: ARP that says what is not so */
+	REASON_SPOOFED_ND,           /* SpoofGuard: neighbour discovery that says what is not so */
+	REASON_ROGUE_DHCP,           /* a DHCP server's part, and the port is not marked as one */
+	REASON_ROGUE_RA,             /* a router advertisement, and the port is not marked as a router */
 };
 
 /* What a flow has seen. */
@@ -117,7 +124,8 @@ struct vnic {
 	u8 ahead;       /* 1: its policy is asked before its frames are parsed. Raised before the bank that wants it is in
 			 * force and cleared after: what is to be done stands in the bank */
 	u8 id[16];      /* UUID of the vNIC, wire; for the daemon that finds this after a restart */
-	u32 zero_too;
+	u8 guard;       /* GUARD_ bits; the policy's, written while packets pass */
+	u8 zero[3];
 };
 
 /* A token bucket's measures (limit.h), in 1/65536 jiffies. */
@@ -125,6 +133,18 @@ struct limit {
 	u64 cost;  /* of one token: 1 / rate */
 	u64 depth; /* of a full bucket: burst * cost */
 };
+
+#define GUARD_SPOOF 1       /* SpoofGuard: sends from its own MAC address and from trusted addresses only */
+#define GUARD_ROUTER 2      /* may advertise itself as a router, and redirect */
+#define GUARD_DHCP_SERVER 4 /* may answer DHCP and DHCPv6 requests */
+
+/* Map bindings: an address at a vNIC. */
+struct binding_key {
+	u32 slot;
+	struct address address;
+};
+
+#define BINDING_TRUSTED 1 /* the vNIC may send from it */
 
 /* Map settings. Written by the daemon at load, once. */
 struct settings {

@@ -82,6 +82,16 @@ class RuleEntry(NamedTuple):
     existing_flows: ExistingFlows = ExistingFlows.RECHECK
 
 
+class Guard(NamedTuple):
+    """What a vNIC may say about itself. With `spoof` it sends from `addresses` only, and from the link-local
+    address that its MAC makes; without, they are empty."""
+
+    spoof: bool = False
+    router: bool = False
+    dhcp_server: bool = False
+    addresses: frozenset[int] = frozenset()
+
+
 POINTS_TCP: Final = 0
 POINTS_UDP: Final = 65536
 POINTS_ICMP: Final = 2 * 65536
@@ -104,6 +114,8 @@ class Image:
     services: tuple[ServiceRange, ...]
     vnics: Mapping[int, VnicRows]
     rules: tuple[RuleEntry, ...]
+    guards: Mapping[int, Guard] = field(default_factory=dict)
+    """By slot, of vNICs whose guard is not the usual one. Not in the bank: see `datapath.guards`."""
     warnings: tuple[Refusal, ...] = field(default=(), compare=False)
     """What of the policy is not in the image, for people; no part of the bank."""
 
@@ -151,7 +163,7 @@ def diff(actual: Image | None, wanted: Image) -> Plan:
         return Nothing(actual) if _means_the_same(actual, wanted) else Flip(wanted)
     different = _different_hosts(actual.hosts, wanted.hosts)
     if not different:
-        return Nothing(actual)
+        return Nothing(actual) if actual.guards == wanted.guards else Flip(wanted)
     if len(different) > 1:
         return Flip(wanted)
     (key,) = different
@@ -218,6 +230,7 @@ def _differ_in_hosts_only(actual: Image, wanted: Image) -> bool:
 def _means_the_same(actual: Image, wanted: Image) -> bool:
     return (
         actual.rules == wanted.rules
+        and actual.guards == wanted.guards
         and actual.hosts.keys() == wanted.hosts.keys()
         and actual.prefixes.keys() == wanted.prefixes.keys()
         and canonical(actual) == canonical(wanted)

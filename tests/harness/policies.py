@@ -104,18 +104,21 @@ def group(*addresses: str) -> Group:
 
 
 def vnic(text: str) -> Vnic:
-    """A vNIC in words: its addresses and groups, segment=N, `excluded`."""
-    addresses, groups, segment, excluded = [], [], 0, False
+    """A vNIC in words: its addresses and groups, segment=N, spoofguard=MODE, router, dhcp_server, excluded."""
+    addresses, groups = [], []
+    fields: dict[str, Any] = {}
     for word in text.split():
-        if word.startswith("segment="):
-            segment = int(word.removeprefix("segment="))
-        elif word == "excluded":
-            excluded = True
+        key, equals, value = word.partition("=")
+        if equals:
+            fields[key] = int(value) if key == "segment" else value
+        elif word in ("router", "dhcp_server", "excluded"):
+            fields[word] = True
         elif _is_address(word):
             addresses.append(word)
         else:
             groups.append(word)
-    return Vnic("vm", "vm", "02:00:00:00:00:01", segment, tuple(addresses), tuple(groups), excluded)
+    card = {"vm": "vm", "vm_name": "vm", "mac": "02:00:00:00:00:01", "addresses": addresses, "groups": groups}
+    return msgspec.convert(card | fields, Vnic)
 
 
 def message(

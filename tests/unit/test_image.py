@@ -10,6 +10,7 @@ from tests.harness import strategies
 from tests.harness.policies import Objects, after
 from vsfwd.image import (
     Flip,
+    Guard,
     HostEntry,
     HostKey,
     Image,
@@ -94,6 +95,14 @@ def test_anything_but_hosts_flips(changes: dict[str, object], beside: bool) -> N
     """Alone, and beside one changed host entry."""
     wanted = replace(with_host(IMAGE, B, HostEntry(1, 1, 1)) if beside else IMAGE, **changes)  # type: ignore[arg-type]
     assert diff(IMAGE, wanted) == Flip(wanted)
+
+
+def test_a_guard_alone_flips() -> None:
+    """SpoofGuard turned on, another address bound: no rule changes, and the kernel must hear of it."""
+    guarded = replace(IMAGE, guards={0: Guard(spoof=True, addresses=frozenset({0xA}))})
+    assert diff(IMAGE, guarded) == Flip(guarded)
+    assert diff(guarded, IMAGE) == Flip(IMAGE)
+    assert isinstance(diff(guarded, replace(guarded)), Nothing)
 
 
 def test_the_same_needs_nothing() -> None:

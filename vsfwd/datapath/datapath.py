@@ -1,12 +1,13 @@
 """The datapath as the daemon sees it: vNICs on and off, a plan in, counters, flows and events out.
 
-Small on purpose: it composes `loader` (programs), `maps` (policy), `conntrack` (flows), `attach` (devices)
-and `events`. Everything that must outlive the daemon is in pinned maps; the tables here can be read back from
-them. Closing a Datapath, or dying with it open, changes nothing that is enforced."""
+Small on purpose: it composes `loader` (programs), `maps` (policy), `guards` (SpoofGuard), `conntrack`
+(flows), `attach` (devices) and `events`. Everything that must outlive the daemon is in pinned maps; the
+tables here can be read back from them. Closing a Datapath, or dying with it open, changes nothing that is
+enforced."""
 
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -17,9 +18,10 @@ from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.conntrack import Flow, FlowTables
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
+from vsfwd.datapath.guards import Bindings, guard_bits
 from vsfwd.datapath.loader import Programs, Reason, State, constant, schema
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
-from vsfwd.image import Flip, InPlace, Plan
+from vsfwd.image import Flip, Guard, InPlace, Plan
 
 TIMEOUTS_S: Final = {
     "SYN_SENT": 120,
@@ -63,6 +65,7 @@ class _Vnic:
     slot: int
     ifindex: int
     mac: bytes
+    guard: int = 0
 
 
 class Datapath:
@@ -76,6 +79,7 @@ class Datapath:
         self._vnic_map = ArrayMap(os.dup(programs.fd("vnics")), self._layout.size, constant("VNIC_PLACES"))
         self.configure(settings)
         self._policy = Policy(programs)
+        self._bindings = Bindings(programs)
         self._flows = FlowTables(programs)
         self._events = Events(programs)
         self._ahead: set[int] = set()
@@ -122,7 +126,9 @@ class Datapath:
         for place in range(self._vnic_map.entries):
             vnic = self._layout.unpack(self._vnic_map[place][: self._layout.size])
             if vnic["ifindex"]:
-                vnics[str(UUID(bytes=vnic["id"]))] = _Vnic(vnic["slot"], vnic["ifindex"], vnic["mac"])
+                vnics[str(UUID(bytes=vnic["id"]))] = _Vnic(
+                    vnic["slot"], vnic["ifindex"], vnic["mac"], vnic["guard"]
+                )
                 if vnic["ahead"]:
                     self._ahead.add(vnic["slot"])
         return vnics
@@ -139,9 +145,8 @@ class Datapath:
         neighbour discovery and DHCP pass until a plan names its slot. Idempotent; a known vNIC on another
         device keeps slot and flows."""
         known = self._vnics.get(vnic_id)
-        vnic = _Vnic(
-            known.slot if known else self._free_slot(vnic_id), ifindex, bytes.fromhex(mac.replace(":", ""))
-        )
+        slot, guard = (known.slot, known.guard) if known else (self._free_slot(vnic_id), 0)
+        vnic = _Vnic(slot, ifindex, bytes.fromhex(mac.replace(":", "")), guard)
         for other in [id_ for id_, v in self._vnics.items() if v.ifindex == ifindex and id_ != vnic_id]:
             # The number is this vNIC's now. What is on the device stays on it, so that nothing passes unseen.
             self._forget(other)
@@ -182,6 +187,7 @@ class Datapath:
         self._clear_place(vnic.ifindex)
         self._ahead.discard(vnic.slot)
         self._policy.close_slot(vnic.slot)
+        self._bindings.clear(vnic.slot)
         self._flows.drop(vnic.slot)
 
     def _free_slot(self, vnic_id: str) -> int:
@@ -197,6 +203,7 @@ class Datapath:
             "buckets": self._flows.buckets(vnic.slot),
             "mac": vnic.mac,
             "ahead": vnic.slot in self._ahead,
+            "guard": vnic.guard,
             "id": UUID(vnic_id).bytes,
         }
         place = self._place(vnic.ifindex, vnic.ifindex)
@@ -227,13 +234,27 @@ class Datapath:
     def install(self, plan: Plan) -> None:
         """When this returns, every packet is decided by `plan.image`. On DatapathError the policy is what it
         was."""
-        if isinstance(plan, Flip):
-            ahead = {slot for slot, rows in plan.image.vnics.items() if rows.ahead}
-            self._ask_ahead(self._ahead | ahead)
-            self._policy.flip(plan)
-            self._ask_ahead(ahead)
-        elif isinstance(plan, InPlace):
-            self._policy.in_place(plan)
+        guards = plan.image.guards
+        added = self._bindings.add(guards)
+        try:
+            if isinstance(plan, Flip):
+                ahead = {slot for slot, rows in plan.image.vnics.items() if rows.ahead}
+                self._ask_ahead(self._ahead | ahead)
+                self._policy.flip(plan)
+                self._ask_ahead(ahead)
+            elif isinstance(plan, InPlace):
+                self._policy.in_place(plan)
+        except DatapathError:
+            self._bindings.remove(added)
+            raise
+        changed = False
+        for id, vnic in self._vnics.items():
+            guarded = replace(vnic, guard=guard_bits(guards.get(vnic.slot, Guard())))
+            if guarded != vnic:
+                self._vnics[id], changed = guarded, True
+                self._write_vnic(id, guarded)
+        if self._bindings.keep(guards) or changed:
+            self._policy.ask_again()
 
     def _ask_ahead(self, slots: set[int]) -> None:
         """Only at these vNICs the programs ask the policy before they parse."""

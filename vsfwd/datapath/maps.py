@@ -105,6 +105,10 @@ class Policy:
         # update by system call copies byte by byte and might be seen half done.
         self._in_force[0] = (self.seq + 1) << 1 | bank
 
+    def ask_again(self) -> None:
+        """Every flow, under the policy in force: something beside it has changed."""
+        self._commit(self.bank)
+
     def flip(self, plan: Flip) -> None:
         """Everything in `plan.image`, in force at once."""
         image, unseen = plan.image, 1 - self.bank

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from vsfwd.image import (
     OWNER_NONE,
     OWNER_REMOTE,
+    Guard,
     HostEntry,
     HostKey,
     Image,
@@ -28,7 +29,7 @@ from vsfwd.image import (
 from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, rule_bits, union
 from vsfwd.policy.desired import DesiredState, different
 from vsfwd.policy.literals import Literals, family_of
-from vsfwd.policy.model import Direction, Family, Vnic
+from vsfwd.policy.model import Direction, Family, SpoofGuard, Vnic
 from vsfwd.protocol.messages import Refusal
 
 SPARE_ROWS: Final = 256
@@ -94,6 +95,7 @@ class Compiler:
             services=services,
             vnics=vnics,
             rules=bits.entries,
+            guards=_guards(state, slots),
             warnings=self._warnings(),
         )
 
@@ -126,6 +128,7 @@ class Compiler:
             here = (id for id in affected if id in slots and id in state.vnics)
             vnics.update((slots[id], self._vnic_rows(id, segments)) for id in here)
             vnics = done.image.vnics if vnics == done.image.vnics else vnics
+        guards = _guards(state, slots) if changed else done.image.guards
         return Image(
             rows=done.image.rows + tuple(self._rows[len(done.image.rows) :]),
             hosts=hosts,
@@ -133,6 +136,7 @@ class Compiler:
             services=done.image.services,
             vnics=vnics,
             rules=done.image.rules,
+            guards=guards,
             warnings=self._warnings(),
         )
 
@@ -256,6 +260,16 @@ class _Vnics:
 
     def owner(self, id: str) -> int:
         return self._slots[id] + 1 if id in self._slots else OWNER_REMOTE
+
+
+def _guards(state: DesiredState, slots: Mapping[str, int]) -> Mapping[int, Guard]:
+    guards = {slot: _guard(state.vnics[id]) for id, slot in slots.items() if id in state.vnics}
+    return {slot: guard for slot, guard in guards.items() if guard != Guard()}
+
+
+def _guard(vnic: Vnic) -> Guard:
+    spoof = vnic.spoofguard is not SpoofGuard.DISABLED
+    return Guard(spoof, vnic.router, vnic.dhcp_server, frozenset(addresses_of(vnic) if spoof else ()))
 
 
 def addresses_of(vnic: Vnic | None) -> set[int]:

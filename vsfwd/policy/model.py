@@ -157,12 +157,22 @@ class Group(Object, frozen=True):
             parse_address(address)
 
 
+class SpoofGuard(StrEnum):
+    """What a vNIC may send from. DISABLED: anything, as NSX ships. Otherwise its `addresses`: those the
+    manager trusts on first use (TOFU), or those that somebody has approved (MANUAL)."""
+
+    DISABLED = "disabled"
+    TOFU = "tofu"
+    MANUAL = "manual"
+
+
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 class Vnic(Object, frozen=True):
     """A virtual network card, here or on another host. `segment` is a number the manager gave the segment (0:
-    none); addresses are hosts, not prefixes. `excluded`: nothing is enforced on it."""
+    none); addresses are hosts, not prefixes. `excluded`: nothing is enforced on it. Only a `router` may send
+    router advertisements and redirects, only a `dhcp_server` answers of DHCP and DHCPv6."""
 
     vm: str
     vm_name: str
@@ -171,6 +181,9 @@ class Vnic(Object, frozen=True):
     addresses: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     excluded: bool = False
+    spoofguard: SpoofGuard = SpoofGuard.DISABLED
+    router: bool = False
+    dhcp_server: bool = False
 
     def __post_init__(self) -> None:
         if not _MAC.fullmatch(self.mac):
