@@ -88,6 +88,11 @@ def status(socket: Path, as_json: bool) -> None:
         ("slot", "vNIC", "VM", "device", "state", "addresses"),
         [(v.slot, v.vnic, v.vm_name, v.device, v.state, "\n".join(v.addresses)) for v in host.vnics],
     )
+    if host.alarms:
+        alarms = [
+            (a.severity, a.event_type, a.vm_name or a.entity, a.description, a.since) for a in host.alarms
+        ]
+        _table(console, ("alarm", "event", "VM", "what", "since"), alarms)
     if host.refusals:
         _table(console, ("not in force", "id", "why"), [(r.kind, r.id, r.reason) for r in host.refusals])
 

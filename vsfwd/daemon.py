@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import structlog
 
+from vsfwd.alarms import Alarms
 from vsfwd.broker import BrokerLink, Event
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath, Limit, Settings
@@ -79,6 +80,7 @@ class Daemon:
         self.apply_thread = apply_thread
         self.datapath = datapath
         self.packet_log = packet_log
+        self.alarms = Alarms(datapath, apply_thread)
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
         self.broker = BrokerLink(config, self._policy, self._request, self._greet)
         self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)
@@ -93,6 +95,7 @@ class Daemon:
                 "vnics": self.interfaces.follow(),
                 "ipc": ipc.serve(),
                 "packet log": self.packet_log.run(),
+                "alarms": self.alarms.watch(),
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
@@ -139,6 +142,7 @@ class Daemon:
             self.interfaces,
             self.broker,
             self.packet_log,
+            self.alarms,
             self.apply_thread,
         )
         return Answers(parts, uid)

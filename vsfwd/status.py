@@ -15,6 +15,7 @@ from asyncvarlink import varlinkmethod
 from asyncvarlink.serviceinterface import PermissionDenied
 
 import vsfwd.ipc.interface as api
+from vsfwd.alarms import FEATURE, Alarms
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath
@@ -45,6 +46,7 @@ class Parts:
     interfaces: Interfaces
     broker: BrokerLink
     packet_log: PacketLog
+    alarms: Alarms
     apply_thread: ApplyThread
 
 
@@ -83,6 +85,16 @@ class Answers(api.HostInterface):
             vnics=[
                 self._vnic_status(port, modes.get(port.slot, "closed"))
                 for _, port in sorted(parts.reconciler.ports.items())
+            ],
+            alarms=[
+                api.Alarm(
+                    FEATURE,
+                    *cause,
+                    self._vm_name(cause.entity),
+                    alarm.description,
+                    alarm.since.isoformat(timespec="seconds"),
+                )
+                for cause, alarm in sorted(parts.alarms.open.items())
             ],
             refusals=[api.RefusedObject(r.kind, r.id, r.reason) for r in parts.reconciler.refusals()],
             datapath={key: str(value) for key, value in kernel.items()},

@@ -7,7 +7,8 @@ from scapy.packet import Packet
 
 from tests.harness.datapath import Host, Port, dropped, inside, passed, private_host
 from tests.harness.packets import IPV4, reply_to, tcp, udp
-from vsfwd.datapath import Settings
+from vsfwd.alarms import HELD_HIGH
+from vsfwd.datapath import Settings, TableUse
 
 VNICS = {"here": "10.0.0.1 web", "twin": "10.0.0.2 web"}
 QUOTA = 64
@@ -91,6 +92,18 @@ def test_live_flows_are_never_evicted(host: Host, here: Port) -> None:
         assert play(host, here, (segment(sport, "A"), True)) == [0]
     established = {flow.remote_port for flow in here.flows() if flow.packets_in > 2}
     assert set(opened) <= established
+
+
+def test_a_table_knows_how_full_it_is(host: Host, here: Port) -> None:
+    """Openings count for nothing, since they give way; connections do, and what found no place is counted."""
+    for sport in range(1000, 1000 + 3 * QUOTA):
+        assert play(host, here, (tcp(NET.peer, NET.here, sport=sport), True)) == [0]
+    assert host.datapath.table_use()[here.id] == TableUse(0, 0)
+    for sport in range(1000, 1000 + 3 * QUOTA):
+        open_tcp(host, here, sport)
+    use = host.datapath.table_use()[here.id]
+    assert use.held > HELD_HIGH
+    assert use.refused == here.drops()["table_full"]
 
 
 def test_a_full_table_is_one_vnics_trouble(host: Host, here: Port) -> None:

@@ -5,7 +5,7 @@ image ──diff──► plan ──► maps (banks, flip) ──► kernel    
 """
 
 from vsfwd.datapath.conntrack import Flow
-from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Limit, Settings
+from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Limit, Settings, TableUse
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event
 from vsfwd.datapath.loader import Reason, State
@@ -22,4 +22,5 @@ __all__ = [
     "RuleCounters",
     "Settings",
     "State",
+    "TableUse",
 ]

@@ -8,11 +8,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import DIRECTIONS, Programs, State, constant
+
+_SAMPLE: Final = 32
+"""Buckets that tell how full a table is: 256 places, so that nine tenths are known to 2 %."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,17 @@ class FlowTables:
 
     def buckets(self, slot: int) -> int:
         """How many the table of `slot` has. One that was taken over may have another size than a new one."""
-        inner = bpf.inner_map(self._outer, slot)
-        if inner is None:
-            raise DatapathError(f"slot {slot} has no flow table")
+        inner = self._inner(slot)
         try:
             return bpf.sizes_of(inner)[2]
         finally:
             os.close(inner)
+
+    def _inner(self, slot: int) -> int:
+        inner = bpf.inner_map(self._outer, slot)
+        if inner is None:
+            raise DatapathError(f"slot {slot} has no flow table")
+        return inner
 
     def drop(self, slot: int) -> None:
         """Gives the memory back."""
@@ -90,6 +98,23 @@ class FlowTables:
         return [
             flow for key, value in self._taken(slot) if (flow := self._flow(key, value, now)).expires_s > 0
         ]
+
+    def held(self, slot: int) -> float:
+        """The share of its places that live flows hold which give way to nobody: of some buckets, since the
+        hash spreads flows evenly over all."""
+        now, ways, size = self._programs.jiffies(), constant("WAYS"), self._place.size
+        held = 0
+        inner = self._inner(slot)
+        try:
+            buckets = min(_SAMPLE, bpf.sizes_of(inner)[2])
+            for _, raw in islice(bpf.items(inner, 4, self._bucket.size, buckets), buckets):
+                for way, check in enumerate(struct.unpack_from(f"<{ways}Q", raw)):
+                    place = raw[8 * ways + way * size :][:size]
+                    flow = self._value.unpack(place[self._key.size :])
+                    held += bool(check and flow["answered"] and flow["expires"] > now)
+        finally:
+            os.close(inner)
+        return held / (buckets * ways)
 
     def _taken(self, slot: int) -> Iterator[tuple[bytes, bytes]]:
         """Keys and flows of all places that are not free."""

@@ -61,6 +61,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class TableUse:
+    """Of a vNIC's flow table: the share of its places that flows hold which give way to nobody, and how many
+    packets were dropped for want of a place, since the vNIC was attached."""
+
+    held: float
+    refused: int
+
+
+@dataclass(frozen=True)
 class _Vnic:
     slot: int
     ifindex: int
@@ -274,18 +283,24 @@ class Datapath:
         """By rule id."""
         return self._policy.counters.read()
 
+    def table_use(self) -> dict[str, TableUse]:
+        """By vNIC id."""
+        return {
+            id_: TableUse(self._flows.held(vnic.slot), self._dropped(vnic.slot, Reason["TABLE_FULL"]))
+            for id_, vnic in self._vnics.items()
+        }
+
     def drops(self) -> dict[int, dict[Reason, int]]:
         """By slot, the reasons that have occurred since the vNIC was attached."""
         return {vnic.slot: self._drops(vnic.slot) for vnic in self._vnics.values()}
 
     def _drops(self, slot: int) -> dict[Reason, int]:
-        fd, cpus, first = self._programs.fd("drops"), bpf.possible_cpus(), slot * constant("REASONS")
-        counts = {}
-        for reason in Reason:
-            raw = bpf.lookup(fd, struct.pack("<I", first + reason), 8 * cpus) or bytes(8 * cpus)
-            if total := sum(struct.unpack(f"<{cpus}Q", raw)):
-                counts[reason] = total
-        return counts
+        return {reason: total for reason in Reason if (total := self._dropped(slot, reason))}
+
+    def _dropped(self, slot: int, reason: Reason) -> int:
+        cpus, place = bpf.possible_cpus(), slot * constant("REASONS") + reason
+        raw = bpf.lookup(self._programs.fd("drops"), struct.pack("<I", place), 8 * cpus) or b""
+        return sum(struct.unpack(f"<{len(raw) // 8}Q", raw))
 
     def unfiltered(self) -> dict[int, int]:
         """By slot, the packets that passed because the vNIC is excluded, since it was attached."""

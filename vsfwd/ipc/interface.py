@@ -61,6 +61,19 @@ class ImageSize:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """In the shape of NSX's. `entity` is the id of a vNIC, `since` is ISO 8601."""
+
+    feature: str
+    event_type: str
+    severity: str
+    entity: str
+    vm_name: str
+    description: str
+    since: str
+
+
+@dataclass(frozen=True)
 class HostStatus:
     """`broker` is the one connected to, or null; `realised_at` is ISO 8601, or null while nothing was
     realised by this process; `duration_us` is message in to enforced, of the last message."""
@@ -81,6 +94,7 @@ class HostStatus:
     log_lines_lost: int
     image: ImageSize
     vnics: list[VnicStatus]
+    alarms: list[Alarm]
     refusals: list[RefusedObject]
     datapath: dict[str, str]
 

@@ -1,0 +1,66 @@
+"""Alarms: when they open, when they end, and that they are said once."""
+
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from vsfwd.alarms import QUIET_SAMPLES, Alarms, Cause
+from vsfwd.datapath import Datapath, TableUse
+from vsfwd.reconciler import ApplyThread
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HIGH = Cause("dfw_session_count_high", "HIGH", "web")
+REFUSED = Cause("dfw_session_refused", "CRITICAL", "web")
+
+
+@pytest.fixture
+def alarms() -> Alarms:
+    return Alarms(cast(Datapath, None), cast(ApplyThread, None))
+
+
+def test_a_table_nearly_full_is_an_alarm(alarms: Alarms) -> None:
+    """Above nine tenths, and not at them."""
+    alarms.sample({"web": TableUse(0.9, 0), "db": TableUse(0.2, 0)}, NOON)
+    assert alarms.open == {}
+    alarms.sample({"web": TableUse(0.95, 0), "db": TableUse(0.2, 0)}, NOON)
+    assert list(alarms.open) == [HIGH]
+    assert "95%" in alarms.open[HIGH].description
+
+
+def test_a_table_that_refuses_flows_is_an_alarm(alarms: Alarms) -> None:
+    """What it refused since the sample before; what it refused before anybody looked is history."""
+    alarms.sample({"web": TableUse(0.5, 7)}, NOON)
+    assert alarms.open == {}
+    alarms.sample({"web": TableUse(0.5, 10)}, NOON)
+    assert list(alarms.open) == [REFUSED]
+    assert "3 packets" in alarms.open[REFUSED].description
+
+
+def test_an_alarm_is_said_once_and_ends_after_a_minute_without_cause(alarms: Alarms) -> None:
+    """One line when it opens, none while it lasts, one when it is resolved."""
+    with capture_logs() as lines:
+        for seconds in range(3):
+            alarms.sample({"web": TableUse(0.95, 0)}, NOON + timedelta(seconds=seconds))
+        assert alarms.open[HIGH].since == NOON
+        for _ in range(QUIET_SAMPLES - 1):
+            alarms.sample({"web": TableUse(0.5, 0)}, NOON)
+        assert list(alarms.open) == [HIGH]
+        alarms.sample({"web": TableUse(0.5, 0)}, NOON)
+    assert alarms.open == {}
+    assert [line["event"] for line in lines] == ["alarm", "alarm is resolved"]
+
+
+def test_a_cause_that_comes_back_keeps_the_alarm(alarms: Alarms) -> None:
+    """The minute begins again."""
+    for held in (0.95, 0.5, 0.5, 0.95, *(QUIET_SAMPLES - 1) * [0.5]):
+        alarms.sample({"web": TableUse(held, 0)}, NOON)
+    assert list(alarms.open) == [HIGH]
+
+
+def test_the_alarm_of_a_vnic_ends_with_it(alarms: Alarms) -> None:
+    """What is not plugged any more has no table."""
+    alarms.sample({"web": TableUse(0.95, 0)}, NOON)
+    alarms.sample({}, NOON)
+    assert alarms.open == {}

@@ -1,0 +1,81 @@
+"""Alarms: what somebody should look into before users call, in the shape of NSX's (feature, event type,
+severity, entity, description).
+
+One sample in ten seconds, as NSX takes them for its thresholds. An alarm is open from the first sample that
+shows its cause until a minute has passed without; both are logged. Nothing is remembered over a restart: a
+cause that lasts shows again. Looked at are the flow tables: one that is nearly full of flows that give way to
+nobody, and one that has refused a flow."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, NoReturn
+
+import structlog
+
+from vsfwd.datapath import Datapath, TableUse
+from vsfwd.reconciler import ApplyThread
+
+log = structlog.get_logger(log="vsfwd.alarms")
+
+FEATURE: Final = "distributed_firewall"
+PERIOD_S: Final = 10.0
+QUIET_SAMPLES: Final = 6
+HELD_HIGH: Final = 0.9
+
+
+class Cause(NamedTuple):
+    """What an alarm is about; `entity` is the id of a vNIC."""
+
+    event_type: str
+    severity: str
+    entity: str
+
+
+@dataclass
+class Alarm:
+    description: str
+    since: datetime
+    samples_left: int
+    """Without its cause, until it is resolved."""
+
+
+class Alarms:
+    """`open` are the alarms of now."""
+
+    def __init__(self, datapath: Datapath, apply_thread: ApplyThread) -> None:
+        self.open: dict[Cause, Alarm] = {}
+        self._datapath = datapath
+        self._apply_thread = apply_thread
+        self._refused: dict[str, int] = {}
+
+    async def watch(self) -> NoReturn:
+        while True:
+            self.sample(await self._apply_thread(self._datapath.table_use), datetime.now(UTC))
+            await asyncio.sleep(PERIOD_S)
+
+    def sample(self, tables: Mapping[str, TableUse], now: datetime) -> None:
+        """`tables` by vNIC id."""
+        seen = dict(self._causes(tables))
+        self._refused = {vnic: use.refused for vnic, use in tables.items()}
+        for cause, description in seen.items():
+            if cause not in self.open:
+                log.warning("alarm", feature=FEATURE, **cause._asdict(), description=description)
+            since = self.open[cause].since if cause in self.open else now
+            self.open[cause] = Alarm(description, since, QUIET_SAMPLES)
+        for cause in self.open.keys() - seen.keys():
+            self.open[cause].samples_left -= 1
+            if not self.open[cause].samples_left or cause.entity not in tables:
+                del self.open[cause]
+                log.info("alarm is resolved", feature=FEATURE, **cause._asdict())
+
+    def _causes(self, tables: Mapping[str, TableUse]) -> Iterator[tuple[Cause, str]]:
+        for vnic, use in tables.items():
+            if use.held > HELD_HIGH:
+                cause = Cause("dfw_session_count_high", "HIGH", vnic)
+                yield cause, f"{use.held:.0%} of its flow table is held by flows that are never evicted"
+            refused = use.refused - self._refused.get(vnic, use.refused)
+            if refused > 0:
+                cause = Cause("dfw_session_refused", "CRITICAL", vnic)
+                yield cause, f"its flow table is full: {refused} packets of new flows were dropped"
