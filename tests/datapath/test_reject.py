@@ -7,16 +7,18 @@ import errno
 import select
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, IPOption_NOP
-from scapy.layers.inet6 import ICMPv6DestUnreach
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6Unknown, IPv6ExtHdrFragment
+from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Padding, Raw
 
 from tests.harness.datapath import (
     Host,
     Port,
+    Seen,
     checksums_right,
     dropped,
     inside,
@@ -26,6 +28,7 @@ from tests.harness.packets import IPV4, IPV6, Net, echo, ip, other, tcp, udp, un
 from tests.harness.wired import VNICS, Wired
 
 ETH_P_ALL = 3
+MACS = ("02:00:00:00:00:00", "02:00:00:00:00:01")
 
 
 @pytest.fixture(params=[True, False], ids=["offload", "no-offload"])
@@ -35,13 +38,7 @@ def offload(request: pytest.FixtureRequest, wired: Wired) -> None:
 
 def _connect(wired: Wired, net: Net, kind: int) -> tuple[int, list[Packet]]:
     """`here` speaks to port 9 of `twin`: the error it gets, and what frames it saw meanwhile."""
-    family = socket.AF_INET6 if ":" in net.twin else socket.AF_INET
-    with inside(wired.here):
-        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        speaker = socket.socket(family, kind)
-    with tap, speaker:
-        tap.bind(("far0", ETH_P_ALL))
-        speaker.settimeout(3)
+    with _tap(wired.here, "far0") as tap, _speaker(wired.here, net, kind) as speaker:
         try:
             speaker.connect((net.twin, 9))
             speaker.send(b"x" * 100)
@@ -49,12 +46,37 @@ def _connect(wired: Wired, net: Net, kind: int) -> tuple[int, list[Packet]]:
             code = 0
         except OSError as error:
             code = error.errno or errno.ETIMEDOUT
-        seen, deadline = [], time.monotonic() + 0.2
-        while select.select([tap], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            data, (_, _, type_, *_) = tap.recvfrom(65536)
-            if type_ != socket.PACKET_OUTGOING:
-                seen.append(Ether(data))
-    return code, seen
+        return code, _arrived(tap)
+
+
+def _speaker(namespace: str, net: Net, kind: int) -> socket.socket:
+    with inside(namespace):
+        speaker = socket.socket(socket.AF_INET if net is IPV4 else socket.AF_INET6, kind)
+    speaker.settimeout(3)
+    return speaker
+
+
+def _tap(namespace: str, device: str) -> socket.socket:
+    with inside(namespace):
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    tap.bind((device, ETH_P_ALL))
+    return tap
+
+
+def _arrived(tap: socket.socket) -> list[Packet]:
+    """Frames from outside, until a moment from now."""
+    seen, deadline = [], time.monotonic() + 0.2
+    while select.select([tap], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        data, (_, _, type_, *_) = tap.recvfrom(65536)
+        if type_ != socket.PACKET_OUTGOING:
+            seen.append(Ether(data))
+    return seen
+
+
+def _addressed(frames: list[Packet], mac: str) -> list[Packet]:
+    """What was meant for `mac`, but for the kernels' own search for neighbours."""
+    search = (ARP, ICMPv6ND_NS, ICMPv6ND_NA)
+    return [frame for frame in frames if frame.dst == mac and not any(kind in frame for kind in search)]
 
 
 def _answers(frames: list[Packet]) -> list[Packet]:
@@ -96,6 +118,48 @@ def test_a_dropped_connection_is_not_answered(wired: Wired) -> None:
     code, frames = _connect(wired, IPV4, socket.SOCK_STREAM)
     assert code == errno.ETIMEDOUT
     assert _answers(frames) == []
+
+
+@pytest.mark.parametrize("net", [IPV4, IPV6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("where", ["out on web", "in on db"])
+@pytest.mark.usefixtures("offload")
+def test_an_open_connection_is_reset_in_the_middle_of_its_data(wired: Wired, net: Net, where: str) -> None:
+    """The answer to a segment that a device is still to cut (GSO) is a RST that the sender's kernel takes."""
+    wired.install(["allow"])
+    with _speaker(wired.twin, net, socket.SOCK_STREAM) as listener:
+        listener.bind((net.twin, 0))
+        listener.listen()
+        with _speaker(wired.here, net, socket.SOCK_STREAM) as speaker:
+            speaker.connect((net.twin, listener.getsockname()[1]))
+            wired.install(["allow service icmpv6", f"reject {where} service tcp", "allow"])
+            with pytest.raises(ConnectionResetError):
+                speaker.sendall(bytes(1 << 20))
+
+
+@pytest.mark.parametrize("net", [IPV4, IPV6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize(
+    "rules", [["reject out on web"], ["reject in on db"], ["reject"], ["reject stateless"]], ids=" ".join
+)
+def test_x45_two_vms_with_a_rejecting_rule_between_them_never_loop(
+    wired: Wired, net: Net, rules: list[str]
+) -> None:
+    """Whatever one sends, each packet that asks something gets one answer, answers get none, and the other VM
+    hears nothing."""
+    wired.install([*rules, "allow"])
+    asking = [tcp(net.here, net.twin), udp(net.here, net.twin), echo(net.here, net.twin)]
+    answering = [
+        tcp(net.here, net.twin, 81, "R"),
+        tcp(net.here, net.twin, 82, "RA"),
+        echo(net.here, net.twin, 8, reply=True),
+        unreachable(net.here, udp(net.twin, net.here)),
+        unreachable(net.here, unreachable(net.twin, udp(net.here, net.twin))),
+    ]
+    with _tap(wired.here, "far0") as here, _tap(wired.twin, "far1") as twin:
+        for packet in asking + answering:
+            here.send(bytes(Ether(src=MACS[0], dst=MACS[1]) / packet))
+        heard = _addressed(_arrived(here), MACS[0])
+        assert len(_answers(heard)) == len(heard) == len(asking)
+        assert _addressed(_arrived(twin), MACS[1]) == []
 
 
 REJECT_ALL = ["reject"]
@@ -149,31 +213,75 @@ def test_x13_no_byte_behind_the_packet_is_quoted(host: Host, net: Net, length: i
     assert checksums_right(seen.reply)
 
 
-def test_what_must_not_be_answered_is_only_dropped(host: Host, net: Net) -> None:
-    """No answer to groups and broadcasts, to packets with options, to ICMP that asks nothing, or to
-    nobody."""
+@pytest.fixture(params=["in", "out"])
+def pass_by(request: pytest.FixtureRequest, host: Host) -> Callable[[Packet], Seen]:
+    """What becomes of a packet at a vNIC that rejects everything, in either direction."""
     here = _rejecting(host)
-    silent = dropped("rule_reject", 1)
-    multicast = "224.0.0.251" if net is IPV4 else "ff02::fb"
-    group = Ether(src="02:00:00:00:99:99", dst="01:00:5e:00:00:fb") / udp(net.peer, multicast, 5353)
-    assert here.receive(group) == silent
-    nobody = "0.0.0.0" if net is IPV4 else "::"
-    assert here.receive(udp(nobody, net.here, 53)) == silent
-    assert here.receive(udp(net.peer, multicast, 53)) == silent
-    assert here.receive(other(net.peer, net.here, 47)) == rejected(1)
-    assert here.receive(echo(net.peer, net.here)) == rejected(1)
-    assert here.receive(echo(net.peer, net.here, reply=True)) == silent
+    return here.receive if request.param == "in" else here.send
 
 
-def test_never_a_rst_for_a_rst_nor_an_error_for_an_error(host: Host, net: Net) -> None:
+SILENT = dropped("rule_reject", 1)
+
+
+def test_x45_groups_and_nobody_are_not_answered(pass_by: Callable[[Packet], Seen], net: Net) -> None:
+    """Multicast and broadcast, of frame or address, source or destination; the unspecified address; the
+    loopback. A subnet's own broadcast address looks like any host's, and is answered as one."""
+    one, two = net.here, net.peer
+    v4 = ["224.0.0.251", "239.1.2.3", "255.255.255.255", "240.0.0.1", "0.0.0.0", "127.0.0.1"]
+    v6 = ["ff02::1", "ff0e::1234", "::", "::1"]
+    for odd in v4 if net is IPV4 else v6:
+        assert pass_by(udp(odd, one)).verdict == "drop"
+        assert pass_by(udp(two, odd)).verdict == "drop"
+        assert pass_by(tcp(two, odd)).verdict == "drop"
+    for mac in ("01:00:5e:00:00:fb", "33:33:00:00:00:01", "ff:ff:ff:ff:ff:ff"):
+        assert pass_by(Ether(src="02:00:00:00:99:99", dst=mac) / udp(two, one)) == SILENT
+    assert pass_by(udp(two, one)) == rejected(1)
+
+
+def test_x45_icmp_is_answered_where_it_asks(pass_by: Callable[[Packet], Seen], net: Net) -> None:
+    """An echo request is; a reply, an advertisement and a type nobody knows are not. Other protocols are."""
+    one, two = net.here, net.peer
+    assert pass_by(echo(two, one)) == rejected(1)
+    assert pass_by(echo(two, one, reply=True)) == SILENT
+    for type_ in (9, 13, 17, 40) if net is IPV4 else (138, 139, 144, 200):
+        header = ICMP(type=type_) if net is IPV4 else ICMPv6Unknown(type=type_, msgbody=bytes(4))
+        assert pass_by(ip(two, one) / header) == SILENT
+    assert pass_by(other(two, one, 47)) == rejected(1)
+
+
+def test_x45_never_a_rst_for_a_rst_nor_an_error_for_an_error(
+    pass_by: Callable[[Packet], Seen], net: Net
+) -> None:
     """A RST and an ICMP error belong to a flow or are dropped; neither reaches the rule."""
-    here = _rejecting(host)
-    assert here.receive(tcp(net.peer, net.here, 80, "R")) == dropped("no_state")
+    for flags in ("R", "RA", "SR"):
+        assert pass_by(tcp(net.peer, net.here, 80, flags)) == dropped("no_state")
     quoted = udp(net.here, net.peer, 53)
-    assert here.receive(unreachable(net.peer, quoted)) == dropped("icmp_error_unrelated")
+    assert pass_by(unreachable(net.peer, quoted)) == dropped("icmp_error_unrelated")
 
 
-def test_packets_with_ip_options_are_not_answered(host: Host) -> None:
+def test_x45_never_a_rst_for_a_rst_of_no_connection(host: Host, net: Net) -> None:
+    """A rule without connections does see a RST: dropped in silence, where a segment is answered."""
+    here = host.port("here")
+    host.install(["reject stateless"], vnics=VNICS)
+    for flags in ("R", "RA", "SR"):
+        assert here.receive(tcp(net.peer, net.here, 80, flags)) == SILENT
+        assert here.send(tcp(net.here, net.peer, 80, flags)) == SILENT
+    assert here.receive(tcp(net.peer, net.here, 80, "A")) == rejected(1)
+
+
+def test_x45_fragments_are_not_answered(pass_by: Callable[[Packet], Seen], net: Net) -> None:
+    """The first, one in the middle and the last one: dropped, whatever for."""
+    for offset, more in ((0, 1), (185, 1), (370, 0)):
+        packet = udp(net.peer, net.here, data=24)
+        if net is IPV4:
+            packet.flags, packet.frag = "MF" if more else 0, offset
+        else:
+            header = IPv6ExtHdrFragment(offset=offset, m=more, id=offset, nh=17)
+            packet = ip(net.peer, net.here, nh=44) / header / Raw(bytes(packet.payload))
+        assert pass_by(packet).verdict == "drop"
+
+
+def test_x45_packets_with_ip_options_are_not_answered(host: Host) -> None:
     """IPv4 options: dropped without a reply; the same packet without them is answered."""
     here = _rejecting(host)
     packet = (
