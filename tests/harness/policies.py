@@ -104,7 +104,7 @@ def group(*addresses: str) -> Group:
 
 
 def vnic(text: str) -> Vnic:
-    """A vNIC in words: its addresses and groups, segment=N, spoofguard=MODE, router, dhcp_server, excluded."""
+    """A vNIC in words: addresses and groups, segment=N, spoofguard=MODE, router, dhcp_server, excluded."""
     addresses, groups = [], []
     fields: dict[str, Any] = {}
     for word in text.split():
