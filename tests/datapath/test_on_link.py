@@ -84,6 +84,7 @@ def test_a_packet_from_itself_to_itself_is_dropped(journey: Journey) -> None:
 @pytest.mark.parametrize("message", DISCOVERY, ids=name_of)
 def test_x29_neighbour_discovery_comes_from_the_link(journey: Journey, message: Packet) -> None:
     """Its hop limit is 255, as no router leaves it (RFC 4861)."""
+    journey.install("allow", marks="router")
     assert journey.take(from_link(message, 255)) == passed(1)
     for hop_limit in (254, 64, 1, 0):
         assert journey.take(from_link(message, hop_limit)) == dropped("not_on_link")
@@ -111,6 +112,7 @@ def test_x28_neighbour_discovery_is_not_believed_before_a_policy_is_in(journey: 
 @ONLY_IPV6
 def test_x25_discovery_and_membership_make_no_flow(journey: Journey) -> None:
     """Nothing of it lets an echo by that has the identifier a flow of theirs would have had: 0."""
+    journey.install("allow", marks="router")
     for message in DISCOVERY:
         assert journey.take(from_link(message, 255, journey.source)) == passed(1)
     for message in MEMBERSHIP:

@@ -41,5 +41,5 @@ class Journey:
         """Through the device itself."""
         self.port.wire(*frames, inward=self.inward)
 
-    def install(self, *rules: str) -> None:
-        self.host.install(rules, vnics=VNICS)
+    def install(self, *rules: str, marks: str = "") -> None:
+        self.host.install(rules, vnics={name: f"{text} {marks}" for name, text in VNICS.items()})
