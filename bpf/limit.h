@@ -20,8 +20,11 @@ static __always_inline bool spend(u64 *full, u64 now, const struct limit *limit)
 	u64 ticks = now << TICK_BITS;
 	u64 after = (*full > ticks ? *full : ticks) + limit->cost;
 
-	if (after - ticks > limit->depth)
+	if (after - ticks > limit->depth) {
+		if (after - limit->cost - ticks > limit->depth)
+			*full = ticks + limit->depth; /* emptied under a slower limit than the one in force now */
 		return false;
+	}
 	*full = after;
 	return true;
 }

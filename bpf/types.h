@@ -290,4 +290,19 @@ struct event {
 	u32 suppressed; /* events of this rule and device before this one that the rate did not allow */
 };
 
+/* Of an early drop (early.c), map settings. Written by the daemon, whole but not in one store: for one packet a new cost
+ * may meet the depth before. */
+struct early {
+	struct limit limit; /* of one source; cost 0: none */
+	u32 rate;           /* packets a second, and */
+	u32 burst;          /* packets at once: what `limit` was made of, for the daemon that finds it */
+};
+
+/* Of an early drop, map counts. */
+enum outcome {
+	OUTCOME_PASSED,
+	OUTCOME_BLOCKED, /* dropped: its source is on the list */
+	OUTCOME_LIMITED, /* dropped: its source is over the rate */
+};
+
 #endif

@@ -3,41 +3,21 @@
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
 done, 1 the daemon says no (nothing of that name, contradiction), 2 wrong usage, 3 no daemon answers."""
 
-import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from asyncvarlink import VarlinkErrorReply
-from rich.console import Console
-from rich.table import Table
 
 import vsfwd.ipc.interface as api
+from vsfwd.earlyctl import early, early_table
 from vsfwd.ipc import SOCKET
-from vsfwd.ipc.client import Unreachable, ask
+from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 
 T = TypeVar("T")
-EXIT_REFUSED: Final = 1
-EXIT_UNREACHABLE: Final = 3
 _LAST_PASSED_OVER: Final = 10
-_PIPE_WIDTH: Final = 500
-_NEVER_FOLDED: Final = (
-    "#",
-    "id",
-    "action",
-    "dir",
-    "packets",
-    "bytes",
-    "sessions",
-    "slot",
-    "state",
-    "protocol",
-)
 
-as_json = click.option("--json", "as_json", is_flag=True, help="JSON with stable keys instead of a table.")
 one_vnic = click.option(
     "--vnic", metavar="VNIC|VM", help="Only this vNIC, or the vNICs of this VM (id or name)."
 )
@@ -64,11 +44,11 @@ def main(context: click.Context, socket: Path) -> None:
 @click.pass_obj
 def status(socket: Path, as_json: bool) -> None:
     """The daemon, its policy, its link to the manager, its vNICs."""
-    host: api.HostStatus = _ask(socket, lambda proxy: proxy.Status())["status"]
+    host: api.HostStatus = ask(socket, lambda proxy: proxy.Status())["status"]
     if as_json:
-        _print_json(host)
+        print_json(host)
         return
-    console = _console()
+    console = wide_console()
     facts = {
         "vsfwd": f"{host.version} on host {host.host_id}",
         "policy": f"epoch {host.epoch}, generation {host.generation}, digest {host.digest[:12]}",
@@ -83,7 +63,7 @@ def status(socket: Path, as_json: bool) -> None:
     }
     for name, value in facts.items():
         console.print(f"[bold]{name:>12}[/]  {value}", highlight=False, soft_wrap=True)
-    _table(
+    print_table(
         console,
         ("slot", "vNIC", "VM", "device", "state", "addresses"),
         [(v.slot, v.vnic, v.vm_name, v.device, v.state, "\n".join(v.addresses)) for v in host.vnics],
@@ -92,9 +72,11 @@ def status(socket: Path, as_json: bool) -> None:
         alarms = [
             (a.severity, a.event_type, a.vm_name or a.entity, a.description, a.since) for a in host.alarms
         ]
-        _table(console, ("alarm", "event", "VM", "what", "since"), alarms)
+        print_table(console, ("alarm", "event", "VM", "what", "since"), alarms)
+    if host.early:
+        early_table(console, host.early)
     if host.refusals:
-        _table(console, ("not in force", "id", "why"), [(r.kind, r.id, r.reason) for r in host.refusals])
+        print_table(console, ("not in force", "id", "why"), [(r.kind, r.id, r.reason) for r in host.refusals])
 
 
 @main.command()
@@ -103,15 +85,15 @@ def status(socket: Path, as_json: bool) -> None:
 @click.pass_obj
 def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
     """Rules in the order they are evaluated, for each vNIC."""
-    parts: list[api.VnicRules] = _ask(socket, lambda proxy: _all(proxy.Rules(vnic=vnic)))
+    parts: list[api.VnicRules] = ask(socket, lambda proxy: _all(proxy.Rules(vnic=vnic)))
     merged: dict[str, dict[str, Any]] = {}
     for part in parts:
         known = merged.setdefault(part.vnic, {**asdict(part), "rules": []})
         known["rules"] += [asdict(rule) for rule in part.rules]
     if as_json:
-        _print_json(list(merged.values()))
+        print_json(list(merged.values()))
         return
-    console = _console()
+    console = wide_console()
     columns = (
         "position",
         "id",
@@ -132,7 +114,7 @@ def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
             + ("  [bold]excluded: none of these is enforced[/]" if entry["excluded"] else "")
         )
         rows = [[row[name] for name in (*columns, *hits)] for row in entry["rules"]]
-        _table(console, ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *hits), rows)
+        print_table(console, ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *hits), rows)
 
 
 @main.command()
@@ -141,10 +123,10 @@ def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
 def addrsets(socket: Path, as_json: bool) -> None:
     """Groups with the addresses they stand for."""
     sets: list[api.Addrset] = [
-        one for part in _ask(socket, lambda proxy: _all(proxy.Addrsets())) for one in part
+        one for part in ask(socket, lambda proxy: _all(proxy.Addrsets())) for one in part
     ]
     if as_json:
-        _print_json(sets)
+        print_json(sets)
         return
     rows = [
         (
@@ -155,7 +137,7 @@ def addrsets(socket: Path, as_json: bool) -> None:
         )
         for one in sets
     ]
-    _table(_console(), ("group", "id", "lists", "members"), rows)
+    print_table(wide_console(), ("group", "id", "lists", "members"), rows)
 
 
 @main.command()
@@ -165,13 +147,13 @@ def addrsets(socket: Path, as_json: bool) -> None:
 def flows(socket: Path, vnic: str | None, as_json: bool) -> None:
     """Connections the kernel tracks."""
     found: list[api.FlowRow] = [
-        flow for part in _ask(socket, lambda proxy: _all(proxy.Flows(vnic=vnic))) for flow in part
+        flow for part in ask(socket, lambda proxy: _all(proxy.Flows(vnic=vnic))) for flow in part
     ]
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
-    _table(
-        _console(),
+    print_table(
+        wide_console(),
         ("VM", "dir", "protocol", "local", "remote", "state", "rule", "packets", "bytes", "ends in s"),
         [
             (
@@ -196,18 +178,18 @@ def flows(socket: Path, vnic: str | None, as_json: bool) -> None:
 @click.pass_obj
 def stats(socket: Path, as_json: bool) -> None:
     """Hits of every rule, and what was dropped on every vNIC and why."""
-    host: api.HostStats = _ask(socket, lambda proxy: proxy.Stats())["stats"]
+    host: api.HostStats = ask(socket, lambda proxy: proxy.Stats())["stats"]
     if as_json:
-        _print_json(host)
+        print_json(host)
         return
-    console = _console()
+    console = wide_console()
     hit = [(r.id, r.name, r.packets, r.bytes, r.sessions, r.suppressed) for r in host.rules]
-    _table(console, ("rule", "name", "packets", "bytes", "sessions", "not logged"), hit)
+    print_table(console, ("rule", "name", "packets", "bytes", "sessions", "not logged"), hit)
     drops = [(d.vm_name or d.vnic, reason, n) for d in host.drops for reason, n in d.reasons.items()]
-    _table(console, ("VM", "dropped because", "packets"), drops)
+    print_table(console, ("VM", "dropped because", "packets"), drops)
     if host.unfiltered:
         rows = [(one.vm_name or one.vnic, one.packets) for one in host.unfiltered]
-        _table(console, ("VM", "passed because excluded"), rows)
+        print_table(console, ("VM", "passed because excluded"), rows)
 
 
 @main.command()
@@ -240,13 +222,13 @@ def explain(
     if direction is None:
         raise click.UsageError("say --in or --out")
     packet = api.PacketSpec(direction, proto, src, dst, dport, icmp_type, icmp_code, midstream)
-    answer: api.Explanation = _ask(socket, lambda proxy: proxy.Explain(vnic=vnic, packet=packet))[
+    answer: api.Explanation = ask(socket, lambda proxy: proxy.Explain(vnic=vnic, packet=packet))[
         "explanation"
     ]
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
-    console = _console()
+    console = wide_console()
     by = f"rule {answer.rule} {answer.name!r} of section {answer.section!r}" if answer.rule else answer.name
     console.print(
         f"[bold]{answer.action}[/]  {answer.vm_name or answer.vnic} {direction}: {by}", highlight=False
@@ -255,24 +237,9 @@ def explain(
     if len(passed) > _LAST_PASSED_OVER:
         console.print(f"… {len(passed) - _LAST_PASSED_OVER} rules above these do not match either")
     last = passed[-_LAST_PASSED_OVER:]
-    _table(console, ("passed over", "name", "does not match by"), [(p.rule, p.name, p.field) for p in last])
-
-
-def _ask(socket: Path, question: Callable[[Any], Awaitable[T]]) -> Any:
-    """The answer, or the end of the program with a message that says what to do next."""
-    try:
-        return ask(socket, question)
-    except Unreachable as error:
-        _end(str(error), EXIT_UNREACHABLE)
-    except (api.NotFound, api.Refused) as error:
-        _end(str(error.parameters["reason"]), EXIT_REFUSED)
-    except VarlinkErrorReply as error:
-        _end(f"{error.name}: {error}", EXIT_REFUSED)
-
-
-def _end(message: str, code: int) -> None:
-    click.echo(f"vsfwctl: {message}", err=True)
-    sys.exit(code)
+    print_table(
+        console, ("passed over", "name", "does not match by"), [(p.rule, p.name, p.field) for p in last]
+    )
 
 
 async def _all(stream: AsyncIterator[dict[str, T]]) -> list[T]:
@@ -285,28 +252,7 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _print_json(value: object) -> None:
-    plain = [_plain(one) for one in value] if isinstance(value, list) else _plain(value)
-    click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _console() -> Console:
-    """As wide as the terminal; into a pipe nothing is folded."""
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
-
-
-def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in _NEVER_FOLDED)
-    for row in rows:
-        table.add_row(*map(str, row))
-    console.print(table if rows else f"[dim]no {columns[0]}[/]", highlight=False)
-
+main.add_command(early)
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,7 @@ from vsfwd.alarms import Alarms
 from vsfwd.broker import BrokerLink, Event
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath, Limit, Settings
+from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Interfaces
 from vsfwd.ipc.server import IpcServer
 from vsfwd.packetlog import PacketLog
@@ -83,6 +84,7 @@ class Daemon:
         self.alarms = Alarms(datapath, apply_thread)
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
         self.broker = BrokerLink(config, self._policy, self._request, self._greet)
+        self.early = EarlyDrops(datapath, apply_thread)
         self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)
 
     async def run(self) -> None:
@@ -144,6 +146,7 @@ class Daemon:
             self.packet_log,
             self.alarms,
             self.apply_thread,
+            self.early,
         )
         return Answers(parts, uid)
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Final
 
 import vsfwd.ipc.interface as api
-from vsfwd.datapath import Flow, RuleCounters
-from vsfwd.image import Image
+from vsfwd.datapath import EarlyDrop, Flow, RuleCounters
+from vsfwd.image import Image, PrefixKey
 from vsfwd.policy import evaluate
 from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Group, Match, Rule, Service
 
@@ -28,6 +28,16 @@ def applied(image: Image | None, slot: int | None) -> list[int]:
     for row in (rows.in_ipv4, rows.in_ipv6, rows.out_ipv4, rows.out_ipv6):
         bits |= image.rows[row]
     return [entry.id for entry, bit in zip(image.rules, reversed(f"{bits:b}"), strict=False) if bit == "1"]
+
+
+def early_row(drop: EarlyDrop) -> api.EarlyDrop:
+    return api.EarlyDrop(**{**vars(drop), "blocked": [_prefix(prefix) for prefix in drop.blocked]})
+
+
+def _prefix(prefix: PrefixKey) -> str:
+    if prefix.family == 4:
+        return f"{ipaddress.IPv4Address(prefix.address & 0xFFFFFFFF)}/{prefix.length}"
+    return f"{ipaddress.IPv6Address(prefix.address)}/{prefix.length}"
 
 
 def rule_row(

@@ -1,7 +1,8 @@
 """What this host answers to local clients (`ipc.interface`), put together from the parts of the daemon.
 
-Reads only, but for announcing and withdrawing vNICs, which root and the configured users may do. What comes
-from the kernel is asked on the apply thread; what comes from the policy is read from immutable values."""
+Reads only, but for announcing and withdrawing vNICs and for early drops, which root and the configured users
+may do. What comes from the kernel is asked on the apply thread; what comes from the policy is read from
+immutable values."""
 
 import asyncio
 import re
@@ -19,6 +20,7 @@ from vsfwd.alarms import FEATURE, Alarms
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath
+from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Conflict, Interfaces
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy import evaluate
@@ -48,6 +50,7 @@ class Parts:
     packet_log: PacketLog
     alarms: Alarms
     apply_thread: ApplyThread
+    early: EarlyDrops
 
 
 class Answers(api.HostInterface):
@@ -97,6 +100,7 @@ class Answers(api.HostInterface):
                 for cause, alarm in sorted(parts.alarms.open.items())
             ],
             refusals=[api.RefusedObject(r.kind, r.id, r.reason) for r in parts.reconciler.refusals()],
+            early=await parts.early.all(),
             datapath={key: str(value) for key, value in kernel.items()},
         )
 
@@ -201,8 +205,7 @@ class Answers(api.HostInterface):
                 raise api.Refused(reason=f"{field}: {value!r} is not a UUID in lower case")
         if not _MAC.fullmatch(mac):
             raise api.Refused(reason=f"mac: {mac!r} is not a MAC address in lower case with colons")
-        if not _DEVICE.fullmatch(device):
-            raise api.Refused(reason=f"device: {device!r} cannot be the name of a device")
+        _check_device(device)
         try:
             plugged = await self._parts.interfaces.announce(Binding(vnic, vm, mac, device))
         except Conflict as conflict:
@@ -217,6 +220,22 @@ class Answers(api.HostInterface):
         self._privileged()
         if not await self._parts.interfaces.withdraw(vnic):
             raise api.NotFound(reason=f"vNIC {vnic}: neither announced nor plugged here")
+
+    @varlinkmethod(return_parameter="early")
+    async def EarlyDrops(self) -> list[api.EarlyDrop]:
+        return await self._parts.early.all()
+
+    @varlinkmethod
+    async def AttachEarlyDrop(self, *, device: str, blocked: list[str], rate: int, burst: int) -> None:
+        self._privileged()
+        _check_device(device)
+        await self._parts.early.attach(device, blocked, rate, burst, self._uid)
+
+    @varlinkmethod
+    async def DetachEarlyDrop(self, *, device: str) -> None:
+        self._privileged()
+        _check_device(device)
+        await self._parts.early.detach(device, self._uid)
 
     def _privileged(self) -> None:
         if self._uid != 0 and self._uid not in self._parts.config.ipc_uids:
@@ -254,6 +273,11 @@ def _decision(rule: Rule | None, verdict: evaluate.Verdict) -> str:
     if rule is None:
         return "no rule matches"
     return f"{rule.name} (strict, and the packet begins no connection)" if verdict.no_state else rule.name
+
+
+def _check_device(name: str) -> None:
+    if not _DEVICE.fullmatch(name):
+        raise api.Refused(reason=f"device: {name!r} cannot be the name of a device")
 
 
 def _named(name: str, id: str, vnic: Vnic | None) -> bool:

@@ -42,8 +42,21 @@ def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> No
         [*EXPLAIN, "--in", "--sport", "1000"],
         ["rules", "--vnic"],
         [],
+        ["early", "attach", "eth0"],
+        ["early", "attach", "eth0", "--block", "10.0.0.1", "--burst", "5"],
+        ["early", "attach", "eth0", "--rate", "0"],
     ],
-    ids=["unknown", "no direction", "no port number", "a source port", "no value", "nothing"],
+    ids=[
+        "unknown",
+        "no direction",
+        "no port number",
+        "a source port",
+        "no value",
+        "nothing",
+        "nothing to drop",
+        "a burst of no rate",
+        "no rate",
+    ],
 )
 def test_wrong_usage_is_2(tmp_path: Path, arguments: list[str]) -> None:
     """Before anything is asked."""

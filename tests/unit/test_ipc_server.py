@@ -165,6 +165,15 @@ async def test_only_root_and_configured_users_announce(uid: int, allowed: bool) 
     assert interfaces.announced == [WEB] * allowed
 
 
+async def test_x50_only_root_and_configured_users_change_early_drops() -> None:
+    """They stand above all policy."""
+    nobody = answers(_Interfaces(), 1000)
+    with pytest.raises(PermissionDenied):
+        await nobody.AttachEarlyDrop(device="eth0", blocked=["0.0.0.0/0"], rate=0, burst=0)
+    with pytest.raises(PermissionDenied):
+        await nobody.DetachEarlyDrop(device="eth0")
+
+
 @pytest.mark.parametrize(
     "device",
     ["", ".", "..", "a b", "a/b", "a:b", "a\0", "a\x1b[31m", "a\x7f", "a\n", "\ud800", "vèth", "x" * 16],

@@ -2,10 +2,12 @@
 
 image ──diff──► plan ──► maps (banks, flip) ──► kernel     programs: loader, attach
                                                 kernel ──► flows (conntrack), counters, drops, events
+                                                early: drops on XDP, on demand and apart from policy
 """
 
 from vsfwd.datapath.conntrack import Flow
 from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Limit, Settings, TableUse
+from vsfwd.datapath.early import EarlyDrop
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event
 from vsfwd.datapath.loader import Reason, State
@@ -15,6 +17,7 @@ __all__ = [
     "TIMEOUTS_S",
     "Datapath",
     "DatapathError",
+    "EarlyDrop",
     "Event",
     "Flow",
     "Limit",

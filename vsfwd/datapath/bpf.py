@@ -170,12 +170,19 @@ def map_by_id(id_: int) -> int:
     return _bpf(Command.MAP_BY_ID, bytearray(struct.pack("<III", id_, 0, 0)))
 
 
+def _info(fd: int, info: ctypes.Array[ctypes.c_char]) -> bytes:
+    _bpf(Command.INFO, bytearray(struct.pack("<IIQ", fd, len(info.raw), _address(info))))
+    return info.raw
+
+
 def sizes_of(fd: int) -> tuple[int, int, int]:
     """What a map was made for: bytes of a key, bytes of a value, entries."""
-    info = _buffer(80)
-    _bpf(Command.INFO, bytearray(struct.pack("<IIQ", fd, len(info.raw), _address(info))))
-    key, value, entries = struct.unpack_from("<III", info.raw, 8)
+    key, value, entries = struct.unpack_from("<III", _info(fd, _buffer(80)), 8)
     return key, value, entries
+
+
+def map_name(fd: int) -> str:
+    return _info(fd, _buffer(80))[24:40].rstrip(b"\0").decode()
 
 
 def inner_map(outer: int, index: int) -> int | None:
@@ -201,14 +208,12 @@ class ProgramInfo(NamedTuple):
 
 
 def program_info(fd: int) -> ProgramInfo:
-    info = _buffer(80)
-    _bpf(Command.INFO, bytearray(struct.pack("<IIQ", fd, len(info.raw), _address(info))))
-    id_, name = struct.unpack_from("<I56x16s", info.raw, 4)
+    id_, name = struct.unpack_from("<I56x16s", _info(fd, _buffer(80)), 4)
     return ProgramInfo(id_, name.rstrip(b"\0").decode())
 
 
 @contextmanager
-def _program_by_id(id_: int) -> Iterator[int]:
+def program_by_id(id_: int) -> Iterator[int]:
     fd = _bpf(Command.PROG_BY_ID, bytearray(struct.pack("<III", id_, 0, 0)))
     try:
         yield fd
@@ -219,12 +224,21 @@ def _program_by_id(id_: int) -> Iterator[int]:
 def program_name(id_: int) -> str:
     """Empty when it is gone."""
     try:
-        with _program_by_id(id_) as fd:
+        with program_by_id(id_) as fd:
             return program_info(fd).name
     except OSError as error:
         if error.errno == errno.ENOENT:
             return ""
         raise
+
+
+def program_maps(fd: int) -> list[int]:
+    """A descriptor of each map the program uses, up to 64."""
+    # struct bpf_prog_info: how many ids there is room for, and are, at 52; where they go, at 56.
+    ids = _buffer(4 * 64)
+    info = _info(fd, _buffer(bytes(52) + struct.pack("<IQ", 64, _address(ids)) + bytes(16)))
+    (count,) = struct.unpack_from("<I", info, 52)
+    return [map_by_id(id_) for id_ in struct.unpack_from(f"<{count}I", ids.raw)]
 
 
 def attached_programs(ifindex: int, attach_type: int) -> list[int]:
@@ -252,12 +266,12 @@ def attach_first(ifindex: int, attach_type: int, program: int) -> None:
 
 def replace_program(ifindex: int, attach_type: int, program: int, old: int) -> None:
     """In the place of the one with the id `old`, in one step."""
-    with _program_by_id(old) as fd:
+    with program_by_id(old) as fd:
         _change_chain(Command.PROG_ATTACH, ifindex, attach_type, program, F_REPLACE, fd)
 
 
 def detach_program(ifindex: int, attach_type: int, id_: int) -> None:
-    with _program_by_id(id_) as fd:
+    with program_by_id(id_) as fd:
         _change_chain(Command.PROG_DETACH, ifindex, attach_type, fd)
 
 
@@ -268,9 +282,25 @@ def run_program(
 
     A program sees `ifindex` only if it is a device of the caller's network namespace.
     """
-    data_in, data_out = _buffer(packet), _buffer(len(packet) + 256)
     # struct __sk_buff, as far as the kernel takes it in: mark at 8, ifindex at 40.
     context = _buffer(struct.pack("<II I", 0, 0, mark) + bytes(28) + struct.pack("<I", ifindex) + bytes(148))
+    verdict, packet, nanoseconds = _test_run(program, packet, context, repeat)
+    (left,) = struct.unpack_from("<I", context.raw, 8)
+    return verdict, packet, left, nanoseconds
+
+
+def run_xdp(program: int, packet: bytes, repeat: int = 1) -> tuple[int, int]:
+    """Verdict of an XDP program, and nanoseconds a run."""
+    verdict, _, nanoseconds = _test_run(program, packet, None, repeat)
+    return verdict, nanoseconds
+
+
+def _test_run(
+    program: int, packet: bytes, context: ctypes.Array[ctypes.c_char] | None, repeat: int
+) -> tuple[int, bytes, int]:
+    data_in, data_out = _buffer(packet), _buffer(len(packet) + 256)
+    size = len(context.raw) if context is not None else 0
+    where = _address(context) if context is not None else 0
     attributes = bytearray(
         struct.pack(
             "<IIIIQQIIIIQQ",
@@ -282,17 +312,16 @@ def run_program(
             _address(data_out),
             repeat,
             0,
-            len(context.raw),
-            len(context.raw),
-            _address(context),
-            _address(context),
+            size,
+            size,
+            where,
+            where,
         )
     )
     try:
         _bpf(Command.TEST_RUN, attributes)
     except OSError as error:
         raise DatapathError(f"test run of program {program}: {error}") from None
-    verdict, _, size = struct.unpack_from("<III", attributes, 4)
+    verdict, _, left = struct.unpack_from("<III", attributes, 4)
     (nanoseconds,) = struct.unpack_from("<I", attributes, 36)
-    (left,) = struct.unpack_from("<I", context.raw, 8)
-    return verdict, data_out.raw[:size], left, nanoseconds
+    return verdict, data_out.raw[:left], nanoseconds

@@ -16,6 +16,7 @@ from uuid import UUID
 from vsfwd.datapath import bpf
 from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.conntrack import Flow, FlowTables
+from vsfwd.datapath.early import Early
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.guards import Bindings, guard_bits
@@ -36,8 +37,6 @@ TIMEOUTS_S: Final = {
     "ECHO": 20,
 }
 """How long a flow lives after a packet, by state: NSX's defaults."""
-_TICK_BITS: Final = 16
-"""As in limit.h: tokens cost 1/65536 jiffies."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ class Datapath:
         self._flows = FlowTables(programs)
         self._events = Events(programs)
         self._ahead: set[int] = set()
+        self.early = Early(programs)
         self._vnics = self._read_vnics()
 
     @classmethod
@@ -120,15 +120,10 @@ class Datapath:
             seed=seed,
             mark=self.mark,
             timeout=struct.pack(f"<{len(timeouts)}I", *timeouts),
-            log=self._limit(settings.log_limit),
-            reject=self._limit(settings.reject_limit),
+            log=self._programs.limit(settings.log_limit.rate, settings.log_limit.burst),
+            reject=self._programs.limit(settings.reject_limit.rate, settings.reject_limit.burst),
         )
         bpf.update(fd, bytes(4), packed)
-
-    def _limit(self, limit: Limit) -> bytes:
-        """As `struct limit` has it."""
-        cost = max(1, (self._programs.hz << _TICK_BITS) // limit.rate)
-        return struct.pack("<2Q", cost, limit.burst * cost)
 
     def _read_vnics(self) -> dict[str, _Vnic]:
         vnics = {}
@@ -354,6 +349,7 @@ class Datapath:
         return self._programs.vnic_out
 
     def close(self) -> None:
+        self.early.close()
         self._policy.close()
         self._policy.counters.close()
         self._vnic_map.close()

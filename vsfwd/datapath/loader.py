@@ -26,6 +26,8 @@ os.environ["BCC_KERNEL_SOURCE"] = str(SOURCE / "headers")
 from bcc import BPF  # noqa: E402
 
 _TYPES: Final = (SOURCE / "types.h").read_text()
+_TICK_BITS: Final = 16
+"""As in limit.h: tokens cost 1/65536 jiffies."""
 _KERNEL_HZ: Final = (100, 250, 300, 1000)
 
 
@@ -47,6 +49,7 @@ def _enum(name: str) -> dict[str, int]:
 
 Reason = IntEnum("Reason", _enum("reason"))  # type: ignore[misc]
 State = IntEnum("State", _enum("state"))  # type: ignore[misc]
+Outcome = IntEnum("Outcome", _enum("outcome"))  # type: ignore[misc]
 DIRECTIONS: Final = tuple(name.lower() for name in _enum("direction"))
 ACTIONS: Final = tuple(name.lower() for name in _enum("action"))
 TRACKINGS: Final = tuple(name.lower() for name in _enum("tracking"))
@@ -71,6 +74,14 @@ def compile_text(text: str, pins: Path) -> Any:
         return BPF(text=text.encode(), cflags=flags)
     except Exception as error:
         raise DatapathError(f"compile the datapath programs: {error}") from None
+
+
+def load_function(module: Any, name: str, kind: int) -> int:
+    """A descriptor of the program, which the module owns. `kind` is bcc's word for where it will run."""
+    try:
+        return int(module.load_func(name.encode(), kind).fd)
+    except Exception as error:
+        raise DatapathError(f"load program {name}: {error}") from None
 
 
 class Layout:
@@ -111,17 +122,11 @@ class Programs:
         self.pins = pin_dir / schema()
         self.pins.mkdir(parents=True, exist_ok=True)
         self.module = compile_text((SOURCE / "dfw.c").read_text(), self.pins)
-        self.vnic_in = self._load("vnic_in")
-        self.vnic_out = self._load("vnic_out")
-        self._clock = self._load("jiffies")
+        self.vnic_in, self.vnic_out, self._clock = (
+            load_function(self.module, name, BPF.SCHED_CLS) for name in ("vnic_in", "vnic_out", "jiffies")
+        )
         self._layouts: dict[str, tuple[Layout, Layout]] = {}
         self.hz = self._measure_hz()
-
-    def _load(self, name: str) -> int:
-        try:
-            return int(self.module.load_func(name.encode(), BPF.SCHED_CLS).fd)
-        except Exception as error:
-            raise DatapathError(f"load program {name}: {error}") from None
 
     def fd(self, table: str) -> int:
         return int(self.module[table.encode()].map_fd)
@@ -158,6 +163,11 @@ class Programs:
         time.sleep(0.06)
         ticks, elapsed = self.jiffies() - first, time.monotonic() - began
         return min(_KERNEL_HZ, key=lambda hz: abs(hz - ticks / elapsed))
+
+    def limit(self, rate: int, burst: int) -> bytes:
+        """`struct limit` of so many a second and at once; without a rate there is none."""
+        cost = max(1, (self.hz << _TICK_BITS) // rate) if rate else 0
+        return struct.pack("<2Q", cost, burst * cost)
 
     def close(self) -> None:
         self.module.cleanup()

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import ACTIONS, EXISTING, MODES, TRACKINGS, Programs, constant
+from vsfwd.datapath.loader import ACTIONS, EXISTING, MODES, TRACKINGS, Layout, Programs, constant
 from vsfwd.image import Flip, HostEntry, HostKey, Image, InPlace, PrefixEntry, PrefixKey
 
 K = TypeVar("K")
@@ -36,6 +36,18 @@ class RuleCounters:
     bytes: int
     sessions: int
     suppressed: int
+
+
+def pack_prefix(layout: Layout, key: PrefixKey) -> bytes:
+    length = _FAMILY_BITS + key.length + (_MAPPED_BITS if key.family == 4 else 0)
+    family = 0 if key.family == 4 else 1
+    return layout.pack(length=length, family=family, address=key.address.to_bytes(16, "big"))
+
+
+def unpack_prefix(layout: Layout, raw: bytes) -> PrefixKey:
+    packed = layout.unpack(raw)
+    family, length = (4, packed["length"] - _MAPPED_BITS) if packed["family"] == 0 else (6, packed["length"])
+    return PrefixKey(family, length - _FAMILY_BITS, int.from_bytes(packed["address"], "big"))
 
 
 class ArrayMap:
@@ -263,11 +275,8 @@ class Policy:
         return self._host_key(key), self._layouts["hosts"][1].pack(**entry._asdict())
 
     def _prefix(self, key: PrefixKey, entry: PrefixEntry) -> tuple[bytes, bytes]:
-        length = _FAMILY_BITS + key.length + (_MAPPED_BITS if key.family == 4 else 0)
         key_layout, value_layout = self._layouts["prefixes"]
-        family = 0 if key.family == 4 else 1
-        packed = key_layout.pack(length=length, family=family, address=key.address.to_bytes(16, "big"))
-        return packed, value_layout.pack(**entry._asdict())
+        return pack_prefix(key_layout, key), value_layout.pack(**entry._asdict())
 
     def _row(self, row: int) -> bytes:
         words = row.to_bytes(constant("RULES") // 8, "little")

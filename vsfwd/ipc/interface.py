@@ -74,6 +74,22 @@ class Alarm:
 
 
 @dataclass(frozen=True)
+class EarlyDrop:
+    """An early drop in force. `mode`: native (in the driver), generic (behind it), or "other version"
+    (another vsfwd attached it; nothing else is known). `rate` is packets a second of one source, 0 without a
+    limit; the rest are packets since it was attached."""
+
+    device: str
+    mode: str
+    blocked: list[str]
+    rate: int
+    burst: int
+    passed: int
+    dropped_blocked: int
+    dropped_rate: int
+
+
+@dataclass(frozen=True)
 class HostStatus:
     """`broker` is the one connected to, or null; `realised_at` is ISO 8601, or null while nothing was
     realised by this process; `duration_us` is message in to enforced, of the last message."""
@@ -96,6 +112,7 @@ class HostStatus:
     vnics: list[VnicStatus]
     alarms: list[Alarm]
     refusals: list[RefusedObject]
+    early: list[EarlyDrop]
     datapath: dict[str, str]
 
 
@@ -281,4 +298,17 @@ class HostInterface(VarlinkInterface, name=NAME):
     @varlinkmethod
     async def WithdrawVnic(self, *, vnic: str) -> None:
         """The device is let go, open."""
+        raise NotImplementedError
+
+    @varlinkmethod(return_parameter="early")
+    async def EarlyDrops(self) -> list[EarlyDrop]:
+        raise NotImplementedError
+
+    @varlinkmethod
+    async def AttachEarlyDrop(self, *, device: str, blocked: list[str], rate: int, burst: int) -> None:
+        """`blocked` and the limit replace those in force; `rate` and `burst` 0: no limit."""
+        raise NotImplementedError
+
+    @varlinkmethod
+    async def DetachEarlyDrop(self, *, device: str) -> None:
         raise NotImplementedError

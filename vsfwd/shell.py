@@ -1,0 +1,76 @@
+"""What the commands of vsfwctl share: asking the daemon, ending with the exit status that says why,
+printing."""
+
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from asyncvarlink import VarlinkErrorReply
+from rich.console import Console
+from rich.table import Table
+
+import vsfwd.ipc.interface as api
+from vsfwd.ipc import client
+
+T = TypeVar("T")
+EXIT_REFUSED: Final = 1
+EXIT_UNREACHABLE: Final = 3
+_PIPE_WIDTH: Final = 500
+_NEVER_FOLDED: Final = (
+    "#",
+    "id",
+    "action",
+    "dir",
+    "packets",
+    "bytes",
+    "sessions",
+    "slot",
+    "state",
+    "protocol",
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON with stable keys instead of a table.")
+
+
+def ask(socket: Path, question: Callable[[Any], Awaitable[T]]) -> Any:
+    """The answer, or the end of the program with a message that says what to do next."""
+    try:
+        return client.ask(socket, question)
+    except client.Unreachable as error:
+        end(str(error), EXIT_UNREACHABLE)
+    except (api.NotFound, api.Refused) as error:
+        end(str(error.parameters["reason"]), EXIT_REFUSED)
+    except VarlinkErrorReply as error:
+        end(f"{error.name}: {error}", EXIT_REFUSED)
+
+
+def end(message: str, code: int) -> None:
+    click.echo(f"vsfwctl: {message}", err=True)
+    sys.exit(code)
+
+
+def print_json(value: object) -> None:
+    plain = [_plain(one) for one in value] if isinstance(value, list) else _plain(value)
+    click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; into a pipe nothing is folded."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in _NEVER_FOLDED)
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print(table if rows else f"[dim]no {columns[0]}[/]", highlight=False)
