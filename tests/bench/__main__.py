@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 
-from tests.bench import kernel, packet, report, scenarios, update
+from tests.bench import early, kernel, packet, report, scenarios, update
 from tests.bench.rounds import Progress
 
-PARTS: Final = ("traffic", "packet", "update")
+PARTS: Final = ("traffic", "packet", "early", "update")
 
 
 @click.command(help=__doc__)
@@ -29,6 +29,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
     seconds = {
         "traffic": scenarios.planned_s(planned),
         "packet": packet.planned_s(rounds),
+        "early": early.planned_s(rounds),
         "update": update.planned_s(rounds),
     }
     progress = Progress(sum(seconds[part] for part in parts))
@@ -37,6 +38,8 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
     with kernel.alone():
         if "packet" in parts:
             figures += packet.run(rounds, progress)
+        if "early" in parts:
+            figures += early.run(rounds, progress)
         if "update" in parts:
             figures += update.run(rounds, progress)
         if "traffic" in parts:
