@@ -239,11 +239,11 @@ def test_x45_groups_and_nobody_are_not_answered(pass_by: Callable[[Packet], Seen
 
 
 def test_x45_icmp_is_answered_where_it_asks(pass_by: Callable[[Packet], Seen], net: Net) -> None:
-    """An echo request is; a reply, an advertisement and a type nobody knows are not. Other protocols are."""
+    """An echo request is; a reply, a solicitation and a type nobody knows are not. Other protocols are."""
     one, two = net.here, net.peer
     assert pass_by(echo(two, one)) == rejected(1)
     assert pass_by(echo(two, one, reply=True)) == SILENT
-    for type_ in (9, 13, 17, 40) if net is IPV4 else (138, 139, 144, 200):
+    for type_ in (10, 13, 17, 40) if net is IPV4 else (138, 139, 144, 200):
         header = ICMP(type=type_) if net is IPV4 else ICMPv6Unknown(type=type_, msgbody=bytes(4))
         assert pass_by(ip(two, one) / header) == SILENT
     assert pass_by(other(two, one, 47)) == rejected(1)
