@@ -1,9 +1,9 @@
-"""Two workloads in namespaces of their own, on one bridge, each behind a vNIC with the real programs: for
+"""Workloads in namespaces of their own, on one bridge, each behind a vNIC with the real programs: for
 what only real traffic shows (checksum offload, segments that are cut later, the kernel's own verdict on a
 reply)."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,21 +15,31 @@ VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 
 @dataclass(frozen=True)
 class Wired:
-    """`here` and `twin`, each behind a port of one bridge."""
+    """Namespaces of the workloads, each behind a port of one bridge; `others` are those besides `here` and
+    `twin`."""
 
     host: Host
     namespace: str
     here: str
     twin: str
+    others: tuple[str, ...]
+    vnics: Mapping[str, str]
 
     def offload(self, on: bool) -> None:
         for namespace, device in ((self.here, "far0"), (self.twin, "far1")):
             command = ["ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "on" if on else "off"]
             subprocess.run(command, check=True, capture_output=True)
 
+    def replug(self) -> None:
+        """Every vNIC without flows, drops and policy."""
+        with inside(self.namespace):
+            self.host.unplug()
+            for vnic in self.vnics:
+                self.host.port(vnic)
+
     def install(self, rules: list[str]) -> None:
         with inside(self.namespace):
-            self.host.install(rules, vnics=VNICS)
+            self.host.install(rules, vnics=self.vnics)
 
     def lost(self, rule: int) -> tuple[int, dict[int, dict[Reason, int]]]:
         """What `rule` dropped, and what was dropped before any rule. The kernels of both talk a little by
@@ -59,23 +69,23 @@ def _ip(namespace: str, *words: str) -> None:
 
 
 @contextmanager
-def wired() -> Iterator[Wired]:
-    """Two vNICs, plugged and closed."""
-    with private_host("wired", Settings(flows_per_vnic=1024)) as (host, namespace):
-        vms = [f"{namespace}-vm0", f"{namespace}-vm1"]
+def wired(name: str = "wired", vnics: Mapping[str, str] = VNICS) -> Iterator[Wired]:
+    """These vNICs, plugged and closed."""
+    with private_host(name, Settings(flows_per_vnic=1024)) as (host, namespace):
+        vms = [f"{namespace}-vm{number}" for number in range(len(vnics))]
         try:
             _ip(namespace, "link", "add", "bridge", "up", "type", "bridge")
             with inside(namespace):
-                for number, (vm, name) in enumerate(zip(vms, VNICS, strict=True)):
-                    port = host.port(name)
+                for number, (vm, vnic) in enumerate(zip(vms, vnics, strict=True)):
+                    port = host.port(vnic)
                     subprocess.run(["ip", "netns", "add", vm], check=True)
                     _ip(namespace, "link", "set", port.device, "master", "bridge")
                     _ip(namespace, "link", "set", f"far{number}", "address", port.mac, "netns", vm)
-                    for address in VNICS[name].split()[:2]:
+                    for address in vnics[vnic].split()[:2]:
                         length, flags = ("/64", ["nodad"]) if ":" in address else ("/24", [])
                         _ip(vm, "address", "add", address + length, "dev", f"far{number}", *flags)
                     _ip(vm, "link", "set", f"far{number}", "up")
-            yield Wired(host, namespace, *vms)
+            yield Wired(host, namespace, vms[0], vms[1], tuple(vms[2:]), vnics)
         finally:
             for vm in vms:
                 subprocess.run(["ip", "netns", "del", vm], check=False, capture_output=True)
