@@ -30,10 +30,10 @@ struct passage {
 	u32 policy_seq;
 	u64 now;              /* jiffies */
 	u8 direction;
-	bool group;           /* to a multicast or broadcast MAC address */
 	struct packet *packet;
 	struct flow_key *key;
 	u32 *way;             /* see way_of() */
+	u32 counter;          /* of the rule by which it passed */
 };
 
 static __always_inline int drop(struct passage *p, u32 reason)
@@ -55,6 +55,13 @@ static __always_inline void count(u32 counter, u32 length, u32 sessions)
 	counters->packets++;
 	counters->bytes += length;
 	counters->sessions += sessions;
+}
+
+static __always_inline int pass(struct passage *p, u32 counter, u32 sessions)
+{
+	count(counter, p->packet->length, sessions);
+	p->counter = counter;
+	return TC_ACT_OK;
 }
 
 /* Whether there may be one more event of this rule here, and how many there might have been since the last. */
@@ -277,6 +284,78 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	return true;
 }
 
+/* ---- fragments ---- */
+
+/* Where the packet is noted whose fragment this is, or would be. Its key takes the place of the flow's. */
+static __always_inline struct fragments *find_fragments(struct passage *p, u64 *check)
+{
+	struct flow_key *key = p->key;
+	u32 place;
+	u64 hash;
+
+	key->remote_port = p->packet->fragment_id;
+	key->local_port = p->packet->fragment_id >> 16;
+	key->protocol = p->packet->family == FAMILY_IPV4 ? p->packet->protocol : 0;
+	key->query_in = p->direction;
+	key->zero = 0;
+	hash = flow_hash(key, p->settings->seed);
+	*check = hash | 1;
+	place = (p->slot & (SLOTS - 1)) * FRAGMENTS + (hash >> (64 - FRAGMENT_BITS));
+	return fragments.lookup(&place);
+}
+
+/* A fragment on its way in. TC_ACT_UNSPEC for the first, which is judged like any packet; those behind it go as it went,
+ * if the policy is the same and each begins where the one before it ended. One that does not spoils the packet: whoever
+ * puts it together never gets two opinions of one byte. */
+static __always_inline int follow_first(struct passage *p)
+{
+	struct packet *packet = p->packet;
+	struct fragments *known;
+	u64 check;
+
+	known = find_fragments(p, &check);
+	if (!known)
+		return drop(p, REASON_INTERNAL);
+	if (known->check != check || !same_key(&known->key, p->key) || known->expires <= p->now)
+		return packet->fragment == FRAGMENT_FIRST ? TC_ACT_UNSPEC : drop(p, REASON_FRAGMENT);
+	if (known->policy_seq != p->policy_seq) {
+		known->check = 0;
+		return packet->fragment == FRAGMENT_FIRST ? TC_ACT_UNSPEC : drop(p, REASON_FRAGMENT);
+	}
+	if (known->next != packet->fragment_at || known->count == MAX_FRAGMENTS) {
+		known->next = FRAGMENTS_POISONED;
+		return drop(p, REASON_FRAGMENT_ORDER);
+	}
+	known->next = packet->fragment_end;
+	known->count++;
+	if (!packet->more_fragments)
+		known->check = 0;
+	return pass(p, known->counter, 0);
+}
+
+/* The first fragment has passed. Whichever packet is noted where it belongs gives way: a flood of fragments costs
+ * nobody but other fragments of its vNIC. */
+static __always_inline int note_first(struct passage *p)
+{
+	struct fragments *fresh;
+	u64 check;
+
+	fresh = find_fragments(p, &check);
+	if (!fresh)
+		return drop(p, REASON_INTERNAL);
+	fresh->check = 0;
+	asm volatile("" ::: "memory");
+	fresh->key = *p->key;
+	fresh->expires = p->now + p->settings->timeout[STATE_FRAGMENTS];
+	fresh->policy_seq = p->policy_seq;
+	fresh->counter = p->counter;
+	fresh->next = p->packet->fragment_end;
+	fresh->count = 1;
+	asm volatile("" ::: "memory");
+	fresh->check = check;
+	return TC_ACT_OK;
+}
+
 /* ---- rules ---- */
 
 static __always_inline struct host *find_host(void *table, u32 segment, const struct address *address)
@@ -381,7 +460,7 @@ static __always_inline int reject(struct passage *p)
 	struct reply *reply = reply_draft.lookup(&zero);
 	u64 *tokens = reject_tokens.lookup(&place);
 
-	if (!reply || !tokens || p->group || !may_reject(p->packet, source, destination))
+	if (!reply || !tokens || p->packet->group || !may_reject(p->packet, source, destination))
 		return drop(p, REASON_RULE_REJECT);
 	if (!spend(tokens, p->now, &p->settings->reject))
 		return drop(p, REASON_REJECT_LIMITED);
@@ -470,6 +549,8 @@ static __always_inline u32 forged(struct passage *p)
 		return is_own_discovery(p) ? 0 : REASON_SPOOFED_ND;
 	if (!is_dhcp_request(p->packet))
 		return 0;
+	if (is_fragment(p->packet)) /* what it says may come later */
+		return REASON_FRAGMENT;
 	if (bpf_skb_load_bytes(p->skb, p->packet->l4 + 8 + DHCP_CHADDR, client, sizeof(client)))
 		return REASON_SHORT;
 	return same_mac(client, (u16 *)p->vnic->mac) ? 0 : REASON_SPOOFED_MAC;
@@ -525,8 +606,8 @@ static __always_inline int receive(struct passage *p)
 
 		if (frame.data + ETH_HLEN > frame.end)
 			return drop(p, REASON_SHORT);
-		p->group = mac[0] & 1;
-		if (p->direction == DIRECTION_IN && !p->group && !p->vnic->promiscuous &&
+		p->packet->group = mac[0] & 1;
+		if (p->direction == DIRECTION_IN && !p->packet->group && !p->vnic->promiscuous &&
 		    (mac[0] != mine[0] || mac[1] != mine[1] || mac[2] != mine[2]))
 			return drop(p, REASON_NOT_MINE);
 		if (is_guarded(p) && !same_mac(mac + 3, mine))
@@ -580,8 +661,7 @@ static __always_inline int advance(struct passage *p, struct flow *flow, int ste
 		flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
 	if (!flow->answered && is_answered(flow, p->direction))
 		flow->answered = 1;
-	count(flow->counter, p->packet->length, 0);
-	return TC_ACT_OK;
+	return pass(p, flow->counter, 0);
 }
 
 /* A packet that the policy in force has not been asked about: the first of a flow, the first of a flow since the policy
@@ -643,19 +723,62 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 			return drop(p, REASON_TABLE_FULL);
 		report(p, rule, REASON_NONE);
 	}
-	count(rule->counter, p->packet->length, stateful);
-	return TC_ACT_OK;
+	return pass(p, rule->counter, stateful);
+}
+
+/* A whole packet, or a first fragment. */
+static __always_inline int judge(struct passage *p)
+{
+	struct track t = {};
+	int step = STEP_MOVE;
+	bool error, stateful;
+	u32 reason;
+
+	error = is_icmp_error(p->packet);
+	stateful = !p->packet->group && !error && (!is_icmp(p->packet) || is_echo(p->packet));
+	complete_key(p->key, p->packet, p->direction);
+	if (is_guarded(p)) {
+		reason = forged(p);
+		if (!reason && error && !is_trusted(p, &p->key->local))
+			reason = REASON_SPOOFED_IP;
+		if (reason)
+			return drop(p, reason);
+	}
+	if (error && (p->packet->group || is_fragment(p->packet) || !quoted_key(p))) /* no error is so long (RFC 1812 4.3.2.3) */
+		return drop(p, REASON_ICMP_ERROR_UNRELATED);
+	if (stateful || error) {
+		reason = find_track(p, &t);
+		if (reason)
+			return drop(p, reason);
+		asm volatile("" : "+r"(t.flow)); /* one pointer, so that what is checked is what is used */
+	}
+	if (error) {
+		/* It passes with its flow, and changes nothing about it. What it quotes has just been on its way, so a flow that
+		 * the policy in force has not been asked about yet has nothing to hear. */
+		if (!t.flow || t.flow->policy_seq != p->policy_seq)
+			return drop(p, REASON_ICMP_ERROR_UNRELATED);
+		return pass(p, t.flow->counter, 0);
+	}
+	if (t.flow) {
+		step = p->packet->protocol == PROTOCOL_TCP ? tcp_step(t.flow, p->packet->tcp_flags, p->direction)
+							 : other_step(t.flow, p->direction);
+		if (step == STEP_DROP)
+			return drop(p, REASON_TCP_STATE);
+		if (step == STEP_NEW)
+			forget(&t);
+	}
+	if (t.flow && t.flow->policy_seq == p->policy_seq)
+		return advance(p, t.flow, step);
+	return decide(p, &t, stateful, step);
 }
 
 static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 {
 	struct passage p = {.skb = skb, .direction = direction};
-	struct track t = {};
-	u32 zero = 0, slot, reason;
+	u32 zero = 0, slot;
 	struct scratch *scratch;
-	bool error, stateful;
 	u64 *in_force, policy;
-	int step = STEP_MOVE, verdict;
+	int verdict;
 
 	p.vnic = find_vnic(skb->ifindex);
 	p.settings = settings.lookup(&zero);
@@ -688,43 +811,13 @@ static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 		return drop(&p, REASON_INTERNAL);
 	p.now = bpf_jiffies64();
 
-	error = is_icmp_error(p.packet);
-	stateful = !p.group && !error && (!is_icmp(p.packet) || is_echo(p.packet));
-	complete_key(p.key, p.packet, direction);
-	if (is_guarded(&p)) {
-		reason = forged(&p);
-		if (!reason && error && !is_trusted(&p, &p.key->local))
-			reason = REASON_SPOOFED_IP;
-		if (reason)
-			return drop(&p, reason);
+	if (unlikely(is_fragment(p.packet))) {
+		verdict = follow_first(&p);
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
 	}
-	if (error && (p.group || !quoted_key(&p)))
-		return drop(&p, REASON_ICMP_ERROR_UNRELATED);
-	if (stateful || error) {
-		reason = find_track(&p, &t);
-		if (reason)
-			return drop(&p, reason);
-		asm volatile("" : "+r"(t.flow)); /* one pointer, so that what is checked is what is used */
-	}
-	if (error) {
-		/* It passes with its flow, and changes nothing about it. What it quotes has just been on its way, so a flow that
-		 * the policy in force has not been asked about yet has nothing to hear. */
-		if (!t.flow || t.flow->policy_seq != p.policy_seq)
-			return drop(&p, REASON_ICMP_ERROR_UNRELATED);
-		count(t.flow->counter, p.packet->length, 0);
-		return TC_ACT_OK;
-	}
-	if (t.flow) {
-		step = p.packet->protocol == PROTOCOL_TCP ? tcp_step(t.flow, p.packet->tcp_flags, direction)
-							 : other_step(t.flow, direction);
-		if (step == STEP_DROP)
-			return drop(&p, REASON_TCP_STATE);
-		if (step == STEP_NEW)
-			forget(&t);
-	}
-	if (t.flow && t.flow->policy_seq == p.policy_seq)
-		return advance(&p, t.flow, step);
-	return decide(&p, &t, stateful, step);
+	verdict = judge(&p);
+	return unlikely(is_fragment(p.packet)) && verdict == TC_ACT_OK ? note_first(&p) : verdict;
 }
 
 int vnic_in(struct __sk_buff *skb)

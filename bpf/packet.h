@@ -3,8 +3,8 @@
  * From bytes to struct packet, once, with every bound checked here. Pure: no map, no helper.
  *
  * parse() answers 0, PARSE_MORE when a header is in the packet but not yet in its linear part (pull it, parse again),
- * or the reason to drop. What it lets through has whole headers, claims no more bytes than it has, is no fragment
- * and has addresses that mean what they say.
+ * or the reason to drop. What it lets through has whole headers (or is a fragment behind the first), claims no more
+ * bytes than it has and has addresses that mean what they say.
  */
 #ifndef VSFWD_PACKET_H
 #define VSFWD_PACKET_H
@@ -31,15 +31,25 @@
 
 #define IPV4_END_OF_OPTIONS 0
 #define IPV4_NO_OPERATION 1
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_OFFSET 0x1fff
 #define IPV6_PAD1 0
 #define ROUTING_TYPE_0 0
 
 #define ETHERTYPE_QINQ 0x88a8
 
+#define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define swap16(x) __builtin_bswap16(x)
 #define swap32(x) __builtin_bswap32(x)
 #define MAPPED_PREFIX swap32(0xffff) /* third word of ::ffff:0:0/96, wire */
+
+enum fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_ATOMIC, /* has the header, but is whole: independent of all fragments (RFC 6946) */
+	FRAGMENT_FIRST,
+	FRAGMENT_LATER,  /* has nothing of the protocol's header */
+};
 
 /* What a frame says, but for its addresses: they go straight into the key of its flow. */
 struct packet {
@@ -47,6 +57,9 @@ struct packet {
 	u32 ip_length;        /* of the IP packet, as it claims */
 	u32 l4;               /* offset of the protocol's header */
 	u32 options_end;      /* where the options end that parse() is going over */
+	u32 fragment_id;      /* wire; IPv4: 16 bits. This and the two below are of fragments only */
+	u32 fragment_at;      /* where its payload begins and ends in that of the whole packet */
+	u32 fragment_end;
 	u16 source_port;      /* wire; 0 where there are none */
 	u16 destination_port; /* wire; 0 where there are none */
 	u16 echo_id;          /* wire; ICMP: bytes 4 and 5, the identifier of an echo */
@@ -55,8 +68,11 @@ struct packet {
 	u8 tcp_flags;
 	u8 icmp_type;
 	u8 icmp_code;
-	u8 options;           /* IPv4: 1 if it has any; IPv6: extension headers */
+	u8 options;           /* IPv4: 1 if it has any, or is a fragment; IPv6: extension headers */
 	u8 hop_limit;         /* IPv4: time to live */
+	u8 fragment;          /* enum fragment */
+	u8 more_fragments;    /* of fragments only: 1 unless it is the last */
+	u8 group;             /* 1: to a multicast or broadcast MAC address; written by receive() */
 };
 
 /* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of
@@ -108,6 +124,11 @@ static __always_inline bool is_icmp(const struct packet *packet)
 	return packet->protocol == PROTOCOL_ICMP || packet->protocol == PROTOCOL_ICMPV6;
 }
 
+static __always_inline bool is_fragment(const struct packet *packet)
+{
+	return packet->fragment >= FRAGMENT_FIRST;
+}
+
 static __always_inline struct address mapped(u32 ipv4)
 {
 	return (struct address){{0, 0, MAPPED_PREFIX, ipv4}};
@@ -151,7 +172,7 @@ static __always_inline int parse_protocol(const struct frame *frame, struct pack
 		size = swap16(*(u16 *)(header + 4));
 		if (!size && frame->gso)
 			return 0;
-		return size < 8 || l4 + size > end ? REASON_LENGTH : 0;
+		return size < 8 || (l4 + size > end && !is_fragment(packet)) ? REASON_LENGTH : 0;
 	}
 	if ((void *)header + 20 > frame->end)
 		return beyond(frame, l4 + 20);
@@ -170,6 +191,22 @@ static __always_inline bool is_extension(u8 next)
 {
 	return next == EXTENSION_HOP_BY_HOP || next == EXTENSION_ROUTING || next == EXTENSION_FRAGMENT ||
 	       next == EXTENSION_DESTINATION;
+}
+
+/* A fragment, whose payload begins at `at` in that of the whole packet. All but the last carry whole multiples of 8
+ * bytes; no packet is longer than 65,535 (IPv6: behind its header), whatever its fragments say. */
+static __always_inline int note_fragment(struct packet *packet, u32 id, u32 at, bool more, u32 payload)
+{
+	u32 most = 65535 + (packet->family == FAMILY_IPV6 ? sizeof(struct ipv6hdr) + 8 : 0);
+
+	packet->fragment = at ? FRAGMENT_LATER : more ? FRAGMENT_FIRST : FRAGMENT_ATOMIC;
+	packet->fragment_id = id;
+	packet->fragment_at = at;
+	packet->fragment_end = at + payload;
+	packet->more_fragments = more;
+	if (!is_fragment(packet))
+		return 0;
+	return !payload || (more && payload % 8) || at + packet->ip_length > most ? REASON_LENGTH : 0;
 }
 
 /* One option, at packet->l4 and from there to the next. In IPv4 a length counts its type and itself, in IPv6 it does
@@ -202,6 +239,7 @@ static __always_inline int walk_extension(const struct frame *frame, struct pack
 {
 	u32 at = reread(&packet->l4), end = ETH_HLEN + packet->ip_length, size;
 	u8 next = packet->protocol, *extension = frame->data + at;
+	u16 field;
 
 	if (++packet->options > MAX_EXTENSIONS)
 		return REASON_EXTENSIONS;
@@ -209,8 +247,16 @@ static __always_inline int walk_extension(const struct frame *frame, struct pack
 		return REASON_EXTENSIONS;
 	if ((void *)extension + 8 > frame->end)
 		return beyond(frame, at + 8);
-	if (next == EXTENSION_FRAGMENT)
-		return REASON_FRAGMENT;
+	if (next == EXTENSION_FRAGMENT) {
+		if (packet->fragment)
+			return REASON_EXTENSIONS;
+		if (at + 8 > end)
+			return REASON_SHORT;
+		packet->protocol = extension[0];
+		packet->l4 = at + 8;
+		field = swap16(*(u16 *)(extension + 2));
+		return note_fragment(packet, *(u32 *)(extension + 4), field & ~7, field & 1, end - at - 8);
+	}
 	size = (extension[1] + 1) * 8;
 	if (at + size > end)
 		return REASON_SHORT;
@@ -234,7 +280,7 @@ static __always_inline int walk_headers(const struct frame *frame, struct packet
 		asm volatile("" ::: "memory"); /* read everything anew: what is read the verifier knows nothing of, so ways join */
 		if (packet->l4 < packet->options_end)
 			reason = walk_option(frame, packet);
-		else if (packet->family == FAMILY_IPV6 && is_extension(packet->protocol))
+		else if (packet->family == FAMILY_IPV6 && packet->fragment != FRAGMENT_LATER && is_extension(packet->protocol))
 			reason = walk_extension(frame, packet);
 		else
 			return 0;
@@ -248,7 +294,7 @@ static __always_inline int parse_ipv4(const struct frame *frame, struct packet *
 				      struct address *destination)
 {
 	struct iphdr *ip = frame->data + ETH_HLEN;
-	u32 header;
+	u32 header, field;
 
 	if ((void *)(ip + 1) > frame->end)
 		return beyond(frame, ETH_HLEN + sizeof(*ip));
@@ -267,7 +313,11 @@ static __always_inline int parse_ipv4(const struct frame *frame, struct packet *
 		packet->ip_length = frame->length - ETH_HLEN;
 	if (packet->ip_length < header || packet->ip_length > frame->length - ETH_HLEN)
 		return REASON_LENGTH;
-	return ip->frag_off & swap16(0x3fff) ? REASON_FRAGMENT : 0; /* more fragments, or an offset */
+	field = swap16(ip->frag_off) & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET);
+	if (likely(!field))
+		return 0;
+	packet->options = 1;
+	return note_fragment(packet, ip->id, (field & IPV4_OFFSET) * 8, field & IPV4_MORE_FRAGMENTS, packet->ip_length - header);
 }
 
 static __always_inline int parse_ipv6(const struct frame *frame, struct packet *packet, struct address *source,
@@ -309,6 +359,7 @@ static __always_inline int parse(const struct frame *frame, struct packet *packe
 	packet->tcp_flags = 0;
 	packet->icmp_type = 0;
 	packet->icmp_code = 0;
+	packet->fragment = FRAGMENT_NONE;
 	reason = ipv4 ? parse_ipv4(frame, packet, source, destination) : parse_ipv6(frame, packet, source, destination);
 	if (reason)
 		return reason;
@@ -318,6 +369,8 @@ static __always_inline int parse(const struct frame *frame, struct packet *packe
 		reason = walk_headers(frame, packet);
 		if (reason)
 			return reason;
+		if (packet->fragment == FRAGMENT_LATER)
+			return 0;
 		l4 = reread(&packet->l4);
 	}
 	return parse_protocol(frame, packet, l4, end);

@@ -22,6 +22,8 @@
 #define REASONS 64            /* places for drop reasons of one vNIC */
 #define STATES 16             /* places for states of a flow */
 #define WAYS 8                /* places of a bucket of a flow table */
+#define FRAGMENT_BITS 7
+#define FRAGMENTS 128         /* packets of one vNIC that may be on their way in fragments: 1 << FRAGMENT_BITS */
 #define SEEDS 11              /* seeds of the hash of a flow key: one more than its 32-bit words */
 #define BINDINGS 131072       /* addresses bound to vNICs of one host */
 #define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
@@ -68,7 +70,7 @@ enum reason {
 	REASON_HEADER,               /* a version, a header length or the length of an option is wrong */
 	REASON_EXTENSIONS,           /* more IPv6 extension headers or options than anybody needs, or out of their order */
 	REASON_MAPPED,               /* IPv6 with an address in ::ffff:0:0/96, which is where IPv4 is kept */
-	REASON_FRAGMENT,             /* a fragment */
+	REASON_FRAGMENT,             /* a fragment of a packet whose first fragment has not passed, or under another policy */
 	REASON_ICMP_FAMILY,          /* ICMP in IPv6, or ICMPv6 in IPv4 */
 	REASON_CLOSED,               /* this vNIC has no policy yet */
 	REASON_ICMP_ERROR_UNRELATED, /* an ICMP error about nothing this vNIC sent or received */
@@ -91,6 +93,7 @@ enum reason {
 	REASON_SPOOFED_ND,           /* SpoofGuard: neighbour discovery that says what is not so */
 	REASON_ROGUE_DHCP,           /* a DHCP server's part, and the port is not marked as one */
 	REASON_ROGUE_RA,             /* a router advertisement, and the port is not marked as a router */
+	REASON_FRAGMENT_ORDER,       /* a fragment that does not begin where the one before it ended, and all that follow */
 };
 
 /* What a flow has seen. */
@@ -106,6 +109,7 @@ enum state {
 	STATE_SINGLE,      /* others: several packets, no reply */
 	STATE_MULTIPLE,    /* others: a reply */
 	STATE_ECHO,        /* ICMP echo, with or without reply */
+	STATE_FRAGMENTS,   /* of no flow: a packet of which some fragments have passed */
 };
 
 /* An IPv6 address, or an IPv4 address at ::ffff:0:0/96. */
@@ -274,6 +278,20 @@ struct log_tokens {
 	u64 full;       /* spend() in limit.h */
 	u64 suppressed; /* events since the last one that was let by */
 };
+
+/* Map fragments, FRAGMENTS for each slot, direct mapped by flow_hash(): a packet whose first fragment has passed. */
+struct fragments {
+	u64 check;           /* flow_hash() | 1; 0: free. Written last, so that half an entry never matches */
+	struct flow_key key; /* for the ports the identification, for query_in the direction; IPv6: no protocol (RFC 8200 4.5) */
+	u64 expires;         /* jiffies */
+	u32 policy_seq;      /* of the policy that let the first pass */
+	u32 counter;         /* index into rule_counters, of the rule that did */
+	u32 next;            /* where the next has to begin; FRAGMENTS_POISONED: nowhere */
+	u32 count;           /* that have passed */
+};
+
+#define FRAGMENTS_POISONED 0xffffffff
+#define MAX_FRAGMENTS 64 /* of one packet; with the smallest MTU of IPv6 51 are enough for the largest packet */
 
 /* Ring buffer events: what logged rules did. */
 struct event {

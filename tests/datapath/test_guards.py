@@ -8,7 +8,6 @@ from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     IPv6,
     IPv6ExtHdrDestOpt,
-    IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
     PadN,
@@ -148,18 +147,6 @@ def test_extension_headers_are_followed_to_a_limit(here: Port) -> None:
         for _ in range(count):
             packet = packet / IPv6ExtHdrDestOpt()
         assert here.receive(packet / UDP(sport=2, dport=4243)) == seen
-
-
-@pytest.mark.parametrize(("flags", "offset"), [("MF", 0), (0, 1), ("MF", 185)])
-def test_fragments_are_dropped(here: Port, flags: str | int, offset: int) -> None:
-    """First, middle and last fragments of both families; "do not fragment" alone is none."""
-    four = IP(src="10.0.9.9", dst="10.0.0.1", flags=flags, frag=offset) / UDP(sport=1, dport=53)
-    assert here.receive(four) == dropped("fragment")
-    header = IPv6ExtHdrFragment(m=int(flags == "MF"), offset=offset)
-    six = IPv6(src="fd00::9:9", dst="fd00::1") / header / UDP(sport=1, dport=53)
-    assert here.receive(six) == dropped("fragment")
-    whole = IP(src="10.0.9.9", dst="10.0.0.1", flags="DF") / UDP(sport=1, dport=53)
-    assert here.receive(whole) == passed(1, new=True)
 
 
 def test_mapped_addresses_never_arrive_as_ipv6(here: Port) -> None:

@@ -329,6 +329,8 @@ def test_x31_dhcp_requests_are_for_the_own_mac(here: Port) -> None:
     assert here.send(dhcp(PEER_MAC)) == dropped("spoofed_mac")
     cut = IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / Raw(bytes(33))
     assert here.send(frame(cut, destination=BROADCAST)) == dropped("short")
+    first = IP(src="0.0.0.0", dst="255.255.255.255", flags="MF") / UDP(sport=68, dport=67) / Raw(bytes(40))
+    assert here.send(frame(first, destination=BROADCAST)) == dropped("fragment")
 
 
 def test_x31_dhcpv6_requests_come_from_the_link(here: Port) -> None:

@@ -35,6 +35,7 @@ TIMEOUTS_S: Final = {
     "SINGLE": 30,
     "MULTIPLE": 60,
     "ECHO": 20,
+    "FRAGMENTS": 30,
 }
 """How long a flow lives after a packet, by state: NSX's defaults."""
 
