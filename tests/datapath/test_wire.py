@@ -20,6 +20,27 @@ def test_bulk_passes_whole(wired: Wired, net: Net, offload: bool) -> None:
     wired.offload(offload)
     wired.install(["allow service icmpv6", "allow from web to db service tcp/9", "drop service tcp", "drop"])
     before = wired.lost(3)
+    port = bulk(wired, net)
+    assert wired.lost(3) == before
+    until(lambda: wired.states(port) == ["fin_wait", "fin_wait"])
+    assert all(carried > BULK for carried in wired.carried(port))
+
+
+@pytest.mark.parametrize("net", [IPV4, IPV6], ids=["ipv4", "ipv6"])
+def test_x37_segments_too_large_to_say_their_length_pass(wired: Wired, net: Net) -> None:
+    """BIG TCP: more than 65,535 bytes in one packet, whose length field is 0. They are parsed by what there
+    is, and counted whole."""
+    wired.offload(True)
+    wired.install(["allow service icmpv6", "allow from web to db service tcp/9", "drop"])
+    before = wired.lost(3)
+    with wired.big_tcp():
+        port = bulk(wired, net)
+    assert wired.lost(3) == before
+    assert all(size > 65536 for size in wired.largest(port))
+
+
+def bulk(wired: Wired, net: Net) -> int:
+    """Sends BULK bytes to port 9 and answers the port they came from."""
     family = socket.AF_INET6 if net is IPV6 else socket.AF_INET
     with inside(wired.twin):
         listener = socket.create_server((net.twin, 9), family=family)
@@ -35,11 +56,9 @@ def test_bulk_passes_whole(wired: Wired, net: Net, offload: bool) -> None:
             while chunk := accepted.recv(1 << 20):
                 received += len(chunk)
         writer.join()
-        port = speaker.getsockname()[1]
-    assert received == BULK
-    assert wired.lost(3) == before
-    until(lambda: wired.states(port) == ["fin_wait", "fin_wait"])
-    assert all(carried > BULK for carried in wired.carried(port))
+        assert received == BULK
+        port: int = speaker.getsockname()[1]
+        return port
 
 
 def pour(speaker: socket.socket) -> None:

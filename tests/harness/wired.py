@@ -2,6 +2,9 @@
 what only real traffic shows (checksum offload, segments that are cut later, the kernel's own verdict on a
 reply)."""
 
+import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +13,8 @@ from dataclasses import dataclass
 from tests.harness.datapath import Host, inside, private_host
 from vsfwd.datapath import Flow, Reason, Settings
 
+RTM_SETLINK, NLM_F_REQUEST_AND_ACK = 19, 5
+IFLA_GSO_MAX_SIZE, IFLA_GSO_IPV4_MAX_SIZE = 41, 63
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 
 
@@ -37,6 +42,18 @@ class Wired:
             for vnic in self.vnics:
                 self.host.port(vnic)
 
+    @contextmanager
+    def big_tcp(self) -> Iterator[None]:
+        """Segments of up to 180,000 bytes, which no length field can say (Linux's BIG TCP), for a while."""
+        ends = ((self.here, "far0"), (self.namespace, "port0"), (self.namespace, "port1"))
+        for namespace, device in ends:
+            _largest_segment(namespace, device, 180_000)
+        try:
+            yield
+        finally:
+            for namespace, device in ends:
+                _largest_segment(namespace, device, 65_536)
+
     def install(self, rules: list[str]) -> None:
         with inside(self.namespace):
             self.host.install(rules, vnics=self.vnics)
@@ -59,9 +76,24 @@ class Wired:
     def states(self, port: int) -> list[str]:
         return [flow.state for flow in self._flows(port)]
 
+    def largest(self, port: int) -> list[float]:
+        """Bytes of the connection's average packet, in its larger direction, at each vNIC."""
+        return [max(f.bytes_in / f.packets_in, f.bytes_out / f.packets_out) for f in self._flows(port)]
+
     def carried(self, port: int) -> list[int]:
         """Bytes of the connection, in its larger direction, at each vNIC."""
         return [max(flow.bytes_in, flow.bytes_out) for flow in self._flows(port)]
+
+
+def _largest_segment(namespace: str, device: str, size: int) -> None:
+    """By netlink: the ip command of Debian 12 knows no IFLA_GSO_IPV4_MAX_SIZE."""
+    with inside(namespace), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as rtnetlink:
+        body = struct.pack("=BxHiII", 0, 0, socket.if_nametoindex(device), 0, 0)
+        for attribute in (IFLA_GSO_MAX_SIZE, IFLA_GSO_IPV4_MAX_SIZE):
+            body += struct.pack("=HHI", 8, attribute, size)
+        rtnetlink.send(struct.pack("=IHHII", 16 + len(body), RTM_SETLINK, NLM_F_REQUEST_AND_ACK, 1, 0) + body)
+        (error,) = struct.unpack_from("=i", rtnetlink.recv(4096), 16)
+        assert not error, f"segments of {size} bytes at {device}: {os.strerror(-error)}"
 
 
 def _ip(namespace: str, *words: str) -> None:
