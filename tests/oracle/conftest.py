@@ -1,0 +1,24 @@
+"""A host for the tests of this folder, with room for every flow of a walk, and the seed to replay."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.datapath import UNLIMITED, Host, inside, private_host
+from vsfwd.datapath import Settings
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    with (
+        private_host("oracle", Settings(log_limit=UNLIMITED, reject_limit=UNLIMITED)) as (host, namespace),
+        inside(namespace),
+    ):
+        yield host
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int | None:
+    """Of the one walk to do, if one was asked for."""
+    chosen: int | None = request.config.getoption("--seed")
+    return chosen

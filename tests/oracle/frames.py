@@ -1,0 +1,68 @@
+"""Frames by struct, with right checksums: a hundred times as fast as scapy, which matters for a million of them.
+Addresses are raw bytes, 4 or 16; they decide the family."""
+
+from struct import pack
+from typing import Final
+
+from tests.oracle.reading import ICMP, TCP, UDP
+
+PEER_MAC: Final = bytes.fromhex("020000009999")
+
+
+def ethernet(destination: bytes, source: bytes, payload: bytes, ethertype: int | None = None) -> bytes:
+    family = 0x0800 if payload[:1] and payload[0] >> 4 == 4 else 0x86DD
+    return destination + source + pack("!H", ethertype if ethertype is not None else family) + payload
+
+
+def ip(
+    source: bytes, destination: bytes, protocol: int, body: bytes, extra: bytes = b"", *, hops: int = 64
+) -> bytes:
+    """`extra`: IPv4 options in whole words; of IPv6, extension headers, `protocol` being the first of them."""
+    if len(source) == 16:
+        head = pack("!IHBB", 6 << 28, len(extra) + len(body), protocol, hops)
+        return head + source + destination + extra + body
+    words = 5 + len(extra) // 4
+    head = pack("!BBHHHBB", 4 << 4 | words, 0, words * 4 + len(body), 1, 0, hops, protocol)
+    total = checksum(head + source + destination + extra)
+    return head + pack("!H", total) + source + destination + extra + body
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071: what makes the ones' complement sum of all 16-bit words zero."""
+    total = int.from_bytes(data + bytes(len(data) % 2), "big")
+    return (0xFFFF - total % 0xFFFF) % 0xFFFF if total else 0xFFFF
+
+
+def _with_checksum(source: bytes, destination: bytes, protocol: int, body: bytes, at: int) -> bytes:
+    total = checksum(source + destination + pack("!II", protocol, len(body)) + body)
+    if protocol == UDP and not total:
+        total = 0xFFFF
+    return body[:at] + pack("!H", total) + body[at + 2 :]
+
+
+def tcp(
+    source: bytes,
+    destination: bytes,
+    ports: tuple[int, int],
+    flags: int,
+    seq: int,
+    ack: int,
+    data: bytes = b"",
+) -> bytes:
+    """From the TCP header on. A window of 65,535, not scaled."""
+    numbers = (seq % 2**32, ack % 2**32)
+    body = pack("!HHIIBBHHH", *ports, *numbers, 5 << 4, flags, 65535, 0, 0) + data
+    return _with_checksum(source, destination, TCP, body, 16)
+
+
+def udp(source: bytes, destination: bytes, ports: tuple[int, int], data: bytes = b"") -> bytes:
+    body = pack("!HHHH", *ports, 8 + len(data), 0) + data
+    return _with_checksum(source, destination, UDP, body, 6)
+
+
+def icmp(source: bytes, destination: bytes, type_: int, code: int, rest: bytes, data: bytes = b"") -> bytes:
+    """`rest`: the second word of the header."""
+    body = pack("!BBH", type_, code, 0) + rest + data
+    if len(source) == 16:
+        return _with_checksum(source, destination, ICMP[6], body, 2)
+    return body[:2] + pack("!H", checksum(body)) + body[4:]

@@ -1,0 +1,115 @@
+"""Random policies from a seed, over names and addresses few enough that they meet; and small changes of one."""
+
+from random import Random
+from typing import Any, Final
+
+from tests.harness.policies import vnic_id
+from vsfwd.policy.model import (
+    Action,
+    Direction,
+    ExistingFlows,
+    Family,
+    Group,
+    Match,
+    Rule,
+    Service,
+    Tracking,
+    Vnic,
+)
+
+GROUPS: Final = ("web", "app", "db")
+HERE: Final = ("here", "twin")
+OWN: Final = {
+    "here": ("10.0.0.1", "fd00::1"),
+    "twin": ("10.0.0.2", "fd00::2"),
+    "far": ("10.0.1.1", "fd00::1:1"),
+}
+OUTSIDE: Final = ("10.0.1.2", "192.0.2.1", "fd00::1:2", "2001:db8::1")
+ADDRESSES: Final = (*(address for own in OWN.values() for address in own), *OUTSIDE)
+PREFIXES: Final = (
+    *("10.0.0.0/8", "10.0.0.0/31", "10.0.1.0/24", "10.0.0.1-10.0.1.1", "0.0.0.0/0"),
+    *("fd00::/8", "fd00::/112", "fd00::1:0/112", "fd00::1-fd00::1:1", "::/0"),
+)
+PORTS: Final = (22, 53, 79, 80, 81, 443, 65535)
+PROTOCOLS: Final = (0, 47, 50, 59)
+ICMP_TYPES: Final = (0, 3, 8, 13, 128, 129, 135, 136)
+
+Objects = dict[str, dict[str, Any]]
+
+
+def random_policy(rng: Random) -> Objects:
+    rules = {str(number): random_rule(rng) for number in range(1, rng.randint(2, 9))}
+    if rng.random() < 0.7:
+        rules["10"] = Rule(name="default", section="default", order=(9,), action=Action.ALLOW)
+    return {
+        "rules": rules,
+        "groups": {name: random_group(rng) for name in GROUPS},
+        "vnics": {vnic_id(name): random_vnic(rng, name) for name in OWN},
+    }
+
+
+def changed(rng: Random, objects: Objects) -> Objects:
+    """Another policy, or the same but for one object."""
+    objects = {kind: dict(items) for kind, items in objects.items()}
+    kind = rng.choices(("all", "rules", "groups", "vnics", "gone"), (6, 8, 4, 4, 1))[0]
+    if kind == "all":
+        return random_policy(rng)
+    if kind == "rules":
+        number = str(rng.randint(1, 9))
+        if objects["rules"].pop(number, None) is None or rng.random() < 0.7:
+            objects["rules"][number] = random_rule(rng)
+    elif kind == "groups":
+        objects["groups"][rng.choice(GROUPS)] = random_group(rng)
+    else:
+        name = rng.choice(tuple(OWN))
+        if kind == "vnics" or objects["vnics"].pop(vnic_id(name), None) is None:
+            objects["vnics"][vnic_id(name)] = random_vnic(rng, name)
+    return objects
+
+
+def random_rule(rng: Random) -> Rule:
+    return Rule(
+        name="rule",
+        section="section",
+        order=(rng.randint(0, 3),),
+        action=rng.choices(tuple(Action), (6, 2, 2))[0],
+        direction=rng.choices(tuple(Direction), (1, 1, 2))[0],
+        family=rng.choices(tuple(Family), (1, 1, 4))[0],
+        sources=_match(rng),
+        destinations=_match(rng),
+        services=None if rng.random() < 0.5 else tuple(_service(rng) for _ in range(rng.randint(0, 3))),
+        scope=None if rng.random() < 0.7 else tuple(rng.sample(GROUPS, rng.randint(0, 2))),
+        tracking=rng.choices(tuple(Tracking), (4, 1, 1))[0],
+        existing_flows=rng.choices(tuple(ExistingFlows), (4, 1, 1))[0],
+    )
+
+
+def random_group(rng: Random) -> Group:
+    return Group("group", tuple(rng.sample(ADDRESSES + PREFIXES, rng.randint(0, 2))))
+
+
+def random_vnic(rng: Random, name: str) -> Vnic:
+    """Mostly with its own addresses; sometimes it claims another's, or has none."""
+    addresses = OWN[name] if rng.random() < 0.8 else tuple(rng.sample(ADDRESSES, rng.randint(0, 3)))
+    groups = tuple(rng.sample(GROUPS, rng.randint(0, 2)))
+    segment, excluded = rng.choice((0, 0, 1, 2)), rng.random() < 0.05
+    return Vnic("vm", name, "02:00:00:00:00:01", segment, addresses, groups, excluded=excluded)
+
+
+def _match(rng: Random) -> Match | None:
+    if rng.random() < 0.5:
+        return None
+    groups = tuple(rng.sample(GROUPS, rng.randint(0, 2)))
+    literals = tuple(rng.sample(ADDRESSES + PREFIXES, rng.randint(0, 2)))
+    return Match(groups, literals, excluded=rng.random() < 0.25)
+
+
+def _service(rng: Random) -> Service:
+    protocol = rng.choice((6, 6, 17, 17, 1, 58, *PROTOCOLS))
+    if protocol in (6, 17):
+        ends = sorted(rng.sample(PORTS, 2))
+        return Service(protocol, ((ends[0], ends[1]),) if rng.random() < 0.8 else ())
+    if protocol in (1, 58) and rng.random() < 0.7:
+        code = rng.choice((None, 0, 1))
+        return Service(protocol, (), rng.choice(ICMP_TYPES), code)
+    return Service(protocol)

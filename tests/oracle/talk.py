@@ -1,0 +1,189 @@
+"""One conversation as a workload has it: what its next packet would be, and what somebody might send instead."""
+
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from random import Random
+from struct import pack
+from typing import Final
+
+from tests.oracle import frames
+from tests.oracle.reading import ACK, ECHO, ERRORS, FIN, ICMP, RST, SYN, TCP, UDP
+
+OTHER: Final = {"in": "out", "out": "in"}
+PSH: Final = 0x08
+_SCRIPT: Final = (
+    *(("initiator", SYN), ("responder", SYN | ACK), ("initiator", ACK), ("initiator", PSH | ACK)),
+    *(("responder", ACK), ("responder", PSH | ACK), ("initiator", ACK), ("initiator", FIN | ACK)),
+    *(("responder", ACK), ("responder", FIN | ACK), ("initiator", ACK)),
+)
+_STRAY_FLAGS: Final = (
+    *(SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, SYN | FIN, SYN | RST, FIN, 0),
+    *(SYN, SYN | ACK, ACK, FIN | ACK, RST | ACK, 0xFF),
+)
+_OFFSETS: Final = (0, 0, 0, 0, 1, -1, 500, -500, 70_000, -70_000, 2**31)
+_OTHER_TYPES: Final = {4: (13, 14, 5, 9, 10, 17), 6: (130, 131, 133, 134, 135, 136, 137, 143)}
+
+
+def packed(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+@dataclass
+class Talk:
+    """Seen from the workload at `port`. ICMP echo has its identifier as `rport`."""
+
+    port: str
+    family: int
+    protocol: int
+    local: bytes
+    remote: bytes
+    lport: int
+    rport: int
+    initiator: str
+    seq: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 2**32 - 20})
+    """What each direction sends next."""
+    at: int = 0
+
+    def next(self, rng: Random) -> tuple[str, bytes]:
+        if self.protocol == TCP:
+            return self._next_segment(rng)
+        direction = rng.choice(("in", "out"))
+        if self.protocol == ICMP[self.family]:
+            return direction, self._echo(direction, request=direction == self.initiator)
+        return direction, self._datagram(direction, bytes(rng.choice((0, 8, 40))))
+
+    def stray(self, rng: Random) -> tuple[str, bytes]:
+        """What it would not send now, or nobody ever."""
+        direction = rng.choice(("in", "out"))
+        if self.protocol == TCP:
+            flags = rng.choice(_STRAY_FLAGS)
+            offsets = rng.choice(_OFFSETS), rng.choice(_OFFSETS)
+            return direction, self._segment(direction, flags, bytes(rng.choice((0, 0, 10))), *offsets)
+        if self.protocol == ICMP[self.family]:
+            if rng.random() < 0.5:
+                return direction, self._echo(direction, request=rng.random() < 0.5)
+            hops = rng.choice((255, 255, 64, 1))
+            return direction, self._icmp(
+                direction, rng.choice(_OTHER_TYPES[self.family]), 0, bytes(4), hops=hops
+            )
+        return direction, self._datagram(direction, b"")
+
+    def neighbour(self, rng: Random) -> "Talk":
+        """One that differs in a port, an address, the protocol or the direction."""
+        other = replace(self, seq=dict(self.seq))
+        what = rng.choice(("lport", "rport", "protocol", "ends"))
+        if what == "ends":
+            other.local, other.remote = self.remote, self.local
+        elif what == "protocol":
+            other.protocol = rng.choice((TCP, UDP, ICMP[self.family], 47))
+        else:
+            setattr(other, what, getattr(self, what) ^ 1)
+        return other
+
+    def error(self, rng: Random) -> tuple[str, bytes]:
+        """An ICMP error about what has been on its way, or might have been."""
+        direction = rng.choice(("in", "out"))
+        way = OTHER[direction] if rng.random() < 0.8 else direction
+        about = self if rng.random() < 0.8 else self.neighbour(rng)
+        quoted = about.stray(rng)[1] if rng.random() < 0.2 else about._plain(way)
+        size = 40 if self.family == 6 else 20
+        quoted = quoted[: size + rng.choice((8, 8, 8, 20, 20, 7))]
+        to = quoted[8:24] if self.family == 6 else quoted[12:16]
+        if rng.random() < 0.1:
+            quoted = _spoilt(rng, quoted)
+        if rng.random() < 0.1:
+            to = rng.choice((self.local, self.remote))
+        source = rng.choice((self.local if direction == "out" else self.remote, packed(_ROUTER[self.family])))
+        kind = rng.choice(ERRORS[self.family])
+        body = frames.icmp(source, to, kind, rng.choice((0, 1, 4)), pack("!I", 1400), quoted)
+        return direction, frames.ip(source, to, ICMP[self.family], body)
+
+    def with_extra(self, rng: Random, direction: str) -> bytes:
+        """With IPv4 options or IPv6 extension headers in between."""
+        source, destination = self._ends(direction)
+        body = self._plain(direction)[40 if self.family == 6 else 20 :]
+        if self.family == 4:
+            options = rng.choice(_OPTIONS)
+            return frames.ip(source, destination, self.protocol, body, options)
+        kinds = [rng.choice((0, 43, 60, 60, 60)) for _ in range(rng.choice((1, 1, 2, 3, 6, 7)))]
+        chain = b"".join(_extension(following, rng) for following in (*kinds[1:], self.protocol))
+        return frames.ip(source, destination, kinds[0], body, chain)
+
+    def _ends(self, direction: str) -> tuple[bytes, bytes]:
+        return (self.remote, self.local) if direction == "in" else (self.local, self.remote)
+
+    def _ports(self, direction: str) -> tuple[int, int]:
+        return (self.rport, self.lport) if direction == "in" else (self.lport, self.rport)
+
+    def _plain(self, direction: str) -> bytes:
+        """A packet of it, wherever it stands."""
+        if self.protocol == TCP:
+            return self._segment(direction, ACK, b"")
+        if self.protocol == ICMP[self.family]:
+            return self._echo(direction, request=direction == self.initiator)
+        return self._datagram(direction, b"")
+
+    def _next_segment(self, rng: Random) -> tuple[str, bytes]:
+        """The script of a connection, now and then the last segment again, in the end a new connection."""
+        if self.at and rng.random() < 0.1:
+            self.at -= 1
+        if self.at == len(_SCRIPT) or self.at == 0:
+            self.at, self.seq = 0, {d: rng.choice((0, 1000, 2**32 - 20)) for d in ("in", "out")}
+        side, flags = _SCRIPT[self.at]
+        self.at += 1
+        direction = self.initiator if side == "initiator" else OTHER[self.initiator]
+        data = bytes(rng.choice((1, 30))) if flags & PSH else b""
+        packet = self._segment(direction, flags, data)
+        self.seq[direction] += len(data) + bool(flags & (SYN | FIN))
+        return direction, packet
+
+    def _segment(self, direction: str, flags: int, data: bytes, seq: int = 0, ack: int = 0) -> bytes:
+        source, destination = self._ends(direction)
+        numbers = self.seq[direction] + seq, self.seq[OTHER[direction]] + ack if flags & ACK else 0
+        body = frames.tcp(source, destination, self._ports(direction), flags, *numbers, data)
+        return frames.ip(source, destination, TCP, body)
+
+    def _datagram(self, direction: str, data: bytes) -> bytes:
+        source, destination = self._ends(direction)
+        body = data
+        if self.protocol == UDP:
+            body = frames.udp(source, destination, self._ports(direction), data)
+        return frames.ip(source, destination, self.protocol, body)
+
+    def _echo(self, direction: str, request: bool) -> bytes:
+        type_ = ECHO[self.family][0 if request else 1]
+        return self._icmp(direction, type_, 0, pack("!HH", self.rport, 1), b"data")
+
+    def _icmp(
+        self, direction: str, type_: int, code: int, rest: bytes, data: bytes = b"", *, hops: int = 64
+    ) -> bytes:
+        source, destination = self._ends(direction)
+        body = frames.icmp(source, destination, type_, code, rest, data)
+        return frames.ip(source, destination, ICMP[self.family], body, hops=hops)
+
+
+_ROUTER: Final = {4: "192.0.2.254", 6: "2001:db8::fe"}
+
+
+# Router alert, LSRR and SSRR, record route, padding, an end before the end, and lengths that lie.
+_OPTIONS: Final = (
+    *(b"\x94\x04\0\0", b"\x83\x07\x04\0\0\0\0\0", b"\x01\x89\x03\0", b"\x07\x03\0\0", b"\x01" * 4),
+    *(b"\x01" * 24, b"\x00\x83\x03\x04", b"\x94\x01\0\0", b"\x94\x05\0\0", b"\x01\x01\x01\x94"),
+)
+
+
+def _spoilt(rng: Random, quoted: bytes) -> bytes:
+    """Another version or header length, a fragment."""
+    at, value = rng.choice(((0, 0x65), (0, 0x40), (0, 0x46), (6, 0x20), (7, 0x01)))
+    return quoted[:at] + bytes([value]) + quoted[at + 1 :]
+
+
+def _extension(following: int, rng: Random) -> bytes:
+    """PadN or Pad1 (RFC 8200 4.2), a router alert, an option that is too long. As a routing header: of type 1 or 0."""
+    words = rng.choice((0, 0, 1, 4))
+    size = 6 + 8 * words
+    padding = bytes([1, size - 2])
+    content = rng.choice(
+        (padding, padding, b"", b"\x05\x02\0\0" + bytes([1, size - 6]), bytes([1, size - 1]))
+    )
+    return bytes([following, words]) + content.ljust(size, b"\0")

@@ -1,0 +1,164 @@
+"""A random walk from one integer: policies, and the packets of a few conversations between the vNICs of a host and
+others, as they should be and as they should not.
+
+Nothing here depends on what comes of a packet, so any step can be left out and the others stay the same."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from tests.harness.policies import after, policy
+from tests.oracle import frames
+from tests.oracle.malformed import least, malformed
+from tests.oracle.policies import HERE, OUTSIDE, OWN, PORTS, PROTOCOLS, changed, random_policy
+from tests.oracle.reading import UDP, Fragment, Unreadable, read
+from tests.oracle.talk import Talk, packed
+from vsfwd.policy.desired import DesiredState
+from vsfwd.protocol.envelope import Kind
+
+MACS: Final = {name: bytes([2, 0, 0, 0, 0, number]) for number, name in enumerate(HERE)}
+GROUP_MAC: Final = bytes.fromhex("333300000001")
+PACKETS_A_POLICY: Final = 200
+TALKS: Final = 10
+
+
+@dataclass(frozen=True)
+class Change:
+    state: DesiredState
+
+    def __str__(self) -> str:
+        """As it travels: what is not said has its default."""
+        lines = [
+            f"{kind} {id} {raw.decode()}"
+            for kind in self.state.raw
+            for id, raw in self.state.raw[kind].items()
+        ]
+        return "\n    ".join(["policy", *lines])
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A frame at a vNIC, `direction` as the workload sees it."""
+
+    port: str
+    direction: str
+    frame: bytes
+
+    def __str__(self) -> str:
+        return f"{self.port} {self.direction} {self.frame.hex()}"
+
+
+Step = Change | Sent
+
+
+def walk(seed: int, packets: int) -> list[Step]:
+    return _Walk(seed).steps(packets)
+
+
+def storm(seed: int, packets: int) -> list[Step]:
+    """Hardly a frame as it should be, under a policy that allows everything that is a packet."""
+    rng, source = Random(-1 - seed), _Walk(seed)
+    allow = policy(["allow"], vnics={name: " ".join(OWN[name]) for name in HERE})
+    return [Change(allow), *(source.spoilt(rng) for _ in range(packets))]
+
+
+class _Walk:
+    def __init__(self, seed: int) -> None:
+        self._rng = Random(seed)
+        self._talks: list[Talk] = []
+
+    def steps(self, packets: int) -> list[Step]:
+        rng, steps = self._rng, list[Step]()
+        objects, state = random_policy(rng), DesiredState.empty()
+        for number in range(packets):
+            if number % PACKETS_A_POLICY == 0:
+                objects = changed(rng, objects) if number else objects
+                state = after(state, objects, Kind.SNAPSHOT)
+                steps.append(Change(state))
+            steps.append(self._packet())
+        return steps
+
+    def spoilt(self, rng: Random) -> Sent:
+        """Often one that is spoilt a little, since most ways to be wrong are behind a header that is right."""
+        sent = self._packet()
+        if rng.random() < 0.1:
+            size = rng.choice((1, 20, 40, 60, 200))
+            frame = sent.frame[:12] + rng.choice((b"\x08\0", b"\x86\xdd")) + rng.randbytes(size)
+            frame += bytes(max(0, least(frame) - len(frame)))
+        else:
+            frame = sent.frame
+            for _ in range(rng.choice((0, 1, 1, 1, 2, 5))):
+                frame = malformed(rng, frame)
+        frame = _whole(frame, sent.frame)
+        return Sent(sent.port, sent.direction, frame)
+
+    def _packet(self) -> Sent:
+        rng, talk = self._rng, self._talk()
+        kind = rng.choices(
+            ("next", "stray", "error", "extra", "neighbour", "frame", "malformed"), (55, 14, 9, 4, 6, 4, 8)
+        )[0]
+        if kind == "neighbour":
+            talk = talk.neighbour(rng)
+        direction, packet = talk.next(rng) if kind != "stray" else talk.stray(rng)
+        if kind == "error":
+            direction, packet = talk.error(rng)
+        elif kind == "extra":
+            packet = talk.with_extra(rng, direction)
+        frame = self._frame(talk.port, direction, packet)
+        if kind == "malformed":
+            frame = _whole(malformed(rng, frame), frame)
+        elif kind == "frame":
+            frame = self._odd(frame)
+        return Sent(talk.port, direction, frame)
+
+    def _talk(self) -> Talk:
+        """One of the conversations that go on, or a new one in place of the oldest."""
+        rng = self._rng
+        if len(self._talks) < 2 or rng.random() < 0.04:
+            self._talks = [*self._talks[-TALKS + 1 :], self._new_talk()]
+        return rng.choice(self._talks)
+
+    def _new_talk(self) -> Talk:
+        rng = self._rng
+        port, family = rng.choice(HERE), rng.choice((4, 6))
+        everybody = [a for name in OWN for a in OWN[name] if name != port] + list(OUTSIDE)
+        own = [a for a in (OWN[port] if rng.random() < 0.85 else everybody) if (":" in a) == (family == 6)]
+        others = [a for a in everybody if (":" in a) == (family == 6)]
+        protocol = rng.choices((6, 17, 1 if family == 4 else 58, rng.choice(PROTOCOLS[1:])), (6, 3, 3, 1))[0]
+        ports = [rng.choice((1000, 1001, *PORTS)), rng.choice(PORTS)]
+        if protocol == UDP and rng.random() < 0.2:
+            ports = rng.sample((67, 68, 546, 547), 2)
+        initiator = rng.choice(("in", "out"))
+        if initiator == "in":
+            ports.reverse()
+        if protocol in (1, 58):
+            ports[1] = rng.choice((0, 7, 8))
+        return Talk(
+            port, family, protocol, packed(rng.choice(own)), packed(rng.choice(others)), *ports, initiator
+        )
+
+    def _frame(self, port: str, direction: str, packet: bytes) -> bytes:
+        ends = [MACS[port], frames.PEER_MAC]
+        return frames.ethernet(*(ends if direction == "in" else ends[::-1]), packet)
+
+    def _odd(self, frame: bytes) -> bytes:
+        """To a group, to another MAC address, of another ethertype."""
+        rng = self._rng
+        kind = rng.choice(("group", "group", "other", "ethertype"))
+        if kind == "ethertype":
+            return (
+                frame[:12]
+                + rng.choice((0x0806, 0x8100, 0x88A8, 0x0004, 0x8847)).to_bytes(2, "big")
+                + frame[14:]
+            )
+        return (GROUP_MAC if kind == "group" else bytes.fromhex("020000000001")) + frame[6:]
+
+
+def _whole(frame: bytes, otherwise: bytes) -> bytes:
+    with suppress(Unreadable):
+        try:
+            read(frame)
+        except Fragment:
+            return otherwise
+    return frame
