@@ -17,7 +17,8 @@
  *     CLOSED        new           -                -                -                -
  *
  * A SYN from both sides (simultaneous open, RFC 9293 3.5) goes the same way: SYN_RECV, then the initiator's SYN-ACK.
- * An ACK from the responder before its SYN is a challenge (RFC 5961 4): it passes and changes nothing.
+ * An ACK from the responder before its SYN is a challenge (RFC 5961 4): it passes and changes nothing. So does a segment
+ * without SYN, RST and ACK, which no receiver takes (RFC 9293 3.10.7.4).
  *
  * A connection that began elsewhere is picked up, where the rule's tracking is loose, by an ACK without SYN, FIN or RST:
  * it is ESTABLISHED from the start, and its initiator is who sent that.
@@ -79,6 +80,8 @@ static __always_inline int tcp_step(struct flow *flow, u8 flags, u8 direction)
 		flow->state = STATE_SYN_RECV;
 		return STEP_MOVE;
 	}
+	if (!(flags & (TCP_SYN | TCP_ACK)))
+		return STEP_STAY;
 	if (state == STATE_SYN_RECV) {
 		if (initiator && (flags & TCP_ACK))
 			flow->state = STATE_ESTABLISHED;

@@ -642,12 +642,20 @@ static __always_inline bool quoted_key(struct passage *p)
 
 	if (bpf_skb_load_bytes(p->skb, offset, &header, ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))
 		return false;
+	/* Behind the header of a later fragment comes anything. */
+	if (ipv4 ? header.v4.version != 4 || header.v4.ihl < 5 || header.v4.frag_off & swap16(0x1fff)
+		 : header.v6.version != 6)
+		return false;
 	if (ipv4)
 		size = header.v4.ihl * 4;
+	if (offset + size + sizeof(protocol) > ETH_HLEN + p->packet->ip_length)
+		return false; /* what follows the packet in its frame is not quoted */
 	if (bpf_skb_load_bytes(p->skb, offset + size, protocol, sizeof(protocol)))
 		return false;
 	source = source_of(p->key, !p->direction);
 	parse_quoted(&header, protocol, &quoted, source, destination_of(p->key, !p->direction));
+	if (is_icmp(&quoted) && !is_echo(&quoted))
+		return false; /* it made no flow, but would have the key of an echo with identifier 0 */
 	complete_key(p->key, &quoted, !p->direction);
 	return same_address(source, &receiver);
 }
@@ -759,7 +767,8 @@ static __always_inline int judge(struct passage *p)
 			return drop(p, REASON_ICMP_ERROR_UNRELATED);
 		return pass(p, t.flow->counter, 0);
 	}
-	if (t.flow) {
+	/* Without a policy everything is dropped, and what is dropped changes no flow. */
+	if (t.flow && (t.flow->policy_seq == p->policy_seq || find_policy(p))) {
 		step = p->packet->protocol == PROTOCOL_TCP ? tcp_step(t.flow, p->packet->tcp_flags, p->direction)
 							 : other_step(t.flow, p->direction);
 		if (step == STEP_DROP)

@@ -3,7 +3,9 @@
 The policies here allow one direction only, so a reply can pass only as part of its flow."""
 
 import pytest
-from scapy.packet import Packet
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
 
 from tests.harness.datapath import Host, Port, dropped, passed
 from tests.harness.packets import IPV4, IPV6, Net, echo, other, reply_to, tcp, udp, unreachable
@@ -92,6 +94,15 @@ def test_the_handshake_in_its_order(here: Port, net: Net) -> None:
     assert here.send(flags(net, False, "SA")) == passed(1)
     assert here.states() == ["syn_recv"]
     assert here.receive(flags(net, True, "PA")) == passed(1)
+    assert here.states() == ["established"]
+
+
+@pytest.mark.parametrize("bare", ["F", "FPU", "P", ""])
+def test_a_segment_without_ack_changes_nothing(here: Port, net: Net, bare: str) -> None:
+    """No receiver takes it (RFC 9293 3.10.7.4), so it closes nothing either. (Found by tests/oracle.)"""
+    opened(here, net)
+    assert here.receive(flags(net, True, bare)) == passed(1)
+    assert here.send(flags(net, False, bare)) == passed(1)
     assert here.states() == ["established"]
 
 
@@ -194,6 +205,42 @@ def test_an_icmp_error_about_nothing_is_dropped(here: Port, net: Net) -> None:
     error = unreachable(net.here, udp(net.peer, net.here))
     error.dst = net.other
     assert here.send(error) == unrelated
+
+
+def test_x25_an_error_about_icmp_without_a_flow_is_about_no_echo(here: Port, net: Net) -> None:
+    """Neighbour discovery or a timestamp, quoted, is not the echo with identifier 0. (Found by tests/oracle.)"""
+    echo_0 = echo(net.peer, net.here, 0)
+    assert here.receive(echo_0) == passed(1, new=True)
+    quoted = Ether(bytes(Ether() / echo_0)).payload
+    assert here.send(unreachable(net.here, quoted)) == passed(1)
+    raw = bytearray(bytes(quoted))
+    raw[20 if net.family == "ipv4" else 40] = 13 if net.family == "ipv4" else 135
+    quoted = type(quoted)(bytes(raw))
+    assert here.send(unreachable(net.here, quoted)) == dropped("icmp_error_unrelated")
+
+
+def test_x13_bytes_behind_an_icmp_error_are_not_quoted(here: Port, net: Net) -> None:
+    """What it quotes has to be in the packet; that the frame goes on does not help. (Found by tests/oracle.)"""
+    assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
+    error = unreachable(net.here, udp(net.peer, net.here))
+    field = "plen" if net.family == "ipv6" else "len"
+    whole = len(error) - (40 if net.family == "ipv6" else 0)
+    setattr(error, field, whole - 1)
+    assert here.send(error) == dropped("icmp_error_unrelated")
+    setattr(error, field, whole)
+    assert here.send(error) == passed(1)
+
+
+@pytest.mark.parametrize("spoilt", [(0, 0x65), (0, 0x40), (6, 0x01), (7, 0x01)])
+def test_x23_what_an_icmp_error_quotes_must_be_a_packet(here: Port, spoilt: tuple[int, int]) -> None:
+    """Another version, a header that is too short, a later fragment (RFC 1122 3.2.2: there are no errors about
+    these) name no flow, whatever stands where the ports would be."""
+    question = udp("10.0.9.9", "10.0.0.1")
+    assert here.receive(question) == passed(1, new=True)
+    quoted = bytearray(bytes(question))
+    quoted[spoilt[0]] = spoilt[1]
+    error = IP(src="10.0.0.1", dst="10.0.9.9") / ICMP(type=3, code=3) / Raw(bytes(quoted))
+    assert here.send(error) == dropped("icmp_error_unrelated")
 
 
 def test_an_icmp_error_from_a_router_on_the_way(here: Port, host: Host, net: Net) -> None:

@@ -74,6 +74,18 @@ def test_half_open_flows_are_asked_again_too(host: Host, net: Net) -> None:
     assert here.flows() == []
 
 
+def test_without_a_policy_nothing_changes_a_flow(host: Host, net: Net) -> None:
+    """A RST or a FIN that is dropped because the vNIC is closed has not been: the connection goes on when the
+    policy is back. (Found by tests/oracle.)"""
+    here = connected(host, net)
+    host.install([], vnics={})
+    for flags in ("R", "FA", "S"):
+        assert here.receive(tcp(net.peer, net.here, flags=flags)) == dropped("closed")
+    assert here.states() == ["established"]
+    host.install(["allow in from friends", "drop"], vnics=VNICS)
+    assert here.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
+
+
 def test_an_icmp_error_waits_until_its_flow_is_asked_again(host: Host, net: Net) -> None:
     """A revoked connection is no way for ICMP errors, and they do not keep it alive; one that is allowed
     again takes them after its next packet."""
