@@ -1,5 +1,5 @@
-"""Frames by struct, with right checksums: a hundred times as fast as scapy, which matters for a million of them.
-Addresses are raw bytes, 4 or 16; they decide the family."""
+"""Frames by struct, with right checksums: a hundred times as fast as scapy, which matters for a million
+of them. Addresses are raw bytes, 4 or 16; they decide the family."""
 
 from struct import pack
 from typing import Final
@@ -17,7 +17,8 @@ def ethernet(destination: bytes, source: bytes, payload: bytes, ethertype: int |
 def ip(
     source: bytes, destination: bytes, protocol: int, body: bytes, extra: bytes = b"", *, hops: int = 64
 ) -> bytes:
-    """`extra`: IPv4 options in whole words; of IPv6, extension headers, `protocol` being the first of them."""
+    """`extra`: IPv4 options in whole words; of IPv6, extension headers, `protocol` being the first of
+    them."""
     if len(source) == 16:
         head = pack("!IHBB", 6 << 28, len(extra) + len(body), protocol, hops)
         return head + source + destination + extra + body

@@ -1,5 +1,5 @@
-"""What nobody sends who means well, whatever the rules say: asked of the first packet of a flow and of what has no
-flow."""
+"""What nobody sends who means well, whatever the rules say: asked of the first packet of a flow and of
+what has no flow."""
 
 from typing import Final
 
@@ -25,7 +25,8 @@ def guarded(packet: Read, direction: str) -> str | None:
 
 
 def rogue(packet: Read, direction: str) -> str | None:
-    """The reason to drop what only a DHCP server or a router may say or hear, where the port is not marked as one."""
+    """The reason to drop what only a DHCP server or a router may say or hear, where the port is not
+    marked as one."""
     if packet.protocol == UDP:
         server, client = _DHCP[packet.family]
         local, remote = (packet.dport, packet.sport) if direction == "in" else (packet.sport, packet.dport)

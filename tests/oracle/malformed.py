@@ -1,5 +1,5 @@
-"""What somebody who means harm makes of a frame: bits flipped, bytes cut off or put behind, lengths that lie. The
-mutations know where the fields are, since random bytes alone hardly get past the ethertype."""
+"""What somebody who means harm makes of a frame: bits flipped, bytes cut off or put behind, lengths that
+lie. The mutations know where the fields are, since random bytes alone hardly get past the ethertype."""
 
 from random import Random
 from typing import Final

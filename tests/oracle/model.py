@@ -1,8 +1,8 @@
 """The firewall as the documents describe it, in plain Python: what becomes of a frame at a vNIC, and why.
 
-Rules are asked of `vsfwd.policy.evaluate`, the specification, which shares nothing with the compiler; bytes are
-read by `reading`, flows follow `tracking`. What is here is the order in which these are asked (bpf/README.md,
-"A packet's path"), flows, policies and what they count. No clock: timers stand still."""
+Rules are asked of `vsfwd.policy.evaluate`, the specification, which shares nothing with the compiler;
+bytes are read by `reading`, flows follow `tracking`. What is here is the order in which these are asked
+(bpf/README.md, "A packet's path"), flows, policies and what they count. No clock: timers stand still."""
 
 from collections import Counter
 from copy import deepcopy
@@ -28,8 +28,8 @@ CLIENT_AND_SERVER: Final = {4: (68, 67), 6: (546, 547)}
 
 @dataclass(frozen=True)
 class Expected:
-    """`reasons`: a packet that is wrong in several ways may be dropped for any of them. A rejected one is dropped,
-    and may be answered if `may_answer`."""
+    """`reasons`: a packet that is wrong in several ways may be dropped for any of them. A rejected one
+    is dropped, and may be answered if `may_answer`."""
 
     verdict: str
     reasons: frozenset[str] = frozenset()
@@ -95,8 +95,8 @@ class Model:
         return self._stateful(port, direction, packet)
 
     def _error(self, port: Port, direction: str, packet: Read) -> Expected:
-        """It passes with the flow it is about, changing nothing: what it quotes went the other way, from the very
-        address it is sent to, in a flow that the policy in force allows."""
+        """It passes with the flow it is about, changing nothing: what it quotes went the other way, from
+        the very address it is sent to, in a flow that the policy in force allows."""
         quoted = read_quoted(packet.quoted, packet.family)
         if quoted is None or quoted.source != packet.destination or (quoted.is_icmp and not quoted.is_echo):
             return drop("icmp_error_unrelated")
@@ -169,8 +169,8 @@ class Model:
         return self._carry(flow, direction)
 
     def _again(self, port: Port, direction: str, packet: Read, key: Key, flow: Flow) -> Expected:
-        """A flow under a policy that has not been asked about it: cut, kept, or asked as its first packet. Denied,
-        it ends; under a stateless rule too, but the packet that finds out passes."""
+        """A flow under a policy that has not been asked about it: cut, kept, or asked as its first
+        packet. Denied, it ends; under a stateless rule too, but the packet that finds out passes."""
         if flow.existing is ExistingFlows.CUT:
             del port.flows[key]
             return drop("policy_cut")
@@ -192,7 +192,8 @@ class Model:
         return self._carry(flow, direction)
 
     def _carry(self, flow: Flow, direction: str) -> Expected:
-        """A kept flow is counted while its rule is there; whether again when it has come back, nobody says."""
+        """A kept flow is counted while its rule is there; whether again when it has come back, nobody
+        says."""
         count(flow, direction)
         if not flow.orphan:
             self.packets[flow.rule] += 1

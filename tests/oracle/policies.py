@@ -1,4 +1,5 @@
-"""Random policies from a seed, over names and addresses few enough that they meet; and small changes of one."""
+"""Random policies from a seed, over names and addresses few enough that they meet; and small changes of
+one."""
 
 from random import Random
 from typing import Any, Final

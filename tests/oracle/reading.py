@@ -1,4 +1,5 @@
-"""What the bytes of a frame say: a naive reader, written from the RFCs and the documents, one field at a time.
+"""What the bytes of a frame say: a naive reader, written from the RFCs and the documents, one field at a
+time.
 
 It shares nothing with bpf/packet.h. A frame that is no packet a firewall can judge raises `Unreadable` with
 everything that is wrong with it at the first place where something is: the datapath may name any of these."""

@@ -1,4 +1,5 @@
-"""One conversation as a workload has it: what its next packet would be, and what somebody might send instead."""
+"""One conversation as a workload has it: what its next packet would be, and what somebody might send
+instead."""
 
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -179,7 +180,8 @@ def _spoilt(rng: Random, quoted: bytes) -> bytes:
 
 
 def _extension(following: int, rng: Random) -> bytes:
-    """PadN or Pad1 (RFC 8200 4.2), a router alert, an option that is too long. As a routing header: of type 1 or 0."""
+    """PadN or Pad1 (RFC 8200 4.2), a router alert, an option that is too long. As a routing header: of
+    type 1 or 0."""
     words = rng.choice((0, 0, 1, 4))
     size = 6 + 8 * words
     padding = bytes([1, size - 2])

@@ -1,5 +1,5 @@
-"""The real programs against the model, over random walks: the same verdict for every packet, the same reason, the
-same counters, the same flows in the end.
+"""The real programs against the model, over random walks: the same verdict for every packet, the same
+reason, the same counters, the same flows in the end.
 
 Every walk is made from one integer. `pytest tests/oracle --seed N` walks that one alone."""
 

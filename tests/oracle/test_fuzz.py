@@ -1,5 +1,5 @@
-"""Frames nobody should send, by the thousand, through the loaded programs: each passes or is dropped, as the naive
-reader says, counted once and under a reason it deserves; what is dropped leaves no flow.
+"""Frames nobody should send, by the thousand, through the loaded programs: each passes or is dropped, as
+the naive reader says, counted once and under a reason it deserves; what is dropped leaves no flow.
 
 Every storm is made from one integer. `pytest tests/oracle --seed N` does that one alone."""
 

@@ -24,9 +24,10 @@ class Step(Enum):
 
 @dataclass(slots=True)
 class Flow:
-    """`initiator` is the direction of its first packet, `asked` what that packet asked the rules, `rule` the one
-    that allows it, `existing` what that one says of policies to come, and `policy` the last that let it pass.
-    `answered`: both sides have spoken, of TCP since it was established. `orphan`: its rule was gone once."""
+    """`initiator` is the direction of its first packet, `asked` what that packet asked the rules, `rule`
+    the one that allows it, `existing` what that one says of policies to come, and `policy` the last that
+    let it pass. `answered`: both sides have spoken, of TCP since it was established. `orphan`: its rule
+    was gone once."""
 
     protocol: int
     initiator: str
@@ -62,8 +63,8 @@ _TCP: Final = {
     ("closed", "initiator"): {"syn": "new"},
     ("closed", "responder"): {"syn": "new"},
 }
-"""State and side: what becomes of the state by which segment. None: impossible. Not named: the state stays. Any
-RST closes."""
+"""State and side: what becomes of the state by which segment. None: impossible. Not named: the state
+stays. Any RST closes."""
 
 
 def begins_tcp(flags: int) -> bool:
@@ -78,8 +79,8 @@ def _kind(flags: int) -> str:
 
 
 def may_begin(packet: Read, tracking: Tracking) -> bool:
-    """Whether a packet without a flow may pass under a rule: a strict one wants the SYN of a connection, a loose one
-    takes an acknowledgement from its middle, a stateless one does not care."""
+    """Whether a packet without a flow may pass under a rule: a strict one wants the SYN of a connection,
+    a loose one takes an acknowledgement from its middle, a stateless one does not care."""
     if packet.protocol != TCP or tracking is Tracking.STATELESS or begins_tcp(packet.flags):
         return True
     return tracking is Tracking.LOOSE and packet.flags & (SYN | ACK | RST | FIN) == ACK

@@ -1,12 +1,12 @@
 """One walk, through the model and through the real programs at once, and the first step where they differ.
 
-Policies reach the kernel as they do in the daemon: compiled from what changed, in place where that is possible."""
+Policies reach the kernel as they do in the daemon: compiled from what changed, in place where that is
+possible."""
 
 import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from tests.harness.datapath import VERDICTS, Host
 from tests.oracle.model import Expected, Key, Model, Port
@@ -14,8 +14,8 @@ from tests.oracle.model import address as address_of
 from tests.oracle.policies import HERE
 from tests.oracle.tracking import Flow
 from tests.oracle.walk import MACS, Change, Sent, Step
-from vsfwd.datapath import Reason, bpf
 from vsfwd.datapath import Flow as RealFlow
+from vsfwd.datapath import Reason, bpf
 from vsfwd.datapath.loader import constant
 from vsfwd.image import Image, Nothing, diff
 from vsfwd.policy.compile import Compiler

@@ -1,5 +1,5 @@
-"""A random walk from one integer: policies, and the packets of a few conversations between the vNICs of a host and
-others, as they should be and as they should not.
+"""A random walk from one integer: policies, and the packets of a few conversations between the vNICs of
+a host and others, as they should be and as they should not.
 
 Nothing here depends on what comes of a packet, so any step can be left out and the others stay the same."""
 
@@ -80,7 +80,8 @@ class _Walk:
         return steps
 
     def spoilt(self, rng: Random) -> Sent:
-        """Often one that is spoilt a little, since most ways to be wrong are behind a header that is right."""
+        """Often one that is spoilt a little, since most ways to be wrong are behind a header that is
+        right."""
         sent = self._packet()
         if rng.random() < 0.1:
             size = rng.choice((1, 20, 40, 60, 200))
