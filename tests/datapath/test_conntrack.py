@@ -208,7 +208,8 @@ def test_an_icmp_error_about_nothing_is_dropped(here: Port, net: Net) -> None:
 
 
 def test_x25_an_error_about_icmp_without_a_flow_is_about_no_echo(here: Port, net: Net) -> None:
-    """Neighbour discovery or a timestamp, quoted, is not the echo with identifier 0. (Found by tests/oracle.)"""
+    """Neighbour discovery or a timestamp, quoted, is not the echo with identifier 0. (Found by
+    tests/oracle.)"""
     echo_0 = echo(net.peer, net.here, 0)
     assert here.receive(echo_0) == passed(1, new=True)
     quoted = Ether(bytes(Ether() / echo_0)).payload
@@ -220,7 +221,8 @@ def test_x25_an_error_about_icmp_without_a_flow_is_about_no_echo(here: Port, net
 
 
 def test_x13_bytes_behind_an_icmp_error_are_not_quoted(here: Port, net: Net) -> None:
-    """What it quotes has to be in the packet; that the frame goes on does not help. (Found by tests/oracle.)"""
+    """What it quotes has to be in the packet; that the frame goes on does not help. (Found by
+    tests/oracle.)"""
     assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
     error = unreachable(net.here, udp(net.peer, net.here))
     field = "plen" if net.family == "ipv6" else "len"
@@ -233,8 +235,8 @@ def test_x13_bytes_behind_an_icmp_error_are_not_quoted(here: Port, net: Net) -> 
 
 @pytest.mark.parametrize("spoilt", [(0, 0x65), (0, 0x40), (6, 0x01), (7, 0x01)])
 def test_x23_what_an_icmp_error_quotes_must_be_a_packet(here: Port, spoilt: tuple[int, int]) -> None:
-    """Another version, a header that is too short, a later fragment (RFC 1122 3.2.2: there are no errors about
-    these) name no flow, whatever stands where the ports would be."""
+    """Another version, a header that is too short, a later fragment (RFC 1122 3.2.2: there are no errors
+    about these) name no flow, whatever stands where the ports would be."""
     question = udp("10.0.9.9", "10.0.0.1")
     assert here.receive(question) == passed(1, new=True)
     quoted = bytearray(bytes(question))
