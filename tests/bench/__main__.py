@@ -7,15 +7,15 @@ from typing import Final
 
 import click
 
-from tests.bench import early, kernel, packet, report, scenarios, update
+from tests.bench import early, flood, kernel, packet, report, scenarios, update
 from tests.bench.rounds import Progress
 
-PARTS: Final = ("traffic", "packet", "early", "update")
+PARTS: Final = ("traffic", "packet", "early", "update", "flood")
 
 
 @click.command(help=__doc__)
 @click.argument("what", type=click.Choice([*PARTS, "all"]), default="all")
-@click.option("--quick", is_flag=True, help="About two minutes: 10,000 rules on one host, few rounds.")
+@click.option("--quick", is_flag=True, help="About three minutes: 10,000 rules on one host, few rounds.")
 @click.option(
     "--rounds", type=click.IntRange(1), help="Rounds of the figures that have a target; others take fewer."
 )
@@ -31,6 +31,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
         "packet": packet.planned_s(rounds),
         "early": early.planned_s(rounds),
         "update": update.planned_s(rounds),
+        "flood": flood.planned_s(rounds),
     }
     progress = Progress(sum(seconds[part] for part in parts))
     figures = []
@@ -42,6 +43,8 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
             figures += early.run(rounds, progress)
         if "update" in parts:
             figures += update.run(rounds, progress)
+        if "flood" in parts:
+            figures += flood.run(rounds, progress)
         if "traffic" in parts:
             figures += scenarios.run(planned, progress)
     report.show(figures)

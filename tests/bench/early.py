@@ -4,9 +4,7 @@ A workload floods its vNIC with small UDP packets that no rule allows, by sendmm
 end of the veth and the host's share a core, so the rate counts what a packet costs from send() to its drop,
 and most of that is the sender's. `ns` is the program's share, by BPF_PROG_TEST_RUN."""
 
-import ctypes
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from tests.bench.burst import BATCH, Burst
 from tests.bench.kernel import device, private_datapath
 from tests.bench.packet import REPEAT, RUNS
 from tests.bench.policy import CLIENT, NEAR, desired
@@ -41,44 +40,14 @@ FRAME: Final = bytes(
     / Raw(bytes(18))
 )
 """From the vNIC, to a port no rule names."""
-_SOL_PACKET, _QDISC_BYPASS = 263, 20  # linux/socket.h, linux/if_packet.h
-_BATCH: Final = 256
-
-
-class _Vector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Message(ctypes.Structure):
-    """struct mmsghdr."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint),
-        ("vectors", ctypes.POINTER(_Vector)),
-        ("vector_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint),
-    )
 
 
 def flood(name: str, frame: bytes, seconds: float) -> float:
     """How long it took, from a device; as fast as one core sends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    content = ctypes.create_string_buffer(frame, len(frame))
-    vector = _Vector(ctypes.addressof(content), len(frame))
-    messages = (_Message * _BATCH)()
-    for message in messages:
-        message.vectors, message.vector_count = ctypes.pointer(vector), 1
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
-        sender.bind((name, 0))
-        sender.setsockopt(_SOL_PACKET, _QDISC_BYPASS, 1)
+    with Burst(name, [frame] * BATCH) as burst:
         begun = now = time.monotonic()
         while now < begun + seconds:
-            if libc.sendmmsg(sender.fileno(), messages, _BATCH, 0) < 0:
-                raise OSError(ctypes.get_errno(), f"sendmmsg on {name}")
+            burst.send()
             now = time.monotonic()
     return now - begun
 

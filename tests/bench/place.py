@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.bench.kernel import run
 from tests.bench.nft import bridge_netfilter
-from tests.bench.policy import CLIENT, FAR, LAB, NEAR, SPEC
+from tests.bench.policy import CLIENT, FAR, FLOODER, LAB, NEAR, SINK, SPEC
 from vagrant.lab import layout, network
 from vagrant.lab.layout import Vm
 from vagrant.lab.processes import in_namespace
@@ -19,15 +19,17 @@ from vagrant.lab.waiting import wait_until
 
 @dataclass(frozen=True)
 class Place:
-    """Two VMs and what lies between them. `hosts`: namespaces, each with the VMs of it that are measured."""
+    """Two VMs and what lies between them. `hosts`: namespaces, each with the VMs of it that firewalls are put
+    on."""
 
     name: str
     client: Vm
     server: Vm
+    others: tuple[Vm, ...] = ()
 
     @property
     def hosts(self) -> dict[str, tuple[Vm, ...]]:
-        vms = (self.client, self.server)
+        vms = (self.client, self.server, *self.others)
         return {
             host.namespace: tuple(vm for vm in vms if vm.host == host.name)
             for host in LAB.hosts
@@ -36,6 +38,7 @@ class Place:
 
 
 ONE_HOST: Final = Place("one host", CLIENT, NEAR)
+FLOODED: Final = Place("one host", CLIENT, NEAR, (FLOODER, SINK))
 TWO_HOSTS: Final = Place("two hosts, VXLAN", CLIENT, FAR)
 
 

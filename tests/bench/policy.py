@@ -1,10 +1,11 @@
 """The policy everything is measured with: rules from group to group.
 
 500 groups, each of five vNICs on hosts that are not here, and the measured VMs: a client, and a server beside
-it and one on another host. Each of the n rules but the last allows one group, drawn at random, to reach
-another on one of 50 ports; the last one alone lets the client reach the servers. The VMs are also members
-of groups that the other rules name, and the port is one that they name, so the search finds rules that
-match in part, as it would in a data centre; but no rule before the last names all three.
+it and one on another host (and two that only a flood is between). Each of the n rules but the last allows one
+group, drawn at random, to reach another on one of 50 ports; the last one alone lets the client reach the
+servers. The VMs are also members of groups that the other rules name, and the port is one that they name, so
+the search finds rules that match in part, as it would in a data centre; but no rule before the last names all
+three.
 """
 
 import random
@@ -25,10 +26,12 @@ PORTS: Final = tuple(range(7000, 7050))
 USED_PORTS: Final = PORTS[:2]
 """Ports the measured traffic goes to."""
 
-SPEC: Final = spec.parse(hosts=2, vms=["client@host1", "near@host1", "far@host2"])
+SPEC: Final = spec.parse(
+    hosts=2, vms=["client@host1", "near@host1", "far@host2", "flooder@host1", "sink@host1"]
+)
 LAB: Final = layout.plan("bench", 0, SPEC)
 """The lab that traffic runs in, less the number it gets when it is built; other parts need only its VMs."""
-CLIENT, NEAR, FAR = LAB.vms
+CLIENT, NEAR, FAR, FLOODER, SINK = LAB.vms
 SERVERS: Final = (NEAR, FAR)
 
 
@@ -76,6 +79,8 @@ def objects(rules: int) -> Objects:
     }
     vnics[CLIENT.vnic] = _vnic("client", (CLIENT.v4, CLIENT.v6), "group-0", "clients")
     vnics |= {vm.vnic: _vnic(vm.name, (vm.v4, vm.v6), "group-1", "servers") for vm in SERVERS}
+    vnics[FLOODER.vnic] = _vnic(FLOODER.name, (FLOODER.v4, FLOODER.v6), "clients")
+    vnics[SINK.vnic] = _vnic(SINK.name, (SINK.v4, SINK.v6), "servers")
     return {
         "rules": _rules(rules),
         "groups": groups | {"clients": Group("clients"), "servers": Group("servers")},

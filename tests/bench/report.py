@@ -28,8 +28,8 @@ BY_THE_INTERVAL: Final = "met by its interval"
 @dataclass(frozen=True)
 class Figure:
     """One line of the report: a value with its interval, and what it is to reach, if anything. `part` is
-    traffic, packet, early or update; `group` gathers lines, `name` tells them apart, `size` is the number of
-    rules."""
+    traffic, packet, early, update or flood; `group` gathers lines, `name` tells them apart, `size` is the
+    number of rules."""
 
     part: str
     group: str

@@ -20,7 +20,7 @@ RUN = (sys.executable, "-m", "tests.bench", "--quick", "--rounds", "1", "--out")
 
 
 def test_a_quick_run_writes_every_figure(tmp_path):
-    """One round of everything: figures of all four parts, all positive, in JSON; the plot; a table."""
+    """One round of everything: figures of all parts, all positive, in JSON; the plot; a table."""
     done = subprocess.run([*RUN, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
@@ -29,6 +29,7 @@ def test_a_quick_run_writes_every_figure(tmp_path):
         assert ("traffic", f"{variant} ÷ none") in names
     assert ("packet", "new flow, above parse only") in names
     assert ("early", "XDP ÷ TC, dropped") in names
+    assert ("flood", "vsfwd ÷ none") in names
     assert ("update", "address joins a group, compile and map writes") in names
     assert all(figure["value"]["median"] > 0 for figure in figures)
     assert (tmp_path / "bench.png").exists()

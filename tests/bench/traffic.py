@@ -57,11 +57,11 @@ class Traffic:
             str(CONNECTIONS_PORT),
             str(SAMPLE_S),
         ]
-        return float(self._run(_core(-1), [sys.executable, *program]))
+        return float(self._run(core(-1), [sys.executable, *program]))
 
     def _iperf(self, *options: str) -> dict[str, dict[str, float]]:
         server = ["--client", self._server.v4, "--port", str(IPERF_PORT)]
-        output = self._run(_core(0), ["iperf3", "--json", "--time", str(SAMPLE_S), *server, *options])
+        output = self._run(core(0), ["iperf3", "--json", "--time", str(SAMPLE_S), *server, *options])
         end: dict[str, dict[str, float]] = json.loads(output)["end"]
         return end
 
@@ -93,7 +93,7 @@ def _serving(namespace: str, argv: list[str], ready: str) -> Iterator[None]:
     """A server, once it has said that it is ready. To a file: nobody reads what it says later."""
     with NamedTemporaryFile() as output:
         process = subprocess.Popen(
-            in_namespace(namespace, [*_core(-1), *argv]), stdout=output, stderr=subprocess.STDOUT
+            in_namespace(namespace, [*core(-1), *argv]), stdout=output, stderr=subprocess.STDOUT
         )
         said = Path(output.name)
         try:
@@ -106,6 +106,7 @@ def _serving(namespace: str, argv: list[str], ready: str) -> Iterator[None]:
             process.wait()
 
 
-def _core(number: int) -> list[str]:
+def core(number: int) -> list[str]:
+    """Words before a program that is to run on the first (0) or the last (-1) core."""
     cores = sorted(os.sched_getaffinity(0))
     return ["taskset", "--cpu-list", str(cores[number])]
