@@ -48,9 +48,6 @@ def test_what_is_called_a_new_flow_is_one():
             lasting.established(shape)()
             assert lasting.datapath.rule_counters()[16].sessions == 1
             assert [flow.state for flow in lasting.datapath.flows(0)] == ["established"]
-            lasting.promotion(shape)()
-            states = [flow.state for flow in lasting.datapath.flows(0)]
-            assert states == ["established"] * (1 + packet.PROMOTIONS)
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):
