@@ -33,6 +33,9 @@
  *                                               AND: summary 01
  *     only word 1:                    1111 & 0111 & 1101 & 1111 = 0101: bit 1, rule 5, allow.
  *
+ * Ethernet rules are in the same order, before all others, and found the same way: rows of the two MAC addresses, the
+ * EtherType, the VLAN id and the vNIC.
+ *
  * Cost: four row lookups, 4 x 4 summary words, and a word of each row for every summary bit that survives - usually
  * one. An address costs one hash lookup if it is known exactly; otherwise one more in a trie of prefixes.
  *
@@ -68,13 +71,13 @@ static __always_inline u32 lowest_bit(u64 x)
 	return (x * 0x0101010101010101ULL) >> 56;
 }
 
-/* The lowest bit that is set in all four rows, or NO_BIT. */
+/* The lowest bit that is set in all rows, or NO_BIT. There may be no fifth. */
 static __always_inline u32 first_match(const struct row *a, const struct row *b, const struct row *c,
-				       const struct row *d)
+				       const struct row *d, const struct row *e)
 {
 #pragma unroll
 	for (u32 s = 0; s < SUMMARIES; s++) {
-		u64 summary = a->summary[s] & b->summary[s] & c->summary[s] & d->summary[s];
+		u64 summary = a->summary[s] & b->summary[s] & c->summary[s] & d->summary[s] & (e ? e->summary[s] : -1);
 
 		for (u32 tries = 0; tries < 64; tries++) {
 			u32 w;
@@ -85,7 +88,7 @@ static __always_inline u32 first_match(const struct row *a, const struct row *b,
 			w = s * 64 + lowest_bit(summary);
 			asm volatile("" : "+r"(w)); /* keep the verifier from following each value of w by itself */
 			w &= WORDS - 1;
-			word = a->word[w] & b->word[w] & c->word[w] & d->word[w];
+			word = a->word[w] & b->word[w] & c->word[w] & d->word[w] & (e ? e->word[w] : -1);
 			if (word)
 				return w * 64 + lowest_bit(word);
 			summary &= summary - 1;
@@ -111,6 +114,10 @@ static __always_inline u32 service_point(u8 protocol, u16 port, u8 type, u8 code
 		return 4 * 65536 + protocol;
 	}
 }
+
+/* Where an EtherType, and a VLAN id or UNTAGGED, is in the map services: behind the service points of packets. */
+#define ETHERTYPE_POINTS (4 * 65536 + 256)
+#define VLAN_POINTS (ETHERTYPE_POINTS + 65536)
 
 /* `initiator` is the direction of the flow's first packet. A reply asks for that packet, not for itself. */
 static __always_inline void question_of(const struct packet *packet, const struct flow_key *key, u8 initiator,

@@ -34,6 +34,8 @@ struct passage {
 	struct flow_key *key;
 	u32 *way;             /* see way_of() */
 	u32 counter;          /* of the rule by which it passed */
+	bool asked;           /* filter_frames() has been there before */
+	struct ether *ether;  /* while Ethernet rules are asked; NULL afterwards */
 };
 
 static __always_inline int drop(struct passage *p, u32 reason)
@@ -100,6 +102,10 @@ static __always_inline void report(struct passage *p, const struct rule *rule, u
 	event->family = p->packet->family;
 	event->action = rule->action;
 	event->reason = reason;
+	if (p->ether)
+		event->ether = *p->ether;
+	else
+		__builtin_memset(&event->ether, 0, sizeof(event->ether));
 	event->suppressed = tokens->suppressed;
 	if (!events.ringbuf_output(event, sizeof(*event), 0)) {
 		tokens->suppressed = 0;
@@ -297,7 +303,7 @@ static __always_inline struct fragments *find_fragments(struct passage *p, u64 *
 	key->local_port = p->packet->fragment_id >> 16;
 	key->protocol = p->packet->family == FAMILY_IPV4 ? p->packet->protocol : 0;
 	key->query_in = p->direction;
-	key->zero = 0;
+	key->vlan = p->packet->vlan;
 	hash = flow_hash(key, p->settings->seed);
 	*check = hash | 1;
 	place = (p->slot & (SLOTS - 1)) * FRAGMENTS + (hash >> (64 - FRAGMENT_BITS));
@@ -430,7 +436,57 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 	if (!source || !destination || !service || !vnic)
 		return NULL;
 
-	bit = first_match(source, destination, service, vnic);
+	bit = first_match(source, destination, service, vnic, NULL);
+	*reason = REASON_NO_RULE;
+	if (bit == NO_BIT)
+		return NULL;
+	table = rules.lookup(&bank);
+	*reason = REASON_INTERNAL;
+	return table ? bpf_map_lookup_elem(table, &bit) : NULL;
+}
+
+static __always_inline struct host *find_mac(void *table, const u8 *mac)
+{
+	struct host_key key = {.segment = MAC_SEGMENT};
+	struct host *host;
+
+	__builtin_memcpy((u8 *)&key.address + sizeof(key.address) - ETH_ALEN, mac, ETH_ALEN);
+	host = bpf_map_lookup_elem(table, &key);
+	if (host)
+		return host;
+	key.address = (struct address){{OTHER_MAC, 0, 0, 0}};
+	return bpf_map_lookup_elem(table, &key);
+}
+
+/* classify(), for frames. */
+static __always_inline struct rule *classify_frame(struct passage *p, struct policy *policy, struct ether *ether,
+						   u32 *reason)
+{
+	u32 bank = p->bank, applied = policy->frames[p->direction & 1], row, bit;
+	u32 type_point = ETHERTYPE_POINTS + ether->type, vlan_point = VLAN_POINTS + ether->vlan;
+	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
+	struct row *source, *destination, *type, *vlan, *vnic;
+	struct host *from, *to;
+	u32 *type_row, *vlan_row;
+
+	*reason = REASON_INTERNAL;
+	if (!host_table || !row_table || !table)
+		return NULL;
+	from = find_mac(host_table, ether->source);
+	to = find_mac(host_table, ether->destination);
+	type_row = bpf_map_lookup_elem(table, &type_point);
+	vlan_row = bpf_map_lookup_elem(table, &vlan_point);
+	if (!from || !to || !type_row || !vlan_row)
+		return NULL;
+	row = source_row(from, p->slot, p->direction);
+	source = bpf_map_lookup_elem(row_table, &row);
+	destination = bpf_map_lookup_elem(row_table, &to->destination);
+	type = bpf_map_lookup_elem(row_table, type_row);
+	vlan = bpf_map_lookup_elem(row_table, vlan_row);
+	vnic = bpf_map_lookup_elem(row_table, &applied);
+	if (!source || !destination || !type || !vlan || !vnic)
+		return NULL;
+	bit = first_match(source, destination, type, vlan, vnic);
 	*reason = REASON_NO_RULE;
 	if (bit == NO_BIT)
 		return NULL;
@@ -578,15 +634,72 @@ static __always_inline struct vnic *find_vnic(u32 ifindex)
 	return NULL;
 }
 
+/* Whether the bridge flooded the frame here, on its way to another MAC address. */
+static __always_inline bool is_not_mine(struct passage *p, const u16 *destination)
+{
+	return p->direction == DIRECTION_IN && !p->packet->group && !p->vnic->promiscuous &&
+	       !same_mac(destination, (const u16 *)p->vnic->mac);
+}
+
+/* Whether a workload that SpoofGuard watches sends from another MAC address than its own. */
+static __always_inline bool is_spoofed(struct passage *p, const u16 *frame)
+{
+	return is_guarded(p) && !same_mac(frame + 3, (const u16 *)p->vnic->mac);
+}
+
+/* Only a tag that the kernel has taken off is read: a second one, or one nobody took off, stands where the EtherType
+ * should and is never allowed. Nor is a frame with a length there, whatever it carries (LLC, SNAP). */
+static __always_inline bool may_be_asked_about(struct passage *p, u16 ethertype)
+{
+	if (p->skb->vlan_present && p->skb->vlan_proto != swap16(ETH_P_8021Q))
+		return false;
+	return ethertype >= ETH_P_802_3_MIN && ethertype != ETH_P_8021Q && ethertype != ETHERTYPE_QINQ;
+}
+
+/* The rules for frames. TC_ACT_UNSPEC to go on to what is in the frame, or the verdict. */
+static __always_inline int filter_frame(struct passage *p, struct policy *policy, struct ether *ether)
+{
+	u16 *frame = (void *)(long)p->skb->data;
+	struct rule *rule;
+	u32 reason;
+
+	if ((void *)frame + ETH_HLEN > (void *)(long)p->skb->data_end)
+		return TC_ACT_UNSPEC;
+	p->packet->group = frame[0] & 1;
+	ether->type = swap16(frame[6]);
+	if (is_not_mine(p, frame) || is_spoofed(p, frame) || !may_be_asked_about(p, ether->type))
+		return TC_ACT_UNSPEC; /* receive() says why */
+	__builtin_memcpy(ether, frame, 2 * ETH_ALEN);
+	ether->vlan = p->skb->vlan_present ? p->skb->vlan_tci & 0xfff : UNTAGGED;
+	rule = classify_frame(p, policy, ether, &reason);
+	if (!rule)
+		return reason == REASON_NO_RULE ? TC_ACT_UNSPEC : drop(p, reason);
+	p->packet->length = p->skb->len;
+	__builtin_memset(p->key, 0, sizeof(*p->key));
+	count(rule->counter, p->packet->length, 0);
+	p->ether = ether;
+	report(p, rule, rule->action == ACTION_ALLOW ? REASON_NONE : REASON_RULE_DROP);
+	p->ether = NULL;
+	if (rule->action != ACTION_ALLOW)
+		return drop(p, REASON_RULE_DROP);
+	if (ether->vlan != UNTAGGED) {
+		p->packet->tagged = 1;
+		p->packet->vlan = ether->vlan;
+	}
+	return is_known(ether->type) ? TC_ACT_UNSPEC : TC_ACT_OK;
+}
+
 /* What the policy says of a frame as it is. TC_ACT_UNSPEC to go on, or the verdict. */
-static __always_inline int ahead(struct passage *p)
+static __always_inline int ahead(struct passage *p, struct ether *ether)
 {
 	struct policy *policy = find_policy(p);
 	u32 slot = p->slot;
 	u64 *count;
 
-	if (!policy || policy->mode != MODE_EXCLUDED)
+	if (!policy)
 		return TC_ACT_UNSPEC;
+	if (policy->mode != MODE_EXCLUDED)
+		return policy->frames[p->direction & 1] ? filter_frame(p, policy, ether) : TC_ACT_UNSPEC;
 	count = unfiltered.lookup(&slot);
 	if (count)
 		(*count)++;
@@ -601,23 +714,21 @@ static __always_inline int receive(struct passage *p)
 
 	for (int attempt = 0; attempt < 2; attempt++) {
 		struct frame frame = {(void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, skb->gso_size};
-		u16 *mac = frame.data, *mine = (u16 *)p->vnic->mac;
-		u16 ethertype;
+		u16 *mac = frame.data, ethertype;
 
 		if (frame.data + ETH_HLEN > frame.end)
 			return drop(p, REASON_SHORT);
 		p->packet->group = mac[0] & 1;
-		if (p->direction == DIRECTION_IN && !p->packet->group && !p->vnic->promiscuous &&
-		    (mac[0] != mine[0] || mac[1] != mine[1] || mac[2] != mine[2]))
+		if (is_not_mine(p, mac))
 			return drop(p, REASON_NOT_MINE);
-		if (is_guarded(p) && !same_mac(mac + 3, mine))
+		if (is_spoofed(p, mac))
 			return drop(p, REASON_SPOOFED_MAC);
 		ethertype = swap16(mac[6]);
-		if (skb->vlan_present || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
+		if ((skb->vlan_present && !p->packet->tagged) || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
 			return drop(p, REASON_VLAN_TAG);
 		if (ethertype == ETH_P_ARP)
 			return is_guarded(p) ? guard_arp(p) : TC_ACT_OK;
-		if (ethertype != ETH_P_IP && ethertype != ETH_P_IPV6)
+		if (!is_known(ethertype))
 			return drop(p, REASON_ETHERTYPE);
 		reason = parse(&frame, p->packet, p->key, p->direction, ethertype);
 		if (!reason)
@@ -634,7 +745,7 @@ static __always_inline bool quoted_key(struct passage *p)
 {
 	struct address receiver = *destination_of(p->key, p->direction);
 	bool ipv4 = p->packet->family == FAMILY_IPV4;
-	struct packet quoted = {.family = p->packet->family};
+	struct packet quoted = {.family = p->packet->family, .vlan = p->packet->vlan};
 	u32 offset = p->packet->l4 + 8, size = sizeof(struct ipv6hdr);
 	union quoted_header header;
 	struct address *source;
@@ -781,36 +892,85 @@ static __always_inline int judge(struct passage *p)
 	return decide(p, &t, stateful, step);
 }
 
+/* What every program begins with: whose packet it is, and under which policy. */
+static __always_inline struct scratch *enter(struct passage *p, u64 *in_force)
+{
+	u32 zero = 0;
+	struct scratch *scratch = scratches.lookup(&zero);
+	u64 *now = control.lookup(&zero);
+
+	if (!scratch)
+		return NULL;
+	p->asked = scratch->asked;
+	scratch->asked = 0; /* of this packet only, whatever becomes of it */
+	p->vnic = find_vnic(p->skb->ifindex);
+	p->settings = settings.lookup(&zero);
+	if (!p->vnic || !p->settings || !now)
+		return NULL;
+	p->packet = &scratch->packet;
+	p->key = &scratch->key;
+	p->way = &scratch->way;
+	p->slot = p->vnic->slot;
+	*in_force = *(volatile u64 *)now;
+	return scratch;
+}
+
+static __always_inline void under(struct passage *p, u64 in_force)
+{
+	p->bank = in_force & 1;
+	p->policy_seq = in_force >> 1;
+}
+
+/* Only where a vNIC's policy has something to say of frames. By itself, since together with filter() it would be too
+ * much for the verifier. */
+static __always_inline int filter_frames(struct __sk_buff *skb, u8 direction)
+{
+	struct passage p = {.skb = skb, .direction = direction};
+	u64 in_force;
+	struct scratch *scratch = enter(&p, &in_force);
+	int verdict;
+
+	if (!scratch)
+		return TC_ACT_SHOT;
+	under(&p, in_force);
+	p.packet->tagged = 0;
+	p.packet->vlan = 0;
+	verdict = ahead(&p, &scratch->ether);
+	if (verdict != TC_ACT_UNSPEC)
+		return verdict;
+	scratch->asked = 1;
+	scratch->in_force = in_force;
+	stages.call(skb, STAGE_PACKET + direction);
+	scratch->asked = 0;
+	return drop(&p, REASON_INTERNAL);
+}
+
 static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 {
 	struct passage p = {.skb = skb, .direction = direction};
-	u32 zero = 0, slot;
-	struct scratch *scratch;
-	u64 *in_force, policy;
+	u64 in_force;
+	struct scratch *scratch = enter(&p, &in_force);
+	u32 slot;
 	int verdict;
 
-	p.vnic = find_vnic(skb->ifindex);
-	p.settings = settings.lookup(&zero);
-	in_force = control.lookup(&zero);
-	scratch = scratches.lookup(&zero);
-	if (!p.vnic || !p.settings || !in_force || !scratch)
+	if (!scratch)
 		return TC_ACT_SHOT;
-	p.packet = &scratch->packet;
-	p.key = &scratch->key;
-	p.way = &scratch->way;
-	slot = p.slot = p.vnic->slot;
+	slot = p.slot;
 	if (skb->mark == (p.settings->mark ^ slot)) {
 		skb->mark = 0;
 		return TC_ACT_OK;
 	}
-	policy = *(volatile u64 *)in_force;
-	p.bank = policy & 1;
-	p.policy_seq = policy >> 1;
-	if (*(volatile u8 *)&p.vnic->ahead) { /* read after the bank, see types.h */
-		verdict = ahead(&p);
-		if (verdict != TC_ACT_UNSPEC)
-			return verdict;
+	if (p.asked) {
+		in_force = scratch->in_force; /* one policy for the whole packet */
+	} else {
+		if (*(volatile u8 *)&p.vnic->ahead) { /* read after the bank, see types.h */
+			stages.call(skb, STAGE_FRAME + direction);
+			return drop(&p, REASON_INTERNAL);
+		}
+		p.packet->tagged = 0;
+		p.packet->vlan = 0;
 	}
+	under(&p, in_force);
 	verdict = receive(&p);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
@@ -837,6 +997,17 @@ int vnic_in(struct __sk_buff *skb)
 int vnic_out(struct __sk_buff *skb)
 {
 	return filter(skb, DIRECTION_OUT);
+}
+
+/* Run from vnic_in() and vnic_out(), never attached. */
+int frames_in(struct __sk_buff *skb)
+{
+	return filter_frames(skb, DIRECTION_IN);
+}
+
+int frames_out(struct __sk_buff *skb)
+{
+	return filter_frames(skb, DIRECTION_OUT);
 }
 
 /* Run by the daemon, never attached: writes what time it is in the programs' clock over the first bytes of a packet. */

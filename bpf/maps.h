@@ -61,6 +61,10 @@ PINNED("percpu_array", u32, u64, drops, SLOTS * REASONS, 0);
 /* How many packets passed this vNIC because it is excluded? By slot. */
 PINNED("percpu_array", u32, u64, unfiltered, SLOTS, 0);
 
+/* Which program goes on with this packet? By STAGE_* + enum direction. Pinned, since without a reference from user
+ * space the kernel empties it. */
+PINNED("prog", u32, u32, stages, STAGES, 0);
+
 /* What is known of the packet at hand? */
 BPF_F_TABLE("percpu_array", u32, struct scratch, scratches, 1, 0);
 

@@ -51,6 +51,12 @@ enum fragment {
 	FRAGMENT_LATER,  /* has nothing of the protocol's header */
 };
 
+/* What passes, or is parsed, without an Ethernet rule. */
+static __always_inline bool is_known(u16 ethertype)
+{
+	return ethertype == ETH_P_IP || ethertype == ETH_P_IPV6 || ethertype == ETH_P_ARP;
+}
+
 /* What a frame says, but for its addresses: they go straight into the key of its flow. */
 struct packet {
 	u32 length;           /* of the frame */
@@ -73,6 +79,8 @@ struct packet {
 	u8 fragment;          /* enum fragment */
 	u8 more_fragments;    /* of fragments only: 1 unless it is the last */
 	u8 group;             /* 1: to a multicast or broadcast MAC address; written by receive() */
+	u8 tagged;            /* 1: with a VLAN tag that an Ethernet rule allows */
+	u16 vlan;             /* its VLAN id; 0 without */
 };
 
 /* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of
@@ -80,6 +88,9 @@ struct packet {
 struct scratch {
 	struct packet packet;
 	struct flow_key key;
+	struct ether ether; /* what Ethernet rules are asked about */
+	u64 in_force;       /* the value of the map control that they were asked under */
+	u8 asked;           /* 1: they have been */
 	u32 way; /* way_of() */
 };
 
@@ -453,7 +464,7 @@ static __always_inline void complete_key(struct flow_key *key, const struct pack
 	key->local_port = in ? packet->destination_port : packet->source_port;
 	key->protocol = packet->protocol;
 	key->query_in = 0;
-	key->zero = 0;
+	key->vlan = packet->vlan;
 	if (is_echo(packet)) {
 		key->remote_port = packet->echo_id;
 		key->query_in = is_echo_request(packet) == in;

@@ -28,6 +28,11 @@
 #define BINDINGS 131072       /* addresses bound to vNICs of one host */
 #define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
 
+/* The programs of a vNIC, in the map stages: by STAGE_* + enum direction. */
+#define STAGE_PACKET 0
+#define STAGE_FRAME 2
+#define STAGES 4
+
 /* Seen from the workload. The kernel's words for it are in vsfwd/datapath/attach.py and nowhere else. */
 enum direction {
 	DIRECTION_IN,  /* towards the workload */
@@ -125,8 +130,8 @@ struct vnic {
 	u32 buckets;    /* of its flow table */
 	u8 mac[6];      /* wire */
 	u8 promiscuous; /* 1: takes frames to any MAC address */
-	u8 ahead;       /* 1: its policy is asked before its frames are parsed. Raised before the bank that wants it is in
-			 * force and cleared after: what is to be done stands in the bank */
+	u8 ahead;       /* 1: its policy is asked about frames before they are parsed. Raised before the bank that wants
+			 * it is in force and cleared after: what is to be done stands in the bank */
 	u8 id[16];      /* UUID of the vNIC, wire; for the daemon that finds this after a restart */
 	u8 guard;       /* GUARD_ bits; the policy's, written while packets pass */
 	u8 zero[3];
@@ -150,6 +155,16 @@ struct binding_key {
 
 #define BINDING_TRUSTED 1 /* the vNIC may send from it */
 
+#define UNTAGGED 4096 /* where a VLAN id would stand */
+
+/* What an Ethernet rule is asked about. */
+struct ether {
+	u8 destination[6]; /* wire */
+	u8 source[6];      /* wire */
+	u16 type;          /* EtherType behind the tag, if there is one. 0 in an event: a rule for packets decided */
+	u16 vlan;          /* VLAN id; UNTAGGED */
+};
+
 /* Map settings. Written by the daemon at load, once. */
 struct settings {
 	u64 seed[SEEDS];     /* secret: of flow_hash() */
@@ -172,6 +187,11 @@ struct host {
 	u32 literal;     /* as source, by its literal prefixes only: for a vNIC that sends from another's address */
 	u32 owner;       /* slot + 1 of the vNIC that owns it; OWNER_NONE, OWNER_REMOTE */
 };
+
+/* MAC addresses are hosts on a segment of their own: the MAC address in the last six bytes of the address, or
+ * OTHER_MAC in its first word for those that no rule names and no member of a group has. */
+#define MAC_SEGMENT 0xffffffff
+#define OTHER_MAC 0x01000000
 
 #define OWNER_NONE 0            /* counts for whoever sends from it */
 #define OWNER_REMOTE 0xffffffff /* a vNIC on another host owns it */
@@ -204,9 +224,10 @@ enum mode {
 
 /* Map policies, by slot: what is applied to this vNIC. */
 struct policy {
-	u32 row[4];  /* by enum direction * 2 + enum family */
-	u32 segment; /* its addresses are looked up in this segment, then in 0 */
-	u32 mode;    /* enum mode */
+	u32 row[4];    /* by enum direction * 2 + enum family */
+	u32 frames[2]; /* Ethernet rules, by enum direction; row 0, which is empty: there are none */
+	u32 segment;   /* its addresses are looked up in this segment, then in 0 */
+	u32 mode;      /* enum mode */
 };
 
 /* Map rules, by bit. */
@@ -235,7 +256,7 @@ struct flow_key {
 	u16 local_port;  /* wire; 0 where the protocol has no ports */
 	u8 protocol;
 	u8 query_in;     /* ICMP echo: 1 when the request comes in. An echo the other way is another flow */
-	u16 zero;
+	u16 vlan;        /* VLAN id of a tag that an Ethernet rule allows; 0: none */
 };
 
 /* Written by the programs, without locks: a lost count is a lost count, everything else is one aligned store. */
@@ -305,6 +326,7 @@ struct event {
 	u8 family;
 	u8 action;
 	u8 reason;   /* REASON_NONE: a session began */
+	struct ether ether; /* of an Ethernet rule, whose events have no key */
 	u32 suppressed; /* events of this rule and device before this one that the rate did not allow */
 };
 

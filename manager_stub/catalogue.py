@@ -1,12 +1,14 @@
-"""What every installation has from the start: well-known services, the default section, and an empty
+"""What every installation has from the start: well-known services, the default sections, and an empty
 exclusion list."""
 
 from typing import Final
 
 from manager_stub.model import (
+    ETHERNET,
     MAX_SEQUENCE,
     Entity,
     Entry,
+    EtherTypeServiceEntry,
     ExcludeList,
     ICMPTypeServiceEntry,
     L4PortSetServiceEntry,
@@ -19,6 +21,8 @@ SECTIONS: Final = "/infra/domains/default/security-policies"
 SERVICES: Final = "/infra/services"
 EXCLUDE_LIST: Final = "/infra/settings/firewall/security/exclude-list"
 DEFAULT_SECTION: Final = f"{SECTIONS}/default-layer3-section"
+DEFAULT_L2_SECTION: Final = f"{SECTIONS}/default-layer2-section"
+DEFAULT_L2_RULE: Final = f"{DEFAULT_L2_SECTION}/rules/default-layer2-rule"
 DEFAULT_RULE: Final = f"{DEFAULT_SECTION}/rules/default-layer3-rule"
 
 
@@ -32,6 +36,10 @@ def _icmp(protocol: str, icmp_type: int | None = None) -> Entry:
     return ICMPTypeServiceEntry.model_validate(
         {"resource_type": "ICMPTypeServiceEntry", "protocol": protocol, "icmp_type": icmp_type}
     )
+
+
+def _ether(ether_type: int) -> Entry:
+    return EtherTypeServiceEntry(resource_type="EtherTypeServiceEntry", ether_type=ether_type)
 
 
 _SERVICES: Final[dict[str, list[Entry]]] = {
@@ -56,7 +64,23 @@ _SERVICES: Final[dict[str, list[Entry]]] = {
     "IPv6-ICMP_Echo_Request": [_icmp("ICMPv6", 128)],
     "IPv6-ICMP_Neighbor_Solicitation": [_icmp("ICMPv6", 135)],
     "IPv6-ICMP_Neighbor_Advertisement": [_icmp("ICMPv6", 136)],
+    "IPv4": [_ether(0x0800)],
+    "ARP": [_ether(0x0806)],
+    "IPv6": [_ether(0x86DD)],
+    "RARP": [_ether(0x8035)],
+    "LLDP": [_ether(0x88CC)],
 }
+
+
+def says_nothing_new(path: str, rule: Rule) -> bool:
+    """Whether this is the default layer 2 rule as shipped, which is what the datapath does where no Ethernet
+    rule matches: not sent, it costs no packet anything."""
+    shipped = objects()[DEFAULT_L2_RULE] if path == DEFAULT_L2_RULE else None
+    return isinstance(shipped, Rule) and (rule.action, rule.logged, rule.services) == (
+        shipped.action,
+        shipped.logged,
+        shipped.services,
+    )
 
 
 def _default_rule(name: str, sequence_number: int, services: list[str]) -> Rule:
@@ -83,4 +107,8 @@ def objects() -> dict[str, Entity]:
     found[DEFAULT_RULE] = _default_rule("Default Layer3 Rule", MAX_SEQUENCE, [])
     found[f"{DEFAULT_SECTION}/rules/default-dhcp"] = _default_rule("Default Rule DHCP", 20, dhcp)
     found[f"{DEFAULT_SECTION}/rules/default-ndp"] = _default_rule("Default Rule NDP", 10, nd)
+    found[DEFAULT_L2_SECTION] = SecurityPolicy(
+        display_name="Default Layer2 Section", sequence_number=MAX_SEQUENCE, category=ETHERNET
+    )
+    found[DEFAULT_L2_RULE] = _default_rule("Default Layer2 Rule", MAX_SEQUENCE, ["IPv4", "ARP", "IPv6"])
     return found

@@ -1,7 +1,7 @@
 """Which vNICs a group's expression selects, and which literal addresses it names. Pure.
 
-A vNIC is a member through its VM or its segment. AND binds tighter than OR. A group's addresses make nobody a
-member; as scope they select the vNICs that have one of them.
+A vNIC is a member through its VM or its segment. AND binds tighter than OR. A group's addresses, of IP or of
+Ethernet, make nobody a member; as scope those of IP select the vNICs that have one of them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +13,7 @@ from manager_stub.model import (
     Expression,
     Group,
     IPAddressExpression,
+    MACAddressExpression,
     Segment,
     Tag,
     Vm,
@@ -35,6 +36,17 @@ def addresses(group: Group) -> tuple[str, ...]:
         for item in group.expression
         if isinstance(item, IPAddressExpression)
         for address in item.ip_addresses
+    }
+    return tuple(sorted(found))
+
+
+def macs(group: Group) -> tuple[str, ...]:
+    """The MAC addresses it lists, each once, in a stable order."""
+    found = {
+        mac
+        for item in group.expression
+        if isinstance(item, MACAddressExpression)
+        for mac in item.mac_addresses
     }
     return tuple(sorted(found))
 

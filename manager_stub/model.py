@@ -6,17 +6,19 @@ was read can be written back. Objects name each other by path; whether the path 
 question, not the model's.
 """
 
+import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vsfwd.policy.model import is_uuid, parse_address
+from vsfwd.policy.model import MIN_ETHERTYPE, TAG_ETHERTYPES, is_uuid, parse_address
 
 ANY: Final = "ANY"
 MAX_SEQUENCE: Final = 2**31 - 1
-CATEGORIES: Final = ("Emergency", "Infrastructure", "Environment", "Application")
+ETHERNET: Final = "Ethernet"
+CATEGORIES: Final = (ETHERNET, "Emergency", "Infrastructure", "Environment", "Application")
 READ_ONLY: Final = frozenset(
     {"path", "relative_path", "parent_path", "unique_id", "realization_id", "rule_id", "is_default"}
     | {"marked_for_delete", "overridden", "_system_owned", "_protection", "excluded_vnics"}
@@ -36,6 +38,34 @@ def _check_port(text: str) -> str:
     if not int(low) <= int(high or low) <= 65535:
         raise ValueError(f"{text!r} is not a range within 0-65535")
     return text
+
+
+def _check_vlan(text: str) -> str:
+    if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= 4094:
+        raise ValueError(f"{text!r} is not a VLAN id in 0-4094")
+    return text
+
+
+def _check_vlans(text: str) -> str:
+    low, dash, high = text.partition("-")
+    _check_vlan(low)
+    if dash and int(low) > int(_check_vlan(high)):
+        raise ValueError(f"{text!r} is not a range of VLAN ids")
+    return text
+
+
+def _check_ethertype(number: int) -> int:
+    if not MIN_ETHERTYPE <= number <= 0xFFFF:
+        raise ValueError(f"{number} is not an EtherType, which is {MIN_ETHERTYPE}-65535")
+    if number in TAG_ETHERTYPES:
+        raise ValueError(f"{number} is that of a VLAN tag: say vlan_ids in the rule")
+    return number
+
+
+def _check_mac(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", text.lower()):
+        raise ValueError(f"{text!r} is not a MAC address with colons")
+    return text.lower()
 
 
 def _check_host_address(text: str) -> str:
@@ -118,13 +148,19 @@ class ConjunctionOperator(Strict):
     conjunction_operator: Literal["AND", "OR"]
 
 
+class MACAddressExpression(Strict):
+    resource_type: Literal["MACAddressExpression"]
+    mac_addresses: Annotated[list[Annotated[str, AfterValidator(_check_mac)]], Field(min_length=1)]
+
+
 class IPAddressExpression(Strict):
     resource_type: Literal["IPAddressExpression"]
     ip_addresses: Annotated[list[Address], Field(min_length=1)]
 
 
 Expression = Annotated[
-    Condition | ConjunctionOperator | IPAddressExpression, Field(discriminator="resource_type")
+    Condition | ConjunctionOperator | IPAddressExpression | MACAddressExpression,
+    Field(discriminator="resource_type"),
 ]
 
 
@@ -143,7 +179,7 @@ class Group(Entity):
         for index, item in enumerate(expression):
             if isinstance(item, ConjunctionOperator) and item.conjunction_operator == "AND":
                 sides = (expression[index - 1], expression[index + 1])
-                if any(isinstance(side, IPAddressExpression) for side in sides):
+                if not all(isinstance(side, Condition) for side in sides):
                     raise ValueError(f"{index}: addresses can only be joined with OR")
         return expression
 
@@ -177,13 +213,18 @@ class ICMPTypeServiceEntry(ServiceEntry):
         return self
 
 
+class EtherTypeServiceEntry(ServiceEntry):
+    resource_type: Literal["EtherTypeServiceEntry"]
+    ether_type: Annotated[int, AfterValidator(_check_ethertype)]
+
+
 class IPProtocolServiceEntry(ServiceEntry):
     resource_type: Literal["IPProtocolServiceEntry"]
     protocol_number: Byte
 
 
 Entry = Annotated[
-    L4PortSetServiceEntry | ICMPTypeServiceEntry | IPProtocolServiceEntry,
+    L4PortSetServiceEntry | ICMPTypeServiceEntry | IPProtocolServiceEntry | EtherTypeServiceEntry,
     Field(discriminator="resource_type"),
 ]
 
@@ -191,6 +232,13 @@ Entry = Annotated[
 class Service(Entity):
     resource_type: Literal["Service"] = "Service"
     service_entries: Annotated[list[Entry], Field(min_length=1, max_length=50)]
+
+    @field_validator("service_entries")
+    @classmethod
+    def _of_one_layer(cls, entries: list[Entry]) -> list[Entry]:
+        if len({isinstance(entry, EtherTypeServiceEntry) for entry in entries}) > 1:
+            raise ValueError("EtherTypes and what is within IP cannot be one service")
+        return entries
 
 
 # Sections and rules
@@ -211,6 +259,8 @@ class Rule(Entity):
     ip_protocol: Literal["IPV4", "IPV6", "IPV4_IPV6"] = "IPV4_IPV6"
     logged: bool = False
     disabled: bool = False
+    vlan_ids: Annotated[list[Annotated[str, AfterValidator(_check_vlans)]], Field(max_length=128)] = []
+    """Ids and ranges, of an Ethernet rule only. Empty: frames without a tag. NSX has no word for it."""
     sequence_number: Sequence | None = None
     """None: a rule in a list takes its place in the list, a rule alone comes first."""
     notes: Annotated[str, Field(max_length=2048)] = ""
@@ -265,7 +315,7 @@ class SecurityPolicy(Entity):
     """A section. Its scope, where it has one, takes the place of its rules' scopes, as in NSX."""
 
     resource_type: Literal["SecurityPolicy"] = "SecurityPolicy"
-    category: Literal["Emergency", "Infrastructure", "Environment", "Application"] = "Application"
+    category: Literal["Ethernet", "Emergency", "Infrastructure", "Environment", "Application"] = "Application"
     sequence_number: Sequence = 0
     scope: Annotated[list[str], Field(min_length=1, max_length=128)] = [ANY]
     stateful: bool = True
@@ -310,12 +360,6 @@ class ExcludeList(Entity):
 
 
 # Inventory
-
-
-def _check_vlan(text: str) -> str:
-    if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= 4094:
-        raise ValueError(f"{text!r} is not a VLAN id in 0-4094")
-    return text
 
 
 class Segment(Entity):

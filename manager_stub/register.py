@@ -18,7 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manager_stub import catalogue, levels
 from manager_stub.levels import Level, Outgoing, Position, TooMuch
-from manager_stub.model import Entity, Segment, Vm
+from manager_stub.model import (
+    ANY,
+    ETHERNET,
+    Entity,
+    EtherTypeServiceEntry,
+    Rule,
+    SecurityPolicy,
+    Segment,
+    Service,
+    Vm,
+)
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, OutboxRow, Row, Store, Transaction
 from manager_stub.world import MODELS, Stored, World, kind_of, section_of
@@ -37,6 +47,7 @@ EDITABLE: Mapping[str, frozenset[str]] = {
     "security": frozenset({"members", "description", "tags", "display_name"}),
 }
 """What may be changed of predefined objects, by kind."""
+DEFAULT_SECTIONS = (catalogue.DEFAULT_SECTION, catalogue.DEFAULT_L2_SECTION)
 
 
 class Refused(Exception):
@@ -111,6 +122,7 @@ class Register:
             _check_system_owned(self.world, stored, delete)
         self._check_unique(stored)
         _check_references(world, stored, set(delete))
+        _check_layers(world, stored)
         realised = realise(world, self._realised)
         hosts = self._advanced(realised, self._hosts.values())
         with self._store.begin() as transaction:
@@ -260,23 +272,22 @@ def _check_system_owned(world: World, stored: list[Stored[Entity]], delete: list
     for path in delete:
         before = world.get(path)
         if before is not None and before.system_owned:
-            what = "default section" if path == catalogue.DEFAULT_SECTION else "predefined object"
+            what = "default section" if path in DEFAULT_SECTIONS else "predefined object"
             raise Refused("", f"cannot delete {what} {path}")
     for each in stored:
         before = world.get(each.path)
-        if (
-            before is None
-            and kind_of(each.path) == "rules"
-            and section_of(each.path) == catalogue.DEFAULT_SECTION
-        ):
+        if before is None and kind_of(each.path) == "rules" and section_of(each.path) in DEFAULT_SECTIONS:
             raise Refused(
                 "rules", f"the default section takes no further rules, and {each.path} is not there"
             )
         if before is None or not before.system_owned:
             continue
+        editable = EDITABLE.get(kind_of(each.path), frozenset())
+        if each.path == catalogue.DEFAULT_L2_RULE:
+            editable |= {"services"}  # which EtherTypes pass by default
         was, now = before.body.model_dump(), each.body.model_dump()
         for field in was:
-            if was[field] != now[field] and field not in EDITABLE.get(kind_of(each.path), ()):
+            if was[field] != now[field] and field not in editable:
                 raise Refused(field, f"of {each.path} cannot be changed: it is predefined")
 
 
@@ -287,6 +298,58 @@ def _check_references(world: World, stored: list[Stored[Entity]], deleted: set[s
                 reason = f"there is no {reference.path!r} among {reference.kind} (in {each.path})"
                 raise Refused(reference.field, reason)
     _check_unused(world, deleted)
+
+
+def _check_layers(world: World, stored: list[Stored[Entity]]) -> None:
+    """An Ethernet section has rules for frames, every other one rules for packets; also when it is the
+    section or a service that changes."""
+    rules = {each.path for each in stored if isinstance(each.body, Rule)}
+    changed = {each.path for each in stored if isinstance(each.body, Service | SecurityPolicy)}
+    if changed:
+        rules |= {
+            path
+            for path, rule in world.rules.items()
+            if section_of(path) in changed or not changed.isdisjoint(rule.body.services)
+        }
+    for path in rules:
+        ethernet = world.sections[section_of(path)].body.category == ETHERNET
+        wrong = _not_for_frames(world, path) if ethernet else _not_for_packets(world, path)
+        if wrong:
+            raise Refused(*wrong)
+
+
+def _not_for_frames(world: World, path: str) -> tuple[str, str] | None:
+    rule = world.rules[path].body
+    if rule.action == "REJECT":
+        return "action", f"a frame cannot be rejected, only dropped (in {path})"
+    if rule.ip_protocol != "IPV4_IPV6":
+        return "ip_protocol", f"an Ethernet rule has EtherTypes (in {path})"
+    for field in ("source_groups", "destination_groups"):
+        for index, value in enumerate(getattr(rule, field)):
+            if value != ANY and not value.startswith("/"):
+                return (
+                    f"{field}.{index}",
+                    f"{value!r}: an Ethernet rule has groups of MAC addresses (in {path})",
+                )
+    return _of_other_layer(world, path, ethernet=True)
+
+
+def _not_for_packets(world: World, path: str) -> tuple[str, str] | None:
+    if world.rules[path].body.vlan_ids:
+        return "vlan_ids", f"only a rule of an Ethernet section has them (in {path})"
+    return _of_other_layer(world, path, ethernet=False)
+
+
+def _of_other_layer(world: World, path: str, *, ethernet: bool) -> tuple[str, str] | None:
+    rule, what = world.rules[path].body, "Ethernet" if ethernet else "another"
+    named = [(f"services.{i}", world.services[p].body) for i, p in enumerate(rule.services) if p != ANY]
+    for field, entries in (
+        *((field, service.service_entries) for field, service in named),
+        ("service_entries", rule.service_entries),
+    ):
+        if any(isinstance(entry, EtherTypeServiceEntry) != ethernet for entry in entries):
+            return field, f"not for a rule of {what} section (in {path})"
+    return None
 
 
 def _check_unused(world: World, gone: set[str]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from manager_stub import wire
+from manager_stub.catalogue import says_nothing_new
 from manager_stub.groups import addresses, covers, selects
 from manager_stub.model import Group, Segment, Vm, Vnic
 from manager_stub.world import Stored, World, id_of, section_of
@@ -74,6 +75,10 @@ class Card:
     excluded: bool
     rendered: dict[frozenset[str], bytes] = field(default_factory=dict)
 
+    def claimed(self) -> tuple[str, ...]:
+        """Addresses that belong to nobody once another vNIC claims them too."""
+        return (*self.vnic.addresses, self.vnic.mac)
+
     def raw(self, groups: frozenset[str]) -> bytes:
         shown = self.memberships & groups
         if shown not in self.rendered:
@@ -87,7 +92,7 @@ class Card:
 @dataclass(frozen=True)
 class Realised:
     """`listed`: the literal addresses of groups that have some. `members`: vNICs by group. `claims`: vNICs by
-    address."""
+    address, MAC addresses too."""
 
     world: World
     rules: Rules
@@ -105,7 +110,7 @@ class Realised:
             return {"rules": {}, "groups": {}, "vnics": {}}
         selection = self.rules.applying(self._applied(local))
         sent = local.union(*(self.members[group] for group in selection.peers))
-        sent.update(*(self.claims[address] for vnic in sent for address in self.cards[vnic].vnic.addresses))
+        sent.update(*(self.claims[address] for vnic in sent for address in self.cards[vnic].claimed()))
         return {
             "rules": selection.rules,
             "groups": {group: self.groups[group] for group in selection.named},
@@ -140,7 +145,7 @@ def realise(world: World, before: Realised = NOTHING) -> Realised:
         listed,
         cards,
         {group: members.get(group, frozenset()) for group in groups},
-        _index(cards, before.cards, before.claims, lambda card: card.vnic.addresses),
+        _index(cards, before.cards, before.claims, Card.claimed),
     )
 
 
@@ -156,7 +161,7 @@ def _rules(world: World, before: Realised) -> Rules:
     rendered: dict[str, wire.WireRule] = {}
     for path, stored in world.rules.items():
         section = world.sections[section_of(path)]
-        if stored.body.disabled:
+        if stored.body.disabled or says_nothing_new(path, stored.body):
             continue
         kept = before.rules.by_path.get(path)
         if (

@@ -7,12 +7,14 @@ from typing import Final
 
 import msgspec
 
-from manager_stub.catalogue import DEFAULT_SECTION
-from manager_stub.groups import addresses
+from manager_stub.catalogue import DEFAULT_L2_SECTION, DEFAULT_SECTION
+from manager_stub.groups import addresses, macs
 from manager_stub.model import (
     ANY,
     CATEGORIES,
+    ETHERNET,
     Entry,
+    EtherTypeServiceEntry,
     Group,
     ICMPTypeServiceEntry,
     L4PortSetServiceEntry,
@@ -53,17 +55,18 @@ def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) ->
     body = stored.body
     # NSX: a section's scope, where it has one, takes the place of its rules'.
     scope = section.body.scope if section.body.scope != [ANY] else body.scope
-    rank = len(CATEGORIES) if section.path == DEFAULT_SECTION else CATEGORIES.index(section.body.category)
+    ethernet = section.body.category == ETHERNET
     made = wire.Rule(
         name=stored.name,
         section=section.name,
-        order=(rank, section.body.sequence_number, section.number, body.sequence_number or 0),
+        order=(*_place(section), section.number, body.sequence_number or 0),
         action=wire.Action(body.action.lower()),
         direction=_DIRECTIONS[body.direction],
         family=_FAMILIES[body.ip_protocol],
         sources=_match(world, body.source_groups, body.sources_excluded),
         destinations=_match(world, body.destination_groups, body.destinations_excluded),
-        services=_services(world, body),
+        services=None if ethernet else _services(world, body),
+        frames=_frames(world, body) if ethernet else None,
         scope=None if scope == [ANY] else tuple(world.groups[path].unique_id for path in scope),
         logged=body.logged,
         tracking=_tracking(section.body),
@@ -78,6 +81,14 @@ def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) ->
     )
 
 
+def _place(section: Stored[SecurityPolicy]) -> tuple[int, int]:
+    """A default section is the last of its layer."""
+    if section.path == DEFAULT_SECTION:
+        return len(CATEGORIES), 0
+    sequence = section.body.sequence_number
+    return CATEGORIES.index(section.body.category), sequence + (section.path == DEFAULT_L2_SECTION)
+
+
 def _tracking(section: SecurityPolicy) -> wire.Tracking:
     if not section.stateful:
         return wire.Tracking.STATELESS
@@ -85,7 +96,7 @@ def _tracking(section: SecurityPolicy) -> wire.Tracking:
 
 
 def group(stored: Stored[Group]) -> bytes:
-    return _encode(wire.Group(stored.name, addresses(stored.body)))
+    return _encode(wire.Group(stored.name, addresses(stored.body), macs(stored.body)))
 
 
 def vnic(
@@ -115,22 +126,38 @@ def _match(world: World, values: list[str], excluded: bool) -> wire.Match | None
 
 
 def _services(world: World, body: Rule) -> tuple[wire.Service, ...] | None:
+    entries = service_entries(world, body)
+    return None if entries is None else tuple(_service(entry) for entry in entries)
+
+
+def _frames(world: World, body: Rule) -> wire.Frames:
+    entries = service_entries(world, body)
+    ethertypes = (entry.ether_type for entry in entries or () if isinstance(entry, EtherTypeServiceEntry))
+    return wire.Frames(
+        ethertypes=None if entries is None else tuple(ethertypes),
+        vlans=tuple(_range(text) for text in body.vlan_ids),
+    )
+
+
+def service_entries(world: World, body: Rule) -> list[Entry] | None:
+    """A rule's services and its own entries; None for any."""
     if body.services == [ANY] or not (body.services or body.service_entries):
         return None
-    entries = [entry for path in body.services for entry in world.services[path].body.service_entries]
-    return tuple(_service(entry) for entry in (*entries, *body.service_entries))
+    named = [entry for path in body.services for entry in world.services[path].body.service_entries]
+    return [*named, *body.service_entries]
 
 
 def _service(entry: Entry) -> wire.Service:
+    assert not isinstance(entry, EtherTypeServiceEntry), "the register has checked it"
     if isinstance(entry, L4PortSetServiceEntry):
         protocol = wire.TCP if entry.l4_protocol == "TCP" else wire.UDP
-        return wire.Service(protocol, ports=tuple(_ports(text) for text in entry.destination_ports))
+        return wire.Service(protocol, ports=tuple(_range(text) for text in entry.destination_ports))
     if isinstance(entry, ICMPTypeServiceEntry):
         protocol = wire.ICMP if entry.protocol == "ICMPv4" else wire.ICMPV6
         return wire.Service(protocol, icmp_type=entry.icmp_type, icmp_code=entry.icmp_code)
     return wire.Service(entry.protocol_number)
 
 
-def _ports(text: str) -> tuple[int, int]:
+def _range(text: str) -> tuple[int, int]:
     low, _, high = text.partition("-")
     return int(low), int(high or low)

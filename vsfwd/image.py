@@ -17,8 +17,13 @@ OWNER_REMOTE: Final = 0xFFFF_FFFF
 """A vNIC on another host owns it. An owner on this host is its slot + 1."""
 
 
+MAC_SEGMENT: Final = 0xFFFF_FFFF
+OTHER_MAC: Final = 1 << 96
+"""Stands for every MAC address that has no entry."""
+
+
 class HostKey(NamedTuple):
-    """`segment` is 0 unless the same address exists on several segments."""
+    """`segment` is 0 unless the same address exists on several segments, MAC_SEGMENT for a MAC address."""
 
     segment: int
     address: int
@@ -59,7 +64,7 @@ class ServiceRange(NamedTuple):
 class VnicRows(NamedTuple):
     """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
     when no address of its segment is ambiguous). `excluded`: nothing is enforced there, whatever the rows
-    say."""
+    say. `frames_in`, `frames_out`: its Ethernet rules."""
 
     in_ipv4: int
     in_ipv6: int
@@ -67,11 +72,13 @@ class VnicRows(NamedTuple):
     out_ipv6: int
     segment: int = 0
     excluded: bool = False
+    frames_in: int = 0
+    frames_out: int = 0
 
     @property
     def ahead(self) -> bool:
         """Whether there is something to be done with a frame before it is parsed."""
-        return self.excluded
+        return self.excluded or bool(self.frames_in or self.frames_out)
 
 
 class RuleEntry(NamedTuple):
@@ -97,15 +104,20 @@ POINTS_UDP: Final = 65536
 POINTS_ICMP: Final = 2 * 65536
 POINTS_ICMPV6: Final = 3 * 65536
 POINTS_PROTOCOL: Final = 4 * 65536
-POINTS: Final = POINTS_PROTOCOL + 256
+POINTS_ETHERTYPE: Final = POINTS_PROTOCOL + 256
+POINTS_VLAN: Final = POINTS_ETHERTYPE + 65536
+UNTAGGED: Final = 4096
+"""Where a VLAN id would stand."""
+POINTS: Final = POINTS_VLAN + UNTAGGED + 1
 """Service points are one array: TCP and UDP by destination port, ICMP and ICMPv6 by type << 8 | code,
-everything else by protocol number. The datapath computes the same index (`service_point` in
-bpf/classify.h)."""
+everything else by protocol number; and, where there are Ethernet rules, EtherTypes, and VLAN ids with one
+more for frames without a tag. The datapath computes the same index (bpf/classify.h)."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """The content of one bank. `services` covers every point once, in order; `vnics` is by slot; `rules` is
+    """The content of one bank. `services` covers every point once, in order, those of frames only where an
+    Ethernet rule is; `vnics` is by slot; `rules` is
     by bit."""
 
     rows: tuple[int, ...]
@@ -202,6 +214,8 @@ def canonical(image: Image) -> Image:
             in_ipv6=renumber(rows.in_ipv6),
             out_ipv4=renumber(rows.out_ipv4),
             out_ipv6=renumber(rows.out_ipv6),
+            frames_in=renumber(rows.frames_in),
+            frames_out=renumber(rows.frames_out),
         )
         for slot, rows in sorted(image.vnics.items())
     }

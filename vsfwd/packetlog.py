@@ -2,6 +2,8 @@
 
     <slot> <INET|INET6> match <PASS|DROP|REJECT> mainrs/<rule> <IN|OUT> <length> <protocol>
     <src>[/port]-><dst>[/port] [suppressed <n>]
+    <slot> ETHERNET match <PASS|DROP> mainrs/<rule> <IN|OUT> <length> <EtherType> [VLAN <id>] <src>-><dst>
+    [suppressed <n>]
 
 People have parsers for it; what is ours and not NSX's stands last. Lines are written by a thread of their own
 from a bounded queue: whoever reads the log slowly loses lines, which are counted, and never holds up the
@@ -15,7 +17,7 @@ from typing import Final, NoReturn
 
 import structlog
 
-from vsfwd.datapath import Datapath, Event
+from vsfwd.datapath import Datapath, Ether, Event
 from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP
 
 log = structlog.get_logger(log="vsfwd.pktlog")
@@ -68,12 +70,28 @@ class PacketLog:
 
 
 def line(event: Event) -> str:
+    return _frame_line(event, event.ether) if event.ether else _packet_line(event)
+
+
+def _frame_line(event: Event, ether: Ether) -> str:
+    tag = "" if ether.vlan is None else f" VLAN {ether.vlan}"
+    what = f"{event.length} {ether.ethertype:#06x}{tag} {ether.source}->{ether.destination}"
+    return f"{event.slot} ETHERNET match {_decision(event)} {what}{_suppressed(event)}"
+
+
+def _decision(event: Event) -> str:
+    return f"{_ACTION[event.action]} mainrs/{event.rule_id} {event.direction.upper()}"
+
+
+def _suppressed(event: Event) -> str:
+    return f" suppressed {event.suppressed}" if event.suppressed else ""
+
+
+def _packet_line(event: Event) -> str:
     family = "INET" if event.source.version == 4 else "INET6"
     protocol = _PROTOCOL.get(event.protocol, f"PROTO {event.protocol}")
     ports = event.protocol in (TCP, UDP)
     source = f"{event.source}/{event.source_port}" if ports else f"{event.source}"
     destination = f"{event.destination}/{event.destination_port}" if ports else f"{event.destination}"
-    decision = f"{_ACTION[event.action]} mainrs/{event.rule_id} {event.direction.upper()}"
-    suppressed = f" suppressed {event.suppressed}" if event.suppressed else ""
     what = f"{event.length} {protocol} {source}->{destination}"
-    return f"{event.slot} {family} match {decision} {what}{suppressed}"
+    return f"{event.slot} {family} match {_decision(event)} {what}{_suppressed(event)}"

@@ -8,7 +8,7 @@ import vsfwd.ipc.interface as api
 from vsfwd.datapath import EarlyDrop, Flow, RuleCounters
 from vsfwd.image import Image, PrefixKey
 from vsfwd.policy import evaluate
-from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Group, Match, Rule, Service
+from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Frames, Group, Match, Rule, Service
 
 PROTOCOLS: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 
@@ -25,7 +25,7 @@ def applied(image: Image | None, slot: int | None) -> list[int]:
     if image is None or rows is None:
         return []
     bits = 0
-    for row in (rows.in_ipv4, rows.in_ipv6, rows.out_ipv4, rows.out_ipv6):
+    for row in (rows.in_ipv4, rows.in_ipv6, rows.out_ipv4, rows.out_ipv6, rows.frames_in, rows.frames_out):
         bits |= image.rows[row]
     return [entry.id for entry, bit in zip(image.rules, reversed(f"{bits:b}"), strict=False) if bit == "1"]
 
@@ -53,7 +53,7 @@ def rule_row(
         family=str(rule.family),
         sources=match_text(rule.sources, groups),
         destinations=match_text(rule.destinations, groups),
-        services=services_text(rule.services),
+        services=frames_text(rule.frames) if rule.frames else services_text(rule.services),
         logged=rule.logged,
         tracking=str(rule.tracking),
         existing_flows=str(rule.existing_flows),
@@ -98,6 +98,16 @@ def match_text(match: Match | None, groups: Mapping[str, Group]) -> str:
 def services_text(services: tuple[Service, ...] | None) -> str:
     """As in "tcp/80,8000-8080, icmp/8, udp"."""
     return "any" if services is None else ", ".join(map(_service_text, services)) or "nothing"
+
+
+def frames_text(frames: Frames) -> str:
+    """As in "ethertype 0x0806,0x88cc vlan 10,20-29"."""
+    types = "any"
+    if frames.ethertypes is not None:
+        types = ",".join(f"{ethertype:#06x}" for ethertype in frames.ethertypes) or "none"
+    text = f"ethertype {types}"
+    vlans = ",".join(str(low) if low == high else f"{low}-{high}" for low, high in frames.vlans)
+    return f"{text} vlan {vlans}" if vlans else text
 
 
 def _service_text(service: Service) -> str:

@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 from manager_stub.api.errors import Problem
-from manager_stub.catalogue import DEFAULT_RULE, DEFAULT_SECTION
+from manager_stub.catalogue import DEFAULT_L2_RULE, DEFAULT_L2_SECTION, DEFAULT_RULE, DEFAULT_SECTION
 from manager_stub.model import Entity
 from manager_stub.world import Stored, World, id_of, kind_of
 
@@ -30,9 +30,9 @@ def shown(stored: Stored[Entity]) -> Json:
         "_revision": stored.revision,
     }
     if kind_of(stored.path) == "rules":
-        found |= {"rule_id": stored.number, "is_default": stored.path == DEFAULT_RULE}
+        found |= {"rule_id": stored.number, "is_default": stored.path in (DEFAULT_RULE, DEFAULT_L2_RULE)}
     if kind_of(stored.path) == "security-policies":
-        found["is_default"] = stored.path == DEFAULT_SECTION
+        found["is_default"] = stored.path in (DEFAULT_SECTION, DEFAULT_L2_SECTION)
     return found
 
 

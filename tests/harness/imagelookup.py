@@ -5,7 +5,7 @@ from bisect import bisect_right
 from ipaddress import IPv4Address, IPv6Address
 
 from vsfwd.image import OWNER_NONE, HostEntry, HostKey, Image, PrefixKey, VnicRows
-from vsfwd.policy.evaluate import Packet, Verdict
+from vsfwd.policy.evaluate import Frame, Packet, Verdict
 from vsfwd.policy.model import Action, Direction, Tracking
 
 POINT_BASE = {6: 0, 17: 65536, 1: 2 * 65536, 58: 3 * 65536}
@@ -38,6 +38,35 @@ def matching(image: Image, slot: int, direction: Direction, packet: Packet) -> i
     )
 
 
+def classify_frame(image: Image, slot: int, direction: Direction, frame: Frame) -> Verdict:
+    """The same, for a frame: what no Ethernet rule matches passes on if it is known and bears no tag."""
+    rows = image.vnics[slot]
+    if rows.excluded:
+        return Verdict(Action.ALLOW, None)
+    bits = 0
+    applied = rows.frames_in if direction is Direction.IN else rows.frames_out
+    if applied and frame.ethertype >= 0x600 and frame.ethertype not in (0x8100, 0x88A8):
+        source, destination = _find_mac(image, frame.source), _find_mac(image, frame.destination)
+        forged = direction is Direction.OUT and source.owner not in (OWNER_NONE, slot + 1)
+        bits = (
+            image.rows[source.literal if forged else source.source]
+            & image.rows[destination.destination]
+            & image.rows[_row_at(image, 262400 + frame.ethertype)]
+            & image.rows[_row_at(image, 262400 + 65536 + (4096 if frame.vlan is None else frame.vlan))]
+            & image.rows[applied]
+        )
+    if bits:
+        rule = image.rules[(bits & -bits).bit_length() - 1]
+        return Verdict(rule.action, rule.id)
+    known = frame.ethertype in (0x0800, 0x0806, 0x86DD) and frame.vlan is None
+    return Verdict(Action.ALLOW if known else Action.DROP, None)
+
+
+def _find_mac(image: Image, mac: str) -> HostEntry:
+    known = image.hosts.get(HostKey(0xFFFFFFFF, int(mac.replace(":", ""), 16)))
+    return known or image.hosts[HostKey(0xFFFFFFFF, 1 << 96)]
+
+
 def address_key(address: IPv4Address | IPv6Address) -> int:
     return int(address) | (0xFFFF << 32 if address.version == 4 else 0)
 
@@ -64,7 +93,10 @@ def _find(image: Image, segment: int, address: IPv4Address | IPv6Address) -> Hos
 
 
 def _service(image: Image, packet: Packet) -> int:
-    point = service_point(packet)
+    return _row_at(image, service_point(packet))
+
+
+def _row_at(image: Image, point: int) -> int:
     found = image.services[bisect_right(image.services, point, key=lambda entry: entry.first) - 1]
     assert found.first <= point <= found.last
     return found.row

@@ -10,6 +10,7 @@ Rules get the ids 1, 2, 3… in the order they stand. A vNIC is known by a short
 the policy."""
 
 import hashlib
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from vsfwd.protocol.messages import KINDS, digest_text, object_digest
 
 HOST = str(uuid.UUID(int=1))
 EPOCH = 1
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
 
 Objects = Mapping[str, Mapping[str, Any]]
@@ -56,7 +58,7 @@ def objects(rules: Iterable[str], groups: Mapping[str, Sequence[str]], vnics: Ma
 
 def rule(text: str, number: int = 1) -> Rule:
     """A rule in words: action [in|out] [ipv4|ipv6] [from …] [to …] [service …] [on …] [logged]
-    [loose|stateless] [keep|cut].
+    [loose|stateless] [keep|cut]; of an Ethernet rule frames any|806,88cc [vlan 10,20-29].
 
     `from` and `to` take groups and addresses with commas between, `not` before them, or `nobody`; `service`
     takes tcp/80, tcp/80-90, udp, icmp/8, icmp/3/1 or a protocol number."""
@@ -77,6 +79,8 @@ def rule(text: str, number: int = 1) -> Rule:
             fields["services"] = tuple(service(item) for item in _items(words.pop(0)))
         elif word == "on":
             fields["scope"] = tuple(_items(words.pop(0)))
+        elif word in ("frames", "vlan"):
+            fields.setdefault("frames", {})[_FRAMES[word][0]] = _FRAMES[word][1](words.pop(0))
         elif word == "logged":
             fields["logged"] = True
         elif word in ("loose", "stateless"):
@@ -86,6 +90,18 @@ def rule(text: str, number: int = 1) -> Rule:
         else:
             raise ValueError(f"{word!r} in {text!r}")
     return msgspec.convert(fields, Rule)
+
+
+def ethertypes(text: str) -> list[int] | None:
+    return None if text == "any" else [int(item, 16) for item in text.split(",")]
+
+
+def vlans(text: str) -> list[tuple[int, int]]:
+    ranges = (item.partition("-") for item in text.split(","))
+    return [(int(low), int(high or low)) for low, _, high in ranges]
+
+
+_FRAMES = {"frames": ("ethertypes", ethertypes), "vlan": ("vlans", vlans)}
 
 
 def service(text: str) -> Service:
@@ -100,11 +116,14 @@ def service(text: str) -> Service:
 
 
 def group(*addresses: str) -> Group:
-    return Group("group", addresses)
+    """What looks like a MAC address is one."""
+    macs = tuple(text for text in addresses if _MAC.fullmatch(text))
+    return Group("group", tuple(text for text in addresses if text not in macs), macs)
 
 
 def vnic(text: str) -> Vnic:
-    """A vNIC in words: addresses and groups, segment=N, spoofguard=MODE, router, dhcp_server, excluded."""
+    """A vNIC in words: addresses, groups, a MAC address, segment=N, spoofguard=MODE, router, dhcp_server,
+    excluded."""
     addresses, groups = [], []
     fields: dict[str, Any] = {}
     for word in text.split():
@@ -113,6 +132,8 @@ def vnic(text: str) -> Vnic:
             fields[key] = int(value) if key == "segment" else value
         elif word in ("router", "dhcp_server", "excluded"):
             fields[word] = True
+        elif _MAC.fullmatch(word):
+            fields["mac"] = word
         elif _is_address(word):
             addresses.append(word)
         else:

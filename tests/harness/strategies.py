@@ -5,12 +5,13 @@ from ipaddress import ip_address
 from hypothesis import strategies as st
 
 from tests.harness.policies import vnic_id
-from vsfwd.policy.evaluate import Packet
+from vsfwd.policy.evaluate import Frame, Packet
 from vsfwd.policy.model import (
     Action,
     Direction,
     ExistingFlows,
     Family,
+    Frames,
     Group,
     Match,
     Rule,
@@ -78,6 +79,63 @@ policies = st.fixed_dictionaries(
     }
 )
 """A whole policy: objects by kind and id, for `policies.after`."""
+
+_macs = st.sampled_from(("02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"))
+_vlans = st.sampled_from(((), ((10, 10),), ((0, 4095),), ((5, 9), (10, 11))))
+_ethertypes = st.none() | st.lists(st.sampled_from((0x0800, 0x0806, 0x88CC)), max_size=2).map(tuple)
+ethernet_rules = st.builds(
+    Rule,
+    name=st.just("rule"),
+    section=st.just("section"),
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=2).map(tuple),
+    action=st.sampled_from((Action.ALLOW, Action.DROP)),
+    direction=st.sampled_from(Direction),
+    sources=st.none() | st.builds(Match, groups=_groups, excluded=st.booleans()),
+    destinations=st.none() | st.builds(Match, groups=_groups, excluded=st.booleans()),
+    scope=st.none() | _groups,
+    frames=st.builds(Frames, ethertypes=_ethertypes, vlans=_vlans),
+)
+mixed_policies = st.fixed_dictionaries(
+    {
+        "rules": st.dictionaries(st.integers(1, 9).map(str), rules | ethernet_rules, max_size=7),
+        "groups": st.fixed_dictionaries(
+            {
+                name: st.builds(
+                    Group,
+                    name=st.just("group"),
+                    addresses=_literals,
+                    macs=st.lists(_macs, max_size=1).map(tuple),
+                )
+                for name in GROUPS
+            }
+        ),
+        "vnics": st.dictionaries(
+            st.sampled_from(VNICS),
+            st.builds(
+                Vnic,
+                vm=st.just("vm"),
+                vm_name=st.just("vm"),
+                mac=_macs,
+                segment=st.sampled_from((0, 1)),
+                addresses=st.lists(st.sampled_from(HOSTS), max_size=2).map(tuple),
+                groups=_groups,
+            ),
+            min_size=1,
+        ),
+    }
+)
+"""With Ethernet rules, and vNICs with different MAC addresses."""
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> Frame:
+    return Frame(
+        draw(_macs | st.just("02:00:00:00:00:09")),
+        draw(_macs | st.just("ff:ff:ff:ff:ff:ff")),
+        draw(st.sampled_from((0x0800, 0x0806, 0x86DD, 0x88CC, 0x88CD, 0x0027, 0x8100))),
+        draw(st.sampled_from((None, 0, 4, 5, 10, 12, 4095))),
+    )
+
 
 slots = st.permutations(range(5)).flatmap(
     lambda numbers: st.sets(st.sampled_from(VNICS)).map(

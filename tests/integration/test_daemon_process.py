@@ -264,6 +264,22 @@ async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
     assert 'event="0 INET match PASS mainrs/1 IN' in setting.host.log.read_text()
 
 
+async def test_an_ethernet_rule_decides_before_all_others(setting: Setting) -> None:
+    """It is the first that is shown, whatever its order; it drops what others allow, and counts."""
+    await setting.with_policy()
+    no_ipv4 = rule("no IPv4", action="drop", order=[99], frames={"ethertypes": [0x0800]}, logged=True)
+    await setting.manager.policy(setting.host.manager.delta(rules={"9": no_ipv4}))
+    await setting.manager.reported(Applied, lambda event: event.generation == 2)
+    assert not setting.host.ping()
+    (shown,) = setting.host.ask("rules", "--vnic", "web")
+    assert [row["id"] for row in shown["rules"]] == [9, 1, 2, 3]
+    assert (shown["rules"][0]["services"], shown["rules"][0]["packets"] > 0) == ("ethertype 0x0800", True)
+    wait_until(lambda: "ETHERNET match DROP mainrs/9 IN" in setting.host.log.read_text(), "the log line")
+    await setting.manager.policy(setting.host.manager.delta(rules={"9": None}))
+    await setting.manager.reported(Applied, lambda event: event.generation == 3)
+    assert setting.host.ping()
+
+
 async def test_an_excluded_vnic_is_shown_as_such(setting: Setting) -> None:
     """In status, rules, explain and stats; and what a rule would drop passes."""
     await setting.with_policy()

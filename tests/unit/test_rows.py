@@ -4,8 +4,8 @@ import pytest
 
 import vsfwd.ipc.interface as api
 from vsfwd.image import Image, RuleEntry, VnicRows
-from vsfwd.policy.model import Action, Group, Match, Service
-from vsfwd.rows import applied, match_text, packet_of, services_text
+from vsfwd.policy.model import Action, Frames, Group, Match, Service
+from vsfwd.rows import applied, frames_text, match_text, packet_of, services_text
 
 GROUPS = {"g1": Group("web servers")}
 
@@ -38,6 +38,19 @@ def test_a_match_in_words(match: Match | None, words: str) -> None:
 def test_services_in_words(services: tuple[Service, ...] | None, words: str) -> None:
     """Protocol and ports as people write them."""
     assert services_text(services) == words
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (Frames(), "ethertype any"),
+        (Frames((0x0806, 0x88CC)), "ethertype 0x0806,0x88cc"),
+        (Frames((), ((10, 10), (20, 29))), "ethertype none vlan 10,20-29"),
+    ],
+)
+def test_frames_in_words(frames: Frames, words: str) -> None:
+    """EtherTypes as they are written everywhere, VLAN ids as ranges."""
+    assert frames_text(frames) == words
 
 
 def test_the_rules_of_a_vnic_are_those_of_the_kernels_rows() -> None:

@@ -9,7 +9,7 @@ from vsfwd.datapath.conntrack import Flow
 from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Limit, Settings, TableUse
 from vsfwd.datapath.early import EarlyDrop
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.events import Event
+from vsfwd.datapath.events import Ether, Event
 from vsfwd.datapath.loader import Reason, State
 from vsfwd.datapath.maps import RuleCounters
 
@@ -18,6 +18,7 @@ __all__ = [
     "Datapath",
     "DatapathError",
     "EarlyDrop",
+    "Ether",
     "Event",
     "Flow",
     "Limit",

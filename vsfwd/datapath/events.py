@@ -10,14 +10,25 @@ from typing import Any, Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.conntrack import key_fields
-from vsfwd.datapath.loader import ACTIONS, DIRECTIONS, Programs, Reason
+from vsfwd.datapath.loader import ACTIONS, DIRECTIONS, Programs, Reason, constant
+
+
+@dataclass(frozen=True)
+class Ether:
+    """What an Ethernet rule was asked about; `vlan` is None without a tag."""
+
+    source: str
+    destination: str
+    ethertype: int
+    vlan: int | None
 
 
 @dataclass(frozen=True)
 class Event:
     """The first packet of a session that a logged rule allows, or any packet it denies. Source and
-    destination are the packet's. `reason` is "none" when it passed; `suppressed` are the events of
-    this rule and vNIC between the last one and this that the rate did not allow."""
+    destination are the packet's; of an Ethernet rule, `ether` has them. `reason` is "none" when it passed;
+    `suppressed` are the events of this rule and vNIC between the last one and this that the rate did not
+    allow."""
 
     time_ns: int
     slot: int
@@ -33,6 +44,7 @@ class Event:
     destination_port: int
     length: int
     suppressed: int = 0
+    ether: Ether | None = None
 
 
 AT_ONCE: Final = 1000
@@ -42,6 +54,7 @@ class Events:
     def __init__(self, programs: Programs) -> None:
         self._layout = programs.layouts("event_draft")[1]
         self._key = self._layout.parts["key"]
+        self._ether = self._layout.parts["ether"]
         self._lost = programs.fd("events_lost")
         self._module = programs.module
         self._received: list[Event] = []
@@ -83,4 +96,12 @@ class Events:
             destination_port=key[f"{destination}_port"],
             length=event["length"],
             suppressed=event["suppressed"],
+            ether=self._ether_of(event["ether"]),
         )
+
+    def _ether_of(self, raw: bytes) -> Ether | None:
+        ether = self._ether.unpack(raw)
+        if not ether["type"]:
+            return None
+        vlan = None if ether["vlan"] == constant("UNTAGGED") else ether["vlan"]
+        return Ether(ether["source"].hex(":"), ether["destination"].hex(":"), ether["type"], vlan)

@@ -122,9 +122,19 @@ class Programs:
         self.pins = pin_dir / schema()
         self.pins.mkdir(parents=True, exist_ok=True)
         self.module = compile_text((SOURCE / "dfw.c").read_text(), self.pins)
-        self.vnic_in, self.vnic_out, self._clock = (
-            load_function(self.module, name, BPF.SCHED_CLS) for name in ("vnic_in", "vnic_out", "jiffies")
+        self.vnic_in, self.vnic_out, self._clock, frames_in, frames_out = (
+            load_function(self.module, name, BPF.SCHED_CLS)
+            for name in ("vnic_in", "vnic_out", "jiffies", "frames_in", "frames_out")
         )
+        packets, frames = constant("STAGE_PACKET"), constant("STAGE_FRAME")
+        into, out = DIRECTIONS.index("in"), DIRECTIONS.index("out")
+        for stage, program in (
+            (packets + into, self.vnic_in),
+            (packets + out, self.vnic_out),
+            (frames + into, frames_in),
+            (frames + out, frames_out),
+        ):
+            bpf.update(self.fd("stages"), struct.pack("<I", stage), struct.pack("<I", program))
         self._layouts: dict[str, tuple[Layout, Layout]] = {}
         self.hz = self._measure_hz()
 

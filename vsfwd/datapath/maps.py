@@ -195,8 +195,11 @@ class Policy:
         policies = array("policies", constant("SLOTS"))
         for slot, vnic in image.vnics.items():
             row = struct.pack("<4I", vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6)
+            frames = struct.pack("<2I", vnic.frames_in, vnic.frames_out)
             mode = MODES.index("excluded" if vnic.excluded else "enforced")
-            policies[slot] = self._layouts["policies"][1].pack(row=row, segment=vnic.segment, mode=mode)
+            policies[slot] = self._layouts["policies"][1].pack(
+                row=row, frames=frames, segment=vnic.segment, mode=mode
+            )
         for closing in (services, rules):
             closing.pages.close()
         inner = dict(

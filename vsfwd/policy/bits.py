@@ -1,24 +1,29 @@
-"""Rules as bits: which rules name a group, a prefix, a service, a direction, a family.
+"""Rules as bits: which rules name a group, a prefix, a service, an EtherType, a direction, a family.
 
 Rules stand in the order they are tried; bit r of every mask is rule r, so the lowest bit of an intersection
 is the first match. This module knows rules only; who is a member of what is `compile`'s matter."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from vsfwd.image import (
     POINTS,
+    POINTS_ETHERTYPE,
     POINTS_ICMP,
     POINTS_ICMPV6,
     POINTS_PROTOCOL,
     POINTS_TCP,
     POINTS_UDP,
+    POINTS_VLAN,
+    UNTAGGED,
     PrefixKey,
     RuleEntry,
 )
 from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Direction, Family, Rule, Service, parse_address
+
+K = TypeVar("K")
 
 IPV4_MAPPED: Final = 0xFFFF << 32
 """Where the image keeps IPv4: ::ffff:0:0/96."""
@@ -49,20 +54,17 @@ def union(all_hits: Iterable[Hits]) -> Hits:
 
 
 @dataclass(frozen=True)
-class RuleBits:
-    """`groups` and `prefixes`: rules by what they name. `unnamed`: rules that need no name to match; any
-    source, any destination, no scope, and in the `not_` fields every rule that excludes."""
+class Naming(Generic[K]):
+    """Which rules name what. `groups` and `literals` (prefixes, or MAC addresses): rules by what they name.
+    `unnamed`: rules that need no name to match; any source, any destination, no scope, and in the `not_`
+    fields every rule that excludes."""
 
-    entries: tuple[RuleEntry, ...]
     groups: Mapping[str, Hits]
-    prefixes: Mapping[PrefixKey, Hits]
+    literals: Mapping[K, Hits]
     unnamed: Hits
-    selected: Mapping[tuple[Direction, Family], int]
-    services: tuple[tuple[int, int, int], ...]
-    """(first point, last point, rules), covering all points once."""
 
     def source_row(self, hits: Hits) -> int:
-        """Rules whose sources an address with these hits matches."""
+        """Rules whose sources something with these hits matches."""
         return self.unnamed.source | hits.source | (self.unnamed.not_source & ~hits.not_source)
 
     def destination_row(self, hits: Hits) -> int:
@@ -73,13 +75,71 @@ class RuleBits:
         )
 
 
+@dataclass(frozen=True)
+class FrameBits(Naming[int]):
+    """Ethernet rules."""
+
+    selected: Mapping[Direction, int]
+    services: tuple[tuple[int, int, int], ...]
+    """As in RuleBits, of EtherTypes and VLAN ids; empty where there are no Ethernet rules."""
+
+
+@dataclass(frozen=True)
+class RuleBits(Naming[PrefixKey]):
+    """Rules for packets, which come after those for frames; `entries` has both. A scope is a scope: in
+    `groups` and `unnamed` it is that of both."""
+
+    entries: tuple[RuleEntry, ...]
+    selected: Mapping[tuple[Direction, Family], int]
+    services: tuple[tuple[int, int, int], ...]
+    """(first point, last point, rules), covering all points once."""
+    frames: FrameBits
+
+
+Numbered = list[tuple[int, Rule]]
+"""Rules with their bits' numbers."""
+
+
 def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
-    ordered = sorted(rules.items(), key=lambda item: (item[1].order, item[0]))
+    ordered = sorted(rules.items(), key=lambda item: (item[1].frames is None, item[1].order, item[0]))
+    numbered = list(enumerate(rule for _, rule in ordered))
+    frames = [(number, rule) for number, rule in numbered if rule.frames is not None]
+    packets = numbered[len(frames) :]
+    naming = _naming(packets, numbered, prefixes_of)
+    return RuleBits(
+        entries=tuple(
+            RuleEntry(id, rule.action, rule.logged, rule.tracking, rule.existing_flows)
+            for id, rule in ordered
+        ),
+        groups=naming.groups,
+        literals=naming.literals,
+        unnamed=naming.unnamed,
+        selected=_selected(packets),
+        services=tuple(_sweep(packets, _points, 0, POINTS_ETHERTYPE)),
+        frames=_frame_bits(frames),
+    )
+
+
+def _frame_bits(rules: Numbered) -> FrameBits:
+    naming: Naming[int] = _naming(rules, [], lambda _: ())
+    selected = {
+        direction: sum(1 << n for n, rule in rules if rule.direction in (direction, Direction.INOUT))
+        for direction in (Direction.IN, Direction.OUT)
+    }
+    services = (
+        *_sweep(rules, _ethertypes, POINTS_ETHERTYPE, POINTS_VLAN),
+        *_sweep(rules, _vlans, POINTS_VLAN, POINTS),
+    )
+    return FrameBits(naming.groups, naming.literals, naming.unnamed, selected, services if rules else ())
+
+
+def _naming(rules: Numbered, scoped: Numbered, literals_of: Callable[[str], Iterable[K]]) -> Naming[K]:
+    """What `rules` name as source and destination, and `scoped` as scope."""
     unnamed = [0] * len(NO_HITS)
     groups: dict[str, list[int]] = defaultdict(lambda: [0] * len(NO_HITS))
-    prefixes: dict[PrefixKey, list[int]] = defaultdict(lambda: [0] * len(NO_HITS))
+    literals: dict[K, list[int]] = defaultdict(lambda: [0] * len(NO_HITS))
     source, not_source, destination, not_destination, scope = range(len(NO_HITS))
-    for number, (_, rule) in enumerate(ordered):
+    for number, rule in rules:
         bit = 1 << number
         for match, role, not_role in (
             (rule.sources, source, not_source),
@@ -94,23 +154,17 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
             for group in match.groups:
                 groups[group][role] |= bit
             for text in match.addresses:
-                for prefix in prefixes_of(text):
-                    prefixes[prefix][role] |= bit
+                for literal in literals_of(text):
+                    literals[literal][role] |= bit
+    for number, rule in scoped:
         if rule.scope is None:
-            unnamed[scope] |= bit
+            unnamed[scope] |= 1 << number
         for group in rule.scope or ():
-            groups[group][scope] |= bit
-    in_order = [rule for _, rule in ordered]
-    return RuleBits(
-        entries=tuple(
-            RuleEntry(id, rule.action, rule.logged, rule.tracking, rule.existing_flows)
-            for id, rule in ordered
-        ),
+            groups[group][scope] |= 1 << number
+    return Naming(
         groups={name: Hits(*masks) for name, masks in groups.items()},
-        prefixes={prefix: Hits(*masks) for prefix, masks in prefixes.items()},
+        literals={literal: Hits(*masks) for literal, masks in literals.items()},
         unnamed=Hits(*unnamed),
-        selected=_selected(in_order),
-        services=tuple(_sweep(in_order)),
     )
 
 
@@ -122,10 +176,10 @@ def prefixes_of(text: str) -> tuple[PrefixKey, ...]:
     )
 
 
-def _selected(rules: list[Rule]) -> dict[tuple[Direction, Family], int]:
+def _selected(rules: Numbered) -> dict[tuple[Direction, Family], int]:
     """Rules for packets of a direction and a family."""
     selected = {(direction, family): 0 for direction in (Direction.IN, Direction.OUT) for family in _FAMILIES}
-    for number, rule in enumerate(rules):
+    for number, rule in rules:
         bit = 1 << number
         for direction, family in selected:
             if rule.direction in (direction, Direction.INOUT) and rule.family in (family, Family.BOTH):
@@ -136,27 +190,48 @@ def _selected(rules: list[Rule]) -> dict[tuple[Direction, Family], int]:
 _FAMILIES: Final = (Family.IPV4, Family.IPV6)
 
 
-def _sweep(rules: list[Rule]) -> Iterator[tuple[int, int, int]]:
-    """Walk over all service points; at each boundary the rules that begin or end there are toggled."""
+def _sweep(
+    rules: Numbered, points_of: Callable[[Rule], Iterable[tuple[int, int]] | None], start: int, end: int
+) -> Iterator[tuple[int, int, int]]:
+    """Walk over all points from `start` to before `end`; at each boundary the rules that begin or end there
+    are toggled. A rule without points has them all."""
     every = 0
     toggles: dict[int, int] = defaultdict(int)
-    for number, rule in enumerate(rules):
+    for number, rule in rules:
         bit = 1 << number
-        if rule.services is None:
+        ranges = points_of(rule)
+        if ranges is None:
             every |= bit
             continue
-        for first, last in _disjoint(points_of(service) for service in rule.services):
+        for first, last in _disjoint(ranges):
             toggles[first] ^= bit
             toggles[last + 1] ^= bit
-    row, first = every, 0
+    row, first = every, start
     for point in sorted(toggles):
-        if not toggles[point] or point == POINTS:
+        if not toggles[point] or point == end:
             continue
         if point > first:
             yield first, point - 1, row
         row ^= toggles[point]
         first = point
-    yield first, POINTS - 1, row
+    yield first, end - 1, row
+
+
+def _points(rule: Rule) -> list[tuple[int, int]] | None:
+    if rule.services is None:
+        return None
+    return [points for service in rule.services for points in points_of(service)]
+
+
+def _ethertypes(rule: Rule) -> list[tuple[int, int]] | None:
+    if rule.frames is None or rule.frames.ethertypes is None:
+        return None
+    return [(POINTS_ETHERTYPE + ethertype,) * 2 for ethertype in rule.frames.ethertypes]
+
+
+def _vlans(rule: Rule) -> list[tuple[int, int]]:
+    vlans = rule.frames.vlans if rule.frames else ()
+    return [(POINTS_VLAN + low, POINTS_VLAN + high) for low, high in vlans or ((UNTAGGED, UNTAGGED),)]
 
 
 def points_of(service: Service) -> tuple[tuple[int, int], ...]:
@@ -175,10 +250,10 @@ def points_of(service: Service) -> tuple[tuple[int, int], ...]:
     return ((POINTS_PROTOCOL + service.protocol, POINTS_PROTOCOL + service.protocol),)
 
 
-def _disjoint(services: Iterable[tuple[tuple[int, int], ...]]) -> list[tuple[int, int]]:
+def _disjoint(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """The same points in ranges that do not overlap: a rule toggles once at each boundary."""
     disjoint: list[tuple[int, int]] = []
-    for first, last in sorted(points for service in services for points in service):
+    for first, last in sorted(ranges):
         if disjoint and first <= disjoint[-1][1]:
             first, last = disjoint[-1][0], max(last, disjoint[-1][1])
             disjoint[-1] = (first, last)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from vsfwd.image import (
+    MAC_SEGMENT,
     OWNER_NONE,
     OWNER_REMOTE,
     Guard,
@@ -28,6 +29,7 @@ from vsfwd.image import (
 )
 from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, rule_bits, union
 from vsfwd.policy.desired import DesiredState, different
+from vsfwd.policy.ethernet import mac_entries
 from vsfwd.policy.literals import Literals, family_of
 from vsfwd.policy.model import Direction, Family, SpoofGuard, Vnic
 from vsfwd.protocol.messages import Refusal
@@ -82,9 +84,11 @@ class Compiler:
         hosts: dict[HostKey, HostEntry] = {}
         for address in self._vnics.claims.keys() | self._literals.hosts():
             self._enter(address, hosts)
+        hosts |= self._macs(state)
         prefixes = {key: self._prefix_entry(key, bits) for key in self._literals.prefixes()}
         services = tuple(
-            ServiceRange(first, last, self._rows.number(rules)) for first, last, rules in bits.services
+            ServiceRange(first, last, self._rows.number(rules))
+            for first, last, rules in (*bits.services, *bits.frames.services)
         )
         segments = self._segments_in_use()
         vnics = {slots[id]: self._vnic_rows(id, segments) for id in state.vnics if id in slots}
@@ -116,6 +120,9 @@ class Compiler:
         for address in addresses:
             self._leave(address, hosts)
             self._enter(address, hosts)
+        macs = self._macs(state)
+        if macs:
+            hosts = {key: entry for key, entry in hosts.items() if key.segment != MAC_SEGMENT} | macs
         # Listing an address in a group can bring a rule's scope to the vNIC that has it.
         affected = changed.union(*(self._vnics.claims.get(address, ()) for address in relisted))
         segments = self._segments_in_use()
@@ -167,6 +174,10 @@ class Compiler:
         if contested:
             self._contested[address] = tuple(contested)
 
+    def _macs(self, state: DesiredState) -> dict[HostKey, HostEntry]:
+        bits = self._literals.bits.frames
+        return mac_entries(bits, state.groups, state.vnics, self._vnics.owner, self._rows.number)
+
     def _leave(self, address: int, hosts: dict[HostKey, HostEntry]) -> None:
         for segment in {0} | self._segments.pop(address, set()):
             hosts.pop(HostKey(segment, address), None)
@@ -206,6 +217,8 @@ class Compiler:
             out_ipv6=rows(Direction.OUT, Family.IPV6),
             segment=vnic.segment if vnic.segment in segments else 0,
             excluded=vnic.excluded,
+            frames_in=self._rows.number(applied & bits.frames.selected[Direction.IN]),
+            frames_out=self._rows.number(applied & bits.frames.selected[Direction.OUT]),
         )
 
     def _segments_in_use(self) -> set[int]:

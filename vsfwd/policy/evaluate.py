@@ -13,11 +13,15 @@ from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.model import (
     ICMP,
     ICMPV6,
+    KNOWN_ETHERTYPES,
+    MIN_ETHERTYPE,
+    TAG_ETHERTYPES,
     TCP,
     UDP,
     Action,
     Direction,
     Family,
+    Frames,
     Match,
     Rule,
     Service,
@@ -50,6 +54,16 @@ class Packet:
             raise ValueError(
                 f"protocol: {self.protocol} is dropped in IPv{self.source.version} before any rule"
             )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame by its header. `ethertype` is the one behind the tag, `vlan` the tag's id, or None."""
+
+    source: str
+    destination: str
+    ethertype: int
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +133,71 @@ def mismatches(
         # the groups of that vNIC.
         source = _Known(packet.source, _listing(state, packet.source))
     destination = _known(state, packet.destination, port)
-    applied = set(port.groups).union(*(_listing(state, ipaddress.ip_address(own)) for own in port.addresses))
-    for id, rule in sorted(state.rules.items(), key=lambda item: (item[1].order, item[0])):
-        yield id, _first_mismatch(rule, packet, direction, source, destination, applied)
+    applied = _applied(state, port)
+    for id, rule in _in_order(state):
+        if rule.frames is None:
+            yield id, _first_mismatch(rule, packet, direction, source, destination, applied)
+
+
+def evaluate_frame(state: DesiredState, frame: Frame, vnic: str, direction: Direction) -> Verdict:
+    """The verdict on a frame that passes a vNIC, before what is in it: an IP packet in a frame that is
+    allowed is for `evaluate` to judge."""
+    port = state.vnics[vnic]
+    if port.excluded:
+        return Verdict(Action.ALLOW, None)
+    if frame.ethertype < MIN_ETHERTYPE or frame.ethertype in TAG_ETHERTYPES:
+        return Verdict(Action.DROP, None)
+    owner = _mac_owner(state, frame.source)
+    source = _with_mac(state, frame.source)
+    if owner is not None and (direction is Direction.IN or owner == vnic):
+        source |= set(state.vnics[owner].groups)
+    destination = _with_mac(state, frame.destination)
+    owner = _mac_owner(state, frame.destination)
+    if owner is not None:
+        destination |= set(state.vnics[owner].groups)
+    for id, rule in _in_order(state):
+        if (
+            rule.frames is not None
+            and (rule.scope is None or not _applied(state, port).isdisjoint(rule.scope))
+            and rule.direction in (direction, Direction.INOUT)
+            and _names(rule.sources, source)
+            and _names(rule.destinations, destination)
+            and _is_about(rule.frames, frame)
+        ):
+            return Verdict(rule.action, id)
+    known = frame.ethertype in KNOWN_ETHERTYPES and frame.vlan is None
+    return Verdict(Action.ALLOW if known else Action.DROP, None)
+
+
+def _is_about(frames: Frames, frame: Frame) -> bool:
+    if frames.ethertypes is not None and frame.ethertype not in frames.ethertypes:
+        return False
+    if frame.vlan is None:
+        return not frames.vlans
+    return any(low <= frame.vlan <= high for low, high in frames.vlans)
+
+
+def _names(match: Match | None, groups: Set[str]) -> bool:
+    return match is None or (not groups.isdisjoint(match.groups)) != match.excluded
+
+
+def _mac_owner(state: DesiredState, mac: str) -> str | None:
+    """The only vNIC that has it."""
+    claims = [id for id, vnic in state.vnics.items() if vnic.mac == mac]
+    return claims[0] if len(claims) == 1 else None
+
+
+def _with_mac(state: DesiredState, mac: str) -> set[str]:
+    return {id for id, group in state.groups.items() if mac in group.macs}
+
+
+def _in_order(state: DesiredState) -> list[tuple[int, Rule]]:
+    return sorted(state.rules.items(), key=lambda item: (item[1].order, item[0]))
+
+
+def _applied(state: DesiredState, port: Vnic) -> set[str]:
+    """What a scope may name to apply a rule to a vNIC."""
+    return set(port.groups).union(*(_listing(state, ipaddress.ip_address(own)) for own in port.addresses))
 
 
 def _first_mismatch(

@@ -29,7 +29,7 @@ class Literals:
 
     def __init__(self, bits: RuleBits, groups: Mapping[str, Group]) -> None:
         self.bits = bits
-        self._hits: dict[PrefixKey, Hits] = {root: NO_HITS for root in ROOTS} | dict(bits.prefixes)
+        self._hits: dict[PrefixKey, Hits] = {root: NO_HITS for root in ROOTS} | dict(bits.literals)
         # Which group that a rule names lists a prefix, and by which text: two texts can mean the same prefix.
         self._listed: dict[PrefixKey, set[tuple[str, str]]] = defaultdict(set)
         for id in groups.keys() & bits.groups.keys():
@@ -85,8 +85,8 @@ class Literals:
 
     def _refresh(self, key: PrefixKey) -> None:
         named = [self.bits.groups.get(group, NO_HITS) for group in {group for group, _ in self._listed[key]}]
-        if key in self.bits.prefixes:
-            named.append(self.bits.prefixes[key])
+        if key in self.bits.literals:
+            named.append(self.bits.literals[key])
         if named or key in ROOTS:
             self._hits[key] = union(named)
         else:

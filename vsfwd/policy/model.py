@@ -116,10 +116,37 @@ class Match(Object, frozen=True):
             parse_address(address)
 
 
+KNOWN_ETHERTYPES: Final = (0x0800, 0x0806, 0x86DD)
+"""IPv4, ARP, IPv6: what passes on, without a tag, where no Ethernet rule matches. The rest is dropped."""
+MIN_ETHERTYPE: Final = 0x0600
+"""Below it stands a length (IEEE 802.3): LLC or SNAP, which is always dropped."""
+TAG_ETHERTYPES: Final = (0x8100, 0x88A8)
+"""802.1Q and 802.1ad: a tag, which is a matter of `vlans`; a second one is always dropped."""
+
+
+class Frames(Object, frozen=True):
+    """Frames an Ethernet rule is about. `ethertypes`: None is any. `vlans`: inclusive ranges of VLAN ids;
+    empty means frames without a tag."""
+
+    ethertypes: tuple[int, ...] | None = None
+    vlans: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        for ethertype in self.ethertypes or ():
+            if not MIN_ETHERTYPE <= ethertype <= 0xFFFF or ethertype in TAG_ETHERTYPES:
+                raise ValueError(f"ethertypes: {ethertype:#06x} is none, or a VLAN tag's")
+        for low, high in self.vlans:
+            if not 0 <= low <= high <= 4095:
+                raise ValueError(f"vlans: {low}-{high} is not a range within 0-4095")
+
+
 class Rule(Object, frozen=True):
     """A rule, first match wins in the order of (`order`, id). Its id is the key it is sent under: an integer
     the manager gave it once, shown in logs and counters. None means any: any source, any service, all
-    vNICs."""
+    vNICs.
+
+    With `frames` it is an Ethernet rule: it comes before all that are not, names MAC addresses (those that a
+    group lists, and those of its members) and lets on to the other rules what it allows of IP."""
 
     name: str
     section: str
@@ -134,6 +161,18 @@ class Rule(Object, frozen=True):
     logged: bool = False
     tracking: Tracking = Tracking.STRICT
     existing_flows: ExistingFlows = ExistingFlows.RECHECK
+    frames: Frames | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames is None:
+            return
+        if self.action is Action.REJECT:
+            raise ValueError("action: an Ethernet rule cannot reject")
+        if self.services is not None or self.family is not Family.BOTH:
+            raise ValueError("services: an Ethernet rule has EtherTypes")
+        for match in (self.sources, self.destinations):
+            if match and match.addresses:
+                raise ValueError("addresses: an Ethernet rule has groups only")
 
     def groups(self) -> set[str]:
         """Every group the rule names."""
@@ -144,17 +183,21 @@ class Rule(Object, frozen=True):
 
 
 class Group(Object, frozen=True):
-    """A group's literal part: hosts, prefixes and ranges ("10.0.0.1", "10.0.0.0/8", "10.0.0.1-10.0.0.9").
+    """A group's literal part: hosts, prefixes and ranges ("10.0.0.1", "10.0.0.0/8", "10.0.0.1-10.0.0.9"), and
+    MAC addresses.
 
     The id it is sent under is what rules and vNICs name; `name` is for people.
     """
 
     name: str
     addresses: tuple[str, ...] = ()
+    macs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for address in self.addresses:
             parse_address(address)
+        for mac in self.macs:
+            _check_mac("macs", mac)
 
 
 class SpoofGuard(StrEnum):
@@ -167,6 +210,11 @@ class SpoofGuard(StrEnum):
 
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def _check_mac(field: str, text: str) -> None:
+    if not _MAC.fullmatch(text):
+        raise ValueError(f"{field}: {text!r} is not a MAC address in lower case with colons")
 
 
 class Vnic(Object, frozen=True):
@@ -186,8 +234,7 @@ class Vnic(Object, frozen=True):
     dhcp_server: bool = False
 
     def __post_init__(self) -> None:
-        if not _MAC.fullmatch(self.mac):
-            raise ValueError(f"mac: {self.mac!r} is not a MAC address in lower case with colons")
+        _check_mac("mac", self.mac)
         if not 0 <= self.segment <= MAX_SEGMENT:
             raise ValueError(f"segment: {self.segment} is not in 0-{MAX_SEGMENT}")
         for address in self.addresses:

@@ -20,6 +20,8 @@ GROUP, SERVICE, SECTION = f"{DOMAIN}/groups/new", f"{INFRA}/services/new", f"{DO
 WEB = "/infra/domains/default/groups/web"
 EXCLUDE_LIST = f"{INFRA}/settings/firewall/security/exclude-list"
 DEFAULT_SECTION = f"{DOMAIN}/security-policies/default-layer3-section"
+DEFAULT_L2_SECTION = f"{DOMAIN}/security-policies/default-layer2-section"
+DEFAULT_L2_RULE = f"{DEFAULT_L2_SECTION}/rules/default-layer2-rule"
 DEFAULT_RULE = f"{DEFAULT_SECTION}/rules/default-layer3-rule"
 
 CONDITION = {
@@ -31,6 +33,7 @@ CONDITION = {
 }
 OR = {"resource_type": "ConjunctionOperator", "conjunction_operator": "OR"}
 AND = {"resource_type": "ConjunctionOperator", "conjunction_operator": "AND"}
+MACS = {"resource_type": "MACAddressExpression", "mac_addresses": ["02:00:00:00:00:09"]}
 ADDRESSES = {"resource_type": "IPAddressExpression", "ip_addresses": ["10.0.0.0/8"]}
 
 
@@ -48,6 +51,21 @@ def icmp(**entry: Any) -> dict[str, Any]:
 
 def section(**rule: Any) -> dict[str, Any]:
     return {"rules": [{"id": "r", "action": "ALLOW", **rule}]}
+
+
+def ethernet(**rule: Any) -> dict[str, Any]:
+    return {"category": "Ethernet", **section(**rule)}
+
+
+def ether(ether_type: int) -> dict[str, Any]:
+    return {"service_entries": [{"resource_type": "EtherTypeServiceEntry", "ether_type": ether_type}]}
+
+
+def mixed() -> dict[str, Any]:
+    return {"service_entries": [*service()["service_entries"], *ether(0x88CC)["service_entries"]]}
+
+
+PORT_80 = {"rules": [{"id": "r", **service(destination_ports=["80"])}]}
 
 
 def vm(**vnic: Any) -> dict[str, Any]:
@@ -129,7 +147,39 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", SECTION, section(sequence_number=2**31), 400, "rules.0.sequence_number: "),
     ("PUT", SECTION, section(direction="BOTH"), 400, "rules.0.direction: "),
     ("PUT", SECTION, section(ip_protocol="IPX"), 400, "rules.0.ip_protocol: "),
-    ("PUT", SECTION, {"category": "Ethernet"}, 400, "category: "),
+    ("PUT", SECTION, {"category": "Layer2"}, 400, "category: "),
+    ("PUT", SECTION, ethernet(action="REJECT"), 400, "action: a frame cannot be rejected"),
+    ("PUT", SECTION, ethernet(ip_protocol="IPV4"), 400, "ip_protocol: an Ethernet rule"),
+    ("PUT", SECTION, ethernet(source_groups=["10.0.0.1"]), 400, "source_groups.0: '10.0.0.1'"),
+    (
+        "PUT",
+        SECTION,
+        ethernet(services=["/infra/services/SSH"]),
+        400,
+        "services.0: not for a rule of Ethernet",
+    ),
+    ("PUT", SECTION, ethernet(**service()), 400, "service_entries: not for a rule of Ethernet"),
+    ("PUT", SECTION, ethernet(vlan_ids=["4095"]), 400, "rules.0.vlan_ids.0: "),
+    ("PUT", SECTION, ethernet(vlan_ids=["20-10"]), 400, "rules.0.vlan_ids.0: "),
+    ("PUT", SECTION, section(vlan_ids=["10"]), 400, "vlan_ids: only a rule of an Ethernet section"),
+    ("PUT", SECTION, section(services=["/infra/services/ARP"]), 400, "services.0: not for a rule of another"),
+    ("PUT", SECTION, section(**ether(0x88CC)), 400, "service_entries: not for a rule of another"),
+    ("PUT", SERVICE, ether(0x05DC), 400, "service_entries.0.ether_type: "),
+    ("PUT", SERVICE, ether(0x8100), 400, "service_entries.0.ether_type: 33024 is that of a VLAN tag"),
+    ("PUT", SERVICE, mixed(), 400, "service_entries: EtherTypes and what is within IP"),
+    ("PUT", GROUP, group({**MACS, "mac_addresses": ["02:00"]}), 400, "expression.0.mac_addresses.0: "),
+    ("PUT", GROUP, group(CONDITION, AND, MACS), 400, "expression: 1: "),
+    (
+        "PATCH",
+        f"{DOMAIN}/security-policies/used",
+        {"category": "Ethernet", **PORT_80},
+        400,
+        "service_entries: ",
+    ),
+    ("PUT", f"{DEFAULT_L2_SECTION}/rules/r", {"action": "DROP"}, 400, "rules: the default section"),
+    ("PATCH", DEFAULT_L2_RULE, {"source_groups": [WEB]}, 400, "source_groups: "),
+    ("PATCH", DEFAULT_L2_RULE, {"services": ["/infra/services/SSH"]}, 400, "services.0: not for"),
+    ("DELETE", DEFAULT_L2_SECTION, None, 400, "cannot delete default section"),
     ("PUT", SECTION, {"tcp_strict": "yes"}, 400, "tcp_strict: "),
     ("PUT", SECTION, {"stateful": False, "tcp_strict": True}, 400, "tcp_strict: a section that is not"),
     ("PUT", SECTION, {"existing_flows": "DROP"}, 400, "existing_flows: "),
