@@ -284,7 +284,14 @@ def test_a_long_ping_is_one_echo(journey: Journey) -> None:
 @pytest.mark.parametrize("net", [IPV4, IPV6], ids=["ipv4", "ipv6"])
 def test_long_pings_pass_between_workloads(wired: Wired, net: Net) -> None:
     """4,000 bytes there and back, in three fragments each way, cut by the kernel."""
-    wired.install(["allow from web to db service icmp/8,icmpv6/128", "allow service icmpv6", "drop"])
+    wired.install(
+        [
+            "allow from web to db service icmp/8,icmpv6/128",
+            "allow service icmpv6",
+            "drop service icmp",
+            "drop",
+        ]
+    )
     before = wired.lost(3)
     with inside(wired.here):
         subprocess.run(["ping", "-c3", "-i0.2", "-W5", "-s4000", net.twin], check=True, capture_output=True)
@@ -297,7 +304,7 @@ def test_long_datagrams_pass_between_workloads(wired: Wired, net: Net, offload: 
     """What the rule for their port allows arrives whole; what it does not, not at all, and its fragments are
     dropped at the sender's vNIC."""
     wired.offload(offload)
-    wired.install(["allow from web to db service udp/9", "allow service icmpv6", "drop"])
+    wired.install(["allow from web to db service udp/9", "allow service icmpv6", "drop service udp", "drop"])
     family = socket.AF_INET6 if net is IPV6 else socket.AF_INET
     with inside(wired.twin):
         allowed, refused = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
