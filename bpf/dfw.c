@@ -837,6 +837,8 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 		return drop(p, REASON_INTERNAL);
 	/* What comes in for an address that is not bound opens no way out for an answer from there. */
 	stateful = stateful && home && rule->tracking != TRACKING_STATELESS;
+	/* An answer that nobody asked for must not open a way for questions. */
+	stateful = stateful && (!is_icmp(p->packet) || is_echo_request(p->packet));
 	if (stateful) {
 		if (!begin(p, t, rule))
 			return drop(p, REASON_TABLE_FULL);

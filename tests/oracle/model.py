@@ -152,7 +152,7 @@ class Model:
         if verdict.action is not Action.ALLOW or verdict.rule_id is None:
             return self._denied(verdict, packet, group=False)
         rule = self._state.rules[verdict.rule_id]
-        if rule.tracking is Tracking.STATELESS:
+        if rule.tracking is Tracking.STATELESS or (packet.is_icmp and not packet.is_request):
             self.packets[verdict.rule_id] += 1
             return PASS
         flow = Flow(
