@@ -68,6 +68,11 @@ class Trial:
             return None
         return _words(expected), f"{VERDICTS.get(verdict, verdict)} {reason or ''}"
 
+    def passes(self, sent: Sent) -> bool:
+        """Without the model."""
+        program = self._datapath.vnic_in if sent.direction == "in" else self._datapath.vnic_out
+        return bpf.run_program(program, sent.frame, ifindex=self._ports[sent.port].ifindex)[0] == 0
+
     def _reason(self, name: str, expected: Expected) -> str:
         """What was counted for the last packet; looks at what is expected first."""
         known = self._drops[name]

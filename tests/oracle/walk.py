@@ -63,6 +63,26 @@ def storm(seed: int, packets: int) -> list[Step]:
     return [Change(allow), *(source.spoilt(rng) for _ in range(packets))]
 
 
+def _others(port: str) -> tuple[str, ...]:
+    return (*(address for name in OWN for address in OWN[name] if name != port), *OUTSIDE)
+
+
+def new_talk(rng: Random, port: str, local: tuple[str, ...]) -> Talk:
+    """Between one of the local addresses and one that is no address of this vNIC."""
+    family = rng.choice((4, 6))
+    ends = [rng.choice([a for a in side if (":" in a) == (family == 6)]) for side in (local, _others(port))]
+    protocol = rng.choices((6, 17, 1 if family == 4 else 58, rng.choice(PROTOCOLS[1:])), (6, 3, 3, 1))[0]
+    ports = [rng.choice((1000, 1001, *PORTS)), rng.choice(PORTS)]
+    if protocol == UDP and rng.random() < 0.2:
+        ports = rng.sample((67, 68, 546, 547), 2)
+    initiator = rng.choice(("in", "out"))
+    if initiator == "in":
+        ports.reverse()
+    if protocol in (1, 58):
+        ports[1] = rng.choice((0, 7, 8))
+    return Talk(port, family, protocol, *map(packed, ends), *ports, initiator)
+
+
 class _Walk:
     def __init__(self, seed: int) -> None:
         self._rng = Random(seed)
@@ -121,23 +141,9 @@ class _Walk:
         return rng.choice(self._talks)
 
     def _new_talk(self) -> Talk:
-        rng = self._rng
-        port, family = rng.choice(HERE), rng.choice((4, 6))
-        everybody = [a for name in OWN for a in OWN[name] if name != port] + list(OUTSIDE)
-        own = [a for a in (OWN[port] if rng.random() < 0.85 else everybody) if (":" in a) == (family == 6)]
-        others = [a for a in everybody if (":" in a) == (family == 6)]
-        protocol = rng.choices((6, 17, 1 if family == 4 else 58, rng.choice(PROTOCOLS[1:])), (6, 3, 3, 1))[0]
-        ports = [rng.choice((1000, 1001, *PORTS)), rng.choice(PORTS)]
-        if protocol == UDP and rng.random() < 0.2:
-            ports = rng.sample((67, 68, 546, 547), 2)
-        initiator = rng.choice(("in", "out"))
-        if initiator == "in":
-            ports.reverse()
-        if protocol in (1, 58):
-            ports[1] = rng.choice((0, 7, 8))
-        return Talk(
-            port, family, protocol, packed(rng.choice(own)), packed(rng.choice(others)), *ports, initiator
-        )
+        """Mostly from an address of the vNIC, now and then from another's."""
+        port = self._rng.choice(HERE)
+        return new_talk(self._rng, port, OWN[port] if self._rng.random() < 0.85 else _others(port))
 
     def _frame(self, port: str, direction: str, packet: bytes) -> bytes:
         ends = [MACS[port], frames.PEER_MAC]

@@ -1,0 +1,113 @@
+"""The same policy and the same packets through nftables with the kernel's connection tracking: another
+opinion, by people who never heard of us. Where the two differ on purpose stands in `DELIBERATE`."""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Final
+
+import msgspec
+import pytest
+
+from tests.harness.datapath import Host
+from tests.harness.policies import after, vnic_id
+from tests.oracle import frames
+from tests.oracle.guarding import guarded
+from tests.oracle.nftables import router
+from tests.oracle.policies import OWN, random_policy
+from tests.oracle.reading import TCP, Read, read, read_quoted
+from tests.oracle.talk import packed
+from tests.oracle.trial import Trial
+from tests.oracle.walk import MACS, Change, Sent, new_talk
+from vsfwd.policy.desired import DesiredState
+from vsfwd.policy.model import ExistingFlows, Tracking, Vnic
+from vsfwd.protocol.envelope import Kind
+
+PACKETS: Final = 100
+
+DELIBERATE: Final[dict[str, Callable[[Read, bool], bool]]] = {
+    "ICMP that asks nothing and answers nothing is judged by the rules": lambda packet, ours: (
+        ours and packet.is_icmp and not packet.is_request and not packet.is_error
+    ),
+    "an ICMP error quotes at least 8 bytes behind the IP header (RFC 792)": lambda packet, ours: (
+        not ours and packet.is_error and read_quoted(packet.quoted, packet.family) is None
+    ),
+    "IPv6 without a next header (59) is tracked like any protocol": lambda packet, ours: (
+        ours and packet.family == 6 and packet.protocol == 59
+    ),
+    "neighbour discovery and MLD from beyond the link are dropped": lambda packet, ours: (
+        not ours and guarded(packet, "out") is not None
+    ),
+}
+"""What explains a difference: a packet, and whether we let it pass. The same rows are in tests/README.md."""
+
+
+@pytest.mark.parametrize(
+    "policies", [5, pytest.param(100, marks=[pytest.mark.deep, pytest.mark.timeout(1800)])]
+)
+def test_nftables_has_the_same_opinion(host: Host, policies: int, seed: int | None) -> None:
+    """A hundred packets a policy: each passes both or neither, or a row of the table says why."""
+    unexplained = []
+    for number in range(policies) if seed is None else [seed]:
+        for sent, ours in _differences(host, Random(number)):
+            packet = read(sent.frame)
+            if packet and not any(explains(packet, ours) for explains in DELIBERATE.values()):
+                unexplained.append(
+                    f"--seed {number}, {'only we' if ours else 'only nftables'}: {sent} {packet}"
+                )
+    assert not unexplained, "\n".join(unexplained)
+
+
+def _differences(host: Host, rng: Random) -> Iterator[tuple[Sent, bool]]:
+    """What passes only one of the two, and whether that is us."""
+    state = after(DesiredState.empty(), _policy(rng), Kind.SNAPSHOT)
+    host.unplug()
+    trial = Trial(host)
+    trial.take(Change(state))
+    with router("nft", state) as nft:
+        for direction, packet in _packets(rng):
+            sent = Sent("here", direction, _frame(direction, packet))
+            ours = trial.passes(sent)
+            if ours != nft.passes(direction, packet):
+                yield sent, ours
+
+
+def _policy(rng: Random) -> dict[str, dict[str, object]]:
+    """What nftables can say too: one address has one owner, connections begin with their SYN."""
+    objects = random_policy(rng)
+    plain = {"tracking": Tracking.STRICT, "existing_flows": ExistingFlows.RECHECK}
+    return objects | {
+        "rules": {id: msgspec.structs.replace(rule, **plain) for id, rule in objects["rules"].items()},
+        "vnics": {
+            vnic_id(name): Vnic("vm", name, "02:00:00:00:00:01", 0, own, tuple(rng.sample(("web", "app"), 1)))
+            for name, own in OWN.items()
+        },
+    }
+
+
+_DHCP: Final = {67, 68, 546, 547}
+"""Whoever speaks from or to these is a server or is none; rules are asked later."""
+
+
+def _packets(rng: Random) -> Iterator[tuple[str, bytes]]:
+    """What a router sees too: nothing with the wrong address on one side."""
+    talks = [new_talk(rng, "here", OWN["here"]) for _ in range(8)]
+    talks = [talk for talk in talks if not _DHCP & {talk.lport, talk.rport}] or talks
+    for _ in range(PACKETS):
+        talk = rng.choice(talks)
+        kind = rng.choices(("next", "stray", "error", "neighbour"), (70, 10, 10, 10))[0]
+        if kind == "neighbour":
+            talk, kind = talk.neighbour(rng), "next"
+        if kind == "stray" and talk.protocol == TCP:
+            kind = "next"  # what is out of order in a connection, the two judge by tables of their own
+        direction, packet = getattr(talk, kind)(rng)
+        source, destination = (
+            (packet[8:24], packet[24:40]) if talk.family == 6 else (packet[12:16], packet[16:20])
+        )
+        own = {packed(address) for address in OWN["here"]}
+        if (source in own) == (direction == "out") and (destination in own) == (direction == "in"):
+            yield direction, packet
+
+
+def _frame(direction: str, packet: bytes) -> bytes:
+    ends = [MACS["here"], frames.PEER_MAC]
+    return frames.ethernet(*(ends if direction == "in" else ends[::-1]), packet)
