@@ -34,7 +34,7 @@ log = structlog.get_logger(log="vsfwd.policy")
 
 INSTALL_ATTEMPTS: Final = 3
 INSTALL_PAUSE_S: Final = 0.2
-NO_POLICY: Final = DesiredState.empty()
+NO_POLICY: Final = DesiredState()
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ Messages = Iterator[tuple[Header, bytes]]
 def main() -> None:
     sent = _messages(_objects(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000))
     slots = {_vnic_id(number): number for number in range(HERE)}
-    state, applied = _timed(lambda: apply(DesiredState.empty(), *next(sent)))
+    state, applied = _timed(lambda: apply(DesiredState(), *next(sent)))
     full = [_timed(lambda: compile(state, slots))[1] for _ in range(7)]
     compiler = Compiler()
     image = compiler.update(state, slots)

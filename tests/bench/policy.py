@@ -90,7 +90,7 @@ def objects(rules: int) -> Objects:
 
 def desired(rules: int) -> DesiredState:
     """As a host has them after a snapshot."""
-    return after(DesiredState.empty(), objects(rules), Kind.SNAPSHOT)
+    return after(DesiredState(), objects(rules), Kind.SNAPSHOT)
 
 
 def _vnic(name: str, addresses: tuple[str, ...], *groups: str) -> Vnic:

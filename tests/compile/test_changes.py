@@ -66,7 +66,7 @@ def test_any_sequence_of_changes_leads_where_a_full_compile_leads(examples: int)
         missed=st.sets(st.integers(0, 5)),
     )
     def check(start: Objects, steps: list[tuple[Any, dict[str, int] | None]], missed: set[int]) -> None:
-        state = after(DesiredState.empty(), start, Kind.SNAPSHOT)
+        state = after(DesiredState(), start, Kind.SNAPSHOT)
         compiler, bank, here = Compiler(), None, {strategies.VNICS[0]: 0}
         for number, (change, moved) in enumerate([({}, None), *steps]):
             state, here = after(state, change), here if moved is None else moved

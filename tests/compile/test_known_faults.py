@@ -57,7 +57,7 @@ def at_here(
 def test_a_bad_rule_never_stops_the_others(poison: bytes) -> None:
     """CVE-2014-0187, CVE-2019-9735: the bad rule is named and left out, the rules below it are enforced."""
     sent = objects(["allow service tcp/80", DEFAULT], {}, {"here": "10.0.0.1"})
-    state = after(DesiredState.empty(), {**sent, "rules": {"9": poison, **sent["rules"]}}, Kind.SNAPSHOT)
+    state = after(DesiredState(), {**sent, "rules": {"9": poison, **sent["rules"]}}, Kind.SNAPSHOT)
     assert [(refusal.kind, refusal.id) for refusal in state.refusals] == [("rules", "9")]
     assert decided(state, "10.9.9.9", "10.0.0.1", 80) == 1
     assert decided(state, "10.9.9.9", "10.0.0.1", 81) == 2
@@ -190,7 +190,7 @@ def test_the_order_in_which_groups_are_joined_does_not_matter() -> None:
     """CVE-2024-42488: group, member and rule may come in any order of messages; in the end the rule holds."""
     sent = objects(["drop from bad", "allow"], {}, {"here": "10.0.0.1", "far": "10.0.0.9 bad"})
     for kinds in permutations(sent):
-        state = DesiredState.empty()
+        state = DesiredState()
         for number, kind in enumerate(kinds):
             state = after(state, {kind: sent[kind]}, Kind.DELTA if number else Kind.SNAPSHOT)
         assert state.refusals == ()
@@ -235,6 +235,6 @@ def test_a_group_is_not_taken_for_an_address_or_a_vnic() -> None:
     }
     rules = {"9": odd, **sent["rules"]}
     groups = {name: group("10.6.6.6"), HOST: group()}
-    state = after(DesiredState.empty(), {**sent, "rules": rules, "groups": groups}, Kind.SNAPSHOT)
+    state = after(DesiredState(), {**sent, "rules": rules, "groups": groups}, Kind.SNAPSHOT)
     assert decided(state, "10.6.6.6", "10.0.0.1") == 9
     assert decided(state, "10.0.0.8", "10.0.0.1") == 1

@@ -41,7 +41,7 @@ def policy(
     vnics: Mapping[str, str] | None = None,
 ) -> DesiredState:
     """The state after a snapshot of this policy. Groups that rules and vNICs name need not be listed."""
-    return after(DesiredState.empty(), objects(rules, groups or {}, vnics or {}), Kind.SNAPSHOT)
+    return after(DesiredState(), objects(rules, groups or {}, vnics or {}), Kind.SNAPSHOT)
 
 
 def objects(rules: Iterable[str], groups: Mapping[str, Sequence[str]], vnics: Mapping[str, str]) -> Objects:

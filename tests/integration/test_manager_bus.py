@@ -139,7 +139,7 @@ class Host:
 
     def __init__(self, given: Any, key: ec.EllipticCurvePrivateKey, path: Path) -> None:
         self.id: str = given["id"]
-        self.state = DesiredState.empty()
+        self.state = DesiredState()
         self.headers: list[envelope.Header] = []
         self.deaf = False
         self._url = URL(given["broker_urls"][0]).with_path("/vsfw").with_query(auth="external")

@@ -60,7 +60,7 @@ class Model:
         self.sessions: Counter[int] = Counter()
         self.unsure: set[int] = set()
         """Rules of which it is not said what they count."""
-        self._state = DesiredState.empty()
+        self._state = DesiredState()
         self._policy = 0
         self._asked: dict[tuple[Packet, str, str], Verdict] = {}
 

@@ -90,7 +90,7 @@ class _Walk:
 
     def steps(self, packets: int) -> list[Step]:
         rng, steps = self._rng, list[Step]()
-        objects, state = random_policy(rng), DesiredState.empty()
+        objects, state = random_policy(rng), DesiredState()
         for number in range(packets):
             if number % PACKETS_A_POLICY == 0:
                 objects = changed(rng, objects) if number else objects

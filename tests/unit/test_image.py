@@ -150,7 +150,7 @@ def test_a_bank_with_fewer_rows_wanted_flips_or_needs_nothing() -> None:
 def test_canonical_images_are_of_a_kind(start: Objects, here: dict[str, int]) -> None:
     """Canonical twice is canonical once; services cover every point once; row 0 is empty, no row stands
     twice."""
-    image = compile(after(DesiredState.empty(), start, Kind.SNAPSHOT), here)
+    image = compile(after(DesiredState(), start, Kind.SNAPSHOT), here)
     once = canonical(image)
     assert canonical(once) == once
     assert isinstance(diff(image, once), Nothing)

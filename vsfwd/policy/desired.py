@@ -45,10 +45,6 @@ class DesiredState:
     vnics: Mapping[str, Vnic] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
 
-    @classmethod
-    def empty(cls) -> "DesiredState":
-        return cls()
-
 
 def apply(state: DesiredState, header: Header, json: bytes) -> DesiredState:
     """The state after a message. Raises Refused (`Duplicate` and `OutOfStep` are such) and then nothing
@@ -60,7 +56,7 @@ def apply(state: DesiredState, header: Header, json: bytes) -> DesiredState:
         raise Refused(f"body: {error}") from None
     if header.epoch != state.epoch:
         # A new epoch is a manager that lost its memory: ids may mean other things, nothing is carried over.
-        state = DesiredState.empty()
+        state = DesiredState()
     sent = {kind: getattr(changes, kind) for kind in KINDS}
     raw, digest = _merge(state, header.kind, sent)
     if digest_text(digest) != header.digest:

@@ -39,7 +39,7 @@ class Conversation:
 
     def __init__(self) -> None:
         self.level = Level(HOST, 1, 1, EMPTY, 0, "", None, NOWHERE)
-        self.state = DesiredState.empty()
+        self.state = DesiredState()
 
     def want(self, wanted: State) -> None:
         self.level = levels.want(self.level, wanted, KEY)
@@ -151,7 +151,7 @@ def test_a_host_with_anything_else_gets_a_snapshot_newer_than_it_has(
     """An older generation, or the right one with a wrong digest."""
     talk.want(TWO)
     talk.settled()
-    talk.state = dataclasses.replace(DesiredState.empty(), epoch=1, generation=generation, digest=7)
+    talk.state = dataclasses.replace(DesiredState(), epoch=1, generation=generation, digest=7)
     talk.report()
     header = talk.deliver()
     assert header.kind == Kind.SNAPSHOT
@@ -163,7 +163,7 @@ def test_a_host_with_anything_else_gets_a_snapshot_newer_than_it_has(
 def test_a_host_that_lost_its_state_gets_a_snapshot_though_a_delta_is_under_way(talk: Conversation) -> None:
     """The delta would not fit: there is no point in waiting for it to be refused."""
     talk.want(TWO)
-    talk.state = DesiredState.empty()
+    talk.state = DesiredState()
     talk.report()
     assert talk.outgoing()[0].kind == Kind.SNAPSHOT
     talk.settled()
@@ -268,7 +268,7 @@ def test_whatever_is_lost_or_forgotten_they_agree_in_the_end(steps: list[tuple[s
         elif step == "report":
             talk.report()
         elif step == "forget":
-            talk.state = DesiredState.empty()
+            talk.state = DesiredState()
         elif step == "restart" and talk.level.sent_digest != talk.level.wanted.text:
             talk.level = dataclasses.replace(talk.level, sent=None)
     talk.report()

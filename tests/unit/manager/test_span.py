@@ -92,7 +92,7 @@ def whole(realised: Realised) -> Objects:
 
 def state(objects: Objects) -> DesiredState:
     """As a host reads it; nothing of it is refused."""
-    read = after(DesiredState.empty(), {kind: dict(objects[kind]) for kind in KINDS}, Kind.SNAPSHOT)
+    read = after(DesiredState(), {kind: dict(objects[kind]) for kind in KINDS}, Kind.SNAPSHOT)
     assert read.refusals == ()
     return read
 

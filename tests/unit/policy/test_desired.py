@@ -64,7 +64,7 @@ def test_a_gap_is_out_of_step(state: DesiredState) -> None:
     with pytest.raises(OutOfStep, match=r"builds on \(1, 2\), here is \(1, 1\)"):
         apply(state, *message(state, {"rules": {}}, base=2, generation=3))
     with pytest.raises(OutOfStep):
-        apply(DesiredState.empty(), *message(state, {"rules": {}}))
+        apply(DesiredState(), *message(state, {"rules": {}}))
     assert apply(state, *message(state, {}, Kind.SNAPSHOT, generation=9, base=9)).generation == 9
 
 
@@ -124,8 +124,8 @@ def test_the_digest_does_not_depend_on_the_way() -> None:
     """Deltas in any order and a snapshot of the result have the same digest; a deleted object leaves
     nothing."""
     sent = objects(["allow from web", "drop"], {}, {"a": "10.0.0.1 web"})
-    whole = after(DesiredState.empty(), sent, Kind.SNAPSHOT)
-    state = after(DesiredState.empty(), {}, Kind.SNAPSHOT)
+    whole = after(DesiredState(), sent, Kind.SNAPSHOT)
+    state = after(DesiredState(), {}, Kind.SNAPSHOT)
     for kind in ("vnics", "rules", "groups"):
         state = after(state, {kind: sent[kind]})
     state = after(after(state, {"rules": {"9": rule("drop")}}), {"rules": {"9": None}})
