@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from tests.harness.datapath import Host, Port
 from tests.harness.packets import Net, udp
 from tests.harness.policies import policy
@@ -59,6 +61,24 @@ def test_no_packet_sees_a_mixture(host: Host, net: Net) -> None:
     assert verdicts.keys() == {2}
     assert here.drops() == {"rule_drop": verdicts[2]}
     assert verdicts[2] > 100
+
+
+def test_a_bank_rests_before_it_is_written_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets that began under it may still read its maps: a grace period passes since the flip before, that
+    of putting a map of the bank in force where it is, and then its maps are exchanged."""
+    host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    live = host.datapath.status()["bank"]
+    put, banks = bpf.put_inner, []
+
+    def recorded(outer: int, index: int, inner: int) -> None:
+        banks.append(index)
+        put(outer, index, inner)
+
+    monkeypatch.setattr(bpf, "put_inner", recorded)
+    host.install(["drop"], vnics=VNICS)
+    assert banks[0] == live
+    assert 1 - live in banks
 
 
 def test_the_last_policy_is_in_force_when_install_returns(host: Host, net: Net) -> None:

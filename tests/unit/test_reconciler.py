@@ -163,6 +163,25 @@ def test_a_kernel_that_goes_on_refusing_keeps_the_last_good_policy(world: World)
     assert world.datapath.calls == ["flip"]
 
 
+def test_after_an_error_nobody_expected_the_tables_are_built_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel has is not known any more: no change is made in place of what may not be there."""
+    world.plug(PORT)
+    world.take(world.policy())
+    joins = world.manager.delta(vnics={WEB: vnic("10.0.0.1", groups=("g",))})
+    with monkeypatch.context() as broken:
+        broken.setattr(world.datapath, "install", _bug)
+        outcome = world.take(joins)
+    assert "internal error" in outcome.report.refusals[0].reason
+    world.take(joins)
+    assert [type(plan) for plan in world.datapath.plans] == [Flip, Flip]
+
+
+def _bug(_: Plan) -> None:
+    raise RuntimeError("half done")
+
+
 def test_what_is_not_saved_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk: the policy is enforced, the message is given back, and is saved when it comes again."""
     message = world.policy()

@@ -1,5 +1,6 @@
 """What survives a restart, a crash and a spoiled disk."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,26 @@ def test_a_crash_between_the_renames_loses_nothing(disk: Disk) -> None:
     """The current file is away already, the new one not yet in its place."""
     (disk.directory / "policy.json").rename(disk.directory / "policy.json.new")
     assert disk.loaded_generation() == 1
+
+
+def test_what_is_saved_survives_a_power_cut(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file is on the disk before it takes the old one's name, and the name before save returns. (The
+    order of the calls: to cut the power is beyond a test.)"""
+    done: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def recorded_sync(fd: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{fd}')).name}")
+        sync(fd)
+
+    def recorded_rename(path: Path, target: Path) -> Path:
+        done.append(f"rename {path.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Path, "replace", recorded_rename)
+    disk.statefile.save_bindings((BINDING,))
+    assert done == ["sync vnics.json.new", "rename vnics.json.new", f"sync {disk.directory.name}"]
 
 
 def test_bindings_survive(disk: Disk) -> None:
