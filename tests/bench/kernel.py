@@ -17,11 +17,13 @@ from pyroute2 import netns
 
 from tests.bench.policy import LAB
 from vagrant.lab import network
+from vagrant.lab.probe import inside
 from vagrant.lab.processes import in_namespace
 from vsfwd.datapath import Datapath, Settings
 
 PINS: Final = Path("/sys/fs/bpf/vsfwd-bench")
 _LOCK: Final = Path("/run/vsfwd-bench.lock")
+"""Stays until the machine starts again: whoever removes a lock's file lets two hold it."""
 
 
 @contextmanager
@@ -42,16 +44,6 @@ def alone() -> Iterator[None]:
 def _remove() -> None:
     network.remove(LAB.name)
     shutil.rmtree(PINS, ignore_errors=True)
-
-
-@contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """This thread in a network namespace."""
-    netns.pushns(namespace)
-    try:
-        yield
-    finally:
-        netns.popns()
 
 
 def run(namespace: str, argv: list[str], text: str = "") -> str:

@@ -22,6 +22,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from tests.harness.policies import policy, vnic_id
+from vagrant.lab.probe import inside
 from vsfwd.datapath import Datapath, Event, Flow, Limit, Settings, bpf
 from vsfwd.image import Flip, Image
 from vsfwd.policy.compile import compile
@@ -237,16 +238,6 @@ def _remove_leftovers() -> None:
             shutil.rmtree(BPFFS / name, ignore_errors=True)
             if name in netns.listnetns():
                 netns.remove(name)
-
-
-@contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """This thread in a network namespace."""
-    netns.pushns(namespace)
-    try:
-        yield
-    finally:
-        netns.popns()
 
 
 def until(condition: Callable[[], bool], seconds: float = 5) -> None:
