@@ -55,7 +55,7 @@ def test_random_policies_of_both_layers(examples: int) -> None:
         sample=st.lists(packets(), min_size=5, max_size=5),
     )
     def check(objects: Objects, here: dict[str, int], ethers: list[Frame], sample: list[Packet]) -> None:
-        state = after(DesiredState.empty(), objects, Kind.SNAPSHOT)
+        state = after(DesiredState(), objects, Kind.SNAPSHOT)
         image = compile(state, here)
         for id, direction in product(here.keys() & state.vnics.keys(), (IN, OUT)):
             for frame in ethers:

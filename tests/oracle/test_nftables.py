@@ -59,7 +59,7 @@ def test_nftables_has_the_same_opinion(host: Host, policies: int, seed: int | No
 
 def _differences(host: Host, rng: Random) -> Iterator[tuple[Sent, bool]]:
     """What passes only one of the two, and whether that is us."""
-    state = after(DesiredState.empty(), _policy(rng), Kind.SNAPSHOT)
+    state = after(DesiredState(), _policy(rng), Kind.SNAPSHOT)
     host.unplug()
     trial = Trial(host)
     trial.take(Change(state))

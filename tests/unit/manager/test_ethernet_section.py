@@ -48,7 +48,7 @@ async def serving(manager: Manager) -> Manager:
 def sent(manager: Manager) -> DesiredState:
     """As the host reads it; nothing of it is refused."""
     objects = manager.register.hosts[HOST].level.wanted.objects
-    state = after(DesiredState.empty(), {kind: dict(objects[kind]) for kind in KINDS}, Kind.SNAPSHOT)
+    state = after(DesiredState(), {kind: dict(objects[kind]) for kind in KINDS}, Kind.SNAPSHOT)
     assert state.refusals == ()
     return state
 
