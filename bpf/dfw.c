@@ -554,16 +554,48 @@ static __always_inline bool is_trusted(struct passage *p, const struct address *
 	return binding && *binding & BINDING_TRUSTED;
 }
 
-/* A probe (RFC 5227) has no sender yet: it may ask for any address. */
-static __always_inline int guard_arp(struct passage *p)
+/* Shows the daemon a frame by which the vNIC claims `address`, if it does not know that yet; NULL: it looks itself. */
+static __always_inline void snoop(struct passage *p, const struct address *address)
+{
+	u32 zero = 0, place = p->slot & (SLOTS - 1), length = p->skb->len;
+	struct snoop *draft = snoop_draft.lookup(&zero);
+	u64 *bucket = snoop_buckets.lookup(&place);
+
+	if (address) {
+		struct binding_key key = {.slot = p->slot, .address = *address};
+		u32 *binding = bindings.lookup(&key);
+
+		if (binding && *binding & BINDING_KNOWN)
+			return;
+	}
+	if (!draft || !bucket || !spend(bucket, bpf_jiffies64(), &p->settings->snoop))
+		return;
+	if (length > SNOOP_BYTES - 1)
+		length = SNOOP_BYTES - 1;
+	asm volatile("" : "+r"(length));
+	length &= SNOOP_BYTES - 1;
+	if (!length || bpf_skb_load_bytes(p->skb, 0, draft->frame, length))
+		return;
+	draft->slot = p->slot;
+	draft->length = length;
+	draft->direction = p->direction;
+	snoops.ringbuf_output(draft, sizeof(*draft), 0);
+}
+
+/* What a workload sends of it. A probe (RFC 5227) has no sender yet: it may ask for any address. */
+static __always_inline int judge_arp(struct passage *p)
 {
 	struct arp arp;
 	struct address sender;
+	bool own;
 
 	if (bpf_skb_load_bytes(p->skb, ETH_HLEN, &arp, sizeof(arp)))
-		return drop(p, REASON_SHORT);
+		return is_guarded(p) ? drop(p, REASON_SHORT) : TC_ACT_OK;
 	sender = mapped(arp.sender[0] | (u32)arp.sender[1] << 16);
-	if (!is_own_arp(&arp, (u16 *)p->vnic->mac) || (!is_unspecified(&sender) && !is_trusted(p, &sender)))
+	own = is_own_arp(&arp, (u16 *)p->vnic->mac);
+	if (own && !is_unspecified(&sender))
+		snoop(p, &sender);
+	if (is_guarded(p) && (!own || (!is_unspecified(&sender) && !is_trusted(p, &sender))))
 		return drop(p, REASON_SPOOFED_ARP);
 	return TC_ACT_OK;
 }
@@ -593,6 +625,18 @@ static __always_inline bool is_own_discovery(struct passage *p)
 	if (p->packet->icmp_type != ND_ADVERTISEMENT)
 		return true;
 	return !bpf_skb_load_bytes(p->skb, p->packet->l4 + 8, &target, sizeof(target)) && is_trusted(p, &target);
+}
+
+/* An advertisement claims its target, a solicitation its source; duplicate address detection claims nothing yet. */
+static __always_inline void snoop_discovery(struct passage *p)
+{
+	struct address claimed = p->key->local;
+
+	if (p->packet->icmp_type == ND_ADVERTISEMENT &&
+	    bpf_skb_load_bytes(p->skb, p->packet->l4 + 8, &claimed, sizeof(claimed)))
+		return;
+	if (!is_unspecified(&claimed))
+		snoop(p, &claimed);
 }
 
 /* What every packet of a guarded vNIC is asked, of a flow or not; 0: nothing is wrong with it. Its source address is
@@ -727,7 +771,7 @@ static __always_inline int receive(struct passage *p)
 		if ((skb->vlan_present && !p->packet->tagged) || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
 			return drop(p, REASON_VLAN_TAG);
 		if (ethertype == ETH_P_ARP)
-			return is_guarded(p) ? guard_arp(p) : TC_ACT_OK;
+			return p->direction == DIRECTION_OUT ? judge_arp(p) : TC_ACT_OK;
 		if (!is_known(ethertype))
 			return drop(p, REASON_ETHERTYPE);
 		reason = parse(&frame, p->packet, p->key, p->direction, ethertype);
@@ -858,6 +902,10 @@ static __always_inline int judge(struct passage *p)
 	error = is_icmp_error(p->packet);
 	stateful = !p->packet->group && !error && (!is_icmp(p->packet) || is_echo(p->packet));
 	complete_key(p->key, p->packet, p->direction);
+	if (p->direction == DIRECTION_OUT && !stateful && is_neighbour_discovery(p->packet))
+		snoop_discovery(p);
+	if (p->direction == DIRECTION_IN && is_dhcp_answer(p->packet))
+		snoop(p, NULL);
 	if (is_guarded(p)) {
 		reason = forged(p);
 		if (!reason && error && !is_trusted(p, &p->key->local))

@@ -106,6 +106,15 @@ static __always_inline bool is_dhcpv6_request(const struct packet *packet)
 	       packet->source_port == DHCPV6_CLIENT && packet->destination_port == DHCPV6_SERVER;
 }
 
+static __always_inline bool is_dhcp_answer(const struct packet *packet)
+{
+	bool ipv4 = packet->family == FAMILY_IPV4;
+
+	return packet->protocol == PROTOCOL_UDP &&
+	       packet->destination_port == (ipv4 ? DHCP_CLIENT : DHCPV6_CLIENT) &&
+	       packet->source_port == (ipv4 ? DHCP_SERVER : DHCPV6_SERVER);
+}
+
 /* What may come from an address that nobody has trusted yet: DHCP requests, and from no address at all duplicate
  * address detection, router solicitations and multicast reports (RFC 4862, RFC 3590). */
 static __always_inline bool needs_no_trust(const struct packet *packet, const struct address *source)

@@ -154,6 +154,7 @@ struct binding_key {
 };
 
 #define BINDING_TRUSTED 1 /* the vNIC may send from it */
+#define BINDING_KNOWN 2   /* the daemon has seen the vNIC claim it, and need not be told again */
 
 #define UNTAGGED 4096 /* where a VLAN id would stand */
 
@@ -173,6 +174,7 @@ struct settings {
 	u32 zero;
 	struct limit log;    /* events of one rule at one vNIC */
 	struct limit reject; /* replies of one vNIC in one direction */
+	struct limit snoop;  /* frames of one vNIC that the daemon is shown */
 };
 
 /* Map hosts: one address, known exactly. */
@@ -343,6 +345,17 @@ enum outcome {
 	OUTCOME_PASSED,
 	OUTCOME_BLOCKED, /* dropped: its source is on the list */
 	OUTCOME_LIMITED, /* dropped: its source is over the rate */
+};
+
+#define SNOOP_BYTES 1024 /* room for a snooped frame; a power of two, and one byte of it stays free */
+
+/* Ring buffer snoops: a frame by which a vNIC claims an address, or is given one. */
+struct snoop {
+	u32 slot;
+	u32 length; /* of what is in `frame`, which may be less than there was */
+	u8 direction;
+	u8 zero[7];
+	u8 frame[SNOOP_BYTES];
 };
 
 #endif

@@ -27,7 +27,7 @@ from yarl import URL
 from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
 from vsfwd.protocol import envelope, topology
-from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
+from vsfwd.protocol.messages import Addresses, Applied, Bindings, Hello, Reply, Request
 
 log = structlog.get_logger(log="vsfwd.broker")
 
@@ -43,8 +43,14 @@ PREFETCH: Final = 1
 """One message at a time: what is not delivered stays countable in the queue."""
 OUTGOING: Final = 1000
 
-Event = Hello | Applied | Bindings | Reply
-_KIND: Final[dict[type[Event], str]] = {Hello: "hello", Applied: "applied", Bindings: "vnics", Reply: "reply"}
+Event = Hello | Applied | Bindings | Addresses | Reply
+_KIND: Final[dict[type[Event], str]] = {
+    Hello: "hello",
+    Applied: "applied",
+    Bindings: "vnics",
+    Addresses: "addresses",
+    Reply: "reply",
+}
 
 
 class SessionOver(Exception):

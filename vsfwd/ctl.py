@@ -174,6 +174,24 @@ def flows(socket: Path, vnic: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@one_vnic
+@as_json
+@click.pass_obj
+def addresses(socket: Path, vnic: str | None, as_json: bool) -> None:
+    """Addresses the vNICs have, and those they were seen with."""
+    found: list[api.AddressRow] = [
+        row for part in ask(socket, lambda proxy: _all(proxy.Addresses(vnic=vnic))) for row in part
+    ]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (row.vm_name or row.vnic, row.address, row.source, row.state, row.expires_s or "") for row in found
+    ]
+    print_table(wide_console(), ("VM", "address", "source", "state", "ends in s"), rows)
+
+
+@main.command()
 @as_json
 @click.pass_obj
 def stats(socket: Path, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from vsfwd.alarms import Alarms
 from vsfwd.broker import BrokerLink, Event
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath, Limit, Settings
+from vsfwd.discovery import Discovery
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Interfaces
 from vsfwd.ipc.server import IpcServer
@@ -86,6 +87,9 @@ class Daemon:
         self.broker = BrokerLink(config, self._policy, self._request, self._greet)
         self.early = EarlyDrops(datapath, apply_thread)
         self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)
+        self.discovery = Discovery(
+            statefile, datapath, apply_thread, lambda: self.reconciler.ports, self.broker.send
+        )
 
     async def run(self) -> None:
         await self.apply_thread(self.reconciler.load)
@@ -98,6 +102,7 @@ class Daemon:
                 "ipc": ipc.serve(),
                 "packet log": self.packet_log.run(),
                 "alarms": self.alarms.watch(),
+                "discovery": self.discovery.run(),
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
@@ -127,7 +132,7 @@ class Daemon:
             )
 
     def _greet(self) -> Sequence[Event]:
-        return self.reconciler.hello(), self.interfaces.bindings()
+        return self.reconciler.hello(), self.interfaces.bindings(), *self.discovery.all()
 
     # -- from the host ---------------------------------------------------------------------------------
 
@@ -144,6 +149,7 @@ class Daemon:
             self.interfaces,
             self.broker,
             self.packet_log,
+            self.discovery,
             self.alarms,
             self.apply_thread,
             self.early,

@@ -8,7 +8,8 @@ import vsfwd.ipc.interface as api
 from vsfwd.datapath import EarlyDrop, Flow, RuleCounters
 from vsfwd.image import Image, PrefixKey
 from vsfwd.policy import evaluate
-from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Frames, Group, Match, Rule, Service
+from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Frames, Group, Match, Rule, Service, Vnic
+from vsfwd.protocol.messages import Claim
 
 PROTOCOLS: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 
@@ -83,6 +84,24 @@ def flow_row(vnic: str, vm_name: str, flow: Flow) -> api.FlowRow:
         bytes=flow.bytes_in + flow.bytes_out,
         expires_s=int(flow.expires_s),
     )
+
+
+def address_rows(id: str, vnic: Vnic | None, learned: Mapping[str, Claim], now: int) -> list[api.AddressRow]:
+    trusted = vnic.addresses if vnic else ()
+    rows = []
+    for address in dict.fromkeys((*trusted, *learned)):
+        claim = learned.get(address)
+        rows.append(
+            api.AddressRow(
+                vnic=id,
+                vm_name=vnic.vm_name if vnic else "",
+                address=address,
+                source=str(claim.source) if claim else "policy",
+                state="trusted" if address in trusted else "waiting",
+                expires_s=claim.expires - now if claim and claim.expires else None,
+            )
+        )
+    return rows
 
 
 def match_text(match: Match | None, groups: Mapping[str, Group]) -> str:

@@ -17,11 +17,12 @@ from typing import Final
 import msgspec
 
 from vsfwd.policy.desired import UNDECODABLE, DesiredState
-from vsfwd.protocol.messages import KINDS, Binding, Bindings, Changes
+from vsfwd.protocol.messages import KINDS, Addresses, Binding, Bindings, Changes
 
 _POLICY: Final = "policy.json"
 _PREVIOUS: Final = "policy.previous.json"
 _BINDINGS: Final = "vnics.json"
+_ADDRESSES: Final = "addresses.json"
 _LOCK: Final = "lock"
 
 
@@ -88,6 +89,19 @@ class StateFile:
             return ()
         except UNDECODABLE as error:
             raise ValueError(f"{self._directory / _BINDINGS}: {error}") from None
+
+    def save_addresses(self, addresses: Addresses) -> None:
+        self._written(_ADDRESSES, msgspec.json.encode(addresses)).replace(self._directory / _ADDRESSES)
+        self._sync_directory()
+
+    def load_addresses(self) -> Addresses:
+        """Raises ValueError for a spoiled file: vNICs will claim their addresses again."""
+        try:
+            return msgspec.json.decode((self._directory / _ADDRESSES).read_bytes(), type=Addresses)
+        except FileNotFoundError:
+            return Addresses({})
+        except UNDECODABLE as error:
+            raise ValueError(f"{self._directory / _ADDRESSES}: {error}") from None
 
     def _written(self, name: str, content: bytes) -> Path:
         path = self._directory / f"{name}.new"

@@ -20,6 +20,7 @@ from vsfwd.alarms import FEATURE, Alarms
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath
+from vsfwd.discovery import Discovery
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Conflict, Interfaces
 from vsfwd.packetlog import PacketLog
@@ -27,7 +28,7 @@ from vsfwd.policy import evaluate
 from vsfwd.policy.model import Direction, Rule, Vnic, is_uuid
 from vsfwd.protocol.messages import Binding, digest_text
 from vsfwd.reconciler import ApplyThread, Port, Reconciler
-from vsfwd.rows import applied, flow_row, image_size, packet_of, rule_row, rule_stats
+from vsfwd.rows import address_rows, applied, flow_row, image_size, packet_of, rule_row, rule_stats
 
 PART: Final = 500
 """Rows in one part of a long answer."""
@@ -48,6 +49,7 @@ class Parts:
     interfaces: Interfaces
     broker: BrokerLink
     packet_log: PacketLog
+    discovery: Discovery
     alarms: Alarms
     apply_thread: ApplyThread
     early: EarlyDrops
@@ -141,6 +143,21 @@ class Answers(api.HostInterface):
             name = self._vm_name(port.vnic)
             for part in _parts([flow_row(port.vnic, name, flow) for flow in flows]):
                 yield part
+
+    @varlinkmethod(return_parameter="part")
+    async def Addresses(self, *, vnic: str | None = None) -> AsyncIterator[list[api.AddressRow]]:
+        policy, learned, now = (
+            self._parts.reconciler.state.vnics,
+            self._parts.discovery.learned,
+            int(time.time()),
+        )
+        rows = [
+            row
+            for port in self._ports(vnic)
+            for row in address_rows(port.vnic, policy.get(port.vnic), learned.get(port.vnic, {}), now)
+        ]
+        for part in _parts(rows):
+            yield part
 
     @varlinkmethod(return_parameter="stats")
     async def Stats(self) -> api.HostStats:

@@ -12,6 +12,7 @@ from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Ether, Event
 from vsfwd.datapath.loader import Reason, State
 from vsfwd.datapath.maps import RuleCounters
+from vsfwd.datapath.snoops import Snoop
 
 __all__ = [
     "TIMEOUTS_S",
@@ -25,6 +26,7 @@ __all__ = [
     "Reason",
     "RuleCounters",
     "Settings",
+    "Snoop",
     "State",
     "TableUse",
 ]

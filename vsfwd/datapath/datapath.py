@@ -7,6 +7,7 @@ enforced."""
 
 import os
 import struct
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.guards import Bindings, guard_bits
 from vsfwd.datapath.loader import Programs, Reason, State, constant, schema
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
+from vsfwd.datapath.snoops import Snoop, Snoops
 from vsfwd.image import Flip, Guard, InPlace, Plan
 
 TIMEOUTS_S: Final = {
@@ -58,6 +60,7 @@ class Settings:
     timeouts_s: dict[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
     log_limit: Limit = Limit(rate=100, burst=200)
     reject_limit: Limit = Limit(rate=100, burst=200)
+    snoop_limit: Limit = Limit(rate=8, burst=16)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Datapath:
         self._bindings = Bindings(programs)
         self._flows = FlowTables(programs)
         self._events = Events(programs)
+        self._snoops = Snoops(programs)
         self._ahead: set[int] = set()
         self.early = Early(programs)
         self._vnics = self._read_vnics()
@@ -123,6 +127,7 @@ class Datapath:
             timeout=struct.pack(f"<{len(timeouts)}I", *timeouts),
             log=self._programs.limit(settings.log_limit.rate, settings.log_limit.burst),
             reject=self._programs.limit(settings.reject_limit.rate, settings.reject_limit.burst),
+            snoop=self._programs.limit(settings.snoop_limit.rate, settings.snoop_limit.burst),
         )
         bpf.update(fd, bytes(4), packed)
 
@@ -320,6 +325,17 @@ class Datapath:
     def flows(self, slot: int) -> list[Flow]:
         return self._flows.flows(slot)
 
+    def know(self, slot: int, addresses: Set[int]) -> None:
+        """The programs need not show again that the vNIC claims these addresses; others they will."""
+        self._bindings.know(slot, addresses)
+
+    def snoops(self) -> int:
+        """A descriptor that is readable when `poll_snoops` has something."""
+        return self._snoops.fd
+
+    def poll_snoops(self) -> list[Snoop]:
+        return self._snoops.poll()
+
     def events(self) -> int:
         """A descriptor that is readable when `poll_events` has something."""
         return self._events.fd
@@ -354,6 +370,7 @@ class Datapath:
         self._policy.close()
         self._policy.counters.close()
         self._vnic_map.close()
+        self._snoops.close()
         self._hooks.close()
         self._programs.close()
 

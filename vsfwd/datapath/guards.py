@@ -15,7 +15,8 @@ from vsfwd.image import Guard
 
 Binding = tuple[int, int]
 """Slot and address."""
-_TRUSTED: Final = struct.pack("<I", constant("BINDING_TRUSTED"))
+_TRUSTED: Final = constant("BINDING_TRUSTED")
+_KNOWN: Final = constant("BINDING_KNOWN")
 
 
 def guard_bits(guard: Guard) -> int:
@@ -27,41 +28,64 @@ def guard_bits(guard: Guard) -> int:
 
 
 class Bindings:
-    """Owns the map; what an earlier daemon left in it is read back."""
+    """Owns the map; what an earlier daemon left in it is read back. At a vNIC an address is trusted,
+    known to be claimed, or both."""
 
     def __init__(self, programs: Programs) -> None:
         self._fd = programs.fd("bindings")
         self._key = programs.layouts("bindings")[0]
-        self._there = {
-            self._binding(key) for key, _ in bpf.items(self._fd, self._key.size, 4, constant("BINDINGS"))
-        }
+        self._trusted: set[Binding] = set()
+        self._known: set[Binding] = set()
+        for key, value in bpf.items(self._fd, self._key.size, 4, constant("BINDINGS")):
+            flags = int.from_bytes(value, "little")
+            self._trusted |= {self._binding(key)} if flags & _TRUSTED else set()
+            self._known |= {self._binding(key)} if flags & _KNOWN else set()
 
     def add(self, guards: Mapping[int, Guard]) -> set[Binding]:
         """All addresses of `guards`, and which of them are new. Raises DatapathError, and then none is."""
-        new, added = wanted(guards) - self._there, set[Binding]()
+        new, added = wanted(guards) - self._trusted, set[Binding]()
         try:
             for binding in new:
-                bpf.update(self._fd, self._packed(binding), _TRUSTED)
+                self._trusted.add(binding)
                 added.add(binding)
+                self._write(binding)
         except OSError as error:
             self.remove(added)
             raise DatapathError(f"bind {len(new)} more addresses to vNICs: {error}") from None
-        self._there |= added
         return added
 
     def keep(self, guards: Mapping[int, Guard]) -> bool:
-        """No address but those of `guards`; whether there was one."""
-        gone = self._there - wanted(guards)
+        """No address but those of `guards` is trusted; whether there was one."""
+        gone = self._trusted - wanted(guards)
         self.remove(gone)
         return bool(gone)
 
-    def clear(self, slot: int) -> None:
-        self.remove({binding for binding in self._there if binding[0] == slot})
-
     def remove(self, bindings: Set[Binding]) -> None:
+        self._trusted -= bindings
         for binding in bindings:
+            self._write(binding)
+
+    def know(self, slot: int, addresses: Set[int]) -> None:
+        """What is known to be claimed at `slot`, all of it. Raises DatapathError."""
+        before = {binding for binding in self._known if binding[0] == slot}
+        now = {(slot, address) for address in addresses}
+        self._known = self._known - before | now
+        try:
+            for binding in before ^ now:
+                self._write(binding)
+        except OSError as error:
+            raise DatapathError(f"note what slot {slot} claims: {error}") from None
+
+    def clear(self, slot: int) -> None:
+        self.know(slot, set())
+        self.remove({binding for binding in self._trusted if binding[0] == slot})
+
+    def _write(self, binding: Binding) -> None:
+        flags = (binding in self._trusted) * _TRUSTED | (binding in self._known) * _KNOWN
+        if flags:
+            bpf.update(self._fd, self._packed(binding), struct.pack("<I", flags))
+        else:
             bpf.delete(self._fd, self._packed(binding))
-        self._there -= bindings
 
     def _packed(self, binding: Binding) -> bytes:
         return self._key.pack(slot=binding[0], address=binding[1].to_bytes(16, "big"))

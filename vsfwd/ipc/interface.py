@@ -183,6 +183,20 @@ class FlowRow:
 
 
 @dataclass(frozen=True)
+class AddressRow:
+    """An address of a vNIC. `source`: policy (the manager sends it, and did not learn it here), or how it was
+    seen: arp, nd, dhcp, dhcpv6. `state`: trusted when it is among those of the policy, else waiting: for the
+    manager, who says why. `expires_s`: of a lease, else null."""
+
+    vnic: str
+    vm_name: str
+    address: str
+    source: str
+    state: str
+    expires_s: int | None
+
+
+@dataclass(frozen=True)
 class RuleStats:
     """`suppressed`: events the rule was not logged with, since there were too many."""
 
@@ -279,6 +293,11 @@ class HostInterface(VarlinkInterface, name=NAME):
 
     @varlinkmethod(return_parameter="part")
     async def Flows(self, *, vnic: str | None = None) -> AsyncIterator[list[FlowRow]]:
+        raise NotImplementedError
+        yield
+
+    @varlinkmethod(return_parameter="part")
+    async def Addresses(self, *, vnic: str | None = None) -> AsyncIterator[list[AddressRow]]:
         raise NotImplementedError
         yield
 

@@ -10,12 +10,14 @@ The digest of a state is the sum modulo 2**256 of the SHA-256 of its objects (Ad
 and re-ordered messages; forgery is the signature's matter."""
 
 import hashlib
+import ipaddress
+from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 KINDS: Final = ("rules", "groups", "vnics")
-EVENTS: Final = ("hello", "applied", "vnics", "reply")
+EVENTS: Final = ("hello", "applied", "vnics", "addresses", "reply")
 
 Raw = msgspec.Raw
 DELETE: Final = Raw(b"null")
@@ -73,6 +75,35 @@ class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A host, on connect and whenever it changes: all vNICs that are plugged here."""
 
     vnics: tuple[Binding, ...]
+
+
+class Source(StrEnum):
+    """How an address became known. A lease is a server's word, the others the workload's own."""
+
+    DHCP = "dhcp"
+    DHCPV6 = "dhcpv6"
+    ARP = "arp"
+    ND = "nd"
+
+
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An address that a vNIC was seen with. `expires`: when its lease ends (seconds since 1970), 0: never."""
+
+    address: str
+    source: Source
+    expires: int = 0
+
+    def __post_init__(self) -> None:
+        if str(ipaddress.ip_address(self.address)) != self.address:
+            raise ValueError(f"address: {self.address!r} is not in its usual form")
+        if not 0 <= self.expires < 2**53:
+            raise ValueError(f"expires: {self.expires} is no time")
+
+
+class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host, on connect and whenever it learns: all that the vNICs named here are seen with."""
+
+    vnics: dict[str, tuple[Claim, ...]]
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
