@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from manager_stub.api import errors, hosts, infra, inventory
+from manager_stub.api import claims, errors, hosts, infra, inventory
 from manager_stub.auth import Guard, Passwords
 from manager_stub.broker import Broker
 from manager_stub.publisher import Publisher
@@ -23,6 +23,8 @@ from manager_stub.store import Store
 
 SHUTDOWN_S: Final = 5
 """What open requests are given to end."""
+LEASES_S: Final = 5.0
+"""How often is looked for leases that have ended."""
 MAX_REQUEST: Final = 64 * 1024 * 1024
 
 log = structlog.get_logger()
@@ -47,6 +49,7 @@ def compose(directory: StateDir) -> Parts:
     app = FastAPI(title="vsfwd manager", version=version("vsfwd"), max_body_size=MAX_REQUEST)
     app.include_router(infra.router(register))
     app.include_router(inventory.router(register))
+    app.include_router(claims.router(register))
     app.include_router(
         hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url])
     )
@@ -60,6 +63,12 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def _expire(register: Register) -> NoReturn:
+    while True:
+        await asyncio.sleep(LEASES_S)
+        register.expire()
 
 
 async def serve(directory: StateDir) -> None:
@@ -85,15 +94,17 @@ async def serve(directory: StateDir) -> None:
         asyncio.get_running_loop().add_signal_handler(number, end)
     publishing = asyncio.create_task(parts.publisher.run(), name="publisher")
     web = asyncio.create_task(server.serve(), name="web")
+    leases = asyncio.create_task(_expire(parts.register), name="leases")
     try:
         log.info("the manager serves", address=f"https://{host}:{port}")
-        done, _ = await asyncio.wait((publishing, web), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((publishing, web, leases), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
         # Whatever ended first, on a signal the web server, the other has nothing to do alone.
         end()
         publishing.cancel()
-        await asyncio.gather(publishing, web, return_exceptions=True)
+        leases.cancel()
+        await asyncio.gather(publishing, web, leases, return_exceptions=True)
         await parts.broker.close()
         parts.store.close()

@@ -91,6 +91,7 @@ Address = Annotated[str, Field(max_length=100), AfterValidator(_check_address)]
 HostAddress = Annotated[str, Field(max_length=100), AfterValidator(_check_host_address)]
 Port = Annotated[str, Field(max_length=11), AfterValidator(_check_port)]
 Byte = Annotated[int, Field(ge=0, le=255)]
+SpoofGuard = Literal["DISABLED", "TOFU", "MANUAL"]
 Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
 
 
@@ -367,6 +368,8 @@ class Segment(Entity):
     overlay_id: Annotated[int, Field(ge=1, lt=2**24)] | None = None
     """VXLAN network identifier."""
     vlan_ids: Annotated[list[Annotated[str, AfterValidator(_check_vlan)]], Field(max_length=1)] = []
+    spoofguard: SpoofGuard = "DISABLED"
+    """Of its vNICs, where they have none of their own."""
 
     @model_validator(mode="after")
     def _overlay_or_vlan(self) -> "Segment":
@@ -380,6 +383,9 @@ class Vnic(Strict):
     mac: Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
     segment_path: Path | None = None
     addresses: Annotated[list[HostAddress], Field(max_length=256)] = []
+    spoofguard: SpoofGuard | None = None
+    router: bool = False
+    dhcp_server: bool = False
 
 
 class Vm(Entity):

@@ -31,7 +31,7 @@ from manager_stub.levels import Outgoing
 from manager_stub.register import Register
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import HEADER, SIGNATURE
-from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
+from vsfwd.protocol.messages import Addresses, Applied, Bindings, Hello, Reply, Request
 
 log = structlog.get_logger("manager.publisher")
 
@@ -52,10 +52,12 @@ LARGEST_NUMBER: Final = 2**53
 """Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
 
 _KEY: Final = re.compile(r"host\.([0-9a-f-]{36})\.([a-z]+)")
-_REPORTS: Final[dict[str, type[Hello] | type[Applied] | type[Bindings] | type[Reply]]] = {
+Report = Hello | Applied | Bindings | Addresses | Reply
+_REPORTS: Final[dict[str, type[Report]]] = {
     "hello": Hello,
     "applied": Applied,
     "vnics": Bindings,
+    "addresses": Addresses,
     "reply": Reply,
 }
 
@@ -232,6 +234,8 @@ class Publisher:
             raise BadReport("the host is not, or no longer, in the register")
         if isinstance(report, Bindings):
             self._register.bound(host, report)
+        elif isinstance(report, Addresses):
+            self._register.claimed(host, report)
         elif isinstance(report, Reply):
             log.info("reply", host=host, request=report.id, error=report.error)
         else:
@@ -248,9 +252,7 @@ class BadReport(Exception):
     """Not a report of the host it claims to be from; the text says why."""
 
 
-def parse_report(
-    key: str, user_id: str | None, body: bytes
-) -> tuple[str, Hello | Applied | Bindings | Reply]:
+def parse_report(key: str, user_id: str | None, body: bytes) -> tuple[str, Report]:
     """Host and report of a message. The broker vouches for `user_id`, so one that is missing or another's
     is refused. Raises BadReport."""
     match = _KEY.fullmatch(key)

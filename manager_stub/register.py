@@ -16,7 +16,8 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from manager_stub import catalogue, levels
+from manager_stub import addresses, catalogue, levels
+from manager_stub.addresses import Claims, Judgements, State
 from manager_stub.levels import Level, Outgoing, Position, TooMuch
 from manager_stub.model import (
     ANY,
@@ -31,9 +32,9 @@ from manager_stub.model import (
 )
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, OutboxRow, Row, Store, Transaction
-from manager_stub.world import MODELS, Stored, World, kind_of, section_of
+from manager_stub.world import MODELS, Claimed, Stored, World, kind_of, section_of
 from vsfwd.protocol.envelope import Kind, Message
-from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, Refusal, digest_text
+from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Hello, Refusal, Source, digest_text
 
 log = structlog.get_logger()
 
@@ -86,7 +87,7 @@ class Register:
         self.wake = wake
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
-        world = World(hosts=frozenset(row.id for row in host_rows))
+        world = World(hosts=frozenset(row.id for row in host_rows), claims=_claims(store.claims()))
         self._realised: Realised = realise(world.changed((_stored(row) for row in store.objects()), ()))
         outbox = {row.host: _outgoing(row) for row in store.outbox()}
         self._hosts = {row.id: self._load(row, outbox.get(row.id)) for row in host_rows}
@@ -199,6 +200,55 @@ class Register:
             host = replace(host, problem=str(refused))
         self._store_hosts({id: host})
 
+    # Addresses
+
+    @property
+    def judgements(self) -> Judgements:
+        return self._realised.judgements
+
+    def claimed(self, id: str, said: Addresses) -> None:
+        """The host says which addresses vNICs plugged there were seen with."""
+        plugged = frozenset(binding.vnic for binding in self._hosts[id].bindings)
+        self._claim(addresses.told(self.world.claims, id, plugged, said, _now_ms()))
+
+    def approve(self, vnic: str, address: str, approved: bool) -> None:
+        known = self.world.claims[vnic]
+        log.warning("address decided", vnic=vnic, address=address, approved=approved)
+        claim = replace(known[address], approved=approved)
+        self._claim({**self.world.claims, vnic: {**known, address: claim}})
+
+    def forget(self, vnic: str, address: str) -> None:
+        """As if it had not been seen; if it is seen again, it is the newest."""
+        known = {seen: claim for seen, claim in self.world.claims[vnic].items() if seen != address}
+        self._claim({**self.world.claims, vnic: known})
+
+    def expire(self) -> None:
+        """Leases that have ended; vNICs that are neither in the inventory nor plugged anywhere."""
+        plugged = {binding.vnic for host in self._hosts.values() for binding in host.bindings}
+        there = self._realised.cards.keys() | plugged
+        self._claim(addresses.alive(self.world.claims, there, _now_ms() // 1000))
+
+    def _claim(self, claims: Claims) -> None:
+        before = self.world.claims
+        changed = {vnic for vnic in before.keys() | claims.keys() if before.get(vnic) != claims.get(vnic)}
+        if not changed:
+            return
+        realised = realise(replace(self.world, claims=claims), self._realised)
+        try:
+            hosts = self._advanced(realised, self._hosts.values())
+        except Refused as refused:
+            log.error("addresses are not taken", vnics=sorted(changed), reason=str(refused))
+            return
+        with self._store.begin() as transaction:
+            for vnic in changed:
+                transaction.replace_claims(vnic, _claim_rows(vnic, claims.get(vnic, {})))
+            _save(transaction, self._hosts, hosts)
+        disputed = _disputed(realised) - _disputed(self._realised)
+        self._realised = realised
+        self._take(hosts)
+        for vnic, address, reason in sorted(disputed):
+            log.warning("a vNIC claims another's address", vnic=vnic, address=address, reason=reason)
+
     def reported(self, id: str, said: Hello | Applied) -> None:
         """The host says what it has applied."""
         host = self._hosts[id]
@@ -265,6 +315,25 @@ class Register:
         )
         refusals = msgspec.json.decode(row.refusals, type=tuple[Refusal, ...])
         return Host(row.id, row.display_name, level, bindings, refusals, row.vsfwd, row.last_seen_ms, problem)
+
+
+def _disputed(realised: Realised) -> set[tuple[str, str, str]]:
+    every = (each for judged in realised.judgements.values() for each in judged)
+    return {(each.vnic, each.address, each.reason) for each in every if each.state is State.REFUSED}
+
+
+def _claims(rows: Iterable[Row]) -> Claims:
+    claims: dict[str, dict[str, Claimed]] = {}
+    for row in rows:
+        claim = Claimed(
+            Source(row["source"]), row["expires"], row["host"], row["first_seen_ms"], row["approved"]
+        )
+        claims.setdefault(row["vnic"], {})[row["address"]] = claim
+    return claims
+
+
+def _claim_rows(vnic: str, known: Mapping[str, Claimed]) -> list[Row]:
+    return [{"vnic": vnic, "address": address, **vars(claim)} for address, claim in known.items()]
 
 
 def _check_system_owned(world: World, stored: list[Stored[Entity]], delete: list[str]) -> None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from manager_stub import wire
+from manager_stub.addresses import Judgements, judge, trusted
 from manager_stub.catalogue import says_nothing_new
 from manager_stub.groups import addresses, covers, selects
 from manager_stub.model import Group, Segment, Vm, Vnic
-from manager_stub.world import Stored, World, id_of, section_of
+from manager_stub.world import Stored, World, section_of
 from vsfwd.policy.model import Prefix, parse_address
 
 REMEMBERED_SELECTIONS: Final = 1024
@@ -66,13 +67,15 @@ class Rules:
 
 @dataclass(frozen=True)
 class Card:
-    """A vNIC with what it belongs to. `rendered` remembers its JSON by the memberships shown."""
+    """A vNIC with what it belongs to; its addresses are those typed and those trusted (`learned`). `rendered`
+    remembers its JSON by the memberships shown."""
 
     vm: Stored[Vm]
     vnic: Vnic
     segment: Stored[Segment] | None
     memberships: frozenset[str]
     excluded: bool
+    learned: tuple[str, ...] = ()
     rendered: dict[frozenset[str], bytes] = field(default_factory=dict)
 
     def claimed(self) -> tuple[str, ...]:
@@ -82,10 +85,7 @@ class Card:
     def raw(self, groups: frozenset[str]) -> bytes:
         shown = self.memberships & groups
         if shown not in self.rendered:
-            number = self.segment.number if self.segment else 0
-            self.rendered[shown] = wire.vnic(
-                id_of(self.vm.path), self.vm, self.vnic, number, shown, self.excluded
-            )
+            self.rendered[shown] = wire.vnic(self.vm, self.vnic, self.segment, shown, self.excluded)
         return self.rendered[shown]
 
 
@@ -101,6 +101,7 @@ class Realised:
     cards: Mapping[str, Card]
     members: Mapping[str, frozenset[str]]
     claims: Mapping[str, frozenset[str]]
+    judgements: Judgements = field(default_factory=dict)
 
     def needs(self, plugged: Iterable[str]) -> Objects:
         """What the host needs on which these vNICs are plugged. Those the inventory does not know are left
@@ -136,7 +137,8 @@ NOTHING = Realised(World(), Rules({}), {}, {}, {}, {}, {})
 
 def realise(world: World, before: Realised = NOTHING) -> Realised:
     groups, listed = _groups(world, before)
-    cards = _cards(world, before)
+    judgements = _judgements(world, before)
+    cards = _cards(world, before, judgements)
     members = _index(cards, before.cards, before.members, lambda card: card.memberships)
     return Realised(
         world,
@@ -146,6 +148,7 @@ def realise(world: World, before: Realised = NOTHING) -> Realised:
         cards,
         {group: members.get(group, frozenset()) for group in groups},
         _index(cards, before.cards, before.claims, Card.claimed),
+        judgements,
     )
 
 
@@ -195,7 +198,14 @@ def _groups(world: World, before: Realised) -> tuple[Mapping[str, bytes], Mappin
     return raw, listed
 
 
-def _cards(world: World, before: Realised) -> Mapping[str, Card]:
+def _judgements(world: World, before: Realised) -> Judgements:
+    old = before.world
+    if world.claims is old.claims and world.vms is old.vms and world.segments is old.segments:
+        return before.judgements
+    return judge(world) if world.claims else {}
+
+
+def _cards(world: World, before: Realised, judgements: Judgements) -> Mapping[str, Card]:
     """Every vNIC with its memberships, evaluated again only where VM, segment or group changed."""
     old = before.world
     fresh = [stored for path, stored in world.groups.items() if old.groups.get(path) is not stored]
@@ -213,12 +223,19 @@ def _cards(world: World, before: Realised) -> Mapping[str, Card]:
                 memberships = (kept.memberships & settled) | _selecting(fresh, vm.body, segment)
             else:
                 memberships = _selecting(world.groups.values(), vm.body, segment)
+            learned = trusted(judgements, vnic.id)
             excluded = path in excluded_paths or not memberships.isdisjoint(excluded_groups)
-            if kept is not None and same and (memberships, excluded) == (kept.memberships, kept.excluded):
+            judged = (memberships, excluded, learned)
+            if kept and same and judged == (kept.memberships, kept.excluded, kept.learned):
                 cards[vnic.id] = kept
             else:
-                cards[vnic.id] = Card(vm, vnic, segment, memberships, excluded)
+                cards[vnic.id] = Card(vm, _with(vnic, learned), segment, *judged)
     return cards
+
+
+def _with(vnic: Vnic, learned: tuple[str, ...]) -> Vnic:
+    more = [address for address in learned if address not in vnic.addresses]
+    return vnic.model_copy(update={"addresses": [*vnic.addresses, *more]}) if more else vnic
 
 
 def _selecting(groups: Iterable[Stored[Group]], vm: Vm, segment: Stored[Segment] | None) -> frozenset[str]:

@@ -72,6 +72,17 @@ outbox = sa.Table(
     sa.Column("signature", sa.LargeBinary, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
 )
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("vnic", sa.String, primary_key=True),
+    sa.Column("address", sa.String, primary_key=True),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
+    sa.Column("approved", sa.Boolean, nullable=False),
+)
 users = sa.Table(
     "users",
     metadata,
@@ -143,6 +154,12 @@ class Transaction:
     def clear_outbox(self, host: str) -> None:
         self._connection.execute(outbox.delete().where(outbox.c.host == host))
 
+    def replace_claims(self, vnic: str, rows: list[Row]) -> None:
+        """All that is claimed at a vNIC."""
+        self._connection.execute(claims.delete().where(claims.c.vnic == vnic))
+        if rows:
+            self._connection.execute(claims.insert(), rows)
+
     def put_user(self, name: str, password_hash: str) -> None:
         self._upsert(users, [{"name": name, "password_hash": password_hash}], "name")
 
@@ -182,6 +199,9 @@ class Store:
 
     def outbox(self) -> list[OutboxRow]:
         return [OutboxRow(**row) for row in self._read(outbox)]
+
+    def claims(self) -> list[Row]:
+        return self._read(claims)
 
     def users(self) -> dict[str, str]:
         return {row["name"]: row["password_hash"] for row in self._read(users)}

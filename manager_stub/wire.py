@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from manager_stub.addresses import spoofguard
 from manager_stub.catalogue import DEFAULT_L2_SECTION, DEFAULT_SECTION
 from manager_stub.groups import addresses, macs
 from manager_stub.model import (
@@ -20,10 +21,11 @@ from manager_stub.model import (
     L4PortSetServiceEntry,
     Rule,
     SecurityPolicy,
+    Segment,
     Vm,
     Vnic,
 )
-from manager_stub.world import Stored, World
+from manager_stub.world import Stored, World, id_of
 from vsfwd.policy import model as wire
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -100,17 +102,20 @@ def group(stored: Stored[Group]) -> bytes:
 
 
 def vnic(
-    vm_id: str, vm: Stored[Vm], card: Vnic, segment: int, groups: Iterable[str], excluded: bool
+    vm: Stored[Vm], card: Vnic, segment: Stored[Segment] | None, groups: Iterable[str], excluded: bool
 ) -> bytes:
     return _encode(
         wire.Vnic(
-            vm=vm_id,
+            vm=id_of(vm.path),
             vm_name=vm.name,
             mac=card.mac,
-            segment=segment,
+            segment=segment.number if segment else 0,
             addresses=tuple(card.addresses),
             groups=tuple(sorted(groups)),
             excluded=excluded,
+            spoofguard=wire.SpoofGuard(spoofguard(card, segment).lower()),
+            router=card.router,
+            dhcp_server=card.dhcp_server,
         )
     )
 

@@ -19,6 +19,7 @@ from manager_stub.model import (
     Service,
     Vm,
 )
+from vsfwd.protocol.messages import Source
 
 T = TypeVar("T", bound=Entity, covariant=True)
 
@@ -67,11 +68,26 @@ class Stored(Generic[T]):
 
 
 @dataclass(frozen=True)
+class Claimed:
+    """How an address came to be known at a vNIC, and whether somebody approved it. `expires`: of a lease, in
+    seconds since 1970; 0: never."""
+
+    source: Source
+    expires: int
+    host: str
+    first_seen_ms: int
+    approved: bool = False
+
+
+@dataclass(frozen=True)
 class World:
+    """`claims`: the addresses that vNICs were seen with, by vNIC."""
+
     kinds: Mapping[str, Mapping[str, Stored[Entity]]] = field(
         default_factory=lambda: {kind: {} for kind in MODELS}
     )
     hosts: frozenset[str] = frozenset()
+    claims: Mapping[str, Mapping[str, Claimed]] = field(default_factory=dict)
 
     def changed(self, put: Iterable[Stored[Entity]], delete: Iterable[str]) -> "World":
         kinds: dict[str, dict[str, Stored[Entity]]] = {}
@@ -86,7 +102,7 @@ class World:
             writable(path).pop(path, None)
         for stored in put:
             writable(stored.path)[stored.path] = stored
-        return World({**self.kinds, **kinds}, self.hosts)
+        return World({**self.kinds, **kinds}, self.hosts, self.claims)
 
     def get(self, path: str) -> Stored[Entity] | None:
         return self.kinds.get(kind_of(path), {}).get(path)

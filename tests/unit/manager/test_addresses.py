@@ -1,0 +1,200 @@
+"""What a claim of an address is worth, and what becomes of it. Row X33 of the attack catalogue."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from manager_stub.addresses import State, alive, judge, told
+from manager_stub.world import Claimed, World
+from tests.unit.manager.rest import VSFW, Manager
+from tests.unit.manager.test_span import VNICS, world
+from vsfwd.protocol.messages import Addresses, Binding, Bindings, Claim, Source
+
+HOST = "33333333-0000-4000-8000-000000000001"
+VM = ("11111111-0000-4000-8000-000000000000", "11111111-0000-4000-8000-000000000001")
+SEGMENT = "/infra/segments/blue"
+T, W, R = State.TRUSTED, State.WAITING, State.REFUSED
+
+
+def card(number: int, *typed: str, **more: Any) -> dict[str, Any]:
+    mac = f"02:00:00:00:00:0{number}"
+    return {"id": VNICS[number], "mac": mac, "segment_path": SEGMENT, "addresses": list(typed), **more}
+
+
+def seen(cards: list[dict[str, Any]], *claims: tuple[int, str, Source], mode: str = "DISABLED") -> World:
+    """A world of VMs with one vNIC each, in which claims came in this order."""
+    vms = [(f"/vsfw/vms/{id}", {"vnics": [card]}) for id, card in zip(VM, cards, strict=False)]
+    base = world((SEGMENT, {"spoofguard": mode}), *vms)
+    known: dict[str, dict[str, Claimed]] = {}
+    for time, (number, address, source) in enumerate(claims):
+        known.setdefault(VNICS[number], {})[address] = Claimed(source, 0, HOST, time)
+    return replace(base, claims=known)
+
+
+def states(world: World, number: int = 0) -> dict[str, State]:
+    return {each.address: each.state for each in judge(world).get(VNICS[number], ())}
+
+
+def test_x33_disabled_trusts_what_is_seen_unless_something_is_typed() -> None:
+    """Without SpoofGuard a vNIC has the addresses it is seen with; who types addresses wants those."""
+    arp, nd = (0, "10.0.0.1", Source.ARP), (0, "fd00::1", Source.ND)
+    assert states(seen([card(0)], arp, nd)) == {"10.0.0.1": T, "fd00::1": T}
+    assert states(seen([card(0, "10.0.0.9")], arp, nd)) == {"10.0.0.1": W, "fd00::1": W}
+
+
+def test_x33_tofu_pins_the_first_of_each_kind() -> None:
+    """IPv4, link-local, other IPv6: the first of each; typed ones take their kind's place."""
+    claims = [
+        (0, "10.0.0.1", Source.ARP),
+        (0, "10.0.0.2", Source.ARP),
+        (0, "fe80::1", Source.ND),
+        (0, "fd00::1", Source.ND),
+        (0, "fd00::2", Source.ND),
+        (0, "fe80::2", Source.ND),
+    ]
+    first = {"10.0.0.1": T, "10.0.0.2": W, "fe80::1": T, "fd00::1": T, "fd00::2": W, "fe80::2": W}
+    assert states(seen([card(0)], *claims, mode="TOFU")) == first
+    typed = first | {"10.0.0.1": W}
+    assert states(seen([card(0, "10.0.0.9")], *claims, mode="TOFU")) == typed
+
+
+def test_x33_manual_waits_for_approval() -> None:
+    """Nothing is trusted by itself."""
+    waiting = seen([card(0)], (0, "10.0.0.1", Source.DHCP), mode="MANUAL")
+    assert states(waiting) == {"10.0.0.1": W}
+    approved = {VNICS[0]: {"10.0.0.1": replace(waiting.claims[VNICS[0]]["10.0.0.1"], approved=True)}}
+    assert states(replace(waiting, claims=approved)) == {"10.0.0.1": T}
+
+
+def test_x33_a_vnic_has_its_own_mode_before_its_segments() -> None:
+    """Both ways."""
+    claim = (0, "10.0.0.1", Source.ARP)
+    assert states(seen([card(0, spoofguard="MANUAL")], claim)) == {"10.0.0.1": W}
+    assert states(seen([card(0, spoofguard="DISABLED")], claim, mode="MANUAL")) == {"10.0.0.1": T}
+
+
+@pytest.mark.parametrize("mode", ["DISABLED", "TOFU"])
+def test_x33_a_second_claimant_is_refused(mode: str) -> None:
+    """Who claims what another vNIC of the segment was seen with first gets nothing."""
+    claims = [(1, "10.0.0.1", Source.ARP), (0, "10.0.0.1", Source.ARP)]
+    here = seen([card(0), card(1)], *claims, mode=mode)
+    assert (states(here, 1), states(here, 0)) == ({"10.0.0.1": T}, {"10.0.0.1": R})
+
+
+@pytest.mark.parametrize("mode", ["DISABLED", "TOFU", "MANUAL"])
+def test_x33_what_is_typed_belongs_to_whom_it_was_typed_for(mode: str) -> None:
+    """However early another claims it."""
+    here = seen([card(0), card(1, "10.0.0.1")], (0, "10.0.0.1", Source.DHCP), mode=mode)
+    assert states(here) == {"10.0.0.1": R}
+
+
+def test_x33_a_lease_is_worth_more_than_a_word() -> None:
+    """Claimed in advance by ARP, an address still goes to whom a server gives it."""
+    claims = [(0, "10.0.0.1", Source.ARP), (1, "10.0.0.1", Source.DHCP)]
+    here = seen([card(0), card(1)], *claims, mode="TOFU")
+    assert (states(here, 0), states(here, 1)) == ({"10.0.0.1": R}, {"10.0.0.1": T})
+
+
+def test_another_segment_is_another_network() -> None:
+    """The same address on two segments is two addresses."""
+    claims = [(0, "10.0.0.1", Source.ARP), (1, "10.0.0.1", Source.ARP)]
+    here = seen([card(0), {**card(1), "segment_path": None}], *claims)
+    assert (states(here, 0), states(here, 1)) == ({"10.0.0.1": T}, {"10.0.0.1": T})
+
+
+def test_a_host_speaks_for_what_is_plugged_there() -> None:
+    """Of other vNICs it says nothing; what it does not repeat stays; more than 128 is not believed."""
+    flood = tuple(Claim(f"10.0.{n // 250}.{n % 250 + 1}", Source.ARP) for n in range(200))
+    said = Addresses({VNICS[0]: flood, VNICS[1]: flood})
+    after = told({}, HOST, frozenset({VNICS[0]}), said, 5)
+    assert set(after) == {VNICS[0]}
+    assert len(after[VNICS[0]]) == 128
+    assert told(after, HOST, frozenset({VNICS[0]}), Addresses({VNICS[0]: ()}), 6) == after
+
+
+def test_leases_end() -> None:
+    """Unless somebody approved the address; a vNIC that is nowhere takes its claims with it."""
+    claims = {
+        VNICS[0]: {
+            "10.0.0.1": Claimed(Source.DHCP, 100, HOST, 0),
+            "10.0.0.2": Claimed(Source.DHCP, 100, HOST, 0, approved=True),
+            "10.0.0.3": Claimed(Source.ARP, 0, HOST, 0),
+        },
+        VNICS[1]: {"10.0.0.4": Claimed(Source.ARP, 0, HOST, 0)},
+    }
+    assert alive(claims, {VNICS[0], VNICS[1]}, 99) == claims
+    assert set(alive(claims, {VNICS[0]}, 100)[VNICS[0]]) == {"10.0.0.2", "10.0.0.3"}
+    assert set(alive(claims, {VNICS[0]}, 100)) == {VNICS[0]}
+
+
+# Through the register and REST
+
+
+async def plugged(manager: Manager, *cards: dict[str, Any]) -> None:
+    await manager.call("PUT", "/policy/api/v1/infra/segments/blue", {})
+    for id, each in zip(VM, cards, strict=False):
+        await manager.call("PUT", f"{VSFW}/vms/{id}", {"vnics": [each]})
+    manager.register.add_host(HOST, "host")
+    bindings = tuple(
+        Binding(each["id"], id, each["mac"], "veth") for id, each in zip(VM, cards, strict=False)
+    )
+    manager.register.bound(HOST, Bindings(bindings))
+
+
+def sent(manager: Manager, number: int = 0) -> dict[str, Any]:
+    """The vNIC as the host is sent it."""
+    raw = manager.register.hosts[HOST].level.wanted.objects["vnics"][VNICS[number]]
+    found: dict[str, Any] = msgspec.json.decode(raw)
+    return found
+
+
+async def test_x33_a_change_waits_until_it_is_approved(manager: Manager) -> None:
+    """Seen, shown as waiting, approved, sent to the host; revoked and forgotten it is gone again."""
+    await plugged(manager, card(0, "10.0.0.1", spoofguard="MANUAL", router=True))
+    assert sent(manager)["spoofguard"] == "manual"
+    assert sent(manager)["router"] is True
+    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.ARP),)}))
+    (shown,) = (await manager.call("GET", f"{VSFW}/addresses?state=WAITING"))["results"]
+    assert (shown["vnic"], shown["address"], shown["source"]) == (VNICS[0], "10.0.0.5", "ARP")
+    assert sent(manager)["addresses"] == ["10.0.0.1"]
+    named = {"vnic": VNICS[0], "address": "10.0.0.5"}
+    await manager.call("POST", f"{VSFW}/addresses?action=approve", named)
+    assert sent(manager)["addresses"] == ["10.0.0.1", "10.0.0.5"]
+    await manager.call("POST", f"{VSFW}/addresses?action=revoke", named)
+    assert sent(manager)["addresses"] == ["10.0.0.1"]
+    await manager.call("POST", f"{VSFW}/addresses?action=forget", named)
+    assert (await manager.call("GET", f"{VSFW}/addresses"))["results"] == []
+
+
+async def test_x33_anothers_address_cannot_be_approved(manager: Manager) -> None:
+    """409 and its owner's name; an address nobody was seen with is 404."""
+    await plugged(manager, card(0), card(1, "10.0.0.1"))
+    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.1", Source.ARP),)}))
+    refused = await manager.answer(
+        "POST", f"{VSFW}/addresses?action=approve", {"vnic": VNICS[0], "address": "10.0.0.1"}
+    )
+    assert refused.status_code == 409
+    assert VNICS[1] in refused.json()["error_message"]
+    missing = {"vnic": VNICS[0], "address": "10.0.0.2"}
+    assert (await manager.answer("POST", f"{VSFW}/addresses?action=approve", missing)).status_code == 404
+
+
+async def test_claims_and_approvals_outlive_the_manager(manager: Manager) -> None:
+    """What was seen, and by whom it was approved, is read back."""
+    await plugged(manager, card(0, spoofguard="MANUAL"))
+    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.ARP),)}))
+    manager.register.approve(VNICS[0], "10.0.0.5", True)
+    again = Manager(manager.directory, "")
+    assert again.register.world.claims == manager.register.world.claims
+    assert again.register.judgements == manager.register.judgements
+    await again.close()
+
+
+async def test_x32_networks_and_nobody_cannot_be_bound(manager: Manager) -> None:
+    """CVE-2015-3221: a prefix among a vNIC's addresses is refused, 0.0.0.0/0 too."""
+    for wrong in ("0.0.0.0/0", "10.0.0.0/24", "::/0", "0.0.0.0", "10.0.0.1-10.0.0.9"):
+        answer = await manager.answer("PUT", f"{VSFW}/vms/{VM[0]}", {"vnics": [card(0, wrong)]})
+        assert answer.status_code == 400, wrong
+        assert "addresses" in answer.json()["error_message"]
