@@ -627,14 +627,16 @@ static __always_inline bool is_own_discovery(struct passage *p)
 	return !bpf_skb_load_bytes(p->skb, p->packet->l4 + 8, &target, sizeof(target)) && is_trusted(p, &target);
 }
 
-/* An advertisement claims its target, a solicitation its source; duplicate address detection claims nothing yet. */
+/* An advertisement and duplicate address detection claim their target, other solicitations their source. */
 static __always_inline void snoop_discovery(struct passage *p)
 {
 	struct address claimed = p->key->local;
 
-	if (p->packet->icmp_type == ND_ADVERTISEMENT &&
-	    bpf_skb_load_bytes(p->skb, p->packet->l4 + 8, &claimed, sizeof(claimed)))
-		return;
+	if (p->packet->icmp_type == ND_ADVERTISEMENT ||
+	    (p->packet->icmp_type == ND_SOLICITATION && is_unspecified(&claimed))) {
+		if (bpf_skb_load_bytes(p->skb, p->packet->l4 + 8, &claimed, sizeof(claimed)))
+			return;
+	}
 	if (!is_unspecified(&claimed))
 		snoop(p, &claimed);
 }

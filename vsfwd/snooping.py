@@ -2,7 +2,8 @@
 or nothing out.
 
 ARP and neighbour discovery count when the vNIC speaks of its own MAC address; a lease counts when it is an
-acknowledgement to that MAC address. Probes and duplicate address detection claim nothing yet."""
+acknowledgement to that MAC address. An ARP probe claims nothing yet; duplicate address detection does, since
+a host may say nothing else of its address for as long as it knows its neighbours."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -14,8 +15,7 @@ _ARP, _IPV4, _IPV6 = b"\x08\x06", b"\x08\x00", b"\x86\xdd"
 _ARP_ETHERNET_IPV4: Final = bytes.fromhex("000108000604")
 _UDP: Final = 17
 _ICMPV6: Final = 58
-_ND_SOLICITATIONS: Final = (133, 135)
-_ND_ADVERTISEMENT: Final = 136
+_ND_ROUTER_SOLICITATION, _ND_SOLICITATION, _ND_ADVERTISEMENT = 133, 135, 136
 _DHCP_FIXED: Final = 240
 """Bytes of a DHCP message before its options, the magic cookie included (RFC 2131, RFC 2132)."""
 _DHCP_COOKIE: Final = b"\x63\x82\x53\x63"
@@ -37,15 +37,16 @@ def claims(frame: bytes, direction: str, mac: bytes, now: int) -> list[Claim]:
 def _sent(frame: bytes, mac: bytes) -> list[Claim]:
     if _bytes(frame, 6, 6) != mac:
         return []
-    kind = frame[12:14]
-    if kind == _ARP and frame[14:20] == _ARP_ETHERNET_IPV4 and _bytes(frame, 22, 6) == mac:
+    ethertype = frame[12:14]
+    if ethertype == _ARP and frame[14:20] == _ARP_ETHERNET_IPV4 and _bytes(frame, 22, 6) == mac:
         return [Claim(str(IPv4Address(_bytes(frame, 28, 4))), Source.ARP)]
-    if kind != _IPV6 or frame[20] != _ICMPV6 or frame[21] != 255:
+    if ethertype != _IPV6 or frame[20] != _ICMPV6 or frame[21] != 255:
         return []
     source, message = _bytes(frame, 22, 16), _ETHERNET + 40
-    if frame[message] == _ND_ADVERTISEMENT:
+    kind = frame[message]
+    if kind == _ND_ADVERTISEMENT or (kind == _ND_SOLICITATION and not any(source)):
         return [Claim(_ipv6(_bytes(frame, message + 8, 16)), Source.ND)]
-    return [Claim(_ipv6(source), Source.ND)] if frame[message] in _ND_SOLICITATIONS else []
+    return [Claim(_ipv6(source), Source.ND)] if kind in (_ND_SOLICITATION, _ND_ROUTER_SOLICITATION) else []
 
 
 def _received(frame: bytes, mac: bytes, now: int) -> list[Claim]:

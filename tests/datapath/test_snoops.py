@@ -6,7 +6,7 @@ import time
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RS, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
@@ -35,7 +35,10 @@ def arp(address: str, mac: str = MAC) -> Packet:
 ADVERTISEMENT = frame(IPv6(src="fd00::1", dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt="fd00::1"))
 
 
-@pytest.mark.parametrize("packet", [arp("10.0.0.1"), ADVERTISEMENT], ids=["arp", "nd"])
+DETECTION = frame(IPv6(src="::", dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="fd00::1"))
+
+
+@pytest.mark.parametrize("packet", [arp("10.0.0.1"), ADVERTISEMENT, DETECTION], ids=["arp", "nd", "dad"])
 def test_x33_what_a_workload_claims_is_shown(host: Host, here: Port, packet: Packet) -> None:
     """The frame as it was sent, with the vNIC's slot."""
     here.send(packet)
@@ -48,6 +51,7 @@ def test_x33_what_is_known_is_not_shown_again(host: Host, here: Port) -> None:
     host.datapath.know(here.slot, {0xFFFF0A000001, 0xFD00 << 112 | 1})
     here.send(arp("10.0.0.1"))
     here.send(ADVERTISEMENT)
+    here.send(DETECTION)
     assert host.datapath.poll_snoops() == []
     here.send(arp("10.0.0.2"))
     assert len(host.datapath.poll_snoops()) == 1
@@ -72,10 +76,10 @@ def test_x33_what_is_known_is_not_trusted(host: Host) -> None:
 
 
 def test_x33_probes_and_anothers_mac_claim_nothing(host: Host, here: Port) -> None:
-    """Nobody's address, somebody else's MAC address, a question about a tentative address."""
+    """Nobody's address, somebody else's MAC address, a question for routers from nobody."""
     here.send(arp("0.0.0.0"))
     here.send(arp("10.0.0.2", mac=PEER_MAC))
-    here.send(frame(IPv6(src="::", dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="fd00::7")))
+    here.send(frame(IPv6(src="::", dst="ff02::2", hlim=255) / ICMPv6ND_RS()))
     assert host.datapath.poll_snoops() == []
 
 

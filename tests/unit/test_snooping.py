@@ -55,12 +55,15 @@ def test_another_ethernet_source_claims_nothing() -> None:
 
 
 def test_discovery_claims_targets_and_sources() -> None:
-    """An advertisement its target, a solicitation its source; duplicate address detection nothing."""
+    """An advertisement and duplicate address detection their target, a solicitation its source."""
     base = IPv6(src="fe80::5", dst="ff02::1", hlim=255)
     assert sent(base / ICMPv6ND_NA(tgt="fd00::7")) == [Claim("fd00::7", Source.ND)]
     assert sent(base / ICMPv6ND_NS(tgt="fd00::7")) == [Claim("fe80::5", Source.ND)]
     assert sent(base / ICMPv6ND_RS()) == [Claim("fe80::5", Source.ND)]
-    assert sent(IPv6(src="::", dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="fd00::7")) == []
+    assert sent(IPv6(src="::", dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="fd00::7")) == [
+        Claim("fd00::7", Source.ND)
+    ]
+    assert sent(IPv6(src="::", dst="ff02::2", hlim=255) / ICMPv6ND_RS()) == []
     assert sent(IPv6(src="fe80::5", dst="ff02::1", hlim=254) / ICMPv6ND_NA(tgt="fd00::7")) == []
     assert sent(base / ICMPv6EchoRequest()) == []
     assert sent(base / ICMPv6ND_NA(tgt="::ffff:10.0.0.1")) == []

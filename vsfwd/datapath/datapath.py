@@ -164,6 +164,7 @@ class Datapath:
             if known is None:
                 self._flows.make(vnic.slot, self._buckets)
                 self._clear_drops(vnic.slot)
+                self._snoops.refill(vnic.slot)
                 self._fill_reject_tokens(vnic.slot)
             elif known.ifindex != ifindex:
                 self._hooks.detach(known.ifindex)

@@ -5,11 +5,13 @@ would wait for the next of them. What found the ring full, or came faster than t
 owns an address claims it again."""
 
 import ctypes
+import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bcc.libbcc import _RINGBUF_CB_TYPE, lib
 
+from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import DIRECTIONS, Programs
 
@@ -28,6 +30,7 @@ class Snoop:
 class Snoops:
     def __init__(self, programs: Programs) -> None:
         self._layout = programs.layouts("snoop_draft")[1]
+        self._buckets = programs.fd("snoop_buckets")
         self._received: list[Snoop] = []
         self._callback = _RINGBUF_CB_TYPE(self._receive)
         self.fd = programs.fd("snoops")
@@ -49,6 +52,10 @@ class Snoops:
         lib.bpf_consume_ringbuf(self._reader)
         received, self._received = self._received, []
         return received
+
+    def refill(self, slot: int) -> None:
+        """A new vNIC does not pay for the one that had its slot."""
+        bpf.update(self._buckets, struct.pack("<I", slot), bytes(8))
 
     def close(self) -> None:
         lib.bpf_free_ringbuf(self._reader)
