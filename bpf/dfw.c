@@ -74,7 +74,7 @@ static __always_inline struct log_tokens *may_log(struct passage *p, const struc
 	struct counters *counters;
 	u32 counter = rule->counter;
 
-	if (!tokens || spend(&tokens->full, p->now, &p->settings->log))
+	if (!tokens || spend(&tokens->full, bpf_jiffies64(), &p->settings->log))
 		return tokens;
 	tokens->suppressed++;
 	counters = rule_counters.lookup(&counter);
@@ -518,7 +518,7 @@ static __always_inline int reject(struct passage *p)
 
 	if (!reply || !tokens || p->packet->group || !may_reject(p->packet, source, destination))
 		return drop(p, REASON_RULE_REJECT);
-	if (!spend(tokens, p->now, &p->settings->reject))
+	if (!spend(tokens, bpf_jiffies64(), &p->settings->reject))
 		return drop(p, REASON_REJECT_LIMITED);
 	drop(p, REASON_RULE_REJECT);
 	if (become_reply(p->skb, reply, p->packet, destination, source))

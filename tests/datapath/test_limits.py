@@ -4,7 +4,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from scapy.packet import Packet
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
 
 from tests.harness.datapath import Host, add_device, dropped, passed, rejected, until
 from tests.harness.packets import Net, echo, tcp, udp
@@ -56,6 +57,16 @@ def test_x47_a_rule_is_logged_at_its_rate(host: Host, net: Net, action: str) -> 
     assert silent > 0
     assert [event.suppressed for event in events] == [0] * BURST + [silent]
     assert _suppressed(host, 1) == before + silent
+
+
+def test_x47_frames_are_logged_at_a_rate(host: Host) -> None:
+    """Rules of an Ethernet section likewise: after a pause there is a line again."""
+    here = host.port("here")
+    host.install(["drop frames 88cc logged"], vnics=VNICS)
+    frame = Ether(src="02:00:00:00:99:99", dst=here.mac, type=0x88CC) / Raw(bytes(50))
+    events, silent = _logged(lambda n: list(here.receive(frame).events))
+    assert silent > 0
+    assert [event.suppressed for event in events] == [0] * BURST + [silent]
 
 
 def test_x47_what_is_not_logged_is_judged_as_ever(host: Host, net: Net) -> None:
