@@ -32,10 +32,10 @@ struct passage {
 	u8 direction;
 	struct packet *packet;
 	struct flow_key *key;
-	u32 *way;             /* see way_of() */
 	u32 counter;          /* of the rule by which it passed */
 	bool asked;           /* filter_frames() has been there before */
 	struct ether *ether;  /* while Ethernet rules are asked; NULL afterwards */
+	struct scratch *scratch;
 };
 
 static __always_inline int drop(struct passage *p, u32 reason)
@@ -172,7 +172,7 @@ static __always_inline int find_track(struct passage *p, struct track *t)
 
 		if (!bucket)
 			return REASON_INTERNAL;
-		way = way_of(bucket, t->hash | 1, p->way);
+		way = way_of(bucket, t->hash | 1, &p->scratch->way);
 		if (way == WAYS || !same_key(&bucket->place[way & (WAYS - 1)].key, p->key))
 			continue;
 		take(t, bucket, way);
@@ -210,7 +210,7 @@ static __always_inline bool find_room(struct passage *p, struct track *t)
 	used = occupied(bucket);
 	if (used >= WAYS / 2 && used > occupied(second))
 		bucket = second;
-	way = way_of(bucket, 0, p->way);
+	way = way_of(bucket, 0, &p->scratch->way);
 	if (way != WAYS) {
 		take(t, bucket, way);
 		return true;
@@ -239,7 +239,7 @@ static __always_inline void forget(struct track *t)
 static __always_inline u8 first_state(const struct packet *packet)
 {
 	if (packet->protocol == PROTOCOL_TCP)
-		return begins_tcp(packet->tcp_flags) ? STATE_SYN_SENT : STATE_ESTABLISHED;
+		return packet->segment == SEGMENT_SYN ? STATE_SYN_SENT : STATE_ESTABLISHED;
 	return is_icmp(packet) ? STATE_ECHO : STATE_FIRST;
 }
 
@@ -267,6 +267,19 @@ static __always_inline bool keeps(struct passage *p, struct flow *flow)
 	return true;
 }
 
+/* Only a SYN has options that matter here. Read last, where little is left to verify: they are a loop. */
+static __always_inline void learn_scale(struct passage *p, struct flow *flow)
+{
+	u64 length = p->packet->header - 20;
+	u8 scale = 0;
+
+	asm volatile("" : "+r"(length)); /* the verifier believes in the mask only */
+	length &= 63;
+	if (length && !bpf_skb_load_bytes(p->skb, p->packet->l4 + 20, p->scratch->bytes, length))
+		scale = window_scale(p->scratch->bytes, length, &p->scratch->way);
+	scale_side(&flow->side[p->direction & 1], &flow->side[!(p->direction & 1)], scale);
+}
+
 static __always_inline bool begin(struct passage *p, struct track *t, const struct rule *rule)
 {
 	struct flow *flow;
@@ -279,12 +292,15 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	flow = &t->place->flow;
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->initiator = p->direction;
-	flow->family = p->packet->family;
 	flow->state = first_state(p->packet);
+	if (flow->state == STATE_SYN_SENT)
+		open_side(&flow->side[p->direction & 1], p->packet);
 	adopt(p, flow, rule);
 	flow->packets[p->direction] = 1;
 	flow->bytes[p->direction] = p->packet->length;
 	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
+	if (flow->state == STATE_SYN_SENT)
+		learn_scale(p, flow);
 	asm volatile("" ::: "memory");
 	*t->check = t->hash | 1;
 	return true;
@@ -814,28 +830,32 @@ static __always_inline bool quoted_key(struct passage *p)
 	if (is_icmp(&quoted) && !is_echo(&quoted))
 		return false; /* it made no flow, but would have the key of an echo with identifier 0 */
 	complete_key(p->key, &quoted, !p->direction);
+	p->packet->seq = quoted.seq;
 	return same_address(source, &receiver);
 }
 
 /* A packet of a flow that its policy allows. */
-static __always_inline int advance(struct passage *p, struct flow *flow, int step)
+static __always_inline int advance(struct passage *p, struct flow *flow)
 {
 	flow->packets[p->direction]++;
 	flow->bytes[p->direction] += p->packet->length;
-	if (step == STEP_MOVE)
+	if (*(volatile u32 *)&p->scratch->step == STEP_MOVE)
 		flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
 	if (!flow->answered && is_answered(flow, p->direction))
 		flow->answered = 1;
+	if (flow->side[p->direction & 1].scale == SCALE_UNREAD)
+		learn_scale(p, flow);
 	return pass(p, flow->counter, 0);
 }
 
 /* A packet that the policy in force has not been asked about: the first of a flow, the first of a flow since the policy
  * changed, or one that has no flow. */
-static __always_inline int decide(struct passage *p, struct track *t, bool stateful, int step)
+static __always_inline int decide(struct passage *p, struct track *t)
 {
 	struct policy *policy = find_policy(p);
 	struct rule *rule = NULL;
 	struct question question;
+	bool stateful;
 	u32 reason;
 	bool home;
 
@@ -867,8 +887,8 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 			forget(t);
 			return drop(p, reason);
 		}
-		if (stateful && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
-		    !may_begin(rule->tracking, p->packet->tcp_flags))
+		if (is_tracked(p->packet) && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
+		    !may_begin(rule->tracking, p->packet->segment))
 			return drop(p, REASON_NO_STATE);
 		if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
 			forget(t);
@@ -878,11 +898,11 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 			adopt(p, t->flow, rule);
 	}
 	if (t->flow)
-		return advance(p, t->flow, step);
+		return advance(p, t->flow);
 	if (!rule) /* cannot be, but the verifier cannot know */
 		return drop(p, REASON_INTERNAL);
 	/* What comes in for an address that is not bound opens no way out for an answer from there. */
-	stateful = stateful && home && rule->tracking != TRACKING_STATELESS;
+	stateful = is_tracked(p->packet) && home && rule->tracking != TRACKING_STATELESS;
 	/* An answer that nobody asked for must not open a way for questions. */
 	stateful = stateful && (!is_icmp(p->packet) || is_echo_request(p->packet));
 	if (stateful) {
@@ -893,55 +913,73 @@ static __always_inline int decide(struct passage *p, struct track *t, bool state
 	return pass(p, rule->counter, stateful);
 }
 
+/* It passes with its flow, and changes nothing about it. What it quotes has just been on its way, so a flow that the
+ * policy in force has not been asked about yet has nothing to hear. No error is so long that it comes in fragments (RFC
+ * 1812 4.3.2.3). */
+static __always_inline int pass_error(struct passage *p)
+{
+	struct track t = {};
+
+	if (is_fragment(p->packet) || p->packet->group)
+		return drop(p, REASON_ICMP_ERROR_UNRELATED);
+	if (!is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
+		return drop(p, REASON_CHECKSUM);
+	if (!quoted_key(p) || find_track(p, &t) || !t.flow || t.flow->policy_seq != p->policy_seq ||
+	    (p->key->protocol == PROTOCOL_TCP && !is_under_way(t.flow, p->packet->seq, !p->direction)))
+		return drop(p, REASON_ICMP_ERROR_UNRELATED);
+	return pass(p, t.flow->counter, 0);
+}
+
+/* What the packet does to its flow, if it has one. TC_ACT_UNSPEC to go on, or the verdict. */
+static __always_inline int track(struct passage *p, struct track *t)
+{
+	bool tcp = p->packet->protocol == PROTOCOL_TCP;
+	volatile u32 *step = &p->scratch->step;
+
+	if (find_track(p, t))
+		return drop(p, REASON_INTERNAL);
+	asm volatile("" : "+r"(t->flow)); /* one pointer, so that what is checked is what is used */
+	if (!t->flow)
+		return TC_ACT_UNSPEC;
+	/* Without a policy everything is dropped, and what is dropped changes no flow. */
+	if (t->flow->policy_seq != p->policy_seq && !find_policy(p))
+		return TC_ACT_UNSPEC;
+	if (tcp && is_decisive(p->packet->segment) && !is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
+		return drop(p, REASON_CHECKSUM);
+	*step = tcp ? tcp_step(t->flow, p->packet, p->direction, p->settings) : other_step(t->flow, p->direction);
+	if (*step == STEP_DROP || *step == STEP_WINDOW)
+		return drop(p, *step == STEP_DROP ? REASON_TCP_STATE : REASON_TCP_WINDOW);
+	if (*step == STEP_NEW)
+		forget(t);
+	else if (t->flow->policy_seq == p->policy_seq)
+		return advance(p, t->flow);
+	return TC_ACT_UNSPEC;
+}
+
 /* A whole packet, or a first fragment. */
 static __always_inline int judge(struct passage *p)
 {
 	struct track t = {};
-	int step = STEP_MOVE;
-	bool error, stateful;
+	int verdict;
 	u32 reason;
 
-	error = is_icmp_error(p->packet);
-	stateful = !p->packet->group && !error && (!is_icmp(p->packet) || is_echo(p->packet));
 	complete_key(p->key, p->packet, p->direction);
-	if (p->direction == DIRECTION_OUT && !stateful && is_neighbour_discovery(p->packet))
+	asm volatile("" ::: "memory"); /* nothing known of the packet from here on: the verifier has fewer ways to go */
+	if (p->direction == DIRECTION_OUT && is_neighbour_discovery(p->packet))
 		snoop_discovery(p);
 	if (p->direction == DIRECTION_IN && is_dhcp_answer(p->packet))
 		snoop(p, NULL);
 	if (is_guarded(p)) {
 		reason = forged(p);
-		if (!reason && error && !is_trusted(p, &p->key->local))
+		if (!reason && is_icmp_error(p->packet) && !is_trusted(p, &p->key->local))
 			reason = REASON_SPOOFED_IP;
 		if (reason)
 			return drop(p, reason);
 	}
-	if (error && (p->packet->group || is_fragment(p->packet) || !quoted_key(p))) /* no error is so long (RFC 1812 4.3.2.3) */
-		return drop(p, REASON_ICMP_ERROR_UNRELATED);
-	if (stateful || error) {
-		reason = find_track(p, &t);
-		if (reason)
-			return drop(p, reason);
-		asm volatile("" : "+r"(t.flow)); /* one pointer, so that what is checked is what is used */
-	}
-	if (error) {
-		/* It passes with its flow, and changes nothing about it. What it quotes has just been on its way, so a flow that
-		 * the policy in force has not been asked about yet has nothing to hear. */
-		if (!t.flow || t.flow->policy_seq != p->policy_seq)
-			return drop(p, REASON_ICMP_ERROR_UNRELATED);
-		return pass(p, t.flow->counter, 0);
-	}
-	/* Without a policy everything is dropped, and what is dropped changes no flow. */
-	if (t.flow && (t.flow->policy_seq == p->policy_seq || find_policy(p))) {
-		step = p->packet->protocol == PROTOCOL_TCP ? tcp_step(t.flow, p->packet->tcp_flags, p->direction)
-							 : other_step(t.flow, p->direction);
-		if (step == STEP_DROP)
-			return drop(p, REASON_TCP_STATE);
-		if (step == STEP_NEW)
-			forget(&t);
-	}
-	if (t.flow && t.flow->policy_seq == p->policy_seq)
-		return advance(p, t.flow, step);
-	return decide(p, &t, stateful, step);
+	if (is_icmp_error(p->packet))
+		return pass_error(p);
+	verdict = is_tracked(p->packet) ? track(p, &t) : TC_ACT_UNSPEC;
+	return verdict == TC_ACT_UNSPEC ? decide(p, &t) : verdict;
 }
 
 /* What every program begins with: whose packet it is, and under which policy. */
@@ -961,7 +999,7 @@ static __always_inline struct scratch *enter(struct passage *p, u64 *in_force)
 		return NULL;
 	p->packet = &scratch->packet;
 	p->key = &scratch->key;
-	p->way = &scratch->way;
+	p->scratch = scratch;
 	p->slot = p->vnic->slot;
 	*in_force = *(volatile u64 *)now;
 	return scratch;

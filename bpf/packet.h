@@ -38,6 +38,13 @@
 
 #define ETHERTYPE_QINQ 0x88a8
 
+enum tcp_flag {
+	TCP_FIN = 0x01,
+	TCP_SYN = 0x02,
+	TCP_RST = 0x04,
+	TCP_ACK = 0x10,
+};
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define swap16(x) __builtin_bswap16(x)
@@ -71,7 +78,7 @@ struct packet {
 	u16 echo_id;          /* wire; ICMP: bytes 4 and 5, the identifier of an echo */
 	u8 family;            /* enum family */
 	u8 protocol;
-	u8 tcp_flags;
+	u8 segment;           /* TCP: enum segment */
 	u8 icmp_type;
 	u8 icmp_code;
 	u8 options;           /* IPv4: 1 if it has any, or is a fragment; IPv6: extension headers */
@@ -81,6 +88,11 @@ struct packet {
 	u8 group;             /* 1: to a multicast or broadcast MAC address; written by receive() */
 	u8 tagged;            /* 1: with a VLAN tag that an Ethernet rule allows */
 	u16 vlan;             /* its VLAN id; 0 without */
+	u16 window;           /* TCP, unscaled, host order */
+	u32 seq;              /* TCP; host order, like those below. Of an ICMP error: the quoted segment's */
+	u32 end;              /* seq and all that the segment has: data, SYN, FIN */
+	u32 ack;
+	u32 header;           /* TCP: bytes of its header */
 };
 
 /* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of
@@ -91,7 +103,9 @@ struct scratch {
 	struct ether ether; /* what Ethernet rules are asked about */
 	u64 in_force;       /* the value of the map control that they were asked under */
 	u8 asked;           /* 1: they have been */
-	u32 way; /* way_of() */
+	u32 way;       /* way_of() */
+	u32 step;      /* enum step */
+	u8 bytes[520]; /* TCP options; what a checksum is made of: BYTES and room for zeros behind them */
 };
 
 union quoted_header {
@@ -155,6 +169,25 @@ static __always_inline bool same_address(const struct address *a, const struct a
 	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] && a->word[3] == b->word[3];
 }
 
+/* PSH, URG and what ECN uses may stand beside these; no other combination is one that TCP sends. */
+static __always_inline int parse_flags(struct packet *packet, u8 flags)
+{
+	if (flags == TCP_ACK) {
+		packet->segment = SEGMENT_ACK;
+	} else if (flags == TCP_SYN || flags == (TCP_SYN | TCP_ACK)) {
+		packet->segment = flags == TCP_SYN ? SEGMENT_SYN : SEGMENT_SYN_ACK;
+		packet->end++;
+	} else if (flags == (TCP_FIN | TCP_ACK)) {
+		packet->segment = SEGMENT_FIN;
+		packet->end++;
+	} else if (flags == TCP_RST || flags == (TCP_RST | TCP_ACK)) {
+		packet->segment = SEGMENT_RST;
+	} else {
+		return REASON_TCP_FLAGS;
+	}
+	return 0;
+}
+
 /* Ports, flags, types. The protocol's header is at `l4`, the IP packet ends at `end`. */
 static __always_inline int parse_protocol(const struct frame *frame, struct packet *packet, u32 l4, u32 end)
 {
@@ -187,9 +220,16 @@ static __always_inline int parse_protocol(const struct frame *frame, struct pack
 	}
 	if ((void *)header + 20 > frame->end)
 		return beyond(frame, l4 + 20);
-	packet->tcp_flags = header[13];
 	size = (header[12] >> 4) * 4;
-	return size < 20 || l4 + size > end ? REASON_HEADER : 0;
+	if (size < 20 || l4 + size > end)
+		return REASON_HEADER;
+	packet->header = size;
+	packet->seq = swap32(*(u32 *)(header + 4));
+	packet->ack = swap32(*(u32 *)(header + 8));
+	packet->window = swap16(*(u16 *)(header + 14));
+	/* Of a first fragment: as if it were as long as can be, for the rest is never looked at. */
+	packet->end = packet->seq + (is_fragment(packet) ? 0xffff : end - l4 - size);
+	return parse_flags(packet, header[13] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK));
 }
 
 /* LSRR or SSRR, be it copied into fragments or not. */
@@ -367,7 +407,6 @@ static __always_inline int parse(const struct frame *frame, struct packet *packe
 	packet->length = frame->length;
 	packet->source_port = 0;
 	packet->destination_port = 0;
-	packet->tcp_flags = 0;
 	packet->icmp_type = 0;
 	packet->icmp_code = 0;
 	packet->fragment = FRAGMENT_NONE;
@@ -407,6 +446,7 @@ static __always_inline void parse_quoted(const union quoted_header *header, cons
 	} else if (packet->protocol == PROTOCOL_TCP || packet->protocol == PROTOCOL_UDP) {
 		packet->source_port = protocol[0];
 		packet->destination_port = protocol[1];
+		packet->seq = swap32(*(u32 *)(protocol + 2));
 	}
 }
 
@@ -428,6 +468,12 @@ static __always_inline bool is_echo_request(const struct packet *packet)
 static __always_inline bool is_echo(const struct packet *packet)
 {
 	return is_icmp(packet) && (is_echo_request(packet) || packet->icmp_type == echo_reply(packet->family));
+}
+
+/* Whether it can be part of a flow. ICMP other than echo cannot, and what goes to many cannot. */
+static __always_inline bool is_tracked(const struct packet *packet)
+{
+	return !packet->group && (!is_icmp(packet) || is_echo(packet));
 }
 
 /* Destination unreachable, packet too big, time exceeded, parameter problem. */

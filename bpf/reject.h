@@ -12,8 +12,7 @@
 
 #include <linux/tcp.h>
 
-#include "conntrack.h"
-#include "packet.h"
+#include "checksum.h"
 
 #define CUT 64         /* more than Ethernet, IPv6 and the bytes up to a checksum field */
 #define ROOM 128       /* CUT + Ethernet + IPv6, and some */
@@ -52,14 +51,6 @@ struct reply {
 	u8 spare[16]; /* so that any length below 128 is inside */
 };
 
-static __always_inline u16 fold(u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~((sum & 0xffff) + (sum >> 16));
-}
-
 /* One host's address, as seen on a wire: neither unspecified nor loopback nor of a group. */
 static __always_inline bool is_host(const struct address *address, u8 family)
 {
@@ -77,7 +68,7 @@ static __always_inline bool may_reject(const struct packet *packet, const struct
 	if (packet->options || !is_host(source, packet->family) || !is_host(destination, packet->family))
 		return false;
 	if (packet->protocol == PROTOCOL_TCP)
-		return !(packet->tcp_flags & TCP_RST);
+		return packet->segment != SEGMENT_RST;
 	return !is_icmp(packet) || is_echo_request(packet);
 }
 

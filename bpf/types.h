@@ -24,6 +24,8 @@
 #define WAYS 8                /* places of a bucket of a flow table */
 #define FRAGMENT_BITS 7
 #define FRAGMENTS 128         /* packets of one vNIC that may be on their way in fragments: 1 << FRAGMENT_BITS */
+#define SEGMENTS 8            /* places for kinds of TCP segments */
+#define TRANSITIONS 256       /* STATES * 2 * SEGMENTS */
 #define SEEDS 11              /* seeds of the hash of a flow key: one more than its 32-bit words */
 #define BINDINGS 131072       /* addresses bound to vNICs of one host */
 #define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
@@ -99,6 +101,9 @@ enum reason {
 	REASON_ROGUE_DHCP,           /* a DHCP server's part, and the port is not marked as one */
 	REASON_ROGUE_RA,             /* a router advertisement, and the port is not marked as a router */
 	REASON_FRAGMENT_ORDER,       /* a fragment that does not begin where the one before it ended, and all that follow */
+	REASON_TCP_FLAGS,            /* TCP flags that no segment has together */
+	REASON_TCP_WINDOW,           /* TCP whose sequence numbers its flow cannot have now */
+	REASON_CHECKSUM,             /* a wrong checksum on what would have changed a flow */
 };
 
 /* What a flow has seen. */
@@ -107,7 +112,8 @@ enum state {
 	STATE_SYN_SENT,    /* TCP: the initiator's SYN */
 	STATE_SYN_RECV,    /* TCP: the responder's SYN, too */
 	STATE_ESTABLISHED, /* TCP: the initiator's acknowledgement of it */
-	STATE_CLOSING,     /* TCP: one side's FIN */
+	STATE_CLOSING_INITIATOR, /* TCP: the initiator's FIN */
+	STATE_CLOSING_RESPONDER, /* TCP: the responder's FIN */
 	STATE_FIN_WAIT,    /* TCP: both sides' FIN */
 	STATE_CLOSED,      /* TCP: a RST */
 	STATE_FIRST,       /* others: one packet */
@@ -115,6 +121,24 @@ enum state {
 	STATE_MULTIPLE,    /* others: a reply */
 	STATE_ECHO,        /* ICMP echo, with or without reply */
 	STATE_FRAGMENTS,   /* of no flow: a packet of which some fragments have passed */
+};
+
+/* What a TCP segment is, by its flags. */
+enum segment {
+	SEGMENT_SYN,
+	SEGMENT_SYN_ACK,
+	SEGMENT_ACK,
+	SEGMENT_FIN,
+	SEGMENT_RST,
+};
+
+/* What a packet does to its flow. */
+enum step {
+	STEP_STAY,   /* passes; state and timer as they were */
+	STEP_MOVE,   /* passes; the timer of the (new) state starts */
+	STEP_NEW,    /* begins another flow */
+	STEP_DROP,   /* cannot be, in this state */
+	STEP_WINDOW, /* cannot be, by its sequence numbers */
 };
 
 /* An IPv6 address, or an IPv4 address at ::ffff:0:0/96. */
@@ -175,6 +199,7 @@ struct settings {
 	struct limit log;    /* events of one rule at one vNIC */
 	struct limit reject; /* replies of one vNIC in one direction */
 	struct limit snoop;  /* frames of one vNIC that the daemon is shown */
+	u8 transition[TRANSITIONS]; /* by state, side, segment: enum step << 4 | next state (vsfwd/datapath/transitions.py) */
 };
 
 /* Map hosts: one address, known exactly. */
@@ -261,6 +286,16 @@ struct flow_key {
 	u16 vlan;        /* VLAN id of a tag that an Ethernet rule allows; 0: none */
 };
 
+/* What one side of a TCP connection has said (conntrack.h). Sequence numbers, host order. */
+struct tcp_side {
+	u32 end;    /* behind the last byte it sent */
+	u32 limit;  /* how far the other side lets it send */
+	u32 acked;  /* its last acknowledgement */
+	u16 window; /* the largest it offered, not scaled; 0: it has not been heard of */
+	u8 scale;   /* WINDOW_SCALED | shift, if both sides offered the option; SCALE_UNREAD */
+	u8 zero;
+};
+
 /* Written by the programs, without locks: a lost count is a lost count, everything else is one aligned store. */
 struct flow {
 	u64 expires;     /* jiffies; from then on the flow does not exist */
@@ -269,13 +304,11 @@ struct flow {
 	u32 rule_id;
 	u8 state;        /* enum state */
 	u8 initiator;    /* enum direction of its first packet */
-	u8 fins;         /* TCP: bit d says that direction d has sent a FIN */
 	u8 answered;     /* 1: it does not give way to another while it lives. TCP: from ESTABLISHED on */
+	u8 existing;     /* enum existing, of the rule that allowed it */
+	struct tcp_side side[2]; /* by enum direction; of TCP only */
 	u64 packets[2];  /* by enum direction */
 	u64 bytes[2];
-	u8 family;       /* enum family */
-	u8 existing;     /* enum existing, of the rule that allowed it */
-	u8 zero[30];     /* room */
 };
 
 struct place {

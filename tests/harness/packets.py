@@ -4,6 +4,7 @@ Every builder takes plain addresses and picks IPv4 or IPv6 by them; what it retu
 The port a packet is given to puts the Ethernet header in front (tests/harness/datapath.py)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
@@ -33,10 +34,27 @@ def ip(source: str, destination: str, **fields: int) -> Packet:
     return (IPv6 if ":" in source else IP)(src=source, dst=destination, **fields)
 
 
+ISN = 1000
+"""Initial sequence number of both sides."""
+
+
 def tcp(
-    source: str, destination: str, port: int = 80, flags: str = "S", *, sport: int = 1000, data: int = 0
+    source: str,
+    destination: str,
+    port: int = 80,
+    flags: str = "S",
+    *,
+    sport: int = 1000,
+    data: int = 0,
+    seq: int | None = None,
+    ack: int = ISN + 1,
+    **fields: Any,
 ) -> Packet:
-    header = TCP(sport=sport, dport=port, flags=flags, seq=100, ack=200 if "A" in flags else 0)
+    """A segment of a connection on which nobody has sent data yet; `seq` and `ack` for one that goes on."""
+    if seq is None:
+        seq = ISN if "S" in flags else ISN + 1
+    fields |= {"seq": seq % (1 << 32), "ack": ack % (1 << 32) if "A" in flags else 0}
+    header = TCP(sport=sport, dport=port, flags=flags, **fields)
     return ip(source, destination) / header / Raw(bytes(data))
 
 

@@ -24,13 +24,15 @@ from vsfwd.datapath.guards import Bindings, guard_bits
 from vsfwd.datapath.loader import Programs, Reason, State, constant, schema
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
 from vsfwd.datapath.snoops import Snoop, Snoops
+from vsfwd.datapath.transitions import packed_transitions
 from vsfwd.image import Flip, Guard, InPlace, Plan
 
 TIMEOUTS_S: Final = {
     "SYN_SENT": 120,
     "SYN_RECV": 30,
     "ESTABLISHED": 43200,
-    "CLOSING": 120,
+    "CLOSING_INITIATOR": 120,
+    "CLOSING_RESPONDER": 120,
     "FIN_WAIT": 45,
     "CLOSED": 20,
     "FIRST": 60,
@@ -128,6 +130,7 @@ class Datapath:
             log=self._programs.limit(settings.log_limit.rate, settings.log_limit.burst),
             reject=self._programs.limit(settings.reject_limit.rate, settings.reject_limit.burst),
             snoop=self._programs.limit(settings.snoop_limit.rate, settings.snoop_limit.burst),
+            transition=packed_transitions(),
         )
         bpf.update(fd, bytes(4), packed)
 

@@ -50,6 +50,8 @@ def _enum(name: str) -> dict[str, int]:
 Reason = IntEnum("Reason", _enum("reason"))  # type: ignore[misc]
 State = IntEnum("State", _enum("state"))  # type: ignore[misc]
 Outcome = IntEnum("Outcome", _enum("outcome"))  # type: ignore[misc]
+SEGMENTS: Final = _enum("segment")
+STEPS: Final = _enum("step")
 DIRECTIONS: Final = tuple(name.lower() for name in _enum("direction"))
 ACTIONS: Final = tuple(name.lower() for name in _enum("action"))
 TRACKINGS: Final = tuple(name.lower() for name in _enum("tracking"))
