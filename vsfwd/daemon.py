@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from vsfwd.alarms import Alarms
-from vsfwd.broker import BrokerLink, Event
+from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath, Limit, Settings
 from vsfwd.discovery import Discovery
@@ -27,7 +27,7 @@ from vsfwd.ipc.server import IpcServer
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy.model import Vnic
 from vsfwd.protocol.envelope import Message
-from vsfwd.protocol.messages import Reply, Request
+from vsfwd.protocol.messages import Event, Reply, Request
 from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
 from vsfwd.statefile import StateFile
 from vsfwd.status import Answers, Parts

@@ -27,11 +27,10 @@ from yarl import URL
 from tests.unit.policy_messages import HOST
 from vagrant.lab.broker import Broker, Tls
 from vsfwd.protocol import envelope, topology
-from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply
+from vsfwd.protocol.messages import EVENTS
 
 T = TypeVar("T")
 DEADLINE_S = 30.0
-_EVENTS: dict[str, type[Any]] = {"hello": Hello, "applied": Applied, "vnics": Bindings, "reply": Reply}
 
 
 class Authority:
@@ -196,7 +195,7 @@ class ManagersEnd:
         kind = (message.routing_key or "").rpartition(".")[2]
         async with self._arrived:
             self.users.add(message.user_id)
-            self.events.append(msgspec.json.decode(message.body, type=_EVENTS[kind]))
+            self.events.append(msgspec.json.decode(message.body, type=EVENTS[kind]))
             self._arrived.notify_all()
 
     async def policy(self, message: envelope.Message) -> None:

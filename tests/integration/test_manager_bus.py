@@ -86,7 +86,7 @@ class Installation:
             transport=httpx.ASGITransport(parts.web), base_url="https://manager", auth=(ADMIN, self.password)
         )
         try:
-            await eventually(lambda: publisher.connected, "the manager connects")
+            await eventually(lambda: publisher.connected_to is not None, "the manager connects")
             async with rest:
                 yield Manager(parts, publisher, rest)
         finally:
@@ -364,8 +364,8 @@ async def test_a_broker_that_lost_everything_is_set_up_again(
         client.delete(f"/api/vhosts/{topology.VHOST}").raise_for_status()
         client.delete(f"/api/users/{host.id}").raise_for_status()
     await manager.put_vm("after-the-loss")
-    await eventually(lambda: not manager.publisher.connected, "the session has ended")
-    await eventually(lambda: manager.publisher.connected, "a new one has begun")
+    await eventually(lambda: not manager.publisher.connected_to is not None, "the session has ended")
+    await eventually(lambda: manager.publisher.connected_to is not None, "a new one has begun")
     async with host.connected(VNIC):
         await manager.in_sync(host)
 
@@ -378,7 +378,7 @@ async def test_a_session_that_the_broker_ends_begins_anew(
         await manager.in_sync(host)
         with installation.node.client() as client:
             assert client.delete("/api/connections/username/manager").is_success
-        await eventually(lambda: not manager.publisher.connected, "the session has ended")
+        await eventually(lambda: not manager.publisher.connected_to is not None, "the session has ended")
         await manager.call("PATCH", DEFAULT_RULE, {"logged": not default_rule(manager).logged})
         await manager.in_sync(host)
 

@@ -16,5 +16,5 @@ from vsfwd.broker import BrokerLink
 async def test_a_request_that_cannot_be_read_goes_to_the_dead_letters(body: bytes) -> None:
     """It would come again for ever if it ended the session or the daemon."""
     nobody = cast(Any, None)
-    link = BrokerLink(nobody, nobody, nobody, nobody)
+    link = BrokerLink(cast(Any, SimpleNamespace(host_id="host", broker_urls=())), nobody, nobody, nobody)
     assert await link._take_request(cast(Any, SimpleNamespace(body=body))) is False

@@ -17,7 +17,6 @@ from typing import Final
 import msgspec
 
 KINDS: Final = ("rules", "groups", "vnics")
-EVENTS: Final = ("hello", "applied", "vnics", "addresses", "reply")
 
 Raw = msgspec.Raw
 DELETE: Final = Raw(b"null")
@@ -118,6 +117,17 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: str
     error: str = ""
+
+
+Event = Hello | Applied | Bindings | Addresses | Reply
+EVENTS: Final[dict[str, type[Event]]] = {
+    "hello": Hello,
+    "applied": Applied,
+    "vnics": Bindings,
+    "addresses": Addresses,
+    "reply": Reply,
+}
+"""What a host sends, by the kind in its key."""
 
 
 def object_digest(kind: str, id: str, raw: bytes) -> int:

@@ -1,0 +1,177 @@
+"""Sessions with RabbitMQ, the daemon's and the manager's. The only module that opens AMQP connections.
+
+A session is two TLS connections to one broker, one to publish and one to consume (under a memory alarm a
+broker stops reading from publishers only). When anything of it ends, all of it ends and the next session
+begins, after a pause with jitter, at the next broker of a shuffled list. aio-pika's robust connection is not
+used: it knows one URL, waits a constant interval, and what was said in one session must be said again in the
+next anyway.
+"""
+
+import asyncio
+import random
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Final, NoReturn
+
+import aio_pika
+import structlog
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from yarl import URL
+
+from vsfwd.protocol import topology
+
+log = structlog.get_logger(log="vsfwd.amqp")
+
+HEARTBEAT_S: Final = 10
+CONNECT_TIMEOUT_S: Final = 10
+PUBLISH_TIMEOUT_S: Final = 10
+CLOSE_TIMEOUT_S: Final = 5
+PAUSE_S: Final = (1.0, 15.0)
+"""First and longest pause between two attempts; each is multiplied by a random factor of 0.5 to 1.5."""
+
+
+class SessionOver(Exception):
+    """Something of the session has ended; the text says what."""
+
+
+class Session:
+    """`tasks` is for what runs as long as the session; whatever ends there ends it."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[AbstractConnection]], tasks: asyncio.TaskGroup
+    ) -> None:
+        self.tasks = tasks
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._connect = connect
+
+    async def outlet(self, exchange: str) -> AbstractExchange:
+        """To publish to, on the connection for that; what finds no queue raises DeliveryError."""
+        channel = await self._channel()
+        return await channel.get_exchange(exchange, ensure=False)
+
+    async def intake(self, at_once: int) -> AbstractChannel:
+        """To consume from, on the connection for that; up to `at_once` messages come before the first is
+        acknowledged."""
+        channel = await self._channel()
+        await channel.set_qos(prefetch_count=at_once)
+        cancelled = self._ends("a consumer was cancelled, its queue is gone")
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(cancelled)
+        return channel
+
+    async def _channel(self) -> AbstractChannel:
+        connection = await self._connect()
+        connection.close_callbacks.add(self._ends("connection closed"))
+        channel = await connection.channel(on_return_raises=True)
+        channel.close_callbacks.add(self._ends("channel closed"))
+        return channel
+
+    def _ends(self, what: str) -> Callable[..., Awaitable[None]]:
+        """A callback for aio-pika: the session is over, because of `what` and of the exception, if any."""
+
+        async def end(*arguments: object) -> None:
+            causes = [str(argument) for argument in arguments if isinstance(argument, Exception)]
+            if not self.over.done():
+                self.over.set_result(": ".join([what, *causes]))
+
+        return end
+
+
+class Link(ABC):
+    """One session after the other. `tls` is asked for every connection, so that renewed certificates are
+    used."""
+
+    def __init__(self, name: str, urls: Sequence[str], tls: Callable[[], ssl.SSLContext]) -> None:
+        self.connected_to: str | None = None
+        self.last_error = ""
+        self._name = name
+        self._urls = urls
+        self._tls = tls
+
+    @abstractmethod
+    async def begin(self, session: Session) -> None:
+        """Opens what it needs and starts the session's tasks. Raises SessionOver."""
+
+    async def run(self) -> NoReturn:
+        failures = 0
+        for url in _rotation(self._urls):
+            try:
+                await self._session(url)
+            except* (*CONNECTION_EXCEPTIONS, SessionOver, TimeoutError) as group:
+                failures = 0 if self.connected_to else failures + 1
+                self.last_error = f"{url}: {_reason(group)}"
+            self.connected_to = None
+            if (task := asyncio.current_task()) and task.cancelling():
+                # A task group that ends with errors keeps the cancellation to itself.
+                raise asyncio.CancelledError
+            pause_s = min(PAUSE_S[0] * 2 ** max(failures - 1, 0), PAUSE_S[1]) * random.uniform(0.5, 1.5)
+            log.warning("no session with a broker", reason=self.last_error, next_attempt_s=round(pause_s, 1))
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the rotation has no end")
+
+    async def _session(self, url: str) -> NoReturn:
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            session = Session(lambda: self._connect(url, stack), tasks)
+            await self.begin(session)
+            self.connected_to = url
+            log.info("connected to the broker", broker=url)
+            # Waited for here and not in the group's exit: a task that fails there leaves us marked as
+            # cancelled for good (Python 3.11's group takes back only a cancellation that met the body).
+            raise SessionOver(await session.over)
+
+    async def _connect(self, url: str, stack: AsyncExitStack) -> AbstractConnection:
+        connection = await aio_pika.connect(
+            URL(url).with_path(f"/{topology.VHOST}").with_query(auth="external", heartbeat=HEARTBEAT_S),
+            ssl_context=self._tls(),
+            timeout=CONNECT_TIMEOUT_S,
+            client_properties={"connection_name": self._name},
+        )
+        stack.push_async_callback(_close, connection)
+        return connection
+
+
+async def consume(
+    queue: AbstractQueue, take: Callable[[AbstractIncomingMessage], Awaitable[bool | None]]
+) -> NoReturn:
+    """One message after the other, in their order. `take` says what becomes of it: True acknowledges, False
+    refuses (to the dead letters), None gives it back to the queue."""
+    messages: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    await queue.consume(messages.put)
+    while True:
+        message = await messages.get()
+        taken = await take(message)
+        if taken:
+            await message.ack()
+        else:
+            await message.reject(requeue=taken is None)
+
+
+def _rotation(urls: Sequence[str]) -> Iterator[str]:
+    """Every URL in turn, for ever, in an order that differs from host to host."""
+    shuffled = random.sample(urls, len(urls))
+    while True:
+        yield from shuffled
+
+
+async def _close(connection: AbstractConnection) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await connection.close()
+    except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+        log.debug("connection not closed in order", reason=repr(error))
+
+
+def _reason(group: BaseExceptionGroup[BaseException]) -> str:
+    """The first leaf says it; the others are its consequences."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
