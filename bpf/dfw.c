@@ -922,6 +922,9 @@ static __always_inline int pass_error(struct passage *p)
 
 	if (is_fragment(p->packet) || p->packet->group)
 		return drop(p, REASON_ICMP_ERROR_UNRELATED);
+	/* Any router on the way may send it, so its source is that of no flow and has to be asked about here. */
+	if (is_martian(source_of(p->key, p->direction), destination_of(p->key, p->direction), p->packet->family))
+		return drop(p, REASON_ADDRESS);
 	if (!is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
 		return drop(p, REASON_CHECKSUM);
 	if (!quoted_key(p) || find_track(p, &t) || !t.flow || t.flow->policy_seq != p->policy_seq ||

@@ -2,8 +2,8 @@
 /*
  * What no rule is asked about: packets that nobody sends who means well. Pure.
  *
- * Looked for only where rules are asked: the packets of a flow have the addresses of its first, and none of the
- * messages below has a flow.
+ * Looked for only where rules are asked, and of ICMP errors: the packets of a flow have the addresses of its first, and
+ * none of the messages below has a flow.
  */
 #ifndef VSFWD_GUARDS_H
 #define VSFWD_GUARDS_H

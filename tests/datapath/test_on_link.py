@@ -26,11 +26,15 @@ from scapy.packet import Packet
 
 from tests.harness.datapath import dropped, passed
 from tests.harness.journey import Journey
-from tests.harness.packets import IPV4, IPV6, ip, udp
+from tests.harness.packets import IPV4, IPV6, ip, udp, unreachable
 
 ONLY_IPV6 = pytest.mark.parametrize("net", [IPV6], ids=["ipv6"])
 DISCOVERY = [ICMPv6ND_RS(), ICMPv6ND_RA(), ICMPv6ND_NS(tgt="fd00::1"), ICMPv6ND_NA(tgt="fd00::1")]
 MEMBERSHIP = [ICMPv6MLReport(), ICMPv6MLDone(), ICMPv6MLReport2()]
+MARTIAN_SOURCES = {
+    "ipv4": ["127.0.0.1", "127.255.255.255", "224.0.0.1", "239.255.255.255", "255.255.255.255"],
+    "ipv6": ["::1", "ff02::1", "ffff::"],
+}
 ALERT = IPv6ExtHdrHopByHop(options=[RouterAlert()])
 
 
@@ -51,9 +55,7 @@ def test_martian_addresses_are_dropped(journey: Journey, end: str) -> None:
     hosts like any."""
     four = journey.net is IPV4
     martian = {
-        "source": ["127.0.0.1", "127.255.255.255", "224.0.0.1", "239.255.255.255", "255.255.255.255"]
-        if four
-        else ["::1", "ff02::1", "ffff::"],
+        "source": MARTIAN_SOURCES[journey.net.family],
         "destination": ["127.0.0.1", "127.8.8.8", "0.0.0.0"] if four else ["::1", "::"],
     }
     hosts = {
@@ -78,6 +80,15 @@ def test_a_packet_from_itself_to_itself_is_dropped(journey: Journey) -> None:
     assert journey.take(udp(address, address)) == dropped("address")
     following = str(ip_address(address) + 1)
     assert journey.take(udp(following, address)).verdict == "pass"
+
+
+def test_x23_an_icmp_error_from_nowhere_is_dropped(journey: Journey) -> None:
+    """Any router may send an error about a flow, but none has a group's address, or the loopback's."""
+    about = udp(*reversed(journey.ends))
+    assert (journey.port.send if journey.inward else journey.port.receive)(about) == passed(1, new=True)
+    for source in MARTIAN_SOURCES[journey.net.family]:
+        assert journey.take(unreachable(source, about)) == dropped("address")
+    assert journey.take(unreachable(journey.net.other, about)) == passed(1)
 
 
 @ONLY_IPV6

@@ -88,15 +88,19 @@ class Model:
         if packet is None:
             return PASS
         if packet.is_error:
-            return drop("icmp_error_unrelated") if group else self._error(port, direction, packet)
+            return self._error(port, direction, packet, group)
         if group or (packet.is_icmp and not packet.is_echo):
             reason = guarded(packet, direction)
             return drop(reason) if reason else self._stateless(port, direction, packet, group)
         return self._stateful(port, direction, packet)
 
-    def _error(self, port: Port, direction: str, packet: Read) -> Expected:
+    def _error(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         """It passes with the flow it is about, changing nothing: what it quotes went the other way, from
         the very address it is sent to, in a flow that the policy in force allows."""
+        if group:
+            return drop("icmp_error_unrelated")
+        if reason := guarded(packet, direction):
+            return drop(reason)
         quoted = read_quoted(packet.quoted, packet.family)
         if quoted is None or quoted.source != packet.destination or (quoted.is_icmp and not quoted.is_echo):
             return drop("icmp_error_unrelated")
