@@ -3,14 +3,11 @@ all end."""
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, NoReturn
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
 
 from manager_stub.api import claims, errors, hosts, infra, inventory
@@ -20,9 +17,8 @@ from manager_stub.publisher import Publisher
 from manager_stub.register import Register
 from manager_stub.state_dir import StateDir, split
 from manager_stub.store import Store
+from manager_stub.web import WebServer
 
-SHUTDOWN_S: Final = 5
-"""What open requests are given to end."""
 LEASES_S: Final = 5.0
 """How often is looked for leases that have ended."""
 MAX_REQUEST: Final = 64 * 1024 * 1024
@@ -57,14 +53,6 @@ def compose(directory: StateDir) -> Parts:
     return Parts(store, register, broker, publisher, Guard(app, Passwords(store.users())))
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to `serve`: uvicorn's own way ends the process before the rest is closed."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _expire(register: Register) -> NoReturn:
     while True:
         await asyncio.sleep(LEASES_S)
@@ -74,18 +62,7 @@ async def _expire(register: Register) -> NoReturn:
 async def serve(directory: StateDir) -> None:
     parts = compose(directory)
     host, port = split(directory.addresses().listen)
-    server = _Server(
-        uvicorn.Config(
-            parts.web,
-            host=host,
-            port=port,
-            ssl_certfile=directory.path / "server.crt",
-            ssl_keyfile=directory.path / "server.key",
-            log_config=None,
-            lifespan="off",
-            timeout_graceful_shutdown=SHUTDOWN_S,
-        )
-    )
+    server = WebServer(parts.web, (host, port), directory.path / "server.crt", directory.path / "server.key")
 
     def end() -> None:
         server.should_exit = True
@@ -93,7 +70,7 @@ async def serve(directory: StateDir) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end)
     publishing = asyncio.create_task(parts.publisher.run(), name="publisher")
-    web = asyncio.create_task(server.serve(), name="web")
+    web = asyncio.create_task(server.run_until_exit(), name="web")
     leases = asyncio.create_task(_expire(parts.register), name="leases")
     try:
         log.info("the manager serves", address=f"https://{host}:{port}")

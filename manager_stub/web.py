@@ -1,0 +1,166 @@
+"""The web server under the REST interface: who may connect, and what clients cannot do to each other.
+
+uvicorn speaks HTTP; connections are accepted here, because uvicorn bounds neither their number nor the time
+that a client takes to say a request. A client that says nothing, or never ends what it says, is cut off; of
+too many from one address the oldest that says nothing goes. All of it holds before a password is asked for.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+from h11 import IDLE, SEND_BODY
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+SHUTDOWN_S: Final = 5
+"""What open requests are given to end."""
+HANDSHAKE_S: Final = 10.0
+REQUEST_S: Final = 30.0
+"""What a client is given to say a whole request, since it connected or since the last answer. uvicorn closes
+one that says nothing at all after an answer in five seconds."""
+MAX_CONNECTIONS: Final = 512
+"""Less than the 1,024 files a process may have open where nobody says otherwise."""
+MAX_FROM_ONE: Final = 64
+"""Connections from one address."""
+BACKLOG: Final = 128
+ACCEPT_AGAIN_S: Final = 1.0
+
+log = structlog.get_logger(log="manager.web")
+
+
+class _Connection(H11Protocol):
+    """uvicorn's protocol with a limit on the time a request takes to come."""
+
+    def __init__(self, server: "WebServer", accepted: socket.socket, address: str) -> None:
+        super().__init__(server.config, server.server_state, {})
+        self.accepted = accepted
+        self.address = address
+        self.lost = asyncio.Event()
+        self._late: asyncio.TimerHandle | None = None
+
+    def is_waiting(self) -> bool:
+        """For its client: for the handshake, or for a request."""
+        return self.conn.their_state in (IDLE, SEND_BODY)
+
+    def close(self) -> None:
+        """At once, also in the middle of a handshake, where there is no transport yet."""
+        with suppress(OSError):
+            self.accepted.shutdown(socket.SHUT_RDWR)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_time()
+        self.lost.set()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if not self.is_waiting():
+            self._forget_time()
+        elif self._late is None:
+            self._late = self.loop.call_later(REQUEST_S, self.close)
+
+    def _forget_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class WebServer(uvicorn.Server):
+    """`run_until_exit` serves until `should_exit`. Signals are left to the composition root: uvicorn's own
+    way ends the process before the rest is closed."""
+
+    def __init__(self, app: ASGIApp, listen: tuple[str, int], certificate: Path, key: Path) -> None:
+        config = uvicorn.Config(
+            app,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            log_config=None,
+            lifespan="off",
+            proxy_headers=False,  # nobody stands in front: an address is what the kernel says
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+        config.load()
+        super().__init__(config)
+        family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
+        self.listener = socket.create_server(listen, family=family, backlog=BACKLOG)
+        self.listener.setblocking(False)
+        self._open: dict[_Connection, asyncio.Task[None]] = {}
+        """Oldest first."""
+        self._accepting: asyncio.Task[None] | None = None
+
+    async def run_until_exit(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._accepting = group.create_task(self._accept(), name="accept")
+            await self.serve(sockets=[])
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+        self.listener.close()
+        await super().shutdown(sockets)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, (address, *_) = await loop.sock_accept(self.listener)
+            except OSError as error:  # no files left, or the client is gone again
+                log.warning("a connection was not accepted", reason=str(error))
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            if self._make_room(address):
+                connection = _Connection(self, accepted, address)
+                self._open[connection] = asyncio.create_task(self._serve_one(connection))
+            else:
+                accepted.close()
+
+    def _make_room(self, address: str) -> bool:
+        """Whether one more from there may be served. No request that is being answered is cut off for it."""
+        from_there = [connection for connection in self._open if connection.address == address]
+        for limit, connections in ((MAX_FROM_ONE, from_there), (MAX_CONNECTIONS, list(self._open))):
+            if len(connections) < limit:
+                continue
+            oldest = next((connection for connection in connections if connection.is_waiting()), None)
+            log.warning("too many connections", limit=limit, refused=address)
+            if oldest is None:
+                return False
+            del self._open[oldest]
+            oldest.close()
+        return True
+
+    async def _serve_one(self, connection: _Connection) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                connection.accepted,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
+            await connection.lost.wait()
+        except OSError as error:
+            log.debug("no TLS connection", address=connection.address, reason=str(error))
+        finally:
+            self._open.pop(connection, None)
