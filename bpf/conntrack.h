@@ -71,14 +71,15 @@ static __always_inline u8 window_scale(const u8 *options, u32 length, volatile u
 	return 0;
 }
 
-/* A side whose SYN is seen; its options are read when all else is done. */
-static __always_inline void open_side(struct tcp_side *side, const struct packet *packet)
+/* A side whose SYN is seen; its options are read when all else is done. The other has acknowledged nothing of it: what
+ * stands in the acknowledgement field of a SYN says nothing. */
+static __always_inline void open_side(struct tcp_side *side, struct tcp_side *other, const struct packet *packet)
 {
 	side->end = packet->end;
 	side->limit = packet->end;
-	side->acked = packet->ack;
 	side->scale = SCALE_UNREAD;
 	side->window = packet->window ?: 1;
+	other->acked = packet->seq;
 }
 
 /* `scale` is what its SYN offers. The window of a SYN is never scaled. */
@@ -156,13 +157,13 @@ static __always_inline int syn_step(struct flow *flow, struct tcp_side *sender, 
 {
 	bool acks = packet->segment == SEGMENT_SYN_ACK;
 
-	if (acks && (is_after(packet->ack, receiver->end) || is_after(receiver->end - OLDEST_ACK, packet->ack)))
+	if (acks && (is_after(packet->ack, receiver->end) || is_after(sender->acked, packet->ack)))
 		return STEP_WINDOW;
 	if (flow->state == STATE_SYN_RECV) {
 		if (packet->end != sender->end)
 			return STEP_STAY;
 	} else {
-		open_side(sender, packet);
+		open_side(sender, receiver, packet);
 	}
 	if (acks) {
 		sender->acked = packet->ack;
@@ -206,15 +207,17 @@ static __always_inline int other_step(struct flow *flow, u8 direction)
 	return STEP_MOVE;
 }
 
-/* Whether an ICMP error is about a segment of this flow that may be under way (RFC 5927 4.1). `direction` is the
+/* Whether an ICMP error is about a segment of this flow that may be under way (RFC 5927 4.1): sent, and not yet
+ * acknowledged. Of a connection picked up whose other side was never heard: sent not long ago. `direction` is the
  * segment's. */
 static __always_inline bool is_under_way(const struct flow *flow, u32 seq, u8 direction)
 {
 	const struct tcp_side *sender = &flow->side[direction & 1], *receiver = &flow->side[!(direction & 1)];
+	u32 oldest = receiver->acked;
 
-	if (!receiver->window)
-		return !sender->window || seq + 1 == sender->end;
-	return !is_after(seq, sender->end) && !is_after(receiver->acked, seq);
+	if (!receiver->window && flow->state != STATE_SYN_SENT)
+		oldest = sender->end - OLDEST_ACK;
+	return sender->window && !is_after(seq, sender->end) && !is_after(oldest, seq);
 }
 
 /* Whether a packet of `direction` answers its flow, so that from now on it never gives way to another. */

@@ -294,7 +294,9 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	flow->initiator = p->direction;
 	flow->state = first_state(p->packet);
 	if (flow->state == STATE_SYN_SENT)
-		open_side(&flow->side[p->direction & 1], p->packet);
+		open_side(&flow->side[p->direction & 1], &flow->side[!(p->direction & 1)], p->packet);
+	else if (flow->state == STATE_ESTABLISHED)
+		pick_up_side(&flow->side[p->direction & 1], p->packet);
 	adopt(p, flow, rule);
 	flow->packets[p->direction] = 1;
 	flow->bytes[p->direction] = p->packet->length;

@@ -290,7 +290,7 @@ struct flow_key {
 struct tcp_side {
 	u32 end;    /* behind the last byte it sent */
 	u32 limit;  /* how far the other side lets it send */
-	u32 acked;  /* its last acknowledgement */
+	u32 acked;  /* its last acknowledgement; before that, the number of the other's SYN */
 	u16 window; /* the largest it offered, not scaled; 0: it has not been heard of */
 	u8 scale;   /* WINDOW_SCALED | shift, if both sides offered the option; SCALE_UNREAD */
 	u8 zero;

@@ -325,3 +325,31 @@ def test_x23_an_icmp_error_about_no_segment_under_way_is_dropped(open_: Connecti
     assert open_.segment(True, "PA").src == victim
     assert take(unreachable(router, open_.segment(True, "PA", seq=quoted))) == dropped("icmp_error_unrelated")
     assert take(unreachable(router, open_.segment(True, "PA", seq=START))) == passed(1)
+
+
+def test_x16_zero_resets_no_handshake(calling: Connection) -> None:
+    """Before the initiator has acknowledged anything, a blind RST with the number that stands in the empty
+    field of its SYN closes nothing. Found by tests/oracle."""
+    assert calling.say(True, "S") == passed(1, new=True)
+    assert calling.say(False, "SA") == passed(1)
+    assert calling.say(False, "R", seq=0) == UNFIT
+    assert calling.state == "syn_recv"
+    assert calling.say(False, "R", seq=START) == passed(1)
+    assert calling.state == "closed"
+
+
+def test_a_blind_syn_ack_near_the_number_of_the_syn_is_dropped(calling: Connection) -> None:
+    """It acknowledges what was sent before there was a connection. Found by tests/oracle."""
+    assert calling.say(True, "S") == passed(1, new=True)
+    assert calling.say(False, "SA", ack=ISN - 1) == UNFIT
+    assert calling.state == "syn_sent"
+
+
+def test_x23_an_icmp_error_about_a_syn_ack_passes(calling: Connection) -> None:
+    """Wherever the numbers begin, it is under way until it is acknowledged. Found by tests/oracle."""
+    isn = (1 << 32) - 20
+    assert calling.say(True, "S") == passed(1, new=True)
+    assert calling.say(False, "SA", seq=isn) == passed(1)
+    take = calling.port.receive if calling.inbound else calling.port.send
+    router = calling.net.other if calling.inbound else calling.net.here
+    assert take(unreachable(router, calling.segment(False, "SA", seq=isn))) == passed(1)

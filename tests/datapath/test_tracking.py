@@ -134,3 +134,21 @@ def test_a_flow_ends_when_its_rule_becomes_stateless(host: Host, net: Net) -> No
     assert here.flows() == []
     host.install(["allow"], vnics=VNICS)
     assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_x23_errors_about_half_a_connection(host: Host, net: Net, direction: str) -> None:
+    """Of a connection picked up, the other side of which takes another way: an ICMP error about what was sent
+    not long ago passes, from the first segment on; any other does not. Found by tests/oracle."""
+    here = plugged(host, f"allow {direction} loose", "drop")
+    back, router = ("out", net.here) if direction == "in" else ("in", net.other)
+    ends = between(net, direction)
+    for seq in (5000, 6000):
+        assert through(here, tcp(*ends, flags="A", seq=seq, data=1000), direction).verdict == "pass"
+        assert through(here, unreachable(router, tcp(*ends, flags="A", seq=seq)), back) == passed(1)
+    for seq in (7001, 7000 - 66_001):
+        quoted = tcp(*ends, flags="A", seq=seq)
+        assert through(here, unreachable(router, quoted), back) == dropped("icmp_error_unrelated")
+    unheard = tcp(*reversed(ends), sport=80, port=1000, flags="A")
+    far = net.here if direction == "out" else net.other
+    assert through(here, unreachable(far, unheard), direction) == dropped("icmp_error_unrelated")

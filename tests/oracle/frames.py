@@ -4,7 +4,7 @@ of them. Addresses are raw bytes, 4 or 16; they decide the family."""
 from struct import pack
 from typing import Final
 
-from tests.oracle.reading import ICMP, TCP, UDP
+from tests.oracle.reading import ICMP, TCP, UDP, sum_of
 
 PEER_MAC: Final = bytes.fromhex("020000009999")
 
@@ -30,8 +30,23 @@ def ip(
 
 def checksum(data: bytes) -> int:
     """RFC 1071: what makes the ones' complement sum of all 16-bit words zero."""
-    total = int.from_bytes(data + bytes(len(data) % 2), "big")
-    return (0xFFFF - total % 0xFFFF) % 0xFFFF if total else 0xFFFF
+    return 0xFFFF - sum_of(data)
+
+
+def left_to_hardware(packet: bytes) -> bytes:
+    """With the sum of the pseudo header where the checksum belongs, if it is TCP or ICMP without more
+    headers; what a sender on this host leaves to its network card."""
+    family, protocol, size = (6, packet[6], 40) if packet[0] >> 4 == 6 else (4, packet[9], 20)
+    if protocol not in (TCP, ICMP[family]):
+        return packet
+    at, ends = size + (16 if protocol == TCP else 2), packet[8:40] if family == 6 else packet[12:20]
+    total = sum_of(ends + pack("!II", protocol, len(packet) - size))
+    return packet[:at] + pack("!H", total) + packet[at + 2 :]
+
+
+def miscounted(packet: bytes) -> bytes:
+    """Spoilt on its way: its checksum is that of other data."""
+    return packet[:-1] + bytes([packet[-1] ^ 4])
 
 
 def _with_checksum(source: bytes, destination: bytes, protocol: int, body: bytes, at: int) -> bytes:
@@ -49,10 +64,13 @@ def tcp(
     seq: int,
     ack: int,
     data: bytes = b"",
+    *,
+    window: int = 65535,
+    options: bytes = b"",
 ) -> bytes:
-    """From the TCP header on. A window of 65,535, not scaled."""
-    numbers = (seq % 2**32, ack % 2**32)
-    body = pack("!HHIIBBHHH", *ports, *numbers, 5 << 4, flags, 65535, 0, 0) + data
+    """From the TCP header on, `options` in whole words."""
+    numbers, words = (seq % 2**32, ack % 2**32), 5 + len(options) // 4
+    body = pack("!HHIIBBHHH", *ports, *numbers, words << 4, flags, window, 0, 0) + options + data
     return _with_checksum(source, destination, TCP, body, 16)
 
 

@@ -11,15 +11,17 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from tests.oracle.connection import OTHER, Connection, Step
 from tests.oracle.guarding import guarded, rogue
-from tests.oracle.reading import ICMP, RST, UDP, Read, Unreadable, read, read_quoted
-from tests.oracle.tracking import Flow, Step, count, first_state, follow, may_begin
+from tests.oracle.reading import ICMP, UDP, Read, Unreadable, read, read_quoted
+from tests.oracle.tracking import Flow, count, follow, may_begin
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.evaluate import Packet, Verdict, evaluate
 from vsfwd.policy.model import Action, Direction, ExistingFlows, Tracking
 
 Key = tuple[int, bytes, int, bytes, int, bool]
-OTHER: Final = {"in": "out", "out": "in"}
+DECISIVE: Final = ("syn-ack", "fin", "rst")
+"""Segments that change a flow."""
 DISCOVERY: Final = (133, 134, 135, 136)
 """Neighbour discovery: RFC 4861, without the redirect."""
 CLIENT_AND_SERVER: Final = {4: (68, 67), 6: (546, 547)}
@@ -96,16 +98,21 @@ class Model:
 
     def _error(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         """It passes with the flow it is about, changing nothing: what it quotes went the other way, from
-        the very address it is sent to, in a flow that the policy in force allows."""
+        the very address it is sent to, in a flow that the policy in force allows; of TCP, what may still
+        be under way."""
         if group:
             return drop("icmp_error_unrelated")
         if reason := guarded(packet, direction):
             return drop(reason)
+        if not packet.intact:
+            return drop("checksum")
         quoted = read_quoted(packet.quoted, packet.family)
         if quoted is None or quoted.source != packet.destination or (quoted.is_icmp and not quoted.is_echo):
             return drop("icmp_error_unrelated")
         flow = port.flows.get(_key(quoted, OTHER[direction]))
         if flow is None or flow.policy != self._policy:
+            return drop("icmp_error_unrelated")
+        if flow.connection and not _is_under_way(flow.connection, quoted, OTHER[direction]):
             return drop("icmp_error_unrelated")
         if flow.orphan:
             self.unsure.add(flow.rule)
@@ -133,10 +140,14 @@ class Model:
         if (flow is None or flow.policy != self._policy) and port.id not in self._state.vnics:
             return PASS if _comes_up(packet, direction) else drop("closed")
         if flow is not None:
+            if packet.segment and packet.segment.kind in DECISIVE and not packet.intact:
+                return drop("checksum")
             moved = deepcopy(flow) if flow.policy != self._policy else flow
             step = follow(moved, packet, direction)
             if step is Step.IMPOSSIBLE:
                 return drop("tcp_state")
+            if step is Step.OUTSIDE:
+                return drop("tcp_window")
             if step is Step.PASS:
                 port.flows[key] = moved
                 if moved.policy == self._policy:
@@ -163,10 +174,11 @@ class Model:
             packet.protocol,
             direction,
             asked,
-            first_state(packet),
             verdict.rule_id,
             rule.existing_flows,
             self._policy,
+            "echo" if packet.is_echo else "first",
+            Connection.begun(packet.segment, direction) if packet.segment else None,
         )
         port.flows[key] = flow
         self.sessions[verdict.rule_id] += 1
@@ -212,7 +224,8 @@ class Model:
         if verdict.action is Action.DROP:
             return drop("rule_drop")
         # Never about a RST, about ICMP that is no request, about what came to a group or has extra headers.
-        no_answer = group or packet.extra or (packet.is_icmp and not packet.is_request) or packet.flags & RST
+        no_answer = group or packet.extra or (packet.is_icmp and not packet.is_request)
+        no_answer |= packet.segment is not None and packet.segment.kind == "rst"
         return Expected("drop", frozenset({"rule_reject"}), may_answer=not no_answer)
 
     def _ask(self, asked: Packet, port: Port, direction: str) -> Verdict:
@@ -230,6 +243,11 @@ def _key(packet: Read, direction: str) -> Key:
         request_in = packet.is_request == (direction == "in")
         return packet.protocol, remote, packet.id, local, 0, request_in
     return packet.protocol, remote, remote_port, local, local_port, False
+
+
+def _is_under_way(connection: Connection, quoted: Read, direction: str) -> bool:
+    assert quoted.segment
+    return connection.is_under_way(quoted.segment.seq, direction)
 
 
 def _comes_up(packet: Read, direction: str) -> bool:

@@ -5,6 +5,7 @@ It shares nothing with bpf/packet.h. A frame that is no packet a firewall can ju
 everything that is wrong with it at the first place where something is: the datapath may name any of these."""
 
 from dataclasses import dataclass
+from struct import pack
 from typing import Final, NamedTuple
 
 TCP: Final = 6
@@ -16,6 +17,15 @@ ERRORS: Final = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
 """Destination unreachable, packet too big, time exceeded, parameter problem: RFC 792, RFC 4443."""
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+KINDS: Final = {
+    SYN: "syn",
+    SYN | ACK: "syn-ack",
+    ACK: "ack",
+    FIN | ACK: "fin",
+    RST: "rst",
+    RST | ACK: "rst",
+}
+"""What a segment is by these flags; no other combination is one that TCP sends."""
 
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 _EXTENSIONS: Final = (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION)
@@ -51,10 +61,21 @@ class _Envelope(NamedTuple):
     extra: bool
 
 
+class Segment(NamedTuple):
+    """`length` counts data, SYN and FIN. `scale`: what a SYN offers to shift windows by."""
+
+    kind: str
+    seq: int
+    ack: int = 0
+    length: int = 0
+    window: int = 0
+    scale: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Ports, flags, type, code and id are 0 where the protocol has none. `quoted`: what an ICMP error quotes,
-    from the IP header on."""
+    """Ports, type, code and id are 0 where the protocol has none. `quoted`: what an ICMP error quotes, from
+    the IP header on. `intact`: the checksum of TCP or ICMP is right, or has been left to the hardware."""
 
     family: int
     source: bytes
@@ -64,11 +85,12 @@ class Read:
     protocol: int
     sport: int = 0
     dport: int = 0
-    flags: int = 0
+    segment: Segment | None = None
     type: int = 0
     code: int = 0
     id: int = 0
     quoted: bytes = b""
+    intact: bool = True
 
     @property
     def is_icmp(self) -> bool:
@@ -119,7 +141,8 @@ def read_quoted(packet: bytes, family: int) -> Read | None:
         source, destination, protocol = packet[12:16], packet[16:20], packet[9]
     envelope = _Envelope(family, source, destination, 0, False)
     if protocol in (TCP, UDP):
-        return Read(*envelope, protocol, _number(body, 0), _number(body, 2))
+        segment = Segment("ack", int.from_bytes(body[4:8], "big")) if protocol == TCP else None
+        return Read(*envelope, protocol, _number(body, 0), _number(body, 2), segment)
     if protocol == ICMP[family]:
         return Read(*envelope, protocol, type=body[0], code=body[1], id=_number(body, 4))
     return Read(*envelope, protocol)
@@ -238,10 +261,53 @@ def _read_protocol(envelope: _Envelope, protocol: int, body: bytes) -> Read:
     if faults:
         raise Unreadable(*faults)
     if protocol == TCP:
-        return Read(*envelope, TCP, _number(body, 0), _number(body, 2), body[13])
+        segment, intact = _read_segment(body), _is_intact(envelope, TCP, body, 16)
+        return Read(*envelope, TCP, _number(body, 0), _number(body, 2), segment, intact=intact)
     if protocol == UDP:
         return Read(*envelope, UDP, _number(body, 0), _number(body, 2))
     if protocol == ICMP[family]:
         id_ = _number(body, 4)
-        return Read(*envelope, protocol, type=body[0], code=body[1], id=id_, quoted=body[8:])
+        intact = _is_intact(envelope, protocol, body, 2)
+        return Read(*envelope, protocol, type=body[0], code=body[1], id=id_, quoted=body[8:], intact=intact)
     return Read(*envelope, protocol)
+
+
+def _read_segment(body: bytes) -> Segment:
+    kind, header = KINDS.get(body[13] & (FIN | SYN | RST | ACK)), (body[12] >> 4) * 4
+    if kind is None:
+        raise Unreadable("tcp_flags")
+    seq, ack = int.from_bytes(body[4:8], "big"), int.from_bytes(body[8:12], "big")
+    length = len(body) - header + (kind in ("syn", "syn-ack", "fin"))
+    scale = _read_scale(body[20:header]) if kind.startswith("syn") else None
+    return Segment(kind, seq, ack, length, _number(body, 14), scale)
+
+
+def _read_scale(options: bytes) -> int | None:
+    """RFC 7323 2.2. Behind an option that is not as it should be nothing is read."""
+    at = 0
+    while at < len(options) and options[at] != 0:
+        if options[at] == 1:
+            at += 1
+            continue
+        size = options[at + 1] if at + 1 < len(options) else 0
+        if options[at] == 3:
+            return options[at + 2] if size == 3 and at + 3 <= len(options) else None
+        if size < 2:
+            return None
+        at += size
+    return None
+
+
+def _is_intact(envelope: _Envelope, protocol: int, body: bytes, at: int) -> bool:
+    """RFC 1071: all words together, with the pseudo header, make 0xffff. A sender that leaves the rest to
+    the hardware has written the sum of the pseudo header."""
+    if protocol == ICMP[4]:
+        return sum_of(body) == 0xFFFF
+    pseudo = envelope.source + envelope.destination + pack("!II", protocol, len(body))
+    return sum_of(pseudo + body) == 0xFFFF or _number(body, at) == sum_of(pseudo)
+
+
+def sum_of(data: bytes) -> int:
+    """The ones' complement sum of all 16-bit words; what is not all zero never sums up to zero."""
+    total = int.from_bytes(data + bytes(len(data) % 2), "big")
+    return total % 0xFFFF or (0xFFFF if total else 0)

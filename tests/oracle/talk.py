@@ -12,16 +12,31 @@ from tests.oracle.reading import ACK, ECHO, ERRORS, FIN, ICMP, RST, SYN, TCP, UD
 
 OTHER: Final = {"in": "out", "out": "in"}
 PSH: Final = 0x08
-_SCRIPT: Final = (
-    *(("initiator", SYN), ("responder", SYN | ACK), ("initiator", ACK), ("initiator", PSH | ACK)),
-    *(("responder", ACK), ("responder", PSH | ACK), ("initiator", ACK), ("initiator", FIN | ACK)),
-    *(("responder", ACK), ("responder", FIN | ACK), ("initiator", ACK)),
+_OPEN: Final = (("initiator", SYN), ("responder", SYN | ACK), ("initiator", ACK))
+_BOTH_OPEN: Final = (
+    *(("initiator", SYN), ("responder", SYN), ("initiator", SYN | ACK), ("responder", SYN | ACK)),
+    ("initiator", ACK),
 )
+_DATA: Final = (
+    *(("initiator", PSH | ACK), ("responder", ACK), ("responder", PSH | ACK), ("initiator", ACK)),
+    *(("responder", PSH | ACK), ("responder", PSH | ACK), ("initiator", ACK)),
+)
+_CLOSE: Final = (("initiator", FIN | ACK), ("responder", ACK), ("responder", FIN | ACK), ("initiator", ACK))
+_CLOSED: Final = (("responder", FIN | ACK), ("initiator", FIN | ACK), ("responder", ACK))
+_SCRIPTS: Final = (
+    *((*_OPEN, *_DATA, *_CLOSE), (*_OPEN, *_DATA, *_CLOSED), (*_BOTH_OPEN, *_DATA, *_CLOSE)),
+    *((*_OPEN, *_DATA, *_DATA, ("initiator", RST)), (*_OPEN, *_DATA, ("responder", RST | ACK))),
+    *((("initiator", SYN), ("responder", RST | ACK)), (*_DATA, *_DATA, *_CLOSE)),
+)
+"""Connections: as they should be, opened by both, reset, refused, and one that was under way before."""
+_NUMBERS: Final = (0, 1000, 2**31 - 20, 2**32 - 20)
+_WINDOWS: Final = (1, 500, 8192, 65535, 65535)
+_SCALES: Final = (None, None, 0, 2, 7, 14, 15)
 _STRAY_FLAGS: Final = (
     *(SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, SYN | FIN, SYN | RST, FIN, 0),
     *(SYN, SYN | ACK, ACK, FIN | ACK, RST | ACK, 0xFF),
 )
-_OFFSETS: Final = (0, 0, 0, 0, 1, -1, 500, -500, 70_000, -70_000, 2**31)
+_OFFSETS: Final = (0, 0, 0, 0, 30, 500, 65535, 66_000, 2**30, 2**31)
 _OTHER_TYPES: Final = {4: (13, 14, 5, 9, 10, 17), 6: (130, 131, 133, 134, 135, 136, 137, 143)}
 
 
@@ -42,8 +57,12 @@ class Talk:
     rport: int
     initiator: str
     seq: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 2**32 - 20})
-    """What each direction sends next."""
+    """What each direction sends next, and offers to take; `scale`, by which its SYN says windows are."""
+    window: dict[str, int] = field(default_factory=lambda: {"in": 65535, "out": 65535})
+    scale: dict[str, int | None] = field(default_factory=lambda: {"in": None, "out": None})
+    script: tuple[tuple[str, int], ...] = ()
     at: int = 0
+    last: tuple[str, bytes] | None = None
 
     def next(self, rng: Random) -> tuple[str, bytes]:
         if self.protocol == TCP:
@@ -58,8 +77,10 @@ class Talk:
         direction = rng.choice(("in", "out"))
         if self.protocol == TCP:
             flags = rng.choice(_STRAY_FLAGS)
-            offsets = rng.choice(_OFFSETS), rng.choice(_OFFSETS)
-            return direction, self._segment(direction, flags, bytes(rng.choice((0, 0, 10))), *offsets)
+            offsets = self._offset(rng, direction), self._offset(rng, OTHER[direction])
+            window = rng.choice((None, None, 0, 65535))
+            data = bytes(rng.choice((0, 0, 10)))
+            return direction, self._segment(direction, flags, data, *offsets, window)
         if self.protocol == ICMP[self.family]:
             if rng.random() < 0.5:
                 return direction, self._echo(direction, request=rng.random() < 0.5)
@@ -68,6 +89,16 @@ class Talk:
                 direction, rng.choice(_OTHER_TYPES[self.family]), 0, bytes(4), hops=hops
             )
         return direction, self._datagram(direction, b"")
+
+    def _offset(self, rng: Random, direction: str) -> int:
+        """How far from what it would send now: nothing, the bounds of what fits and what is beside them,
+        or to the number 0."""
+        other = OTHER[direction]
+        bounds = [self.window[side] << (self.scale[side] or 0) for side in (direction, other)]
+        far = rng.choice((*_OFFSETS, *bounds))
+        if rng.random() < 0.1:
+            return -self.seq[direction]
+        return rng.choice((far, -far)) + rng.choice((0, 0, 0, 1, -1))
 
     def neighbour(self, rng: Random) -> "Talk":
         """One that differs in a port, an address, the protocol or the direction."""
@@ -126,22 +157,43 @@ class Talk:
 
     def _next_segment(self, rng: Random) -> tuple[str, bytes]:
         """The script of a connection, now and then the last segment again, in the end a new connection."""
-        if self.at and rng.random() < 0.1:
-            self.at -= 1
-        if self.at == len(_SCRIPT) or self.at == 0:
-            self.at, self.seq = 0, {d: rng.choice((0, 1000, 2**32 - 20)) for d in ("in", "out")}
-        side, flags = _SCRIPT[self.at]
+        if self.last and rng.random() < 0.1:
+            return self.last
+        if self.at == len(self.script):
+            self._connect(rng)
+        side, flags = self.script[self.at]
+        again = flags & SYN and (side, SYN) in self.script[: self.at]  # a SYN-ACK has the number of its SYN
         self.at += 1
         direction = self.initiator if side == "initiator" else OTHER[self.initiator]
         data = bytes(rng.choice((1, 30))) if flags & PSH else b""
-        packet = self._segment(direction, flags, data)
-        self.seq[direction] += len(data) + bool(flags & (SYN | FIN))
-        return direction, packet
+        options = _options(rng, self.scale[direction]) if flags & SYN else b""
+        window = 0 if rng.random() < 0.05 else None
+        packet = self._segment(direction, flags, data, -1 if again else 0, window=window, options=options)
+        self.seq[direction] += len(data) + (bool(flags & (SYN | FIN)) and not again)
+        self.last = direction, packet
+        return self.last
 
-    def _segment(self, direction: str, flags: int, data: bytes, seq: int = 0, ack: int = 0) -> bytes:
+    def _connect(self, rng: Random) -> None:
+        self.at, self.script = 0, rng.choice(_SCRIPTS)
+        self.seq = {d: rng.choice(_NUMBERS) for d in ("in", "out")}
+        self.window = {d: rng.choice(_WINDOWS) for d in ("in", "out")}
+        self.scale = {d: rng.choice(_SCALES) for d in ("in", "out")}
+
+    def _segment(
+        self,
+        direction: str,
+        flags: int,
+        data: bytes,
+        seq: int = 0,
+        ack: int = 0,
+        window: int | None = None,
+        options: bytes = b"",
+    ) -> bytes:
         source, destination = self._ends(direction)
         numbers = self.seq[direction] + seq, self.seq[OTHER[direction]] + ack if flags & ACK else 0
-        body = frames.tcp(source, destination, self._ports(direction), flags, *numbers, data)
+        offered = self.window[direction] if window is None else window
+        ports = self._ports(direction)
+        body = frames.tcp(source, destination, ports, flags, *numbers, data, window=offered, options=options)
         return frames.ip(source, destination, TCP, body)
 
     def _datagram(self, direction: str, data: bytes) -> bytes:
@@ -171,6 +223,21 @@ _OPTIONS: Final = (
     *(b"\x94\x04\0\0", b"\x83\x07\x04\0\0\0\0\0", b"\x01\x89\x03\0", b"\x07\x03\0\0", b"\x01" * 4),
     *(b"\x01" * 24, b"\x00\x83\x03\x04", b"\x94\x01\0\0", b"\x94\x05\0\0", b"\x01\x01\x01\x94"),
 )
+
+
+def _options(rng: Random, scale: int | None) -> bytes:
+    """Of a SYN: how large segments may be (RFC 9293 3.7.1), and the scale, in odd places too. Without one:
+    none, or what looks like one."""
+    if scale is None:
+        options = rng.choice((b"", b"", b"\2\4\5\xb4", b"\0\3\3\7", b"\3\4\7", b"\2\0\3\3\7", b"\1\1\3\3"))
+    else:
+        options = rng.choice((b"", b"\1", b"\2\4\5\xb4\1", b"\2\4\5\xb4" + b"\1" * 16)) + bytes([3, 3, scale])
+        options += rng.choice((b"", b"\0\3\3\1"))
+    return (
+        options + bytes(-len(options) % 4)
+        if scale is not None
+        else options.rjust(-(-len(options) // 4) * 4, b"\1")
+    )
 
 
 def _spoilt(rng: Random, quoted: bytes) -> bytes:

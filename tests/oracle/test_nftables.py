@@ -24,12 +24,21 @@ from vsfwd.protocol.envelope import Kind
 
 PACKETS: Final = 100
 
+
+def _quotes_tcp(packet: Read) -> bool:
+    quoted = read_quoted(packet.quoted, packet.family) if packet.is_error else None
+    return quoted is not None and quoted.protocol == TCP
+
+
 DELIBERATE: Final[dict[str, Callable[[Read, bool], bool]]] = {
     "ICMP that asks nothing and answers nothing is judged by the rules": lambda packet, ours: (
         ours and packet.is_icmp and not packet.is_request and not packet.is_error
     ),
     "an ICMP error quotes at least 8 bytes behind the IP header (RFC 792)": lambda packet, ours: (
         not ours and packet.is_error and read_quoted(packet.quoted, packet.family) is None
+    ),
+    "an ICMP error about TCP quotes a segment under way (RFC 5927 4.1)": lambda packet, ours: (
+        not ours and _quotes_tcp(packet)
     ),
     "IPv6 without a next header (59) is tracked like any protocol": lambda packet, ours: (
         ours and packet.family == 6 and packet.protocol == 59

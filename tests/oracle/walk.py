@@ -124,8 +124,12 @@ class _Walk:
         direction, packet = talk.next(rng) if kind != "stray" else talk.stray(rng)
         if kind == "error":
             direction, packet = talk.error(rng)
-        elif kind == "extra":
+        if kind == "extra":
             packet = talk.with_extra(rng, direction)
+        else:
+            packet = rng.choices(
+                (packet, frames.left_to_hardware(packet), frames.miscounted(packet)), (8, 1, 1)
+            )[0]
         frame = self._frame(talk.port, direction, packet)
         if kind == "malformed":
             frame = _whole(malformed(rng, frame), frame)
