@@ -229,6 +229,15 @@ static __always_inline bool find_room(struct passage *p, struct track *t)
 	return false;
 }
 
+/* When a flow ends, or what is kept with a timer like a flow's, if nothing more comes. */
+static __always_inline u64 end_of(struct passage *p, u32 state)
+{
+	u32 place = (p->slot & (SLOTS - 1)) * STATES + (state & (STATES - 1));
+	u64 *lifetime = timers.lookup(&place);
+
+	return p->now + (lifetime ? *lifetime : 0);
+}
+
 static __always_inline void forget(struct track *t)
 {
 	if (t->flow)
@@ -300,7 +309,7 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	adopt(p, flow, rule);
 	flow->packets[p->direction] = 1;
 	flow->bytes[p->direction] = p->packet->length;
-	flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
+	flow->expires = end_of(p, flow->state);
 	if (flow->state == STATE_SYN_SENT)
 		learn_scale(p, flow);
 	asm volatile("" ::: "memory");
@@ -370,7 +379,7 @@ static __always_inline int note_first(struct passage *p)
 	fresh->check = 0;
 	asm volatile("" ::: "memory");
 	fresh->key = *p->key;
-	fresh->expires = p->now + p->settings->timeout[STATE_FRAGMENTS];
+	fresh->expires = end_of(p, STATE_FRAGMENTS);
 	fresh->policy_seq = p->policy_seq;
 	fresh->counter = p->counter;
 	fresh->next = p->packet->fragment_end;
@@ -842,7 +851,7 @@ static __always_inline int advance(struct passage *p, struct flow *flow)
 	flow->packets[p->direction]++;
 	flow->bytes[p->direction] += p->packet->length;
 	if (*(volatile u32 *)&p->scratch->step == STEP_MOVE)
-		flow->expires = p->now + p->settings->timeout[flow->state & (STATES - 1)];
+		flow->expires = end_of(p, flow->state);
 	if (!flow->answered && is_answered(flow, p->direction))
 		flow->answered = 1;
 	if (flow->side[p->direction & 1].scale == SCALE_UNREAD)
@@ -915,7 +924,17 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	return pass(p, rule->counter, stateful);
 }
 
-/* It passes with its flow, and changes nothing about it. What it quotes has just been on its way, so a flow that the
+/* NSX's icmpErrorReply: an echo that was answered by an error ends soon, unless more comes of it. No error lets a flow
+ * live longer. */
+static __always_inline void hasten(struct passage *p, struct flow *flow)
+{
+	u64 end = end_of(p, STATE_ECHO_ERROR);
+
+	if (flow->state == STATE_ECHO && end < flow->expires)
+		flow->expires = end;
+}
+
+/* It passes with its flow, and changes nothing about it but the timer of an echo. What it quotes has just been on its way, so a flow that the
  * policy in force has not been asked about yet has nothing to hear. No error is so long that it comes in fragments (RFC
  * 1812 4.3.2.3). */
 static __always_inline int pass_error(struct passage *p)
@@ -932,6 +951,7 @@ static __always_inline int pass_error(struct passage *p)
 	if (!quoted_key(p) || find_track(p, &t) || !t.flow || t.flow->policy_seq != p->policy_seq ||
 	    (p->key->protocol == PROTOCOL_TCP && !is_under_way(t.flow, p->packet->seq, !p->direction)))
 		return drop(p, REASON_ICMP_ERROR_UNRELATED);
+	hasten(p, t.flow);
 	return pass(p, t.flow->counter, 0);
 }
 

@@ -44,6 +44,8 @@ MAP_OF(policies, BANKS);
 INNER_ARRAY(struct rule, rules);
 MAP_OF(rules, BANKS);
 
+/* How many jiffies does a flow of this vNIC live after a packet? By slot * STATES + enum state. Each is one store. */
+PINNED("array", u32, u64, timers, SLOTS * STATES, 1024 /* BPF_F_MMAPABLE */);
 /* Which flows does this vNIC have? */
 INNER_ARRAY(struct bucket, flows);
 MAP_OF(flows, SLOTS);

@@ -121,6 +121,7 @@ enum state {
 	STATE_MULTIPLE,    /* others: a reply */
 	STATE_ECHO,        /* ICMP echo, with or without reply */
 	STATE_FRAGMENTS,   /* of no flow: a packet of which some fragments have passed */
+	STATE_ECHO_ERROR,  /* of no flow: the timer of an echo about which an ICMP error has passed */
 };
 
 /* What a TCP segment is, by its flags. */
@@ -194,7 +195,6 @@ struct ether {
 struct settings {
 	u64 seed[SEEDS];     /* secret: of flow_hash() */
 	u32 mark;            /* secret: skb->mark of our own reject replies is mark ^ slot */
-	u32 timeout[STATES]; /* jiffies a flow lives after a packet, by enum state */
 	u32 zero;
 	struct limit log;    /* events of one rule at one vNIC */
 	struct limit reject; /* replies of one vNIC in one direction */

@@ -11,7 +11,7 @@ may be newer than another while something is applied.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -25,6 +25,7 @@ from vsfwd.datapath import Datapath, DatapathError
 from vsfwd.image import Image, Nothing, Plan, diff
 from vsfwd.policy.compile import Compiler
 from vsfwd.policy.desired import DesiredState, Duplicate, OutOfStep, apply
+from vsfwd.policy.model import SessionTimers
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind, Message, Refused
 from vsfwd.protocol.messages import KINDS, Applied, Hello, Refusal, digest_text
@@ -290,9 +291,16 @@ class Reconciler:
                 if attempt == INSTALL_ATTEMPTS:
                     raise
                 time.sleep(INSTALL_PAUSE_S)
+        self._datapath.set_timers(timers(state, self._datapath.slots))
         self.image, self._stale = plan.image, False
         self.warnings = image.warnings
         return plan
+
+
+def timers(state: DesiredState, here: Iterable[str]) -> dict[str, SessionTimers]:
+    """Of the vNICs here, by id, those that have timers of their own."""
+    vnics = ((id, state.vnics.get(id)) for id in here)
+    return {id: vnic.timers for id, vnic in vnics if vnic and vnic.timers}
 
 
 def _identity(state: DesiredState) -> dict[str, int | str]:

@@ -27,6 +27,7 @@ from vsfwd.datapath import Datapath, Event, Flow, Limit, Settings, bpf
 from vsfwd.image import Flip, Image
 from vsfwd.policy.compile import compile
 from vsfwd.policy.desired import DesiredState
+from vsfwd.reconciler import timers
 
 BPFFS = Path("/sys/fs/bpf")
 PREFIX = "vsfwd-test-"
@@ -160,7 +161,9 @@ class Host:
         groups: Mapping[str, Sequence[str]] | None = None,
         vnics: Mapping[str, str] | None = None,
     ) -> None:
-        self.flip(self.image(policy(rules, groups, vnics)))
+        state = policy(rules, groups, vnics)
+        self.flip(self.image(state))
+        self.datapath.set_timers(timers(state, self.datapath.slots))
 
     def image(self, state: DesiredState) -> Image:
         return compile(state, self.datapath.slots)

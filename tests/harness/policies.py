@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from vsfwd.policy.desired import DesiredState, apply
-from vsfwd.policy.model import Group, Match, Rule, Service, Vnic, parse_address
+from vsfwd.policy.model import Group, Match, Rule, Service, SessionTimers, Vnic, parse_address
 from vsfwd.protocol.envelope import Header, Kind
 from vsfwd.protocol.messages import KINDS, digest_text, object_digest
 
@@ -123,12 +123,14 @@ def group(*addresses: str) -> Group:
 
 def vnic(text: str) -> Vnic:
     """A vNIC in words: addresses, groups, a MAC address, segment=N, spoofguard=MODE, router, dhcp_server,
-    excluded."""
+    excluded, timers as in udp_single=20."""
     addresses, groups = [], []
     fields: dict[str, Any] = {}
     for word in text.split():
         key, equals, value = word.partition("=")
-        if equals:
+        if key in SessionTimers.__struct_fields__:
+            fields.setdefault("timers", {})[key] = value if key == "profile" else int(value)
+        elif equals:
             fields[key] = int(value) if key == "segment" else value
         elif word in ("router", "dhcp_server", "excluded"):
             fields[word] = True

@@ -2,6 +2,7 @@
 
 from vsfwd.datapath import DatapathError
 from vsfwd.image import Flip, Image, InPlace, Nothing, Plan
+from vsfwd.policy.model import SessionTimers
 
 
 class FakeDatapath:
@@ -15,6 +16,7 @@ class FakeDatapath:
         self.failures = 0
         self.unattachable: set[str] = set()
         self.taken_off: set[str] = set()
+        self.timers: dict[str, SessionTimers] = {}
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
         if vnic_id in self.unattachable:
@@ -31,6 +33,9 @@ class FakeDatapath:
 
     def bare(self) -> set[str]:
         return set(self.taken_off)
+
+    def set_timers(self, profiles: dict[str, SessionTimers]) -> None:
+        self.timers = profiles
 
     def install(self, plan: Plan) -> None:
         assert not isinstance(plan, Nothing), "there is nothing to install"

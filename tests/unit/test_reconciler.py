@@ -8,6 +8,7 @@ import pytest
 from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import APP, HOST, WEB, Manager, group, rule, vnic
 from vsfwd.image import Flip, InPlace, Plan
+from vsfwd.policy.model import SessionTimers
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind
 from vsfwd.reconciler import Disposition, Outcome, Port, Reconciler
@@ -78,6 +79,27 @@ def test_a_tag_that_moves_costs_one_entry(world: World) -> None:
     world.take(world.manager.delta(vnics={WEB: vnic("10.0.0.1", groups=("g",))}))
     assert [type(plan) for plan in world.datapath.plans] == [Flip, InPlace]
     assert world.reconciler.state.generation == 2
+
+
+def test_timers_reach_the_datapath_beside_the_policy(world: World) -> None:
+    """A vNIC's timers change without a new bank, so that no flow is asked about again or cut."""
+    world.plug(PORT, OTHER)
+    world.take(world.policy())
+    assert world.datapath.timers == {}
+    timers = {"profile": "short", "udp_single": 10}
+    world.take(world.manager.delta(vnics={WEB: vnic("10.0.0.1") | {"timers": timers}}))
+    assert [type(plan) for plan in world.datapath.plans] == [Flip]
+    assert world.datapath.timers == {WEB: SessionTimers("short", udp_single=10)}
+    world.take(world.manager.delta(vnics={WEB: vnic("10.0.0.1")}))
+    assert world.datapath.timers == {}
+
+
+def test_a_vnic_that_is_plugged_later_has_its_timers(world: World) -> None:
+    """They are of the vNICs that are here, whenever they come."""
+    world.take(world.manager.snapshot(vnics={WEB: vnic("10.0.0.1") | {"timers": {"udp_single": 10}}}))
+    assert world.datapath.timers == {}
+    world.plug(PORT)
+    assert world.datapath.timers == {WEB: SessionTimers(udp_single=10)}
 
 
 def test_a_gap_asks_for_a_snapshot(world: World) -> None:

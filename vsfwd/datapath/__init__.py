@@ -6,13 +6,14 @@ image ──diff──► plan ──► maps (banks, flip) ──► kernel    
 """
 
 from vsfwd.datapath.conntrack import Flow
-from vsfwd.datapath.datapath import TIMEOUTS_S, Datapath, Limit, Settings, TableUse
+from vsfwd.datapath.datapath import Datapath, Limit, Settings, TableUse
 from vsfwd.datapath.early import EarlyDrop
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Ether, Event
 from vsfwd.datapath.loader import Reason, State
 from vsfwd.datapath.maps import RuleCounters
 from vsfwd.datapath.snoops import Snoop
+from vsfwd.datapath.timers import TIMEOUTS_S
 
 __all__ = [
     "TIMEOUTS_S",

@@ -7,11 +7,11 @@ enforced."""
 
 import os
 import struct
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from vsfwd.datapath import bpf
@@ -21,27 +21,13 @@ from vsfwd.datapath.early import Early
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.guards import Bindings, guard_bits
-from vsfwd.datapath.loader import Programs, Reason, State, constant, schema
+from vsfwd.datapath.loader import Programs, Reason, constant, schema
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
 from vsfwd.datapath.snoops import Snoop, Snoops
+from vsfwd.datapath.timers import TIMEOUTS_S, Timers, timeouts_s
 from vsfwd.datapath.transitions import packed_transitions
 from vsfwd.image import Flip, Guard, InPlace, Plan
-
-TIMEOUTS_S: Final = {
-    "SYN_SENT": 120,
-    "SYN_RECV": 30,
-    "ESTABLISHED": 43200,
-    "CLOSING_INITIATOR": 120,
-    "CLOSING_RESPONDER": 120,
-    "FIN_WAIT": 45,
-    "CLOSED": 20,
-    "FIRST": 60,
-    "SINGLE": 30,
-    "MULTIPLE": 60,
-    "ECHO": 20,
-    "FRAGMENTS": 30,
-}
-"""How long a flow lives after a packet, by state: NSX's defaults."""
+from vsfwd.policy.model import SessionTimers
 
 
 @dataclass(frozen=True)
@@ -54,7 +40,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Settings:
-    """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288. `log_limit`: events of one rule at
+    """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288. `timeouts_s`: how long flows live, by
+    state, at vNICs to which `set_timers` has given nothing else. `log_limit`: events of one rule at
     one vNIC. `reject_limit`: replies of one vNIC to what its rules reject, in each direction; the rest is
     dropped only."""
 
@@ -91,6 +78,9 @@ class Datapath:
         self._buckets = -(-settings.flows_per_vnic // constant("WAYS"))
         self._layout = programs.layouts("vnics")[1]
         self._vnic_map = ArrayMap(os.dup(programs.fd("vnics")), self._layout.size, constant("VNIC_PLACES"))
+        self._timers = Timers(programs)
+        self._profiles: Mapping[str, SessionTimers] | None = None
+        self._vnics: dict[str, _Vnic] = {}
         self.configure(settings)
         self._policy = Policy(programs)
         self._bindings = Bindings(programs)
@@ -113,26 +103,26 @@ class Datapath:
         return datapath
 
     def configure(self, settings: Settings) -> None:
-        """Timers and limits for the programs, from the next packet on. Secrets are made once and kept, since
+        """Lifetimes and limits for the programs, from the next packet on; what vNICs that are taken over have
+        in the map stays until `set_timers`. Secrets are made once and kept, since
         flows lie where the seeds say."""
         fd, layout = self._programs.fd("settings"), self._programs.layouts("settings")[1]
         kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
         seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
         # No vNIC's mark may be 0, which every packet has: a bit above all slots is set.
         self.mark: int = kept["mark"] or int.from_bytes(os.urandom(4), "little") | 1 << 31
-        timeouts = [0] * constant("STATES")
-        for name, seconds in settings.timeouts_s.items():
-            timeouts[State[name]] = round(seconds * self._programs.hz)
         packed = layout.pack(
             seed=seed,
             mark=self.mark,
-            timeout=struct.pack(f"<{len(timeouts)}I", *timeouts),
             log=self._programs.limit(settings.log_limit.rate, settings.log_limit.burst),
             reject=self._programs.limit(settings.reject_limit.rate, settings.reject_limit.burst),
             snoop=self._programs.limit(settings.snoop_limit.rate, settings.snoop_limit.burst),
             transition=packed_transitions(),
         )
         bpf.update(fd, bytes(4), packed)
+        self._timeouts_s = settings.timeouts_s
+        for id, vnic in self._vnics.items():
+            self._timers.write(vnic.slot, self._lifetimes(id))
 
     def _read_vnics(self) -> dict[str, _Vnic]:
         vnics = {}
@@ -169,6 +159,7 @@ class Datapath:
                 self._clear_drops(vnic.slot)
                 self._snoops.refill(vnic.slot)
                 self._fill_reject_tokens(vnic.slot)
+                self._timers.write(vnic.slot, self._lifetimes(vnic_id))
             elif known.ifindex != ifindex:
                 self._hooks.detach(known.ifindex)
                 self._clear_place(known.ifindex)
@@ -282,6 +273,17 @@ class Datapath:
         daemon's policy or by one that an earlier daemon left."""
         return {vnic.slot: self._policy.mode(vnic.slot) for vnic in self._vnics.values()}
 
+    def set_timers(self, profiles: Mapping[str, SessionTimers]) -> None:
+        """By vNIC id: how long its flows live, each from its next packet on."""
+        before, self._profiles = self._profiles, profiles
+        for id, vnic in self._vnics.items():
+            if before is None or before.get(id) != profiles.get(id):
+                self._timers.write(vnic.slot, self._lifetimes(id))
+
+    def _lifetimes(self, vnic_id: str) -> Mapping[str, float]:
+        profile = (self._profiles or {}).get(vnic_id)
+        return timeouts_s(profile) if profile else self._timeouts_s
+
     # ---- what happened ----
 
     def rule_counters(self) -> dict[int, RuleCounters]:
@@ -374,6 +376,7 @@ class Datapath:
         self._policy.close()
         self._policy.counters.close()
         self._vnic_map.close()
+        self._timers.close()
         self._snoops.close()
         self._hooks.close()
         self._programs.close()

@@ -217,10 +217,44 @@ def _check_mac(field: str, text: str) -> None:
         raise ValueError(f"{field}: {text!r} is not a MAC address in lower case with colons")
 
 
+MIN_TIMER: Final = 10
+MIN_ESTABLISHED: Final = 120
+MAX_TIMER: Final = 4320000
+"""Seconds: NSX 4's limits. 50 days."""
+
+
+class SessionTimers(Object, frozen=True):
+    """Seconds a flow lives after a packet, by what it has seen: NSX's words, NSX's defaults. `profile` is for
+    people."""
+
+    profile: str = "default"
+    tcp_first_packet: int = 120
+    tcp_opening: int = 30
+    tcp_established: int = 43200
+    tcp_closing: int = 120
+    tcp_finwait: int = 45
+    tcp_closed: int = 20
+    udp_first_packet: int = 60
+    udp_single: int = 30
+    udp_multiple: int = 60
+    icmp_first_packet: int = 20
+    icmp_error_reply: int = 10
+
+    def __post_init__(self) -> None:
+        for name, seconds in self.seconds().items():
+            least = MIN_ESTABLISHED if name == "tcp_established" else MIN_TIMER
+            if not least <= seconds <= MAX_TIMER:
+                raise ValueError(f"{name}: {seconds} is not in {least}-{MAX_TIMER} seconds")
+
+    def seconds(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "profile"}
+
+
 class Vnic(Object, frozen=True):
     """A virtual network card, here or on another host. `segment` is a number the manager gave the segment (0:
     none); addresses are hosts, not prefixes. `excluded`: nothing is enforced on it. Only a `router` may send
-    router advertisements and redirects, only a `dhcp_server` answers of DHCP and DHCPv6."""
+    router advertisements and redirects, only a `dhcp_server` answers of DHCP and DHCPv6. `timers`: None is
+    NSX's defaults; of a vNIC on another host nobody asks."""
 
     vm: str
     vm_name: str
@@ -232,6 +266,7 @@ class Vnic(Object, frozen=True):
     spoofguard: SpoofGuard = SpoofGuard.DISABLED
     router: bool = False
     dhcp_server: bool = False
+    timers: SessionTimers | None = None
 
     def __post_init__(self) -> None:
         _check_mac("mac", self.mac)

@@ -2,12 +2,23 @@
 
 import ipaddress
 import re
+from contextlib import nullcontext
 
 import msgspec
 import pytest
 
 from tests.harness.policies import group, rule, service, vnic
-from vsfwd.policy.model import Group, Match, Prefix, Rule, Service, Vnic, is_uuid, parse_address
+from vsfwd.policy.model import (
+    Group,
+    Match,
+    Prefix,
+    Rule,
+    Service,
+    SessionTimers,
+    Vnic,
+    is_uuid,
+    parse_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +131,32 @@ def test_a_mac_has_one_form(mac: str) -> None:
         msgspec.convert({"vm": "v", "vm_name": "v", "mac": mac}, Vnic)
 
 
+def test_timers_are_nsx_s_unless_said_otherwise() -> None:
+    """NSX's defaults, as its API guide has them; only what differs travels."""
+    timers = msgspec.json.decode(b'{"tcp_established": 600}', type=SessionTimers)
+    assert [*timers.seconds().values()] == [120, 30, 600, 120, 45, 20, 60, 30, 60, 20, 10]
+    assert msgspec.json.encode(timers) == b'{"tcp_established":600}'
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "good"),
+    [
+        ("udp_single", 10, True),
+        ("udp_single", 9, False),
+        ("udp_single", 4320000, True),
+        ("udp_single", 4320001, False),
+        ("tcp_established", 120, True),
+        ("tcp_established", 119, False),
+        ("icmp_error_reply", 0, False),
+    ],
+)
+def test_timers_have_the_limits_of_nsx(name: str, seconds: int, good: bool) -> None:
+    """10 s to 50 days, an established connection at least 120 s; the timer is named."""
+    card = {"vm": "v", "vm_name": "v", "mac": "02:00:00:00:00:01", "timers": {name: seconds}}
+    with nullcontext() if good else pytest.raises(msgspec.ValidationError, match=f"{name}: {seconds}"):
+        msgspec.convert(card, Vnic)
+
+
 def test_objects_survive_the_wire() -> None:
     """What is sent is what arrives: an empty list stays a list, None stays any (CVE-2025-64715)."""
     for thing in (
@@ -129,6 +166,7 @@ def test_objects_survive_the_wire() -> None:
         group(),
         group("10.0.0.1"),
         vnic("10.0.0.1 web segment=9"),
+        vnic("10.0.0.1 profile=short udp_single=10"),
     ):
         assert msgspec.json.decode(msgspec.json.encode(thing), type=type(thing)) == thing
     nobody = msgspec.json.decode(
