@@ -1,5 +1,5 @@
-"""What every installation has from the start: well-known services, the default sections, and an empty
-exclusion list."""
+"""What every installation has from the start: well-known services, the default sections, the default session
+timers, and an empty exclusion list."""
 
 from typing import Final
 
@@ -15,11 +15,14 @@ from manager_stub.model import (
     Rule,
     SecurityPolicy,
     Service,
+    SessionTimerProfile,
 )
 
 SECTIONS: Final = "/infra/domains/default/security-policies"
 SERVICES: Final = "/infra/services"
 EXCLUDE_LIST: Final = "/infra/settings/firewall/security/exclude-list"
+DEFAULT_TIMERS: Final = "/infra/firewall-session-timer-profiles/default-session-timer-profile"
+"""For every vNIC that no binding gives another profile."""
 DEFAULT_SECTION: Final = f"{SECTIONS}/default-layer3-section"
 DEFAULT_L2_SECTION: Final = f"{SECTIONS}/default-layer2-section"
 DEFAULT_L2_RULE: Final = f"{DEFAULT_L2_SECTION}/rules/default-layer2-rule"
@@ -101,6 +104,7 @@ def objects() -> dict[str, Entity]:
         for name, entries in _SERVICES.items()
     }
     found[EXCLUDE_LIST] = ExcludeList()
+    found[DEFAULT_TIMERS] = SessionTimerProfile(display_name="default")
     found[DEFAULT_SECTION] = SecurityPolicy(
         display_name="Default Layer3 Section", sequence_number=MAX_SEQUENCE, category="Application"
     )

@@ -13,7 +13,15 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vsfwd.policy.model import MIN_ETHERTYPE, TAG_ETHERTYPES, is_uuid, parse_address
+from vsfwd.policy.model import (
+    MAX_TIMER,
+    MIN_ESTABLISHED,
+    MIN_ETHERTYPE,
+    MIN_TIMER,
+    TAG_ETHERTYPES,
+    is_uuid,
+    parse_address,
+)
 
 ANY: Final = "ANY"
 MAX_SEQUENCE: Final = 2**31 - 1
@@ -358,6 +366,49 @@ class ExcludeList(Entity):
         for index, value in enumerate(self.members):
             kind = "vms" if value.startswith("/vsfw/vms/") else "groups"
             yield Reference(f"members.{index}", value, kind)
+
+
+# Session timers
+
+Timer = Annotated[int, Field(ge=MIN_TIMER, le=MAX_TIMER)]
+"""Seconds, within NSX's limits."""
+
+
+class SessionTimerProfile(Entity):
+    """How long flows live after a packet, by what they have seen. What is not said is NSX's default."""
+
+    resource_type: Literal["PolicyFirewallSessionTimerProfile"] = "PolicyFirewallSessionTimerProfile"
+    tcp_first_packet: Timer = 120
+    tcp_opening: Timer = 30
+    tcp_established: Annotated[int, Field(ge=MIN_ESTABLISHED, le=MAX_TIMER)] = 43200
+    tcp_closing: Timer = 120
+    tcp_finwait: Timer = 45
+    tcp_closed: Timer = 20
+    udp_first_packet: Timer = 60
+    udp_single: Timer = 30
+    udp_multiple: Timer = 60
+    icmp_first_packet: Timer = 20
+    icmp_error_reply: Timer = 10
+
+
+TIMERS: Final = tuple(
+    name for name in SessionTimerProfile.model_fields if name.startswith(("tcp", "udp", "icmp"))
+)
+
+
+class SessionTimerBinding(Entity):
+    """Gives the members of the group in its path a profile. Of several that would, the one with the lowest
+    number does, then the one whose path is first."""
+
+    resource_type: Literal["PolicyFirewallSessionTimerProfileBindingMap"] = (
+        "PolicyFirewallSessionTimerProfileBindingMap"
+    )
+    firewall_session_timer_profile_path: Path
+    sequence_number: Sequence = 0
+
+    def references(self) -> Iterator[Reference]:
+        field = "firewall_session_timer_profile_path"
+        yield Reference(field, self.firewall_session_timer_profile_path, "firewall-session-timer-profiles")
 
 
 # Inventory

@@ -22,6 +22,7 @@ from manager_stub.levels import Level, Outgoing, Position, TooMuch
 from manager_stub.model import (
     ANY,
     ETHERNET,
+    TIMERS,
     Entity,
     EtherTypeServiceEntry,
     Rule,
@@ -32,7 +33,7 @@ from manager_stub.model import (
 )
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, OutboxRow, Row, Store, Transaction
-from manager_stub.world import MODELS, Claimed, Stored, World, kind_of, section_of
+from manager_stub.world import MODELS, Claimed, Stored, World, kind_of, parent_of
 from vsfwd.protocol.envelope import Kind, Message
 from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Hello, Refusal, Source, digest_text
 
@@ -46,6 +47,7 @@ EDITABLE: Mapping[str, frozenset[str]] = {
     "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),
     "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows"}),
     "security": frozenset({"members", "description", "tags", "display_name"}),
+    "firewall-session-timer-profiles": frozenset({*TIMERS, "description", "tags", "display_name"}),
 }
 """What may be changed of predefined objects, by kind."""
 DEFAULT_SECTIONS = (catalogue.DEFAULT_SECTION, catalogue.DEFAULT_L2_SECTION)
@@ -345,7 +347,7 @@ def _check_system_owned(world: World, stored: list[Stored[Entity]], delete: list
             raise Refused("", f"cannot delete {what} {path}")
     for each in stored:
         before = world.get(each.path)
-        if before is None and kind_of(each.path) == "rules" and section_of(each.path) in DEFAULT_SECTIONS:
+        if before is None and kind_of(each.path) == "rules" and parent_of(each.path) in DEFAULT_SECTIONS:
             raise Refused(
                 "rules", f"the default section takes no further rules, and {each.path} is not there"
             )
@@ -378,10 +380,10 @@ def _check_layers(world: World, stored: list[Stored[Entity]]) -> None:
         rules |= {
             path
             for path, rule in world.rules.items()
-            if section_of(path) in changed or not changed.isdisjoint(rule.body.services)
+            if parent_of(path) in changed or not changed.isdisjoint(rule.body.services)
         }
     for path in rules:
-        ethernet = world.sections[section_of(path)].body.category == ETHERNET
+        ethernet = world.sections[parent_of(path)].body.category == ETHERNET
         wrong = _not_for_frames(world, path) if ethernet else _not_for_packets(world, path)
         if wrong:
             raise Refused(*wrong)

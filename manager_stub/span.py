@@ -3,8 +3,8 @@
 A host needs the rules that apply to a vNIC plugged there, the groups those rules name, the vNICs plugged
 there, and every vNIC anywhere that is a member of a group in such a rule's source or destination, or claims
 an address of one that was named so far: an address that several claim belongs to nobody, and the host must
-see that. Of a vNIC's memberships it needs those that its rules ask for. Nothing else, so what a change costs
-depends on whom it concerns, not on what exists.
+see that. Of a vNIC's memberships it needs those that its rules ask for, and the timers of those that are
+plugged there. Nothing else, so what a change costs depends on whom it concerns, not on what exists.
 
 `realise` keeps from one World to the next what the change between them left alone; realising a World from
 nothing gives the same, and is the specification.
@@ -16,11 +16,11 @@ from typing import Final
 
 from manager_stub import wire
 from manager_stub.addresses import Judgements, judge, trusted
-from manager_stub.catalogue import says_nothing_new
+from manager_stub.catalogue import DEFAULT_TIMERS, says_nothing_new
 from manager_stub.groups import addresses, covers, selects
 from manager_stub.model import Group, Segment, Vm, Vnic
-from manager_stub.world import Stored, World, section_of
-from vsfwd.policy.model import Prefix, parse_address
+from manager_stub.world import Stored, World, parent_of
+from vsfwd.policy.model import Prefix, SessionTimers, parse_address
 
 REMEMBERED_SELECTIONS: Final = 1024
 
@@ -68,7 +68,7 @@ class Rules:
 @dataclass(frozen=True)
 class Card:
     """A vNIC with what it belongs to; its addresses are those typed and those trusted (`learned`). `rendered`
-    remembers its JSON by the memberships shown."""
+    remembers its JSON by the memberships shown, and whether it is for the host where it is plugged."""
 
     vm: Stored[Vm]
     vnic: Vnic
@@ -76,17 +76,19 @@ class Card:
     memberships: frozenset[str]
     excluded: bool
     learned: tuple[str, ...] = ()
-    rendered: dict[frozenset[str], bytes] = field(default_factory=dict)
+    timers: SessionTimers | None = None
+    rendered: dict[tuple[frozenset[str], bool], bytes] = field(default_factory=dict)
 
     def claimed(self) -> tuple[str, ...]:
         """Addresses that belong to nobody once another vNIC claims them too."""
         return (*self.vnic.addresses, self.vnic.mac)
 
-    def raw(self, groups: frozenset[str]) -> bytes:
-        shown = self.memberships & groups
-        if shown not in self.rendered:
-            self.rendered[shown] = wire.vnic(self.vm, self.vnic, self.segment, shown, self.excluded)
-        return self.rendered[shown]
+    def raw(self, groups: frozenset[str], *, here: bool) -> bytes:
+        key = (self.memberships & groups, here)
+        if key not in self.rendered:
+            timers = self.timers if here else None
+            self.rendered[key] = wire.vnic(self.vm, self.vnic, self.segment, key[0], self.excluded, timers)
+        return self.rendered[key]
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ class Realised:
             "rules": selection.rules,
             "groups": {group: self.groups[group] for group in selection.named},
             "vnics": {
-                vnic: self.cards[vnic].raw(selection.named if vnic in local else selection.peers)
+                vnic: self.cards[vnic].raw(
+                    selection.named if vnic in local else selection.peers, here=vnic in local
+                )
                 for vnic in sent
             },
         }
@@ -163,7 +167,7 @@ def _rules(world: World, before: Realised) -> Rules:
     services_changed = world.kinds["services"] is not old.kinds["services"]
     rendered: dict[str, wire.WireRule] = {}
     for path, stored in world.rules.items():
-        section = world.sections[section_of(path)]
+        section = world.sections[parent_of(path)]
         if stored.body.disabled or says_nothing_new(path, stored.body):
             continue
         kept = before.rules.by_path.get(path)
@@ -211,6 +215,7 @@ def _cards(world: World, before: Realised, judgements: Judgements) -> Mapping[st
     fresh = [stored for path, stored in world.groups.items() if old.groups.get(path) is not stored]
     known = {stored.unique_id for stored in world.groups.values()}
     settled = known - {stored.unique_id for stored in fresh}
+    timers = _timers(world)
     excluded_paths = world.excluded
     excluded_groups = {world.groups[path].unique_id for path in excluded_paths & world.groups.keys()}
     cards: dict[str, Card] = {}
@@ -225,12 +230,25 @@ def _cards(world: World, before: Realised, judgements: Judgements) -> Mapping[st
                 memberships = _selecting(world.groups.values(), vm.body, segment)
             learned = trusted(judgements, vnic.id)
             excluded = path in excluded_paths or not memberships.isdisjoint(excluded_groups)
-            judged = (memberships, excluded, learned)
-            if kept and same and judged == (kept.memberships, kept.excluded, kept.learned):
+            own = next((of for group, of in timers if group is None or group in memberships), None)
+            judged = (memberships, excluded, learned, own)
+            if kept and same and judged == (kept.memberships, kept.excluded, kept.learned, kept.timers):
                 cards[vnic.id] = kept
             else:
                 cards[vnic.id] = Card(vm, _with(vnic, learned), segment, *judged)
     return cards
+
+
+def _timers(world: World) -> list[tuple[str | None, SessionTimers | None]]:
+    """Groups and the timers of their members, the first that fits counts; last, for everybody, the
+    default."""
+    profiles = {path: wire.timers(stored) for path, stored in world.timer_profiles.items()}
+    bindings = sorted(
+        (stored.body.sequence_number, path, stored.body.firewall_session_timer_profile_path)
+        for path, stored in world.timer_bindings.items()
+    )
+    bound = [(world.groups[parent_of(path)].unique_id, profiles[profile]) for _, path, profile in bindings]
+    return [*bound, (None, profiles.get(DEFAULT_TIMERS))]
 
 
 def _with(vnic: Vnic, learned: tuple[str, ...]) -> Vnic:

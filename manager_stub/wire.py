@@ -14,6 +14,7 @@ from manager_stub.model import (
     ANY,
     CATEGORIES,
     ETHERNET,
+    TIMERS,
     Entry,
     EtherTypeServiceEntry,
     Group,
@@ -22,6 +23,7 @@ from manager_stub.model import (
     Rule,
     SecurityPolicy,
     Segment,
+    SessionTimerProfile,
     Vm,
     Vnic,
 )
@@ -101,8 +103,19 @@ def group(stored: Stored[Group]) -> bytes:
     return _encode(wire.Group(stored.name, addresses(stored.body), macs(stored.body)))
 
 
+def timers(stored: Stored[SessionTimerProfile]) -> wire.SessionTimers | None:
+    """None for NSX's defaults, so that they cost no bytes."""
+    made = wire.SessionTimers(stored.name, **{name: getattr(stored.body, name) for name in TIMERS})
+    return None if made == wire.SessionTimers() else made
+
+
 def vnic(
-    vm: Stored[Vm], card: Vnic, segment: Stored[Segment] | None, groups: Iterable[str], excluded: bool
+    vm: Stored[Vm],
+    card: Vnic,
+    segment: Stored[Segment] | None,
+    groups: Iterable[str],
+    excluded: bool,
+    timers: wire.SessionTimers | None,
 ) -> bytes:
     return _encode(
         wire.Vnic(
@@ -116,6 +129,7 @@ def vnic(
             spoofguard=wire.SpoofGuard(spoofguard(card, segment).lower()),
             router=card.router,
             dhcp_server=card.dhcp_server,
+            timers=timers,
         )
     )
 

@@ -17,6 +17,8 @@ from manager_stub.model import (
     SecurityPolicy,
     Segment,
     Service,
+    SessionTimerBinding,
+    SessionTimerProfile,
     Vm,
 )
 from vsfwd.protocol.messages import Source
@@ -33,6 +35,8 @@ MODELS: Final[dict[str, type[Entity]]] = {
     "clusters": Cluster,
     "datacenters": Datacenter,
     "security": ExcludeList,
+    "firewall-session-timer-profiles": SessionTimerProfile,
+    "firewall-session-timer-profile-binding-maps": SessionTimerBinding,
 }
 """By kind: the word before the id in a path."""
 
@@ -45,8 +49,9 @@ def id_of(path: str) -> str:
     return path.rsplit("/", 1)[1]
 
 
-def section_of(rule_path: str) -> str:
-    return rule_path.rsplit("/", 2)[0]
+def parent_of(path: str) -> str:
+    """The section of a rule, the group of a binding."""
+    return path.rsplit("/", 2)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +124,12 @@ class World:
                 for reference in stored.body.references():
                     if reference.path in paths:
                         yield stored.path, reference
+        for path in self.timer_bindings:
+            if parent_of(path) in paths:
+                yield path, Reference("", parent_of(path), "groups")
 
     def rules_of(self, section: str) -> list[Stored[Rule]]:
-        found = [stored for path, stored in self.rules.items() if section_of(path) == section]
+        found = [stored for path, stored in self.rules.items() if parent_of(path) == section]
         return sorted(found, key=lambda stored: (stored.body.sequence_number or 0, stored.number))
 
     @property
@@ -149,6 +157,15 @@ class World:
         """Paths of the VMs and groups on the exclusion list."""
         lists = cast(Mapping[str, Stored[ExcludeList]], self.kinds["security"])
         return frozenset(member for stored in lists.values() for member in stored.body.members)
+
+    @property
+    def timer_profiles(self) -> Mapping[str, Stored[SessionTimerProfile]]:
+        return cast(Mapping[str, Stored[SessionTimerProfile]], self.kinds["firewall-session-timer-profiles"])
+
+    @property
+    def timer_bindings(self) -> Mapping[str, Stored[SessionTimerBinding]]:
+        kind = "firewall-session-timer-profile-binding-maps"
+        return cast(Mapping[str, Stored[SessionTimerBinding]], self.kinds[kind])
 
     @property
     def vms(self) -> Mapping[str, Stored[Vm]]:

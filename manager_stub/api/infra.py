@@ -1,5 +1,5 @@
-"""/policy/api/v1/infra: groups, services, segments, sections, rules and the exclusion list, in the shape of
-the NSX Policy API.
+"""/policy/api/v1/infra: groups, services, segments, sections, rules, session timers and the exclusion list,
+in the shape of the NSX Policy API.
 
 PUT creates, or replaces what the `_revision` in the body names; PATCH creates, or changes the fields it has.
 """
@@ -22,9 +22,20 @@ from manager_stub.api.objects import (
     shown,
 )
 from manager_stub.catalogue import EXCLUDE_LIST
-from manager_stub.model import Entity, ExcludeList, Group, Id, Rule, SecurityPolicy, Segment, Service
+from manager_stub.model import (
+    Entity,
+    ExcludeList,
+    Group,
+    Id,
+    Rule,
+    SecurityPolicy,
+    Segment,
+    Service,
+    SessionTimerBinding,
+    SessionTimerProfile,
+)
 from manager_stub.register import Register
-from manager_stub.world import section_of
+from manager_stub.world import parent_of
 
 log = structlog.get_logger()
 
@@ -47,6 +58,13 @@ def router(register: Register) -> APIRouter:
     _add_objects(routes, register, f"{_DOMAIN}/groups", Group)
     _add_objects(routes, register, "/infra/services", Service)
     _add_objects(routes, register, "/infra/segments", Segment)
+    _add_objects(routes, register, "/infra/firewall-session-timer-profiles", SessionTimerProfile)
+    _add_objects(
+        routes,
+        register,
+        f"{_DOMAIN}/groups/{{group}}/firewall-session-timer-profile-binding-maps",
+        SessionTimerBinding,
+    )
     _add_sections(routes, register)
     _add_rules(routes, register)
     _add_exclude_list(routes, register)
@@ -54,9 +72,19 @@ def router(register: Register) -> APIRouter:
 
 
 def _add_objects(routes: APIRouter, register: Register, prefix: str, model: type[Entity]) -> None:
+    """`prefix` has a parameter where the objects belong to another one, which has to be there."""
+    kind, nested = prefix.rsplit("/", 1)[1], "{" in prefix
+
+    def check_parent(path: str) -> None:
+        if nested:
+            existing(register.world, parent_of(path))
+
     @routes.get(prefix, tags=[model.__name__])
-    async def list_objects() -> Json:
-        return listed([shown(stored) for stored in register.world.kinds[prefix.rsplit("/", 1)[1]].values()])
+    async def list_objects(request: Request) -> Json:
+        here = str(request.scope["path"]).removeprefix(PREFIX)
+        check_parent(f"{here}/")
+        every = register.world.kinds[kind].items()
+        return listed([shown(stored) for path, stored in every if path.startswith(f"{here}/")])
 
     @routes.get(f"{prefix}/{{id}}", tags=[model.__name__])
     async def read(path: Path) -> Json:
@@ -64,12 +92,14 @@ def _add_objects(routes: APIRouter, register: Register, prefix: str, model: type
 
     @routes.put(f"{prefix}/{{id}}", tags=[model.__name__])
     async def put(path: Path, body: model) -> Json:  # type: ignore[valid-type]
+        check_parent(path)
         check_body(register.world, path, body, revision_needed=True)
         register.write(put={path: body})
         return shown(existing(register.world, path))
 
     @routes.patch(f"{prefix}/{{id}}", tags=[model.__name__])
     async def patch(path: Path, body: Patch) -> Response:
+        check_parent(path)
         after = merged(register.world.get(path), model, body)
         check_body(register.world, path, after)
         register.write(put={path: after})
@@ -137,14 +167,14 @@ def _add_rules(routes: APIRouter, register: Register) -> None:
 
     @routes.put(f"{prefix}/{{id}}", tags=[*tags])
     async def put(section: Id, path: Path, body: Rule) -> Json:
-        existing(register.world, section_of(path))
+        existing(register.world, parent_of(path))
         check_body(register.world, path, body, revision_needed=True)
         register.write(put={path: body})
         return shown(existing(register.world, path))
 
     @routes.patch(f"{prefix}/{{id}}", tags=[*tags])
     async def patch(section: Id, path: Path, body: Patch) -> Response:
-        existing(register.world, section_of(path))
+        existing(register.world, parent_of(path))
         after = merged(register.world.get(path), Rule, body)
         check_body(register.world, path, after)
         register.write(put={path: after})

@@ -16,6 +16,8 @@ OTHER_VM = "11111111-0000-4000-8000-000000000002"
 VNIC = "22222222-0000-4000-8000-000000000001"
 HOST = "33333333-0000-4000-8000-000000000001"
 MAC = "02:00:00:00:00:01"
+TIMERS = f"{INFRA}/firewall-session-timer-profiles"
+TIMER_BINDING = f"{DOMAIN}/groups/web/firewall-session-timer-profile-binding-maps/new"
 GROUP, SERVICE, SECTION = f"{DOMAIN}/groups/new", f"{INFRA}/services/new", f"{DOMAIN}/security-policies/new"
 WEB = "/infra/domains/default/groups/web"
 EXCLUDE_LIST = f"{INFRA}/settings/firewall/security/exclude-list"
@@ -24,6 +26,7 @@ DEFAULT_L2_SECTION = f"{DOMAIN}/security-policies/default-layer2-section"
 DEFAULT_L2_RULE = f"{DEFAULT_L2_SECTION}/rules/default-layer2-rule"
 DEFAULT_RULE = f"{DEFAULT_SECTION}/rules/default-layer3-rule"
 
+DEFAULT_TIMERS = {"firewall_session_timer_profile_path": f"{TIMERS[14:]}/default-session-timer-profile"}
 CONDITION = {
     "resource_type": "Condition",
     "member_type": "VirtualMachine",
@@ -125,6 +128,43 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", SERVICE, icmp(icmp_code=1), 400, "service_entries.0: icmp_code needs icmp_type"),
     ("PATCH", f"{INFRA}/services/SSH", {"description": "mine"}, 400, "it is predefined"),
     ("DELETE", f"{INFRA}/services/SSH", None, 400, "cannot delete predefined object /infra/services/SSH"),
+    # session timers
+    ("PUT", f"{TIMERS}/new", {"surprise": 1}, 400, "surprise: unknown field"),
+    (
+        "PUT",
+        f"{TIMERS}/new",
+        {"udp_single": 9},
+        400,
+        "udp_single: Input should be greater than or equal to 10",
+    ),
+    (
+        "PUT",
+        f"{TIMERS}/new",
+        {"udp_single": 4320001},
+        400,
+        "udp_single: Input should be less than or equal to",
+    ),
+    (
+        "PUT",
+        f"{TIMERS}/new",
+        {"tcp_established": 119},
+        400,
+        "tcp_established: Input should be greater than or",
+    ),
+    ("PUT", f"{TIMERS}/new", {"tcp_closed": "20"}, 400, "tcp_closed: "),
+    ("PATCH", f"{TIMERS}/default-session-timer-profile", {"tcp_closed": 0}, 400, "tcp_closed: "),
+    ("DELETE", f"{TIMERS}/default-session-timer-profile", None, 400, "cannot delete predefined object"),
+    ("DELETE", f"{TIMERS}/new", None, 404, "/infra/firewall-session-timer-profiles/new"),
+    ("PUT", TIMER_BINDING, {}, 400, "firewall_session_timer_profile_path: "),
+    (
+        "PUT",
+        TIMER_BINDING,
+        {"firewall_session_timer_profile_path": WEB},
+        400,
+        f"firewall_session_timer_profile_path: there is no '{WEB}'",
+    ),
+    ("PUT", TIMER_BINDING.replace("/web/", "/no/"), DEFAULT_TIMERS, 404, "/domains/default/groups/no"),
+    ("PUT", TIMER_BINDING, {**DEFAULT_TIMERS, "sequence_number": -1}, 400, "sequence_number: "),
     # sections and rules
     ("PUT", SECTION, section(surprise=1), 400, "rules.0.surprise: unknown field"),
     ("PUT", SECTION, section(action="PASS"), 400, "rules.0.action: "),

@@ -86,7 +86,7 @@ def whole(realised: Realised) -> Objects:
     return {
         "rules": {rule.id: rule.raw for rule in realised.rules.by_path.values()},
         "groups": realised.groups,
-        "vnics": {vnic: card.raw(everything) for vnic, card in realised.cards.items()},
+        "vnics": {vnic: card.raw(everything, here=True) for vnic, card in realised.cards.items()},
     }
 
 
