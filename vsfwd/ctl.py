@@ -192,6 +192,24 @@ def addresses(socket: Path, vnic: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@one_vnic
+@as_json
+@click.pass_obj
+def timers(socket: Path, vnic: str | None, as_json: bool) -> None:
+    """Seconds that flows live after a packet, for each vNIC."""
+    found: list[api.TimersRow] = [
+        row for part in ask(socket, lambda proxy: _all(proxy.Timers(vnic=vnic))) for row in part
+    ]
+    if as_json:
+        print_json(found)
+        return
+    console = wide_console()
+    for row in found:
+        console.print(f"[bold]{row.vm_name or 'no policy yet'}[/]  vNIC {row.vnic}  profile {row.profile}")
+        print_table(console, ("timer", "seconds"), list(row.timers.items()))
+
+
+@main.command()
 @as_json
 @click.pass_obj
 def stats(socket: Path, as_json: bool) -> None:

@@ -8,7 +8,19 @@ import vsfwd.ipc.interface as api
 from vsfwd.datapath import EarlyDrop, Flow, RuleCounters
 from vsfwd.image import Image, PrefixKey
 from vsfwd.policy import evaluate
-from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Frames, Group, Match, Rule, Service, Vnic
+from vsfwd.policy.model import (
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    Frames,
+    Group,
+    Match,
+    Rule,
+    Service,
+    SessionTimers,
+    Vnic,
+)
 from vsfwd.protocol.messages import Claim
 
 PROTOCOLS: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
@@ -102,6 +114,11 @@ def address_rows(id: str, vnic: Vnic | None, learned: Mapping[str, Claim], now: 
             )
         )
     return rows
+
+
+def timers_row(id: str, vnic: Vnic | None) -> api.TimersRow:
+    timers = (vnic.timers if vnic else None) or SessionTimers()
+    return api.TimersRow(id, vnic.vm_name if vnic else "", timers.profile, timers.seconds())
 
 
 def match_text(match: Match | None, groups: Mapping[str, Group]) -> str:

@@ -28,7 +28,16 @@ from vsfwd.policy import evaluate
 from vsfwd.policy.model import Direction, Rule, Vnic, is_uuid
 from vsfwd.protocol.messages import Binding, digest_text
 from vsfwd.reconciler import ApplyThread, Port, Reconciler
-from vsfwd.rows import address_rows, applied, flow_row, image_size, packet_of, rule_row, rule_stats
+from vsfwd.rows import (
+    address_rows,
+    applied,
+    flow_row,
+    image_size,
+    packet_of,
+    rule_row,
+    rule_stats,
+    timers_row,
+)
 
 PART: Final = 500
 """Rows in one part of a long answer."""
@@ -157,6 +166,12 @@ class Answers(api.HostInterface):
             for row in address_rows(port.vnic, policy.get(port.vnic), learned.get(port.vnic, {}), now)
         ]
         for part in _parts(rows):
+            yield part
+
+    @varlinkmethod(return_parameter="part")
+    async def Timers(self, *, vnic: str | None = None) -> AsyncIterator[list[api.TimersRow]]:
+        policy = self._parts.reconciler.state.vnics
+        for part in _parts([timers_row(port.vnic, policy.get(port.vnic)) for port in self._ports(vnic)]):
             yield part
 
     @varlinkmethod(return_parameter="stats")

@@ -235,7 +235,7 @@ async def test_a_withdrawn_vnic_is_let_go(setting: Setting) -> None:
 
 
 async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
-    """Rules in order with their hits, groups, flows, drops, and the rule that would decide."""
+    """Rules in order with their hits, groups, flows, timers, drops, and the rule that would decide."""
     await setting.with_policy()
     assert setting.host.ping()
     (shown,) = setting.host.ask("rules", "--vnic", "web")
@@ -253,6 +253,9 @@ async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
         HOST_ADDRESS,
         1,
     )
+    (timers,) = setting.host.ask("timers")
+    assert (timers["profile"], timers["timers"]["icmp_first_packet"]) == ("default", 20)
+    assert "icmp_first_packet" in setting.host.ctl("timers", "--vnic", "web").stdout
     assert setting.host.ask("stats")["rules"][0]["packets"] == 2
     question = ("--vnic", "web", "--in", "--proto", "tcp", "--src", HOST_ADDRESS, "--dst", VM_ADDRESS)
     answer = setting.host.ask("explain", *question, "--dport", "80")

@@ -1,9 +1,9 @@
 """The datapath as the daemon sees it: vNICs on and off, a plan in, counters, flows and events out.
 
-Small on purpose: it composes `loader` (programs), `maps` (policy), `guards` (SpoofGuard), `conntrack`
-(flows), `attach` (devices) and `events`. Everything that must outlive the daemon is in pinned maps; the
-tables here can be read back from them. Closing a Datapath, or dying with it open, changes nothing that is
-enforced."""
+Small on purpose: it composes `loader` (programs), `maps` (policy), `guards` (SpoofGuard), `timers`,
+`conntrack` (flows), `attach` (devices) and `events`. Everything that must outlive the daemon is in pinned
+maps; the tables here can be read back from them. Closing a Datapath, or dying with it open, changes nothing
+that is enforced."""
 
 import os
 import struct

@@ -197,6 +197,16 @@ class AddressRow:
 
 
 @dataclass(frozen=True)
+class TimersRow:
+    """The profile of a vNIC: seconds a flow lives after a packet, in NSX's words."""
+
+    vnic: str
+    vm_name: str
+    profile: str
+    timers: dict[str, int]
+
+
+@dataclass(frozen=True)
 class RuleStats:
     """`suppressed`: events the rule was not logged with, since there were too many."""
 
@@ -298,6 +308,11 @@ class HostInterface(VarlinkInterface, name=NAME):
 
     @varlinkmethod(return_parameter="part")
     async def Addresses(self, *, vnic: str | None = None) -> AsyncIterator[list[AddressRow]]:
+        raise NotImplementedError
+        yield
+
+    @varlinkmethod(return_parameter="part")
+    async def Timers(self, *, vnic: str | None = None) -> AsyncIterator[list[TimersRow]]:
         raise NotImplementedError
         yield
 
