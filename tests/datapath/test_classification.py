@@ -1,11 +1,12 @@
 """Which rule a packet finds: the same for IPv4 and IPv6, and its neighbours find another one."""
 
 import pytest
-from scapy.layers.inet import ICMP
+from scapy.layers.inet import ICMP, IP, IPOption_Router_Alert
 from scapy.layers.inet6 import ICMPv6Unknown
+from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from tests.harness.datapath import Host, dropped, passed
+from tests.harness.datapath import PEER_MAC, Host, dropped, passed
 from tests.harness.packets import IPV4, IPV6, Net, echo, ip, other, tcp, udp
 from vsfwd.datapath.events import AT_ONCE
 
@@ -189,3 +190,20 @@ def test_a_flood_of_events_is_read_in_portions(host: Host, net: Net) -> None:
         here.run_raw(host.datapath.vnic_in, frame)
     assert len(host.datapath.poll_events()) == AT_ONCE
     assert len(host.datapath.poll_events()) == 1
+
+
+@pytest.mark.parametrize("inward", [True, False], ids=["in", "out"])
+def test_x39_igmp_obeys_the_rules(host: Host, inward: bool) -> None:
+    """CVE-2014-0685: it is protocol 2, whatever group it goes to and although every report has an option."""
+    here = host.port("here")
+    alert = IPOption_Router_Alert()
+    report = IP(src="10.0.9.9" if inward else "10.0.0.1", dst="224.0.0.22", ttl=1, proto=2, options=[alert])
+    frame = Ether(src=PEER_MAC if inward else here.mac, dst="01:00:5e:00:00:16") / report / Raw(bytes(16))
+    take = here.receive if inward else here.send
+    for rules, seen in (
+        (["allow service tcp,udp,icmp", "drop"], dropped("rule_drop", 2)),
+        (["drop service 2", "allow"], dropped("rule_drop", 1)),
+        (["allow service 2", "drop"], passed(1)),
+    ):
+        host.install(rules, vnics=VNICS)
+        assert take(frame) == seen

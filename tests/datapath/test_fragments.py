@@ -325,3 +325,15 @@ def test_long_datagrams_pass_between_workloads(wired: Wired, net: Net, offload: 
         refused.setblocking(False)
         with pytest.raises(BlockingIOError):
             refused.recv(65535)
+
+
+def test_fragments_of_an_authenticated_packet_are_of_its_protocol(journey: Journey) -> None:
+    """CVE-2019-5597: AH in a fragment is protocol 51, whatever it protects; what follows goes with it."""
+    pieces = [
+        piece(journey.ends, bytes([17, 4]) + bytes(22), protocol=51),
+        piece(journey.ends, bytes(16), 24, more=False, protocol=51),
+    ]
+    journey.install("allow service tcp,udp,icmp,icmpv6", "drop")
+    assert [journey.take(fragment) for fragment in pieces] == [dropped("rule_drop", 2), ALONE]
+    journey.install("allow service 51", "drop")
+    assert [journey.take(fragment) for fragment in pieces] == [passed(1, new=True), passed(1)]

@@ -1,6 +1,8 @@
 """Headers that lie, hide what is behind them or lead elsewhere. The policy allows everything, so only the
 parser drops, and the port the flow gets shows where it found the protocol's header."""
 
+import struct
+
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -8,7 +10,7 @@ from scapy.packet import Packet, Raw
 
 from tests.harness.datapath import Seen, dropped, passed
 from tests.harness.journey import Journey
-from tests.harness.packets import IPV4, IPV6, other, udp
+from tests.harness.packets import IPV4, IPV6, other, reply_to, udp
 
 ONLY_IPV4 = pytest.mark.parametrize("net", [IPV4], ids=["ipv4"])
 ONLY_IPV6 = pytest.mark.parametrize("net", [IPV6], ids=["ipv6"])
@@ -67,6 +69,27 @@ def test_x10_a_header_that_is_not_followed_is_the_protocol(journey: Journey, pro
     journey.install(f"allow service {protocol}", "drop")
     assert journey.take(packet) == passed(1, new=True)
     assert journey.port.flow().protocol == protocol
+
+
+@pytest.mark.parametrize("protocol", [132, 33, 136], ids=["sctp", "dccp", "udp-lite"])
+def test_x46_other_transports_are_their_protocol(journey: Journey, protocol: int) -> None:
+    """They have ports where TCP has, but rules know them by number only: no rule for TCP or UDP allows or
+    drops them. All of it between two hosts is one flow, and no INIT, ABORT or tag of an association changes
+    it."""
+
+    def chunk(source: int, destination: int) -> Packet:
+        packet = other(*journey.ends, protocol)
+        packet[Raw].load = struct.pack("!HHII", source, destination, 0, 0) + bytes(8)
+        return packet
+
+    journey.install("allow service tcp/80,udp/80", "drop")
+    assert journey.take(chunk(1000, 80)) == dropped("rule_drop", 2)
+    journey.install("drop service tcp,udp", f"allow service {protocol}", "drop")
+    assert journey.take(chunk(1000, 80)) == passed(2, new=True)
+    assert journey.take(chunk(1001, 81)) == passed(2)
+    answer = reply_to(chunk(1000, 80))
+    assert (journey.port.send if journey.inward else journey.port.receive)(answer) == passed(2)
+    assert journey.port.flow().state == "multiple"
 
 
 @ONLY_IPV6

@@ -112,3 +112,13 @@ def test_x33_answers_of_dhcpv6_servers_are_shown(host: Host, here: Port) -> None
     here.receive(udp("fe80::2", "fe80::1", 546, sport=547))
     here.receive(udp("fe80::2", "fe80::1", 546, sport=548))
     assert len(host.datapath.poll_snoops()) == 1
+
+
+@pytest.mark.parametrize("packet", [ADVERTISEMENT, DETECTION], ids=["nd", "dad"])
+def test_what_is_shown_is_judged_all_the_same(host: Host, here: Port, packet: Packet) -> None:
+    """CVE-2025-0650: that somebody else reads along is no way past the rules."""
+    host.install(["drop"], vnics={"here": "10.0.0.1 fd00::1"})
+    assert here.send(packet) == dropped("rule_drop", 1)
+    answer = IP(src="10.0.9.9", dst="10.0.0.1") / UDP(sport=67, dport=68) / Raw(bytes(300))
+    assert here.receive(answer) == dropped("rule_drop", 1)
+    assert len(host.datapath.poll_snoops()) == 2

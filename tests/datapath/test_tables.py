@@ -1,6 +1,11 @@
 """The tables of a vNIC under pressure, with no daemon to help: what lives stays, what is dead makes room."""
 
+import os
+import random
+import stat
+import struct
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 from scapy.packet import Packet
@@ -8,7 +13,7 @@ from scapy.packet import Packet
 from tests.harness.datapath import Host, Port, dropped, inside, passed, private_host
 from tests.harness.packets import IPV4, reply_to, tcp, udp
 from vsfwd.alarms import HELD_HIGH
-from vsfwd.datapath import Settings, TableUse
+from vsfwd.datapath import Settings, TableUse, bpf
 
 VNICS = {"here": "10.0.0.1 web", "twin": "10.0.0.2 web"}
 QUOTA = 64
@@ -161,3 +166,63 @@ def test_a_slot_is_empty_for_its_next_vnic(host: Host, here: Port) -> None:
     assert stranger.flows() == []
     assert stranger.drops() == {}
     assert stranger.receive(tcp(NET.peer, NET.here)) == dropped("closed")
+
+
+def seeds(host: Host, then: bytes | None = None) -> bytes:
+    """The secret of the flow hash, as it lies in the programs' settings; `then` takes the place of these."""
+    programs = host.datapath._programs
+    fd, layout = programs.fd("settings"), programs.layouts("settings")[1]
+    packed = bpf.lookup(fd, bytes(4), layout.size)
+    assert packed is not None
+    if then is not None:
+        bpf.update(fd, bytes(4), then.ljust(layout.size, b"\0"))
+    seed = layout.unpack(packed)["seed"]
+    assert isinstance(seed, bytes)
+    return seed
+
+
+def crowd(seed: bytes) -> list[Packet]:
+    """Questions of 17 flows that these seeds put into one pair of buckets, which has 16 places."""
+    words = struct.unpack("<11Q", seed)
+    chance = random.Random(43)
+    crowds: dict[tuple[int, ...], list[Packet]] = {}
+    while True:
+        peer, sport = ip_address(0x0A010000 + chance.randrange(1 << 16)), chance.randrange(1024, 65536)
+        ends = b"".join(bytes(10) + b"\xff\xff" + address.packed for address in (peer, ip_address(NET.here)))
+        key = struct.unpack("<10I", ends + struct.pack("!HHBBH", sport, 53, 17, 0, 0))
+        hash = words[0] + sum(seed * word for seed, word in zip(words[1:], key, strict=True))
+        pair = tuple(sorted((hash >> bits & 0xFFFF) * (QUOTA // 8) >> 16 for bits in (32, 48)))
+        crowds.setdefault(pair, []).append(udp(str(peer), NET.here, sport=sport))
+        if len(crowds[pair]) == 17:
+            return crowds[pair]
+
+
+def let_in(host: Host, here: Port, questions: list[Packet]) -> int:
+    """How many of these flows have a place, when each is answered at once."""
+    return sum(
+        play(host, here, (question, True), (reply_to(question), False))[0] == 0 for question in questions
+    )
+
+
+def test_x43_flows_that_collide_at_another_host_do_not_here(host: Host, here: Port) -> None:
+    """Seventeen flows chosen for their hash would not all fit, if one knew the seeds; with others they
+    do."""
+    assert let_in(host, here, crowd(os.urandom(88))) == 17
+    host.unplug()
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    assert let_in(host, here, crowd(seeds(host))) < 17
+    assert here.drops()["table_full"] > 0
+
+
+def test_x43_seeds_are_made_by_chance_and_only_root_reads_them(host: Host) -> None:
+    """Every host, and every start without pins, has its own; nothing shows them."""
+    first = seeds(host, then=b"")
+    host.datapath.configure(host.settings)
+    words = struct.unpack("<11Q", seeds(host))
+    assert words != struct.unpack("<11Q", first)
+    assert len({0, *words}) == 12
+    shown = str(host.datapath.status())
+    assert not any(f"{word:x}" in shown or str(word) in shown for word in words)
+    for pin in host.pins.rglob("settings"):
+        assert stat.S_IMODE(pin.stat().st_mode) == 0o600

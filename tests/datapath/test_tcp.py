@@ -353,3 +353,26 @@ def test_x23_an_icmp_error_about_a_syn_ack_passes(calling: Connection) -> None:
     take = calling.port.receive if calling.inbound else calling.port.send
     router = calling.net.other if calling.inbound else calling.net.here
     assert take(unreachable(router, calling.segment(False, "SA", seq=isn))) == passed(1)
+
+
+@pytest.mark.parametrize("side", [True, False], ids=["initiator", "responder"])
+def test_x15_a_segment_that_dies_on_the_way_is_like_any(open_: Connection, side: bool) -> None:
+    """Nobody here asks how far a packet will get. A segment that reaches the firewall and not its receiver
+    has to fit like any; and what it ends is ended here: nothing revives the flow, and its time runs out."""
+
+    def dying(flags: str, **fields: object) -> Seen:
+        packet = open_.segment(side, flags, **fields)
+        setattr(packet, "ttl" if open_.net.family == "ipv4" else "hlim", 1)
+        take = open_.port.receive if side == open_.inbound else open_.port.send
+        return take(packet)
+
+    assert dying("R", seq=START + 2 * WINDOW) == UNFIT
+    assert dying("R", seq=START + 5) == passed(1)
+    assert dying("PA", seq=START + 2 * WINDOW, data=10) == UNFIT
+    assert open_.state == "established"
+    assert dying("R", seq=START) == passed(1)
+    ends = open_.port.flow().expires_s
+    open_.say(not side, "PA", data=10)
+    open_.say(side, "PA", data=10)
+    assert open_.state == "closed"
+    assert open_.port.flow().expires_s <= ends
