@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from tests.harness.sockets import listening
 from tests.integration.daemon_host import (
     BROKER_ADDRESS,
     DEVICE,
@@ -327,6 +328,13 @@ def cut_off(client: socket.socket, attack: bytes) -> bool:
         except ConnectionError:
             return True
     return False
+
+
+async def test_nothing_listens_but_the_local_socket(setting: Setting) -> None:
+    """GHSA-v5mh-h5hx-7v92, CVE-2026-32254: no port of any kind, with a policy in force and a vNIC plugged."""
+    await setting.with_policy()
+    assert setting.host.process is not None
+    assert listening(setting.host.process.pid) == {f"unix {setting.host.socket}"}
 
 
 async def test_two_daemons_with_one_state_do_not_run(setting: Setting) -> None:

@@ -171,6 +171,22 @@ def test_secrets_are_for_root_alone(up: dict[str, Any]) -> None:
     assert not [line for line in lines if secret in line]
 
 
+def test_no_secret_stands_in_a_log(up: dict[str, Any]) -> None:
+    """CVE-2026-41184, GHSA-fcmh-qfxc-w685: no password, no private key in what manager, broker and hosts
+    write."""
+    directory = Path(f"/run/vsfw-{harness.NAME}")
+    secrets = {up["manager"]["password"].encode()}
+    for path in directory.rglob("*"):
+        if path.name == "broker-admin":
+            secrets.add(path.read_bytes().strip())
+        elif path.suffix == ".key" and path.is_file():
+            secrets |= {line for line in path.read_bytes().split() if len(line) > 40}
+    logs = list(directory.rglob("*.log"))
+    assert len(secrets) > 6
+    assert len(logs) > 3
+    assert not [path for path in logs if any(secret in path.read_bytes() for secret in secrets)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["network", "broker", "vsfwd"])
 def test_what_a_killed_run_leaves_is_removed(nothing: None, moment: str) -> None:

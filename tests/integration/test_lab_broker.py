@@ -12,6 +12,7 @@ from aio_pika.exceptions import AMQPConnectionError
 
 from tests.harness.broker import private_broker
 from tests.harness.pki import Pki
+from tests.harness.sockets import listening
 from vagrant.lab.broker import Broker
 
 pytestmark = pytest.mark.slow
@@ -36,18 +37,6 @@ async def connect(broker: Broker, context: ssl.SSLContext) -> str:
         return (await queue.get(timeout=10)).body.decode()
 
 
-def listening_ports(pid: int) -> set[tuple[str, int]]:
-    """Local addresses of the listening sockets of a process, from proc(5)."""
-    inodes = {file.readlink().name for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
-    found = set()
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-            address, port = fields[1].split(":")
-            found.add((".".join(str(b) for b in reversed(bytes.fromhex(address))), int(port, 16)))
-    return found
-
-
 async def test_a_client_with_a_certificate_of_the_ca_gets_in(node: tuple[Broker, Pki]) -> None:
     """The certificate's common name is the user; no password is asked."""
     broker, pki = node
@@ -68,11 +57,8 @@ async def test_a_stranger_does_not_get_in(node: tuple[Broker, Pki], tmp_path: Pa
 def test_nothing_listens_but_what_we_gave_it(node: tuple[Broker, Pki]) -> None:
     """TLS for clients, TLS for the management API, Erlang's distribution on loopback: no clear-text AMQP."""
     broker, _ = node
-    assert listening_ports(broker.processes()["node"].pid) == {
-        ("127.0.0.1", broker.port),
-        ("127.0.0.1", broker.api_port),
-        ("127.0.0.1", broker.node_port),
-    }
+    ports = (broker.port, broker.api_port, broker.node_port)
+    assert listening(broker.processes()["node"].pid) == {f"tcp 127.0.0.1:{port}" for port in ports}
 
 
 def test_the_management_api_wants_the_password(node: tuple[Broker, Pki]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 from typing import Any
 
 import pytest
@@ -396,3 +397,32 @@ async def test_two_requests_may_remove_one_host(manager: Manager, monkeypatch: p
     answers = await asyncio.gather(*(manager.answer("DELETE", f"{VSFW}/hosts/{HOST}") for _ in range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert manager.register.hosts == {}
+
+
+async def test_every_verb_of_every_path_wants_the_password(manager: Manager) -> None:
+    """CVE-2024-53916, CVE-2026-49299: there is one user, who may do everything; nobody else may do anything,
+    to tags or whatever else."""
+    paths = (await manager.call("GET", "/openapi.json"))["paths"]
+    manager.rest.auth = None
+    asked = [(verb, path) for path, verbs in paths.items() for verb in verbs]
+    assert len(asked) > 30
+    for verb, path in asked:
+        answer = await manager.rest.request(verb.upper(), path, json={})
+        assert answer.status_code == 401, (verb, path)
+
+
+async def test_unknown_paths_leave_nothing_behind(manager: Manager) -> None:
+    """CVE-2021-40797: a request for what does not exist costs no memory for ever."""
+
+    async def ask(number: int) -> None:
+        answer = await manager.answer("GET", f"/no/such/{number}/thing?x={number}")
+        assert answer.status_code == 404
+
+    for number in range(50):
+        await ask(number)
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(50, 250):
+        await ask(number)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
