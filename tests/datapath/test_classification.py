@@ -84,7 +84,7 @@ def test_a_rule_of_one_family(host: Host) -> None:
 
 
 def test_everything_of_one_family_is_not_the_other(host: Host) -> None:
-    """A rule from ::/0 never matches IPv4, one from 0.0.0.0/0 never IPv6."""
+    """X41: a rule from ::/0 never matches IPv4, one from 0.0.0.0/0 never IPv6."""
     here = host.port("here")
     host.install(
         ["allow from ::/0 service udp/53", "allow from 0.0.0.0/0 service udp/54", "drop"], vnics=VNICS

@@ -126,7 +126,7 @@ def test_a_reset_closes_and_a_syn_begins_anew(here: Port, net: Net, by_initiator
 
 
 def test_reused_ports_never_inherit_a_verdict(here: Port, net: Net) -> None:
-    """The SYN after a closed connection is asked about as the new flow it is: out, this one is denied."""
+    """X19: the SYN after a closed connection is asked about as the new flow it is: out, it is denied."""
     opened(here, net)
     here.receive(flags(net, True, "FA"))
     here.send(flags(net, False, "FA"))

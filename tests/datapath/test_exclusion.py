@@ -35,7 +35,7 @@ def test_everything_passes_and_is_counted(host: Host, net: Net) -> None:
 
 
 def test_only_that_vnic_is_excluded(host: Host, net: Net) -> None:
-    """Its neighbour on the host is enforced as ever."""
+    """X50: its neighbour on the host is enforced as ever."""
     here, twin = host.port("here"), host.port("twin")
     host.install(["drop"], vnics=EXCLUDED)
     assert here.receive(udp(net.peer, net.here)) == PASSED_UNSEEN

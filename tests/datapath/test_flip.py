@@ -48,9 +48,9 @@ def flip_under(host: Host, port: Port, frame: bytes, policies: list[list[str]], 
 
 
 def test_no_packet_sees_a_mixture(host: Host, net: Net) -> None:
-    """Three policies take turns, so that a bank never holds what it held before. Each drops the packet by a
-    rule, but of another number and for another reason: with the tables of two of them it would pass, or find
-    no rule."""
+    """X44. Three policies take turns, so that a bank never holds what it held before. Each drops the packet
+    by a rule, but of another number and for another reason: with the tables of two of them it would pass, or
+    find no rule."""
     here = host.port("here")
     policies = [
         ["drop from db", "allow service udp/53", *FILLER, "allow"],

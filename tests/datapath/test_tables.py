@@ -88,7 +88,7 @@ def test_expired_flows_make_room(host: Host, here: Port) -> None:
 
 
 def test_live_flows_are_never_evicted(host: Host, here: Port) -> None:
-    """A full table refuses what is new, and says so; every connection that got in still works."""
+    """X21, X22: a full table refuses what is new, and says so; every connection that got in still works."""
     opened = [sport for sport in range(1000, 1000 + 3 * QUOTA) if open_tcp(host, here, sport) == [0, 0, 0]]
     assert QUOTA / 2 < len(opened) <= QUOTA
     refused = 3 * QUOTA - len(opened)
@@ -123,7 +123,7 @@ def test_a_full_table_is_one_vnics_trouble(host: Host, here: Port) -> None:
 
 
 def test_a_flood_of_openings_evicts_only_its_like(host: Host, here: Port) -> None:
-    """Sixteen times as many SYNs as places, each let in: connections that were open do not notice."""
+    """X21: sixteen times as many SYNs as places, each let in: connections that were open do not notice."""
     for sport in range(1000, 1010):
         assert open_tcp(host, here, sport) == [0, 0, 0]
     frame = bytearray(bytes(here.frame_in(tcp("10.1.0.0", NET.here))))

@@ -83,9 +83,9 @@ def test_a_session_that_stays_allowed_goes_on(world: World) -> None:
 
 
 def test_no_packet_sees_a_mixture(world: World) -> None:
-    """Two policies take turns. Both forbid a's port 7001, each by a rule at another place; a mixture (the
-    other's order, or no rule yet) would let it pass. Both allow port 7000, each by another rule: not one is
-    lost. Every datagram is a flow of its own."""
+    """X44. Two policies take turns. Both forbid a's port 7001, each by a rule at another place; a mixture
+    (the other's order, or no rule yet) would let it pass. Both allow port 7000, each by another rule: not one
+    is lost. Every datagram is a flow of its own."""
     one = [drop("a", "c", "udp/7001"), allow(ANY, "c", "udp/7001"), allow("a", "c", "udp/7000")]
     other = [
         allow("b", "c", "udp/7001"),

@@ -71,12 +71,12 @@ async def is_cut_off(path: Path, said: bytes) -> bool:
 
 
 async def test_the_socket_is_for_root_and_its_group(path: Path) -> None:
-    """Nobody else can even connect."""
+    """X48, CVE-2022-29178, CVE-2026-49445: nobody else can even connect."""
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
 
 
 async def test_the_peer_is_known(path: Path) -> None:
-    """Its uid comes from the kernel."""
+    """X48: its uid comes from the kernel."""
     assert await ask(path, "io.vsfwd.Test.Uid") == {"parameters": {"uid": os.getuid()}}
 
 
@@ -108,7 +108,7 @@ async def test_a_dead_daemons_socket_is_replaced(path: Path) -> None:
     ids=["garbage", "no object", "no end", "flood", "depth", "a number too long", "no text"],
 )
 async def test_a_client_that_misbehaves_is_cut_off(path: Path, said: bytes) -> None:
-    """And the next one is answered."""
+    """X49: and the next one is answered."""
     assert await is_cut_off(path, said)
     assert (await ask(path, "io.vsfwd.Test.Uid"))["parameters"]
 
@@ -129,7 +129,7 @@ async def test_replies_that_nobody_reads_do_not_pile_up(path: Path) -> None:
 
 
 async def test_of_too_many_clients_the_oldest_goes(path: Path) -> None:
-    """Connections that are never closed do not lock others out."""
+    """X49: connections that are never closed, and say nothing, do not lock others out."""
     connections = [await asyncio.open_unix_connection(path) for _ in range(server.MAX_CONNECTIONS)]
     assert (await ask(path, "io.vsfwd.Test.Uid"))["parameters"]
     reader, _ = connections[0]
@@ -154,7 +154,7 @@ def answers(interfaces: _Interfaces, uid: int = 0) -> Answers:
 
 @pytest.mark.parametrize(("uid", "allowed"), [(0, True), (107, True), (1000, False)])
 async def test_only_root_and_configured_users_announce(uid: int, allowed: bool) -> None:
-    """Whoever may read the state may not say which device is which vNIC."""
+    """X48: whoever may read the state may not say which device is which vNIC."""
     interfaces = _Interfaces()
     request = answers(interfaces, uid).AnnounceVnic(vnic=WEB, vm=APP, mac="02:00:00:00:00:01", device="veth0")
     if allowed:

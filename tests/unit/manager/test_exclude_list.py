@@ -66,7 +66,7 @@ async def test_the_list_is_there_and_empty(serving: Manager) -> None:
 
 
 async def test_a_vm_on_the_list_is_not_enforced(serving: Manager) -> None:
-    """The host is told, the VM shows it, and taken off the list it is enforced again."""
+    """X50: the host is told, the VM shows it, and taken off the list it is enforced again."""
     await serving.call("PUT", LIST, {"_revision": 0, "members": [f"/vsfw/vms/{VMS['web']}"]})
     assert excluded(serving) == {"web"}
     assert (await serving.call("GET", f"{VSFW}/vms/{VMS['web']}"))["excluded_vnics"] == [VNICS["web"]]

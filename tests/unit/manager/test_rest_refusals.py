@@ -249,6 +249,13 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", f"{VSFW}/vms/{OTHER_VM}", vm(), 409, f"vnics.0.id: {VNIC} is a vNIC of /vsfw/vms/{VM}"),
     ("PUT", f"{VSFW}/vms/{VM}", vm(mac="02-00-00-00-00-01"), 400, "vnics.0.mac: "),
     ("PUT", f"{VSFW}/vms/{VM}", vm(addresses=["10.0.0.0/8"]), 400, "vnics.0.addresses.0: "),
+    (
+        "PUT",
+        f"{VSFW}/vms/{VM}",
+        vm(addresses=[f"fd00::{n:x}" for n in range(257)]),
+        400,
+        "vnics.0.addresses: ",
+    ),
     ("PUT", f"{VSFW}/vms/{VM}", vm(addresses=["0.0.0.0"]), 400, "vnics.0.addresses.0: "),
     (
         "PUT",
