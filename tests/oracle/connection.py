@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from tests.oracle.reading import Segment
+from tests.oracle.segments import Segment
 
 OTHER: Final = {"in": "out", "out": "in"}
 _MAX_SCALE: Final = 14

@@ -4,7 +4,8 @@ of them. Addresses are raw bytes, 4 or 16; they decide the family."""
 from struct import pack
 from typing import Final
 
-from tests.oracle.reading import ICMP, TCP, UDP, sum_of
+from tests.oracle.reading import ICMP, TCP, UDP
+from tests.oracle.sums import sum_of
 
 PEER_MAC: Final = bytes.fromhex("020000009999")
 
@@ -47,6 +48,18 @@ def left_to_hardware(packet: bytes) -> bytes:
 def miscounted(packet: bytes) -> bytes:
     """Spoilt on its way: its checksum is that of other data."""
     return packet[:-1] + bytes([packet[-1] ^ 4])
+
+
+def piece(packet: bytes, start: int, end: int, more: bool, id_: int) -> bytes:
+    """A fragment of a packet without more headers, with these bytes of its payload."""
+    offset = start | more
+    if packet[0] >> 4 == 6:
+        header = pack("!BBHI", packet[6], 0, offset, id_)
+        body = header + packet[40 + start : 40 + end]
+        return packet[:4] + pack("!HB", len(body), 44) + packet[7:40] + body
+    body = packet[20 + start : 20 + end]
+    head = packet[:2] + pack("!HHH", 20 + len(body), id_, offset >> 3 | more << 13) + packet[8:10]
+    return head + pack("!H", checksum(head + packet[12:20])) + packet[12:20] + body
 
 
 def _with_checksum(source: bytes, destination: bytes, protocol: int, body: bytes, at: int) -> bytes:

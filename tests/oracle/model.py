@@ -5,27 +5,26 @@ bytes are read by `reading`, flows follow `tracking`. What is here is the order 
 (bpf/README.md, "A packet's path"), flows, policies and what they count. No clock: timers stand still."""
 
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from tests.oracle.asking import Key, comes_up, key_of, question
 from tests.oracle.connection import OTHER, Connection, Step
 from tests.oracle.guarding import guarded, rogue
-from tests.oracle.reading import ICMP, UDP, Read, Unreadable, read, read_quoted
+from tests.oracle.reading import Fragment, Read, Unreadable, read, read_quoted
 from tests.oracle.tracking import Flow, count, follow, may_begin
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.evaluate import Packet, Verdict, evaluate
 from vsfwd.policy.model import Action, Direction, ExistingFlows, Tracking
 
-Key = tuple[int, bytes, int, bytes, int, bool]
+Seen = Callable[[], str | None]
+"""For which reason the datapath has dropped the packet; None: it has not."""
+PiecesKey = tuple[str, bytes, bytes, tuple[int, int]]
 DECISIVE: Final = ("syn-ack", "fin", "rst")
 """Segments that change a flow."""
-DISCOVERY: Final = (133, 134, 135, 136)
-"""Neighbour discovery: RFC 4861, without the redirect."""
-CLIENT_AND_SERVER: Final = {4: (68, 67), 6: (546, 547)}
-"""DHCP (RFC 2131) and DHCPv6 (RFC 8415)."""
+MAX_PIECES: Final = 64
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,26 @@ def drop(*reasons: str) -> Expected:
 
 
 @dataclass
+class Pieces:
+    """A packet whose first fragment has passed, under this policy, for this rule if any; `following`: where
+    the next has to begin. `number` counts such packets at one vNIC."""
+
+    policy: int
+    by: tuple[int, bool] | None
+    following: int
+    number: int
+    count: int = 1
+
+
+@dataclass
 class Port:
-    """A vNIC: `closed` until a policy names it."""
+    """A vNIC: `closed` until a policy names it. `packets`: those of which there have been first fragments."""
 
     id: str
     mac: bytes
     flows: dict[Key, Flow] = field(default_factory=dict)
+    pieces: dict[PiecesKey, Pieces] = field(default_factory=dict)
+    packets: int = 0
 
 
 class Model:
@@ -64,6 +77,13 @@ class Model:
         """Rules of which it is not said what they count."""
         self._state = DesiredState()
         self._policy = 0
+        self._by: tuple[int, bool] | None = None
+        """The rule by which the last packet passed, and whether it was gone once."""
+        self.reached: set[str] = set()
+        """Reasons to drop, and states of flows."""
+        self._seen: Seen = lambda: None
+        self.asked = self.forgotten = 0
+        """How often a packet in fragments may have been forgotten, and was."""
         self._asked: dict[tuple[Packet, str, str], Verdict] = {}
 
     def install(self, state: DesiredState, *, same: bool = False) -> None:
@@ -75,8 +95,13 @@ class Model:
         for counted in (self._asked, self.packets, self.sessions, self.unsure):
             counted.clear()
 
-    def judge(self, name: str, direction: str, frame: bytes) -> Expected:
-        port = self.ports[name]
+    def judge(self, name: str, direction: str, frame: bytes, seen: Seen) -> Expected:
+        self._seen = seen
+        expected = self._expected(self.ports[name], direction, frame)
+        self.reached |= expected.reasons
+        return expected
+
+    def _expected(self, port: Port, direction: str, frame: bytes) -> Expected:
         vnic = self._state.vnics.get(port.id)
         if vnic and vnic.excluded:
             return PASS
@@ -89,6 +114,12 @@ class Model:
             return Expected("drop", unreadable.faults)
         if packet is None:
             return PASS
+        if packet.fragment is None:
+            return self._judge(port, direction, packet, group)
+        return self._follow_first(port, direction, packet, group, packet.fragment)
+
+    def _judge(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
+        """A whole packet, or a first fragment."""
         if packet.is_error:
             return self._error(port, direction, packet, group)
         if group or (packet.is_icmp and not packet.is_echo):
@@ -96,11 +127,49 @@ class Model:
             return drop(reason) if reason else self._stateless(port, direction, packet, group)
         return self._stateful(port, direction, packet)
 
+    def _follow_first(
+        self, port: Port, direction: str, packet: Read, group: bool, fragment: Fragment
+    ) -> Expected:
+        """The first fragment is judged like any packet; those that come behind it in order, without gap or
+        overlap, under the same policy, pass. Any other spoils the packet."""
+        key = (direction, packet.source, packet.destination, fragment.key)
+        pieces = port.pieces.get(key)
+        if pieces and (pieces.policy != self._policy or self._is_forgotten(port, pieces, fragment)):
+            pieces = None
+        if pieces is None:
+            port.pieces.pop(key, None)
+            if fragment.start:
+                return drop("fragment")
+            self._by = None
+            expected = self._judge(port, direction, packet, group)
+            if expected is PASS:
+                port.packets += 1
+                port.pieces[key] = Pieces(self._policy, self._by, fragment.end, port.packets)
+            return expected
+        if pieces.following != fragment.start or pieces.count == MAX_PIECES:
+            pieces.following = -1
+            return drop("fragment_order")
+        pieces.following, pieces.count = fragment.end, pieces.count + 1
+        if not fragment.more:
+            del port.pieces[key]
+        return self._pass(*pieces.by) if pieces.by else PASS
+
+    def _is_forgotten(self, port: Port, pieces: Pieces, fragment: Fragment) -> bool:
+        """Whether the packet had to make room for one that came later. Which are in each other's way is a
+        secret of the datapath, so this is the one thing it is asked: rarely may it say yes."""
+        if pieces.number == port.packets:
+            return False
+        seen = self._seen()
+        forgotten = seen == "fragment" if fragment.start else seen != "fragment_order"
+        self.asked += 1
+        self.forgotten += forgotten
+        return forgotten
+
     def _error(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         """It passes with the flow it is about, changing nothing: what it quotes went the other way, from
         the very address it is sent to, in a flow that the policy in force allows; of TCP, what may still
         be under way."""
-        if group:
+        if group or packet.fragment:
             return drop("icmp_error_unrelated")
         if reason := guarded(packet, direction):
             return drop(reason)
@@ -109,36 +178,41 @@ class Model:
         quoted = read_quoted(packet.quoted, packet.family)
         if quoted is None or quoted.source != packet.destination or (quoted.is_icmp and not quoted.is_echo):
             return drop("icmp_error_unrelated")
-        flow = port.flows.get(_key(quoted, OTHER[direction]))
+        flow = port.flows.get(key_of(quoted, OTHER[direction]))
         if flow is None or flow.policy != self._policy:
             return drop("icmp_error_unrelated")
         if flow.connection and not _is_under_way(flow.connection, quoted, OTHER[direction]):
             return drop("icmp_error_unrelated")
-        if flow.orphan:
-            self.unsure.add(flow.rule)
+        return self._pass(flow.rule, flow.orphan)
+
+    def _pass(self, rule: int, orphan: bool = False) -> Expected:
+        """What a kept flow counts while its rule is there is known; whether again when it has come back,
+        nobody says."""
+        self._by = rule, orphan
+        if orphan:
+            self.unsure.add(rule)
         else:
-            self.packets[flow.rule] += 1
+            self.packets[rule] += 1
         return PASS
 
     def _stateless(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         if port.id not in self._state.vnics:
-            return PASS if _comes_up(packet, direction) else drop("closed")
+            return PASS if comes_up(packet, direction) else drop("closed")
         if reason := rogue(packet, direction):
             return drop(reason)
         verdict = self._ask(question(packet), port, direction)
         if verdict.action is not Action.ALLOW or verdict.rule_id is None:
             return self._denied(verdict, packet, group)
-        self.packets[verdict.rule_id] += 1
-        return PASS
+        return self._pass(verdict.rule_id)
 
     def _stateful(self, port: Port, direction: str, packet: Read) -> Expected:
-        key = _key(packet, direction)
+        key = key_of(packet, direction)
         flow = port.flows.get(key)
         reason = guarded(packet, direction)
         if flow is None and reason:
             return drop(reason)
         if (flow is None or flow.policy != self._policy) and port.id not in self._state.vnics:
-            return PASS if _comes_up(packet, direction) else drop("closed")
+            return PASS if comes_up(packet, direction) else drop("closed")
         if flow is not None:
             if packet.segment and packet.segment.kind in DECISIVE and not packet.intact:
                 return drop("checksum")
@@ -168,8 +242,7 @@ class Model:
             return self._denied(verdict, packet, group=False)
         rule = self._state.rules[verdict.rule_id]
         if rule.tracking is Tracking.STATELESS or (packet.is_icmp and not packet.is_request):
-            self.packets[verdict.rule_id] += 1
-            return PASS
+            return self._pass(verdict.rule_id)
         flow = Flow(
             packet.protocol,
             direction,
@@ -208,14 +281,9 @@ class Model:
         return self._carry(flow, direction)
 
     def _carry(self, flow: Flow, direction: str) -> Expected:
-        """A kept flow is counted while its rule is there; whether again when it has come back, nobody
-        says."""
         count(flow, direction)
-        if not flow.orphan:
-            self.packets[flow.rule] += 1
-        else:
-            self.unsure.add(flow.rule)
-        return PASS
+        self.reached.add(f"in {flow.state}")
+        return self._pass(flow.rule, flow.orphan)
 
     def _denied(self, verdict: Verdict, packet: Read, group: bool) -> Expected:
         if verdict.rule_id is None:
@@ -235,39 +303,6 @@ class Model:
         return self._asked[key]
 
 
-def _key(packet: Read, direction: str) -> Key:
-    """The flow, seen from the workload; of an echo, its identifier and which way the request goes."""
-    ends = [(packet.source, packet.sport), (packet.destination, packet.dport)]
-    (remote, remote_port), (local, local_port) = ends if direction == "in" else reversed(ends)
-    if packet.is_echo:
-        request_in = packet.is_request == (direction == "in")
-        return packet.protocol, remote, packet.id, local, 0, request_in
-    return packet.protocol, remote, remote_port, local, local_port, False
-
-
 def _is_under_way(connection: Connection, quoted: Read, direction: str) -> bool:
     assert quoted.segment
     return connection.is_under_way(quoted.segment.seq, direction)
-
-
-def _comes_up(packet: Read, direction: str) -> bool:
-    """What a workload without a policy may do: neighbour discovery, and DHCP as a client."""
-    if packet.is_icmp:
-        return (
-            packet.protocol == ICMP[6]
-            and packet.type in DISCOVERY
-            and (direction, packet.type) != ("out", 134)
-        )
-    ports = (packet.sport, packet.dport) if direction == "out" else (packet.dport, packet.sport)
-    return packet.protocol == UDP and ports == CLIENT_AND_SERVER[packet.family]
-
-
-@lru_cache(maxsize=1 << 12)
-def address(raw: bytes) -> IPv4Address | IPv6Address:
-    return ip_address(raw)
-
-
-def question(packet: Read) -> Packet:
-    """What the first packet of a flow asks the rules."""
-    source, destination = address(packet.source), address(packet.destination)
-    return Packet(source, destination, packet.protocol, packet.dport, packet.type, packet.code)

@@ -41,7 +41,10 @@ Objects = dict[str, dict[str, Any]]
 def random_policy(rng: Random) -> Objects:
     rules = {str(number): random_rule(rng) for number in range(1, rng.randint(2, 9))}
     if rng.random() < 0.7:
-        rules["10"] = Rule(name="default", section="default", order=(9,), action=Action.ALLOW)
+        tracking = rng.choice((Tracking.STRICT, Tracking.STRICT, Tracking.LOOSE))
+        rules["10"] = Rule(
+            name="default", section="default", order=(9,), action=Action.ALLOW, tracking=tracking
+        )
     return {
         "rules": rules,
         "groups": {name: random_group(rng) for name in GROUPS},
@@ -52,7 +55,7 @@ def random_policy(rng: Random) -> Objects:
 def changed(rng: Random, objects: Objects) -> Objects:
     """Another policy, or the same but for one object."""
     objects = {kind: dict(items) for kind, items in objects.items()}
-    kind = rng.choices(("all", "rules", "groups", "vnics", "gone"), (6, 8, 4, 4, 1))[0]
+    kind = rng.choices(("all", "rules", "groups", "vnics", "gone"), (6, 8, 4, 4, 3))[0]
     if kind == "all":
         return random_policy(rng)
     if kind == "rules":

@@ -5,8 +5,10 @@ It shares nothing with bpf/packet.h. A frame that is no packet a firewall can ju
 everything that is wrong with it at the first place where something is: the datapath may name any of these."""
 
 from dataclasses import dataclass
-from struct import pack
 from typing import Final, NamedTuple
+
+from tests.oracle.segments import Segment, read_segment
+from tests.oracle.sums import is_intact
 
 TCP: Final = 6
 UDP: Final = 17
@@ -15,17 +17,6 @@ ECHO: Final = {4: (8, 0), 6: (128, 129)}
 """Request and reply: RFC 792, RFC 4443."""
 ERRORS: Final = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
 """Destination unreachable, packet too big, time exceeded, parameter problem: RFC 792, RFC 4443."""
-
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-KINDS: Final = {
-    SYN: "syn",
-    SYN | ACK: "syn-ack",
-    ACK: "ack",
-    FIN | ACK: "fin",
-    RST: "rst",
-    RST | ACK: "rst",
-}
-"""What a segment is by these flags; no other combination is one that TCP sends."""
 
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 _EXTENSIONS: Final = (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION)
@@ -47,41 +38,39 @@ class Unreadable(Exception):
         self.faults = frozenset(faults)
 
 
-class Fragment(Exception):
-    """Fragments have their tests in tests/datapath; walks and storms have none."""
+class Fragment(NamedTuple):
+    """`key`: what says which packet it is a piece of, beside addresses. `start` and `end`: of its payload in
+    that of the whole packet."""
+
+    key: tuple[int, int]
+    start: int
+    end: int
+    more: bool
 
 
 class _Envelope(NamedTuple):
-    """What IP says. `hops`: time to live. `extra`: it has options or extension headers."""
+    """What IP says. `hops`: time to live. `extra`: it has options or extension headers, or is a fragment."""
 
     family: int
     source: bytes
     destination: bytes
     hops: int
     extra: bool
-
-
-class Segment(NamedTuple):
-    """`length` counts data, SYN and FIN. `scale`: what a SYN offers to shift windows by."""
-
-    kind: str
-    seq: int
-    ack: int = 0
-    length: int = 0
-    window: int = 0
-    scale: int | None = None
+    fragment: Fragment | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Ports, type, code and id are 0 where the protocol has none. `quoted`: what an ICMP error quotes, from
-    the IP header on. `intact`: the checksum of TCP or ICMP is right, or has been left to the hardware."""
+    """Ports, type, code and id are 0 where there are none, as in a fragment behind the first. `quoted`: what
+    an ICMP error quotes, from the IP header on. `intact`: the checksum of TCP or ICMP is right, or has been
+    left to the hardware."""
 
     family: int
     source: bytes
     destination: bytes
     hops: int
     extra: bool
+    fragment: Fragment | None
     protocol: int
     sport: int = 0
     dport: int = 0
@@ -161,11 +150,24 @@ def _read_ipv4(ip: bytes) -> Read:
         raise Unreadable("header")
     if not header <= total <= len(ip):
         raise Unreadable("length")
-    if _number(ip, 6) & 0x3FFF:
-        raise Fragment
+    fragment, field = None, _number(ip, 6)
+    if field & 0x3FFF:
+        at = (field & 0x1FFF) * 8
+        key = int.from_bytes(ip[4:6], "big"), ip[9]
+        fragment = _checked(Fragment(key, at, at + total - header, bool(field & 0x2000)), at + total)
     _pass_ipv4_options(ip[20:header])
-    envelope = _Envelope(4, ip[12:16], ip[16:20], ip[8], header > 20)
+    extra = header > 20 or fragment is not None
+    envelope = _Envelope(4, ip[12:16], ip[16:20], ip[8], extra, fragment)
     return _read_protocol(envelope, ip[9], ip[header:total])
+
+
+def _checked(fragment: Fragment, whole: int) -> Fragment:
+    """All but the last carry whole multiples of 8 bytes, and no packet is longer than its length can say.
+    `whole`: how long it is at least."""
+    size = fragment.end - fragment.start
+    if not size or (fragment.more and size % 8) or whole > 65535:
+        raise Unreadable("length")
+    return fragment
 
 
 def _pass_ipv4_options(options: bytes) -> None:
@@ -200,23 +202,29 @@ def _read_ipv6(ip: bytes) -> Read:
     source, destination = ip[8:24], ip[24:40]
     if _MAPPED in (source[:12], destination[:12]):
         raise Unreadable("mapped")
-    protocol, at = _pass_extensions(ip[:end])
-    return _read_protocol(_Envelope(6, source, destination, ip[7], at > 40), protocol, ip[at:end])
+    protocol, at, fragment = _pass_extensions(ip[:end])
+    envelope = _Envelope(6, source, destination, ip[7], at > 40, fragment)
+    return _read_protocol(envelope, protocol, ip[at:end])
 
 
-def _pass_extensions(ip: bytes) -> tuple[int, int]:
-    """The protocol, and where it begins."""
+def _pass_extensions(ip: bytes) -> tuple[int, int, Fragment | None]:
+    """The protocol, where it begins, and of what it is a piece. One piece that is all is none (RFC 6946)."""
     following, at, found, walked = ip[6], 40, 0, 0
-    while following in _EXTENSIONS:
+    fragment, pieces = None, 0
+    while following in _EXTENSIONS and not (fragment and fragment.start):
         found, walked = found + 1, walked + 1
         if found > _MAX_EXTENSIONS or (following == _HOP_BY_HOP and found > 1):
             raise Unreadable("extensions")
         if walked > _MAX_WALK:
             raise Unreadable(*_TOO_MANY)
-        if following == _FRAGMENT:
-            raise Fragment
         if at + 8 > len(ip):
-            raise Unreadable("short")
+            raise Unreadable(*("short", "extensions")[: 1 + pieces])
+        if following == _FRAGMENT:
+            if pieces:
+                raise Unreadable("extensions")
+            fragment, pieces = _read_fragment(ip, at), 1
+            following, at = ip[at], at + 8
+            continue
         size = 8 + 8 * ip[at + 1]
         if at + size > len(ip):
             raise Unreadable("short")
@@ -227,7 +235,17 @@ def _pass_extensions(ip: bytes) -> tuple[int, int]:
         if following != _ROUTING:
             walked = _pass_ipv6_options(ip[at + 2 : at + size], walked)
         following, at = ip[at], at + size
-    return following, at
+    return following, at, fragment
+
+
+def _read_fragment(ip: bytes, at: int) -> Fragment | None:
+    """The header at `at`. No protocol in the key: RFC 8200 4.5. The length that a packet claims once it is
+    put together does not count the two headers it has then no more."""
+    start, more = _number(ip, at + 2) & ~7, bool(ip[at + 3] & 1)
+    if not start and not more:
+        return None
+    size, id_ = len(ip) - at - 8, int.from_bytes(ip[at + 4 : at + 8], "big")
+    return _checked(Fragment((id_, 0), start, start + size, more), start + len(ip) - 48)
 
 
 def _pass_ipv6_options(options: bytes, walked: int) -> int:
@@ -248,7 +266,9 @@ def _pass_ipv6_options(options: bytes, walked: int) -> int:
 
 def _read_protocol(envelope: _Envelope, protocol: int, body: bytes) -> Read:
     """RFC 9293, RFC 768, RFC 792, RFC 4443."""
-    family = envelope.family
+    family, fragment = envelope.family, envelope.fragment
+    if fragment and fragment.start:
+        return Read(*envelope, protocol)
     faults = []
     if protocol == ICMP[10 - family]:
         faults.append("icmp_family")
@@ -256,58 +276,21 @@ def _read_protocol(envelope: _Envelope, protocol: int, body: bytes) -> Read:
         faults.append("short")
     elif protocol == TCP and not 20 <= (body[12] >> 4) * 4 <= len(body):
         faults.append("header")
-    elif protocol == UDP and not 8 <= _number(body, 4) <= len(body):
+    elif protocol == UDP and not 8 <= _number(body, 4) <= (65535 if fragment else len(body)):
         faults.append("length")
     if faults:
         raise Unreadable(*faults)
     if protocol == TCP:
-        segment, intact = _read_segment(body), _is_intact(envelope, TCP, body, 16)
+        segment = read_segment(body, cut=fragment is not None)
+        if segment is None:
+            raise Unreadable("tcp_flags")
+        intact = is_intact(envelope.source + envelope.destination, TCP, body, 16)
         return Read(*envelope, TCP, _number(body, 0), _number(body, 2), segment, intact=intact)
     if protocol == UDP:
         return Read(*envelope, UDP, _number(body, 0), _number(body, 2))
     if protocol == ICMP[family]:
         id_ = _number(body, 4)
-        intact = _is_intact(envelope, protocol, body, 2)
+        ends = envelope.source + envelope.destination if family == 6 else None
+        intact = is_intact(ends, protocol, body, 2)
         return Read(*envelope, protocol, type=body[0], code=body[1], id=id_, quoted=body[8:], intact=intact)
     return Read(*envelope, protocol)
-
-
-def _read_segment(body: bytes) -> Segment:
-    kind, header = KINDS.get(body[13] & (FIN | SYN | RST | ACK)), (body[12] >> 4) * 4
-    if kind is None:
-        raise Unreadable("tcp_flags")
-    seq, ack = int.from_bytes(body[4:8], "big"), int.from_bytes(body[8:12], "big")
-    length = len(body) - header + (kind in ("syn", "syn-ack", "fin"))
-    scale = _read_scale(body[20:header]) if kind.startswith("syn") else None
-    return Segment(kind, seq, ack, length, _number(body, 14), scale)
-
-
-def _read_scale(options: bytes) -> int | None:
-    """RFC 7323 2.2. Behind an option that is not as it should be nothing is read."""
-    at = 0
-    while at < len(options) and options[at] != 0:
-        if options[at] == 1:
-            at += 1
-            continue
-        size = options[at + 1] if at + 1 < len(options) else 0
-        if options[at] == 3:
-            return options[at + 2] if size == 3 and at + 3 <= len(options) else None
-        if size < 2:
-            return None
-        at += size
-    return None
-
-
-def _is_intact(envelope: _Envelope, protocol: int, body: bytes, at: int) -> bool:
-    """RFC 1071: all words together, with the pseudo header, make 0xffff. A sender that leaves the rest to
-    the hardware has written the sum of the pseudo header."""
-    if protocol == ICMP[4]:
-        return sum_of(body) == 0xFFFF
-    pseudo = envelope.source + envelope.destination + pack("!II", protocol, len(body))
-    return sum_of(pseudo + body) == 0xFFFF or _number(body, at) == sum_of(pseudo)
-
-
-def sum_of(data: bytes) -> int:
-    """The ones' complement sum of all 16-bit words; what is not all zero never sums up to zero."""
-    total = int.from_bytes(data + bytes(len(data) % 2), "big")
-    return total % 0xFFFF or (0xFFFF if total else 0)

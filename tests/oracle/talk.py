@@ -8,7 +8,8 @@ from struct import pack
 from typing import Final
 
 from tests.oracle import frames
-from tests.oracle.reading import ACK, ECHO, ERRORS, FIN, ICMP, RST, SYN, TCP, UDP
+from tests.oracle.reading import ECHO, ERRORS, ICMP, TCP, UDP
+from tests.oracle.segments import ACK, FIN, RST, SYN
 
 OTHER: Final = {"in": "out", "out": "in"}
 PSH: Final = 0x08
@@ -27,10 +28,11 @@ _SCRIPTS: Final = (
     *((*_OPEN, *_DATA, *_CLOSE), (*_OPEN, *_DATA, *_CLOSED), (*_BOTH_OPEN, *_DATA, *_CLOSE)),
     *((*_OPEN, *_DATA, *_DATA, ("initiator", RST)), (*_OPEN, *_DATA, ("responder", RST | ACK))),
     *((("initiator", SYN), ("responder", RST | ACK)), (*_DATA, *_DATA, *_CLOSE)),
+    (*(("initiator", PSH | ACK),) * 3, *(("responder", PSH | ACK),) * 3, *_DATA, *_CLOSED),
 )
 """Connections: as they should be, opened by both, reset, refused, and one that was under way before."""
 _NUMBERS: Final = (0, 1000, 2**31 - 20, 2**32 - 20)
-_WINDOWS: Final = (1, 500, 8192, 65535, 65535)
+_WINDOWS: Final = (0, 1, 500, 8192, 65535, 65535)
 _SCALES: Final = (None, None, 0, 2, 7, 14, 15)
 _STRAY_FLAGS: Final = (
     *(SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, SYN | FIN, SYN | RST, FIN, 0),
@@ -60,6 +62,8 @@ class Talk:
     """What each direction sends next, and offers to take; `scale`, by which its SYN says windows are."""
     window: dict[str, int] = field(default_factory=lambda: {"in": 65535, "out": 65535})
     scale: dict[str, int | None] = field(default_factory=lambda: {"in": None, "out": None})
+    windows: tuple[int, ...] = _WINDOWS
+    """What each side of its connections may offer."""
     script: tuple[tuple[str, int], ...] = ()
     at: int = 0
     last: tuple[str, bytes] | None = None
@@ -94,11 +98,34 @@ class Talk:
         """How far from what it would send now: nothing, the bounds of what fits and what is beside them,
         or to the number 0."""
         other = OTHER[direction]
-        bounds = [self.window[side] << (self.scale[side] or 0) for side in (direction, other)]
+        scales = self.scale.values()
+        bounds = [
+            self.window[side] << (0 if None in scales else min(self.scale[side] or 0, 14))
+            for side in (direction, other)
+        ]
         far = rng.choice((*_OFFSETS, *bounds))
         if rng.random() < 0.1:
             return -self.seq[direction]
         return rng.choice((far, -far)) + rng.choice((0, 0, 0, 1, -1))
+
+    def pieces(self, rng: Random) -> tuple[str, list[bytes]]:
+        """A packet in fragments: as they should be, or with a gap, an overlap, one twice, out of order."""
+        direction = rng.choice(("in", "out"))
+        packet, id_ = self._plain(direction, bytes(rng.choice((40, 64, 200)))), rng.randrange(8)
+        size = len(packet) - (40 if self.family == 6 else 20)
+        ends = sorted(rng.sample(range(8, size, 8), rng.choice((1, 1, 2, 3))))
+        spans = list(zip([0, *ends], [*ends, size], strict=True))
+        at = rng.randrange(len(spans))
+        trouble = rng.choice(("", "", "", "", "gap", "overlap", "twice", "order"))
+        if trouble == "gap":
+            del spans[at]
+        elif trouble == "overlap":
+            spans[at] = max(0, spans[at][0] - 8), spans[at][1]
+        elif trouble == "twice":
+            spans.insert(rng.randrange(len(spans)), spans[at])
+        elif trouble == "order":
+            rng.shuffle(spans)
+        return direction, [frames.piece(packet, a, b, b < size, id_) for a, b in spans]
 
     def neighbour(self, rng: Random) -> "Talk":
         """One that differs in a port, an address, the protocol or the direction."""
@@ -147,13 +174,13 @@ class Talk:
     def _ports(self, direction: str) -> tuple[int, int]:
         return (self.rport, self.lport) if direction == "in" else (self.lport, self.rport)
 
-    def _plain(self, direction: str) -> bytes:
+    def _plain(self, direction: str, data: bytes = b"") -> bytes:
         """A packet of it, wherever it stands."""
         if self.protocol == TCP:
-            return self._segment(direction, ACK, b"")
+            return self._segment(direction, ACK, data)
         if self.protocol == ICMP[self.family]:
-            return self._echo(direction, request=direction == self.initiator)
-        return self._datagram(direction, b"")
+            return self._echo(direction, direction == self.initiator, data)
+        return self._datagram(direction, data)
 
     def _next_segment(self, rng: Random) -> tuple[str, bytes]:
         """The script of a connection, now and then the last segment again, in the end a new connection."""
@@ -176,7 +203,7 @@ class Talk:
     def _connect(self, rng: Random) -> None:
         self.at, self.script = 0, rng.choice(_SCRIPTS)
         self.seq = {d: rng.choice(_NUMBERS) for d in ("in", "out")}
-        self.window = {d: rng.choice(_WINDOWS) for d in ("in", "out")}
+        self.window = {d: rng.choice(self.windows) for d in ("in", "out")}
         self.scale = {d: rng.choice(_SCALES) for d in ("in", "out")}
 
     def _segment(
@@ -203,9 +230,9 @@ class Talk:
             body = frames.udp(source, destination, self._ports(direction), data)
         return frames.ip(source, destination, self.protocol, body)
 
-    def _echo(self, direction: str, request: bool) -> bytes:
+    def _echo(self, direction: str, request: bool, data: bytes = b"data") -> bytes:
         type_ = ECHO[self.family][0 if request else 1]
-        return self._icmp(direction, type_, 0, pack("!HH", self.rport, 1), b"data")
+        return self._icmp(direction, type_, 0, pack("!HH", self.rport, 1), data)
 
     def _icmp(
         self, direction: str, type_: int, code: int, rest: bytes, data: bytes = b"", *, hops: int = 64

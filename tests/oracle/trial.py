@@ -5,12 +5,15 @@ possible."""
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
 from tests.harness.datapath import VERDICTS, Host
-from tests.oracle.model import Expected, Key, Model, Port
-from tests.oracle.model import address as address_of
+from tests.oracle.asking import Key
+from tests.oracle.asking import address as address_of
+from tests.oracle.model import Expected, Model, Port
 from tests.oracle.policies import HERE
 from tests.oracle.tracking import Flow
 from tests.oracle.walk import MACS, Change, Sent, Step
@@ -19,6 +22,8 @@ from vsfwd.datapath import Reason, bpf
 from vsfwd.datapath.loader import constant
 from vsfwd.image import Image, Nothing, diff
 from vsfwd.policy.compile import Compiler
+
+MANY: Final = 5
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,13 @@ class Trial:
         self.model.install(change.state, same=isinstance(plan, Nothing))
 
     def _send(self, sent: Sent) -> tuple[str, str] | None:
-        expected = self.model.judge(sent.port, sent.direction, sent.frame)
         datapath, port = self._datapath, self._ports[sent.port]
         program = datapath.vnic_in if sent.direction == "in" else datapath.vnic_out
         verdict = bpf.run_program(program, sent.frame, ifindex=port.ifindex)[0]
-        reason = None if verdict == 0 else self._reason(sent.port, expected)
+        seen = cache(lambda: None if verdict == 0 else self._any_reason(sent.port))
+        expected = self.model.judge(sent.port, sent.direction, sent.frame, seen)
+        asked = seen.cache_info().currsize
+        reason = seen() if asked or verdict == 0 else self._reason(sent.port, expected.reasons)
         if _as_expected(expected, VERDICTS.get(verdict), reason):
             return None
         return _words(expected), f"{VERDICTS.get(verdict, verdict)} {reason or ''}"
@@ -73,15 +80,19 @@ class Trial:
         program = self._datapath.vnic_in if sent.direction == "in" else self._datapath.vnic_out
         return bpf.run_program(program, sent.frame, ifindex=self._ports[sent.port].ifindex)[0] == 0
 
-    def _reason(self, name: str, expected: Expected) -> str:
+    def _reason(self, name: str, expected: Iterable[str]) -> str:
         """What was counted for the last packet; looks at what is expected first."""
         known = self._drops[name]
-        for reason in expected.reasons:
+        for reason in expected:
             if self._dropped(name, reason) == known[reason] + 1:
                 known[reason] += 1
                 return reason
+        return self._any_reason(name)
+
+    def _any_reason(self, name: str) -> str:
         now = Counter(self._ports[name].drops())
-        return " and ".join(now - known) or "counted nowhere"
+        reasons, self._drops[name] = now - self._drops[name], now
+        return " and ".join(reasons) or "counted nowhere"
 
     def _dropped(self, name: str, reason: str) -> int:
         place = self._ports[name].slot * constant("REASONS") + Reason[reason.upper()]
@@ -94,6 +105,8 @@ class Trial:
         drops = {name: port.drops() for name, port in self._ports.items()}
         if drops != self._drops:
             return f"drops {self._drops}", f"{drops}"
+        if self.model.forgotten > MANY + self.model.asked // 2:
+            return "packets in fragments are remembered", f"{self.model.forgotten} were not"
         counters = self._datapath.rule_counters()
         before, rules = self._counters, counters.keys() - self.model.unsure
         seen = {
@@ -116,7 +129,8 @@ class Trial:
         return None
 
 
-def first_difference(host: Host, steps: Sequence[Step]) -> Difference | None:
+def first_difference(host: Host, steps: Sequence[Step], reached: set[str] | None = None) -> Difference | None:
+    """Adds to what has been reached: reasons to drop, states of flows."""
     host.unplug()
     trial = Trial(host)
     try:
@@ -127,6 +141,8 @@ def first_difference(host: Host, steps: Sequence[Step]) -> Difference | None:
         difference = trial.settle() or trial.compare_flows()
         return Difference(len(steps) - 1, *difference) if difference else None
     finally:
+        if reached is not None:
+            reached |= trial.model.reached
         host.unplug()
 
 

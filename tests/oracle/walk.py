@@ -3,7 +3,6 @@ a host and others, as they should be and as they should not.
 
 Nothing here depends on what comes of a packet, so any step can be left out and the others stay the same."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -12,7 +11,7 @@ from tests.harness.policies import after, policy
 from tests.oracle import frames
 from tests.oracle.malformed import least, malformed
 from tests.oracle.policies import HERE, OUTSIDE, OWN, PORTS, PROTOCOLS, changed, random_policy
-from tests.oracle.reading import UDP, Fragment, Unreadable, read
+from tests.oracle.reading import UDP
 from tests.oracle.talk import Talk, packed
 from vsfwd.policy.desired import DesiredState
 from vsfwd.protocol.envelope import Kind
@@ -87,6 +86,8 @@ class _Walk:
     def __init__(self, seed: int) -> None:
         self._rng = Random(seed)
         self._talks: list[Talk] = []
+        self._pieces: list[Sent] = []
+        """Of packets on their way in fragments."""
 
     def steps(self, packets: int) -> list[Step]:
         rng, steps = self._rng, list[Step]()
@@ -111,10 +112,20 @@ class _Walk:
             frame = sent.frame
             for _ in range(rng.choice((0, 1, 1, 1, 2, 5))):
                 frame = malformed(rng, frame)
-        frame = _whole(frame, sent.frame)
         return Sent(sent.port, sent.direction, frame)
 
     def _packet(self) -> Sent:
+        """Pieces come one after the other, mostly."""
+        if self._pieces and self._rng.random() < 0.7:
+            return self._pieces.pop(0)
+        if self._rng.random() < 0.02:
+            talk = self._talk()
+            direction, pieces = talk.pieces(self._rng)
+            frames_ = [self._frame(talk.port, direction, piece) for piece in pieces]
+            self._pieces += [Sent(talk.port, direction, frame) for frame in frames_]
+        return self._other_packet()
+
+    def _other_packet(self) -> Sent:
         rng, talk = self._rng, self._talk()
         kind = rng.choices(
             ("next", "stray", "error", "extra", "neighbour", "frame", "malformed"), (55, 14, 9, 4, 6, 4, 8)
@@ -132,7 +143,7 @@ class _Walk:
             )[0]
         frame = self._frame(talk.port, direction, packet)
         if kind == "malformed":
-            frame = _whole(malformed(rng, frame), frame)
+            frame = malformed(rng, frame)
         elif kind == "frame":
             frame = self._odd(frame)
         return Sent(talk.port, direction, frame)
@@ -164,12 +175,3 @@ class _Walk:
                 + frame[14:]
             )
         return (GROUP_MAC if kind == "group" else bytes.fromhex("020000000001")) + frame[6:]
-
-
-def _whole(frame: bytes, otherwise: bytes) -> bytes:
-    with suppress(Unreadable):
-        try:
-            read(frame)
-        except Fragment:
-            return otherwise
-    return frame
