@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from functools import cache
 from typing import Final, NamedTuple
 
 from vsfwd.datapath.errors import DatapathError
@@ -196,6 +197,7 @@ def put_inner(outer: int, index: int, inner: int) -> None:
     update(outer, struct.pack("<I", index), struct.pack("<I", inner))
 
 
+@cache
 def possible_cpus() -> int:
     """How many values an element of a per-CPU map has."""
     with open(MAX_CPUS_TEXT) as text:

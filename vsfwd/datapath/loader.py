@@ -13,6 +13,7 @@ import struct
 import sysconfig
 import time
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -31,6 +32,7 @@ _TICK_BITS: Final = 16
 _KERNEL_HZ: Final = (100, 250, 300, 1000)
 
 
+@cache
 def constant(name: str) -> int:
     """A number that types.h defines."""
     found = re.search(rf"^#define {name} (\w+)", _TYPES, re.MULTILINE)
