@@ -244,6 +244,7 @@ def test_an_update_has_no_gap(drop: Drop) -> None:
     assert dropped > 1000
 
 
+@pytest.mark.slow
 def test_it_outlives_the_daemon(drop: Drop, host: Host) -> None:
     """The next one finds all of it, and can change and end it."""
     drop.attach("10.0.9.9", "fd00::9:0/112", rate=1000, burst=20)

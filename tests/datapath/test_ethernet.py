@@ -164,6 +164,7 @@ def test_the_last_ethernet_rule_gone_nothing_is_asked(host: Host, net: Net) -> N
     assert here.send(Ether(src=MAC, dst=EVERYBODY) / ARP()) == PASSED_UNSEEN
 
 
+@pytest.mark.slow
 def test_ethernet_rules_survive_the_daemon(host: Host, net: Net) -> None:
     """A new one takes over: its programs ask the bank that is there; and so do they when it has gone."""
     here = plugged(host, "allow frames 88cc", "drop frames 806", "allow")

@@ -56,7 +56,7 @@ def test_taken_off_the_list_it_is_enforced_again(host: Host, net: Net) -> None:
     assert host.datapath.unfiltered() == {here.slot: 1}
 
 
-@pytest.mark.parametrize("again", ["restart", "replug", "neighbour"])
+@pytest.mark.parametrize("again", [pytest.param("restart", marks=pytest.mark.slow), "replug", "neighbour"])
 def test_an_exclusion_survives_what_is_not_policy(host: Host, net: Net, again: str) -> None:
     """A new daemon, the vNIC announced again, another one that comes and goes."""
     here = host.port("here")

@@ -160,6 +160,7 @@ def test_x33_turned_on_it_holds_for_flows_that_live(host: Host, net: Net) -> Non
     assert here.send(packet) == passed(1, new=True)
 
 
+@pytest.mark.slow
 def test_x33_bindings_outlive_the_daemon(host: Host, net: Net) -> None:
     """After a restart, before any policy is installed, the kernel still knows whose addresses are whose."""
     here = host.port("here")

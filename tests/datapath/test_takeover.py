@@ -3,7 +3,7 @@
 import pytest
 
 from tests.harness.datapath import Host, dropped, passed
-from tests.harness.packets import Net, reply_to, tcp, udp
+from tests.harness.packets import IPV4, IPV6, Net, reply_to, tcp, udp
 from tests.harness.policies import policy
 from vsfwd.datapath import DatapathError
 from vsfwd.image import InPlace
@@ -45,16 +45,19 @@ def test_a_takeover_shows_what_the_kernel_enforces(host: Host) -> None:
     assert host.datapath.modes() == {twin.slot: "closed"}
 
 
-def test_half_open_flows_survive_too(host: Host, net: Net) -> None:
+def test_half_open_flows_survive_too(host: Host) -> None:
     """The secret that says where they lie is kept: an answer after the restart finds its question."""
     here = host.port("here")
     host.install(["allow in", "drop"], vnics=VNICS)
-    assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
+    questions = [udp(net.peer, net.here) for net in (IPV4, IPV6)]
+    for question in questions:
+        assert here.receive(question) == passed(1, new=True)
     host.restart()
-    assert here.send(reply_to(udp(net.peer, net.here))) == passed(1)
+    for question in questions:
+        assert here.send(reply_to(question)) == passed(1)
 
 
-def test_a_rule_keeps_its_counters_in_every_policy(host: Host, net: Net) -> None:
+def test_a_rule_keeps_its_counters_in_every_policy(host: Host) -> None:
     """Counters belong to the rule's id: they go on when the policy around it changes, and end with the
     rule."""
     here = host.port("here")
@@ -62,7 +65,7 @@ def test_a_rule_keeps_its_counters_in_every_policy(host: Host, net: Net) -> None
     host.install(["drop"], vnics=VNICS)
     host.install(["drop", "allow service udp"], vnics=VNICS)
     assert host.datapath.rule_counters()[2].packets == 0
-    here.receive(udp(net.peer, net.here))
+    here.receive(udp(IPV4.peer, IPV4.here))
     counted = host.datapath.rule_counters()[1].packets
     host.install(["allow service tcp", "drop", "drop"], vnics=VNICS)
     host.restart()
