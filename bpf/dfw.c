@@ -940,6 +940,7 @@ static __always_inline void hasten(struct passage *p, struct flow *flow)
 static __always_inline int pass_error(struct passage *p)
 {
 	struct track t = {};
+	u32 word;
 
 	if (is_fragment(p->packet) || p->packet->group)
 		return drop(p, REASON_ICMP_ERROR_UNRELATED);
@@ -948,6 +949,10 @@ static __always_inline int pass_error(struct passage *p)
 		return drop(p, REASON_ADDRESS);
 	if (!is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
 		return drop(p, REASON_CHECKSUM);
+	if (bpf_skb_load_bytes(p->skb, p->packet->l4 + 4, &word, sizeof(word)))
+		return drop(p, REASON_SHORT);
+	if (asks_too_small(p->packet, word))
+		return drop(p, REASON_MTU);
 	if (!quoted_key(p) || find_track(p, &t) || !t.flow || t.flow->policy_seq != p->policy_seq ||
 	    (p->key->protocol == PROTOCOL_TCP && !is_under_way(t.flow, p->packet->seq, !p->direction)))
 		return drop(p, REASON_ICMP_ERROR_UNRELATED);

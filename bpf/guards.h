@@ -11,6 +11,11 @@
 #include "packet.h"
 
 #define ICMP_REDIRECT_TYPE 5
+#define ICMP_UNREACHABLE 3
+#define FRAGMENTATION_NEEDED 4 /* its code for an MTU */
+#define IPV4_LEAST_MTU 68      /* RFC 791 */
+#define PACKET_TOO_BIG 2
+#define IPV6_LEAST_MTU 1280    /* RFC 8200 5 */
 #define MLD_QUERY 130
 #define MLD_REPORT 131
 #define MLD_DONE 132
@@ -58,6 +63,19 @@ static __always_inline bool is_not_on_link(const struct packet *packet, const st
 static __always_inline bool is_redirect(const struct packet *packet)
 {
 	return is_icmp(packet) && packet->icmp_type == (packet->family == FAMILY_IPV4 ? ICMP_REDIRECT_TYPE : ND_REDIRECT);
+}
+
+/* Whether an ICMP error with this in its second word asks for packets smaller than any link makes them (RFC 8201 4: such
+ * a message is discarded). A router from before RFC 1191 says 0, which asks for nothing. */
+static __always_inline bool asks_too_small(const struct packet *packet, u32 word)
+{
+	u32 mtu = swap32(word);
+
+	if (packet->family == FAMILY_IPV6)
+		return packet->icmp_type == PACKET_TOO_BIG && mtu < IPV6_LEAST_MTU;
+	mtu &= 0xffff;
+	return packet->icmp_type == ICMP_UNREACHABLE && packet->icmp_code == FRAGMENTATION_NEEDED && mtu &&
+	       mtu < IPV4_LEAST_MTU;
 }
 
 /* Why a packet is dropped whatever the rules say; 0 if it is not. */

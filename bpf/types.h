@@ -104,6 +104,7 @@ enum reason {
 	REASON_TCP_FLAGS,            /* TCP flags that no segment has together */
 	REASON_TCP_WINDOW,           /* TCP whose sequence numbers its flow cannot have now */
 	REASON_CHECKSUM,             /* a wrong checksum on what would have changed a flow */
+	REASON_MTU,                  /* an ICMP error that asks for packets smaller than any link makes them */
 };
 
 /* What a flow has seen. */

@@ -17,12 +17,13 @@ from scapy.layers.inet6 import (
     ICMPv6ND_RA,
     ICMPv6ND_Redirect,
     ICMPv6ND_RS,
+    ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrHopByHop,
     RouterAlert,
 )
-from scapy.packet import Packet
+from scapy.packet import Packet, Raw
 
 from tests.harness.datapath import dropped, passed
 from tests.harness.journey import Journey
@@ -89,6 +90,18 @@ def test_x23_an_icmp_error_from_nowhere_is_dropped(journey: Journey) -> None:
     for source in MARTIAN_SOURCES[journey.net.family]:
         assert journey.take(unreachable(source, about)) == dropped("address")
     assert journey.take(unreachable(journey.net.other, about)) == passed(1)
+
+
+def test_x23_nobody_asks_for_smaller_packets_than_there_are(journey: Journey) -> None:
+    """68 bytes in IPv4, 1,280 in IPv6, or an MTU that an old router does not know (0, in IPv4 only)."""
+    about = udp(*reversed(journey.ends))
+    assert (journey.port.send if journey.inward else journey.port.receive)(about) == passed(1, new=True)
+    four = journey.net is IPV4
+    quoted = Raw(bytes(about)[: 28 if four else 48])
+    for mtu, good in {0: four, 67: False, 68: four, 1279: four, 1280: True, 9000: True}.items():
+        error = ICMP(type=3, code=4, nexthopmtu=mtu) if four else ICMPv6PacketTooBig(mtu=mtu)
+        seen = journey.take(ip(*journey.ends) / error / quoted)
+        assert seen == (passed(1) if good else dropped("mtu")), mtu
 
 
 @ONLY_IPV6

@@ -24,6 +24,13 @@ def guarded(packet: Read, direction: str) -> str | None:
     return "redirect" if redirects and direction == "out" else None
 
 
+def asks_too_small(error: Read) -> bool:
+    """RFC 791: 68 bytes; RFC 8200 5: 1,280. An IPv4 router that knows no MTU says 0 (RFC 1191)."""
+    if error.family == 6:
+        return error.type == 2 and error.mtu < 1280
+    return (error.type, error.code) == (3, 4) and 0 < error.mtu & 0xFFFF < 68
+
+
 def rogue(packet: Read, direction: str) -> str | None:
     """The reason to drop what only a DHCP server or a router may say or hear, where the port is not
     marked as one."""

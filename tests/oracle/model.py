@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.oracle.asking import Key, comes_up, key_of, question
 from tests.oracle.connection import OTHER, Connection, Step
-from tests.oracle.guarding import guarded, rogue
+from tests.oracle.guarding import asks_too_small, guarded, rogue
 from tests.oracle.reading import Fragment, Read, Unreadable, read, read_quoted
 from tests.oracle.tracking import Flow, count, follow, may_begin
 from vsfwd.policy.desired import DesiredState
@@ -175,6 +175,8 @@ class Model:
             return drop(reason)
         if not packet.intact:
             return drop("checksum")
+        if asks_too_small(packet):
+            return drop("mtu")
         quoted = read_quoted(packet.quoted, packet.family)
         if quoted is None or quoted.source != packet.destination or (quoted.is_icmp and not quoted.is_echo):
             return drop("icmp_error_unrelated")

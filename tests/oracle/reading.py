@@ -78,6 +78,7 @@ class Read:
     type: int = 0
     code: int = 0
     id: int = 0
+    mtu: int = 0
     quoted: bytes = b""
     intact: bool = True
 
@@ -292,5 +293,15 @@ def _read_protocol(envelope: _Envelope, protocol: int, body: bytes) -> Read:
         id_ = _number(body, 4)
         ends = envelope.source + envelope.destination if family == 6 else None
         intact = is_intact(ends, protocol, body, 2)
-        return Read(*envelope, protocol, type=body[0], code=body[1], id=id_, quoted=body[8:], intact=intact)
+        mtu = int.from_bytes(body[4:8], "big")
+        return Read(
+            *envelope,
+            protocol,
+            type=body[0],
+            code=body[1],
+            id=id_,
+            mtu=mtu,
+            quoted=body[8:],
+            intact=intact,
+        )
     return Read(*envelope, protocol)

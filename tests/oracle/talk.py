@@ -154,7 +154,8 @@ class Talk:
             to = rng.choice((self.local, self.remote))
         source = rng.choice((self.local if direction == "out" else self.remote, packed(_ROUTER[self.family])))
         kind = rng.choice(ERRORS[self.family])
-        body = frames.icmp(source, to, kind, rng.choice((0, 1, 4)), pack("!I", 1400), quoted)
+        mtu = rng.choice((1400, 1280, 1279, 68, 67, 0))
+        body = frames.icmp(source, to, kind, rng.choice((0, 1, 4)), pack("!I", mtu), quoted)
         return direction, frames.ip(source, to, ICMP[self.family], body)
 
     def with_extra(self, rng: Random, direction: str) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from tests.harness.datapath import Host
 from tests.harness.policies import after, vnic_id
 from tests.oracle import frames
-from tests.oracle.guarding import guarded
+from tests.oracle.guarding import asks_too_small, guarded
 from tests.oracle.nftables import router
 from tests.oracle.policies import OWN, random_policy
 from tests.oracle.reading import TCP, Read, read, read_quoted
@@ -39,6 +39,9 @@ DELIBERATE: Final[dict[str, Callable[[Read, bool], bool]]] = {
     ),
     "an ICMP error about TCP quotes a segment under way (RFC 5927 4.1)": lambda packet, ours: (
         not ours and _quotes_tcp(packet)
+    ),
+    "an ICMP error asks for no packets smaller than there are (RFC 8201)": lambda packet, ours: (
+        not ours and packet.is_error and asks_too_small(packet)
     ),
     "IPv6 without a next header (59) is tracked like any protocol": lambda packet, ours: (
         ours and packet.family == 6 and packet.protocol == 59
