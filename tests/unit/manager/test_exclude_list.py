@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from manager_stub.register import Register
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
@@ -114,3 +115,13 @@ async def test_a_vm_that_was_read_can_be_written_back(serving: Manager) -> None:
     """What the manager says of its exclusion is no field of it."""
     path = f"{VSFW}/vms/{VMS['web']}"
     await serving.call("PUT", path, await serving.call("GET", path))
+
+
+async def test_x50_a_change_of_the_list_is_logged(serving: Manager) -> None:
+    """As a warning, with who is excluded from now on; a refused one is not."""
+    members = [f"/vsfw/vms/{VMS['web']}"]
+    with capture_logs() as logged:
+        await serving.call("PUT", LIST, {"_revision": 0, "members": members})
+        await serving.answer("PUT", LIST, {"_revision": 0, "members": []})
+    changes = [entry for entry in logged if entry["event"] == "exclusion list changed"]
+    assert [(entry["log_level"], entry["members"]) for entry in changes] == [("warning", members)]
