@@ -154,6 +154,7 @@ def test_an_address_that_exists_twice_is_that_of_the_own_segment(host: Host) -> 
     assert twin.receive(udp("10.0.0.3", "10.0.0.2")) == dropped("rule_drop", 2)
 
 
+@pytest.mark.slow
 def test_the_last_of_very_many_rules(host: Host, net: Net) -> None:
     """Rule 16,384 is found behind 16,383 that speak of other ports."""
     here = host.port("here")

@@ -17,6 +17,8 @@ from tests.harness.wired import VNICS, Wired
 from tests.harness.wired import wired as wired_host
 from vsfwd.datapath import Reason
 
+pytestmark = pytest.mark.slow
+
 QUOTA = 1024
 FLOOD = 12 * QUOTA
 EVERYBODY = VNICS | {"mallory": "10.0.0.3 fd00::3 web", "victim": "10.0.0.4 fd00::4 db"}

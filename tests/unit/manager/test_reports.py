@@ -87,6 +87,7 @@ async def test_a_vm_entered_after_it_was_plugged_gets_its_policy(manager: Manage
     assert (set(wanted["rules"]), set(wanted["vnics"])) == ({"1001", "1002", "1003"}, {VNIC})
 
 
+@pytest.mark.slow
 async def test_a_host_on_which_too_much_is_plugged_keeps_its_last_state(furnished: Manager) -> None:
     """What a host reports cannot be refused: it stays as it was, says why, also after a restart, and is cured
     by the change that makes it fit."""

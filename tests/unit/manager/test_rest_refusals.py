@@ -370,6 +370,7 @@ async def test_a_request_over_the_limit_is_refused_unread(manager: Manager) -> N
     assert answer.status_code == 413
 
 
+@pytest.mark.slow
 async def test_more_rules_than_a_host_holds_are_refused_whole(furnished: Manager) -> None:
     """MAX_RULES on a host is the limit: one more is refused naming the host, and not one rule is stored."""
     furnished.register.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
