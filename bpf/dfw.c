@@ -3,7 +3,7 @@
  * A packet's life, top to bottom: vnic_in() sees what goes to a workload, vnic_out() what comes from it. All access to
  * maps is in this file (bcc rewrites map calls in the main text only); the headers hold what can be thought about
  * without them: packet.h (bytes to struct packet), guards.h (what no rule is asked about), conntrack.h (states),
- * classify.h (rules), reject.h (answers), spoof.h (what a workload may say about itself).
+ * classify.h (rules), reject.h (answers), spoof.h (what a workload may say about itself), alg.h (what it announces).
  *
  * Every packet passes, is dropped with its reason counted - drop() -, or becomes the answer to itself - reject().
  */
@@ -11,6 +11,7 @@
 
 #include "types.h"
 #include "packet.h"
+#include "alg.h"
 #include "conntrack.h"
 #include "classify.h"
 #include "guards.h"
@@ -259,6 +260,7 @@ static __always_inline void adopt(struct passage *p, struct flow *flow, const st
 	flow->counter = rule->counter;
 	flow->rule_id = rule->id;
 	flow->existing = rule->existing;
+	attend(flow, p->key, rule);
 }
 
 /* Whether a flow goes on under the decision it had, although the policy has changed. Its rule may be gone, and its
@@ -307,6 +309,7 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	else if (flow->state == STATE_ESTABLISHED)
 		pick_up_side(&flow->side[p->direction & 1], p->packet);
 	adopt(p, flow, rule);
+	attend_from_start(flow, p->packet);
 	flow->packets[p->direction] = 1;
 	flow->bytes[p->direction] = p->packet->length;
 	flow->expires = end_of(p, flow->state);
@@ -387,6 +390,104 @@ static __always_inline int note_first(struct passage *p)
 	asm volatile("" ::: "memory");
 	fresh->check = check;
 	return TC_ACT_OK;
+}
+
+/* ---- data connections that control connections announce ---- */
+
+/* Where a data connection is noted whose first packet has this key, but for its source port. */
+static __always_inline struct pinhole *find_pinhole(struct passage *p, const struct flow_key *key, u64 *check)
+{
+	u64 hash = flow_hash(key, p->settings->seed);
+	u32 place = (p->slot & (SLOTS - 1)) * PINHOLES + (hash >> (64 - PINHOLE_BITS));
+
+	*check = hash | 1;
+	return pinholes.lookup(&place);
+}
+
+/* What a rule says of a new flow that has been announced, once; NULL if it has not been. */
+static __always_inline struct rule *announced(struct passage *p)
+{
+	u16 *port = p->direction == DIRECTION_IN ? &p->key->remote_port : &p->key->local_port, source = *port;
+	struct pinhole *pinhole;
+	bool same;
+	u64 check;
+
+	if (p->key->protocol != PROTOCOL_UDP && p->packet->segment != SEGMENT_SYN)
+		return NULL;
+	*port = 0;
+	pinhole = find_pinhole(p, p->key, &check);
+	same = pinhole && pinhole->check == check && same_key(&pinhole->key, p->key);
+	*port = source;
+	if (!same || pinhole->expires <= p->now || pinhole->policy_seq != p->policy_seq)
+		return NULL;
+	pinhole->check = 0;
+	return &pinhole->rule;
+}
+
+/* Who has sent this packet of a control connection expects a flow from the other side to `port` (host order). */
+static __always_inline void expect(struct passage *p, const struct flow *flow, u16 port)
+{
+	struct flow_key key = *p->key;
+	struct pinhole *pinhole;
+	u64 check;
+
+	key.remote_port = p->direction == DIRECTION_IN ? swap16(port) : 0;
+	key.local_port = p->direction == DIRECTION_IN ? 0 : swap16(port);
+	pinhole = find_pinhole(p, &key, &check);
+	if (!pinhole)
+		return;
+	pinhole->check = 0;
+	asm volatile("" ::: "memory");
+	pinhole->key = key;
+	pinhole->expires = end_of(p, STATE_PINHOLE);
+	pinhole->policy_seq = flow->policy_seq;
+	pinhole->rule = (struct rule){
+		.id = flow->rule_id, .counter = flow->counter, .action = ACTION_ALLOW, .existing = flow->existing};
+	asm volatile("" ::: "memory");
+	pinhole->check = check;
+}
+
+static __always_inline void hear_tftp(struct passage *p, const struct flow *flow)
+{
+	u16 operation;
+
+	if (bpf_skb_load_bytes(p->skb, p->packet->l4 + 8, &operation, sizeof(operation)))
+		return;
+	operation = swap16(operation);
+	if ((operation == TFTP_READ || operation == TFTP_WRITE) && swap16(p->packet->source_port) >= LOWEST_PORT)
+		expect(p, flow, swap16(p->packet->source_port));
+}
+
+/* A line counts only if it begins where its sender's last segment ended, and that was the end of a line: nothing is
+ * heard twice, and nothing that stands in the middle of something else. */
+static __always_inline void hear_ftp(struct passage *p, struct flow *flow, struct tcp_side *side)
+{
+	struct line *line = &p->scratch->line;
+	u32 offset = p->packet->l4 + p->packet->header;
+	u64 length = ETH_HLEN + p->packet->ip_length - offset;
+	bool starts = !(side->speech & MID_LINE) && p->packet->seq == p->scratch->expected;
+	u8 last;
+
+	if (!length || !is_after(p->packet->end, p->scratch->expected))
+		return;
+	if (bpf_skb_load_bytes(p->skb, offset + length - 1, &last, 1))
+		return;
+	side->speech |= MID_LINE;
+	if (p->packet->segment != SEGMENT_ACK || !is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
+		return;
+	if (last == '\n')
+		side->speech &= ~MID_LINE;
+	if (!starts)
+		return;
+	if (length > LINE_BYTES - 1)
+		length = LINE_BYTES - 1;
+	line->length = length;
+	asm volatile("" : "+r"(length)); /* the verifier believes in the mask only */
+	length &= LINE_BYTES - 1;
+	if (!length || bpf_skb_load_bytes(p->skb, offset, p->scratch->bytes, length))
+		return;
+	if (announces(line, p->scratch->bytes, side->speech & ~MID_LINE, source_of(p->key, p->direction)))
+		expect(p, flow, line->port);
 }
 
 /* ---- rules ---- */
@@ -845,9 +946,21 @@ static __always_inline bool quoted_key(struct passage *p)
 	return same_address(source, &receiver);
 }
 
+/* What has passed is heard by a program of its own, since reading would be too much for the verifier here. What comes in
+ * fragments is not heard, nor what follows it. */
+static __always_inline void hear(struct passage *p, struct flow *flow)
+{
+	if (is_fragment(p->packet))
+		flow->side[p->direction & 1].speech = SPEECH_NONE;
+	else
+		stages.call(p->skb, STAGE_SPEECH + p->direction);
+}
+
 /* A packet of a flow that its policy allows. */
 static __always_inline int advance(struct passage *p, struct flow *flow)
 {
+	int verdict;
+
 	flow->packets[p->direction]++;
 	flow->bytes[p->direction] += p->packet->length;
 	if (*(volatile u32 *)&p->scratch->step == STEP_MOVE)
@@ -856,7 +969,10 @@ static __always_inline int advance(struct passage *p, struct flow *flow)
 		flow->answered = 1;
 	if (flow->side[p->direction & 1].scale == SCALE_UNREAD)
 		learn_scale(p, flow);
-	return pass(p, flow->counter, 0);
+	verdict = pass(p, flow->counter, 0);
+	if (unlikely(flow->side[p->direction & 1].speech))
+		hear(p, flow);
+	return verdict;
 }
 
 /* A packet that the policy in force has not been asked about: the first of a flow, the first of a flow since the policy
@@ -867,6 +983,7 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	struct rule *rule = NULL;
 	struct question question;
 	bool stateful;
+	int verdict;
 	u32 reason;
 	bool home;
 
@@ -893,7 +1010,10 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	}
 	if (!keeps(p, t->flow)) {
 		question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
-		rule = classify(p, policy, &question, &reason);
+		if (unlikely(policy->alg) && !t->flow && is_tracked(p->packet))
+			rule = announced(p);
+		if (!rule)
+			rule = classify(p, policy, &question, &reason);
 		if (!rule) {
 			forget(t);
 			return drop(p, reason);
@@ -921,7 +1041,10 @@ static __always_inline int decide(struct passage *p, struct track *t)
 			return drop(p, REASON_TABLE_FULL);
 		report(p, rule, REASON_NONE);
 	}
-	return pass(p, rule->counter, stateful);
+	verdict = pass(p, rule->counter, stateful);
+	if (stateful && unlikely(t->place->flow.side[p->direction & 1].speech == SPEECH_TFTP_CLIENT))
+		hear(p, &t->place->flow);
+	return verdict;
 }
 
 /* NSX's icmpErrorReply: an echo that was answered by an error ends soon, unless more comes of it. No error lets a flow
@@ -976,6 +1099,7 @@ static __always_inline int track(struct passage *p, struct track *t)
 		return TC_ACT_UNSPEC;
 	if (tcp && is_decisive(p->packet->segment) && !is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
 		return drop(p, REASON_CHECKSUM);
+	p->scratch->expected = t->flow->side[p->direction & 1].end;
 	*step = tcp ? tcp_step(t->flow, p->packet, p->direction, p->settings) : other_step(t->flow, p->direction);
 	if (*step == STEP_DROP || *step == STEP_WINDOW)
 		return drop(p, *step == STEP_DROP ? REASON_TCP_STATE : REASON_TCP_WINDOW);
@@ -1065,6 +1189,30 @@ static __always_inline int filter_frames(struct __sk_buff *skb, u8 direction)
 	return drop(&p, REASON_INTERNAL);
 }
 
+/* The packet has passed already, whatever is heard. */
+static __always_inline int listen(struct __sk_buff *skb, u8 direction)
+{
+	struct passage p = {.skb = skb, .direction = direction};
+	struct track t = {};
+	struct tcp_side *side;
+	u64 in_force;
+	u32 slot;
+
+	if (!enter(&p, &in_force))
+		return TC_ACT_SHOT;
+	slot = p.slot;
+	p.flows = flows.lookup(&slot);
+	p.now = bpf_jiffies64();
+	if (!p.flows || find_track(&p, &t) || !t.flow)
+		return TC_ACT_OK;
+	side = &t.flow->side[direction & 1];
+	if (side->speech == SPEECH_TFTP_CLIENT)
+		hear_tftp(&p, t.flow);
+	else
+		hear_ftp(&p, t.flow, side);
+	return TC_ACT_OK;
+}
+
 static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 {
 	struct passage p = {.skb = skb, .direction = direction};
@@ -1119,7 +1267,7 @@ int vnic_out(struct __sk_buff *skb)
 	return filter(skb, DIRECTION_OUT);
 }
 
-/* Run from vnic_in() and vnic_out(), never attached. */
+/* These four are run from vnic_in() and vnic_out(), never attached. */
 int frames_in(struct __sk_buff *skb)
 {
 	return filter_frames(skb, DIRECTION_IN);
@@ -1128,6 +1276,16 @@ int frames_in(struct __sk_buff *skb)
 int frames_out(struct __sk_buff *skb)
 {
 	return filter_frames(skb, DIRECTION_OUT);
+}
+
+int speech_in(struct __sk_buff *skb)
+{
+	return listen(skb, DIRECTION_IN);
+}
+
+int speech_out(struct __sk_buff *skb)
+{
+	return listen(skb, DIRECTION_OUT);
 }
 
 /* Run by the daemon, never attached: writes what time it is in the programs' clock over the first bytes of a packet. */

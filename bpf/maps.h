@@ -53,6 +53,9 @@ MAP_OF(flows, SLOTS);
 /* Whose first fragment has passed? By slot * FRAGMENTS and what flow_hash() says. */
 PINNED("array", u32, struct fragments, fragments, SLOTS * FRAGMENTS, 0);
 
+/* Which data connections have been announced? By slot * PINHOLES and what flow_hash() says. */
+PINNED("array", u32, struct pinhole, pinholes, SLOTS * PINHOLES, 0);
+
 /* What has this rule done? By index, kept for a rule id over banks and restarts: */
 PINNED("percpu_array", u32, struct counters, rule_counters, COUNTERS, 0);
 /* Whose rule counter is this? Rule id, 0: free. Written by the daemon only. */

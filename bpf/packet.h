@@ -95,6 +95,20 @@ struct packet {
 	u32 header;           /* TCP: bytes of its header */
 };
 
+/* A line that alg.h reads, and what it has found. */
+struct line {
+	u32 at;
+	u32 length;
+	u32 number;      /* the last one */
+	u16 group[8];    /* of an IPv6 address */
+	u32 groups;
+	u32 gap;         /* at which group its :: is; NO_GAP */
+	u16 part[6];     /* of h1,h2,h3,h4,p1,p2 */
+	struct address address;
+	u16 port;
+	u8 zero[2];
+};
+
 /* What is known of the packet at hand. In a map and not on the stack because the verifier forgets what it knows of
  * values there: it would otherwise follow every way through the parser to the end of the program. */
 struct scratch {
@@ -105,7 +119,9 @@ struct scratch {
 	u8 asked;           /* 1: they have been */
 	u32 way;       /* way_of() */
 	u32 step;      /* enum step */
-	u8 bytes[520]; /* TCP options; what a checksum is made of: BYTES and room for zeros behind them */
+	u32 expected;  /* TCP: the sequence number that follows what its sender had sent before */
+	struct line line;
+	u8 bytes[520]; /* TCP options; a line; what a checksum is made of: BYTES and room for zeros behind them */
 };
 
 union quoted_header {

@@ -24,6 +24,8 @@
 #define WAYS 8                /* places of a bucket of a flow table */
 #define FRAGMENT_BITS 7
 #define FRAGMENTS 128         /* packets of one vNIC that may be on their way in fragments: 1 << FRAGMENT_BITS */
+#define PINHOLE_BITS 6
+#define PINHOLES 64           /* data connections of one vNIC that may be announced at once: 1 << PINHOLE_BITS */
 #define SEGMENTS 8            /* places for kinds of TCP segments */
 #define TRANSITIONS 256       /* STATES * 2 * SEGMENTS */
 #define SEEDS 11              /* seeds of the hash of a flow key: one more than its 32-bit words */
@@ -33,7 +35,8 @@
 /* The programs of a vNIC, in the map stages: by STAGE_* + enum direction. */
 #define STAGE_PACKET 0
 #define STAGE_FRAME 2
-#define STAGES 4
+#define STAGE_SPEECH 4
+#define STAGES 6
 
 /* Seen from the workload. The kernel's words for it are in vsfwd/datapath/attach.py and nowhere else. */
 enum direction {
@@ -123,6 +126,7 @@ enum state {
 	STATE_ECHO,        /* ICMP echo, with or without reply */
 	STATE_FRAGMENTS,   /* of no flow: a packet of which some fragments have passed */
 	STATE_ECHO_ERROR,  /* of no flow: the timer of an echo about which an ICMP error has passed */
+	STATE_PINHOLE,     /* of no flow: a data connection that has been announced */
 };
 
 /* What a TCP segment is, by its flags. */
@@ -255,7 +259,8 @@ struct policy {
 	u32 row[4];    /* by enum direction * 2 + enum family */
 	u32 frames[2]; /* Ethernet rules, by enum direction; row 0, which is empty: there are none */
 	u32 segment;   /* its addresses are looked up in this segment, then in 0 */
-	u32 mode;      /* enum mode */
+	u16 mode;      /* enum mode */
+	u16 alg;       /* 1: some rule that is applied to it has an ALG */
 };
 
 /* Map rules, by bit. */
@@ -266,7 +271,8 @@ struct rule {
 	u8 logged;   /* 1: its sessions and drops are events */
 	u8 tracking; /* enum tracking */
 	u8 existing; /* enum existing */
-	u8 zero[4];
+	u16 ftp;     /* wire; what goes to this TCP port is FTP, and its ALG listens. 0: none */
+	u16 tftp;    /* the same of UDP and TFTP */
 };
 
 struct counters {
@@ -287,6 +293,16 @@ struct flow_key {
 	u16 vlan;        /* VLAN id of a tag that an Ethernet rule allows; 0: none */
 };
 
+/* What an ALG listens for in what one side of a flow says (alg.h). */
+enum speech {
+	SPEECH_NONE,
+	SPEECH_FTP_CLIENT,  /* commands: PORT, EPRT */
+	SPEECH_FTP_SERVER,  /* replies: 227, 229 */
+	SPEECH_TFTP_CLIENT, /* requests to read or write */
+};
+
+#define MID_LINE 0x80 /* what it said last was no end of a line, or nobody knows */
+
 /* What one side of a TCP connection has said (conntrack.h). Sequence numbers, host order. */
 struct tcp_side {
 	u32 end;    /* behind the last byte it sent */
@@ -294,7 +310,7 @@ struct tcp_side {
 	u32 acked;  /* its last acknowledgement; before that, the number of the other's SYN */
 	u16 window; /* the largest it offered, not scaled; 0: it has not been heard of */
 	u8 scale;   /* WINDOW_SCALED | shift, if both sides offered the option; SCALE_UNREAD */
-	u8 zero;
+	u8 speech;  /* enum speech, | MID_LINE; not of TCP only */
 };
 
 /* Written by the programs, without locks: a lost count is a lost count, everything else is one aligned store. */
@@ -322,6 +338,17 @@ struct place {
 struct bucket {
 	u64 check[WAYS]; /* flow_hash() | 1; 0: free. Written last, so that half a place is never found */
 	struct place place[WAYS];
+};
+
+/* Map pinholes, PINHOLES for each slot, direct mapped by flow_hash(): a data connection that a control connection has
+ * announced. Two CPUs that use one at the same moment make two flows to one and the same port. */
+struct pinhole {
+	u64 check;           /* flow_hash() | 1; 0: free. Written last, so that half an entry never matches */
+	struct flow_key key; /* of its first packet, but for that one's source port, which is 0 */
+	u64 expires;         /* jiffies */
+	u32 policy_seq;      /* the control connection was allowed under */
+	struct rule rule;    /* that allowed the control connection; without its ALG, and silent */
+	u32 zero;
 };
 
 /* Map log_tokens: how many more events this rule may make at this device. The numbers of devices and rules are not

@@ -6,6 +6,7 @@ from typing import Final
 from manager_stub.model import (
     ETHERNET,
     MAX_SEQUENCE,
+    ALGTypeServiceEntry,
     Entity,
     Entry,
     EtherTypeServiceEntry,
@@ -32,6 +33,12 @@ DEFAULT_RULE: Final = f"{DEFAULT_SECTION}/rules/default-layer3-rule"
 def _ports(protocol: str, *ports: str) -> Entry:
     return L4PortSetServiceEntry.model_validate(
         {"resource_type": "L4PortSetServiceEntry", "l4_protocol": protocol, "destination_ports": list(ports)}
+    )
+
+
+def _alg(alg: str, port: str) -> Entry:
+    return ALGTypeServiceEntry.model_validate(
+        {"resource_type": "ALGTypeServiceEntry", "alg": alg, "destination_ports": [port]}
     )
 
 
@@ -72,6 +79,8 @@ _SERVICES: Final[dict[str, list[Entry]]] = {
     "IPv6": [_ether(0x86DD)],
     "RARP": [_ether(0x8035)],
     "LLDP": [_ether(0x88CC)],
+    "FTP": [_alg("FTP", "21")],
+    "TFTP": [_alg("TFTP", "69")],
 }
 
 

@@ -48,6 +48,12 @@ def _check_port(text: str) -> str:
     return text
 
 
+def _check_one_port(text: str) -> str:
+    if not _check_port(text).isdecimal() or int(text) == 0:
+        raise ValueError(f"{text!r} is not one port")
+    return text
+
+
 def _check_vlan(text: str) -> str:
     if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= 4094:
         raise ValueError(f"{text!r} is not a VLAN id in 0-4094")
@@ -227,13 +233,26 @@ class EtherTypeServiceEntry(ServiceEntry):
     ether_type: Annotated[int, AfterValidator(_check_ethertype)]
 
 
+class ALGTypeServiceEntry(ServiceEntry):
+    resource_type: Literal["ALGTypeServiceEntry"]
+    alg: Literal["FTP", "TFTP"]
+    destination_ports: Annotated[
+        list[Annotated[str, AfterValidator(_check_one_port)]], Field(min_length=1, max_length=1)
+    ]
+    source_ports: Annotated[list[Port], Field(max_length=0)] = []
+
+
 class IPProtocolServiceEntry(ServiceEntry):
     resource_type: Literal["IPProtocolServiceEntry"]
     protocol_number: Byte
 
 
 Entry = Annotated[
-    L4PortSetServiceEntry | ICMPTypeServiceEntry | IPProtocolServiceEntry | EtherTypeServiceEntry,
+    L4PortSetServiceEntry
+    | ALGTypeServiceEntry
+    | ICMPTypeServiceEntry
+    | IPProtocolServiceEntry
+    | EtherTypeServiceEntry,
     Field(discriminator="resource_type"),
 ]
 

@@ -23,7 +23,9 @@ from manager_stub.model import (
     ANY,
     ETHERNET,
     TIMERS,
+    ALGTypeServiceEntry,
     Entity,
+    Entry,
     EtherTypeServiceEntry,
     Rule,
     SecurityPolicy,
@@ -408,19 +410,37 @@ def _not_for_frames(world: World, path: str) -> tuple[str, str] | None:
 def _not_for_packets(world: World, path: str) -> tuple[str, str] | None:
     if world.rules[path].body.vlan_ids:
         return "vlan_ids", f"only a rule of an Ethernet section has them (in {path})"
-    return _of_other_layer(world, path, ethernet=False)
+    return _of_other_layer(world, path, ethernet=False) or _wrong_algs(world, path)
+
+
+def _wrong_algs(world: World, path: str) -> tuple[str, str] | None:
+    """An ALG needs a rule that knows connections, and a rule has one port for each."""
+    ports: dict[str, str] = {}
+    for field, entries in _entries(world, world.rules[path].body):
+        for entry in entries:
+            if not isinstance(entry, ALGTypeServiceEntry):
+                continue
+            if not world.sections[parent_of(path)].body.stateful:
+                return field, f"{entry.alg} needs a section that is stateful (in {path})"
+            (port,) = entry.destination_ports
+            if int(ports.setdefault(entry.alg, port)) != int(port):
+                return field, f"a rule has one port for {entry.alg} (in {path})"
+    return None
 
 
 def _of_other_layer(world: World, path: str, *, ethernet: bool) -> tuple[str, str] | None:
-    rule, what = world.rules[path].body, "Ethernet" if ethernet else "another"
-    named = [(f"services.{i}", world.services[p].body) for i, p in enumerate(rule.services) if p != ANY]
-    for field, entries in (
-        *((field, service.service_entries) for field, service in named),
-        ("service_entries", rule.service_entries),
-    ):
+    what = "Ethernet" if ethernet else "another"
+    for field, entries in _entries(world, world.rules[path].body):
         if any(isinstance(entry, EtherTypeServiceEntry) != ethernet for entry in entries):
             return field, f"not for a rule of {what} section (in {path})"
     return None
+
+
+def _entries(world: World, rule: Rule) -> list[tuple[str, list[Entry]]]:
+    """Those of a rule's services and its own, by the field that has them."""
+    named = [(f"services.{i}", world.services[p].body) for i, p in enumerate(rule.services) if p != ANY]
+    own = ("service_entries", rule.service_entries)
+    return [*((field, service.service_entries) for field, service in named), own]
 
 
 def _check_unused(world: World, gone: set[str]) -> None:

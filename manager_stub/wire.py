@@ -15,6 +15,7 @@ from manager_stub.model import (
     CATEGORIES,
     ETHERNET,
     TIMERS,
+    ALGTypeServiceEntry,
     Entry,
     EtherTypeServiceEntry,
     Group,
@@ -171,6 +172,10 @@ def _service(entry: Entry) -> wire.Service:
     if isinstance(entry, L4PortSetServiceEntry):
         protocol = wire.TCP if entry.l4_protocol == "TCP" else wire.UDP
         return wire.Service(protocol, ports=tuple(_range(text) for text in entry.destination_ports))
+    if isinstance(entry, ALGTypeServiceEntry):
+        protocol = wire.TCP if entry.alg == "FTP" else wire.UDP
+        ports = tuple(_range(text) for text in entry.destination_ports)
+        return wire.Service(protocol, ports=ports, alg=wire.Alg(entry.alg.lower()))
     if isinstance(entry, ICMPTypeServiceEntry):
         protocol = wire.ICMP if entry.protocol == "ICMPv4" else wire.ICMPV6
         return wire.Service(protocol, icmp_type=entry.icmp_type, icmp_code=entry.icmp_code)

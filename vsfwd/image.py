@@ -64,7 +64,7 @@ class ServiceRange(NamedTuple):
 class VnicRows(NamedTuple):
     """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
     when no address of its segment is ambiguous). `excluded`: nothing is enforced there, whatever the rows
-    say. `frames_in`, `frames_out`: its Ethernet rules."""
+    say. `frames_in`, `frames_out`: its Ethernet rules. `alg`: some of its rules have an ALG."""
 
     in_ipv4: int
     in_ipv6: int
@@ -74,6 +74,7 @@ class VnicRows(NamedTuple):
     excluded: bool = False
     frames_in: int = 0
     frames_out: int = 0
+    alg: bool = False
 
     @property
     def ahead(self) -> bool:
@@ -82,11 +83,15 @@ class VnicRows(NamedTuple):
 
 
 class RuleEntry(NamedTuple):
+    """`ftp` and `tftp`: the ports of its ALGs, 0: none."""
+
     id: int
     action: Action
     logged: bool
     tracking: Tracking = Tracking.STRICT
     existing_flows: ExistingFlows = ExistingFlows.RECHECK
+    ftp: int = 0
+    tftp: int = 0
 
 
 class Guard(NamedTuple):

@@ -150,7 +150,8 @@ def _service_text(service: Service) -> str:
     protocol = PROTOCOLS.get(service.protocol, f"protocol {service.protocol}")
     if service.ports:
         ranges = (str(low) if low == high else f"{low}-{high}" for low, high in service.ports)
-        return f"{protocol}/{','.join(ranges)}"
+        alg = f" ({service.alg} alg)" if service.alg else ""
+        return f"{protocol}/{','.join(ranges)}{alg}"
     if service.icmp_type is not None:
         code = "" if service.icmp_code is None else f".{service.icmp_code}"
         return f"{protocol}/{service.icmp_type}{code}"

@@ -18,13 +18,14 @@ from typing import Any
 import msgspec
 
 from vsfwd.policy.desired import DesiredState, apply
-from vsfwd.policy.model import Group, Match, Rule, Service, SessionTimers, Vnic, parse_address
+from vsfwd.policy.model import Alg, Group, Match, Rule, Service, SessionTimers, Vnic, parse_address
 from vsfwd.protocol.envelope import Header, Kind
 from vsfwd.protocol.messages import KINDS, digest_text, object_digest
 
 HOST = str(uuid.UUID(int=1))
 EPOCH = 1
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+ALGS = {"ftp": "tcp", "tftp": "udp"}
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
 
 Objects = Mapping[str, Mapping[str, Any]]
@@ -61,7 +62,7 @@ def rule(text: str, number: int = 1) -> Rule:
     [loose|stateless] [keep|cut]; of an Ethernet rule frames any|806,88cc [vlan 10,20-29].
 
     `from` and `to` take groups and addresses with commas between, `not` before them, or `nobody`; `service`
-    takes tcp/80, tcp/80-90, udp, icmp/8, icmp/3/1 or a protocol number."""
+    takes tcp/80, tcp/80-90, udp, ftp/21, tftp/69, icmp/8, icmp/3/1 or a protocol number."""
     action, *words = text.split()
     fields: dict[str, Any] = {"name": text, "section": "test", "order": (number,), "action": action}
     while words:
@@ -106,13 +107,14 @@ _FRAMES = {"frames": ("ethertypes", ethertypes), "vlan": ("vlans", vlans)}
 
 def service(text: str) -> Service:
     protocol, *rest = text.split("/")
-    number = PROTOCOLS.get(protocol) or int(protocol)
+    alg = Alg(protocol) if protocol in ALGS else None
+    number = PROTOCOLS.get(ALGS.get(protocol, protocol)) or int(protocol)
     if number in (1, 58):
         return Service(number, (), *map(int, rest))
     if not rest:
         return Service(number)
     low, _, high = rest[0].partition("-")
-    return Service(number, ((int(low), int(high or low)),))
+    return Service(number, ((int(low), int(high or low)),), alg=alg)
 
 
 def group(*addresses: str) -> Group:

@@ -4,7 +4,7 @@ import pytest
 
 import vsfwd.ipc.interface as api
 from vsfwd.image import Image, RuleEntry, VnicRows
-from vsfwd.policy.model import Action, Frames, Group, Match, Service
+from vsfwd.policy.model import Action, Alg, Frames, Group, Match, Service
 from vsfwd.rows import applied, frames_text, match_text, packet_of, services_text
 
 GROUPS = {"g1": Group("web servers")}
@@ -33,6 +33,7 @@ def test_a_match_in_words(match: Match | None, words: str) -> None:
         ((Service(6, ports=((80, 80), (8000, 8080))), Service(17)), "tcp/80,8000-8080, udp"),
         ((Service(1, icmp_type=8), Service(58, icmp_type=1, icmp_code=4)), "icmp/8, icmpv6/1.4"),
         ((Service(47),), "protocol 47"),
+        ((Service(6, ports=((21, 21),), alg=Alg.FTP), Service(17)), "tcp/21 (ftp alg), udp"),
     ],
 )
 def test_services_in_words(services: tuple[Service, ...] | None, words: str) -> None:

@@ -127,19 +127,20 @@ class Programs:
         self.pins = pin_dir / schema()
         self.pins.mkdir(parents=True, exist_ok=True)
         self.module = compile_text((SOURCE / "dfw.c").read_text(), self.pins)
-        self.vnic_in, self.vnic_out, self._clock, frames_in, frames_out = (
-            load_function(self.module, name, BPF.SCHED_CLS)
-            for name in ("vnic_in", "vnic_out", "jiffies", "frames_in", "frames_out")
-        )
-        packets, frames = constant("STAGE_PACKET"), constant("STAGE_FRAME")
         into, out = DIRECTIONS.index("in"), DIRECTIONS.index("out")
-        for stage, program in (
-            (packets + into, self.vnic_in),
-            (packets + out, self.vnic_out),
-            (frames + into, frames_in),
-            (frames + out, frames_out),
-        ):
-            bpf.update(self.fd("stages"), struct.pack("<I", stage), struct.pack("<I", program))
+        self._clock = load_function(self.module, "jiffies", BPF.SCHED_CLS)
+        stages = {
+            constant(f"STAGE_{stage}") + way: load_function(
+                self.module, f"{name}_{DIRECTIONS[way]}", BPF.SCHED_CLS
+            )
+            for stage, name in (("PACKET", "vnic"), ("FRAME", "frames"), ("SPEECH", "speech"))
+            for way in (into, out)
+        }
+        self.vnic_in = stages[constant("STAGE_PACKET") + into]
+        self.vnic_out = stages[constant("STAGE_PACKET") + out]
+        # All are loaded before any is put in place: those of a daemon before this one may be running.
+        for number, program in stages.items():
+            bpf.update(self.fd("stages"), struct.pack("<I", number), struct.pack("<I", program))
         self._layouts: dict[str, tuple[Layout, Layout]] = {}
         self.hz = self._measure_hz()
 

@@ -8,6 +8,7 @@ live one. If anything fails before that store, the live bank has not been touche
 import errno
 import mmap
 import os
+import socket
 import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -189,6 +190,8 @@ class Policy:
                 logged=rule.logged,
                 tracking=TRACKINGS.index(rule.tracking),
                 existing=EXISTING.index(rule.existing_flows),
+                ftp=socket.htons(rule.ftp),
+                tftp=socket.htons(rule.tftp),
             )
             for rule in image.rules
         )
@@ -198,7 +201,7 @@ class Policy:
             frames = struct.pack("<2I", vnic.frames_in, vnic.frames_out)
             mode = MODES.index("excluded" if vnic.excluded else "enforced")
             policies[slot] = self._layouts["policies"][1].pack(
-                row=row, frames=frames, segment=vnic.segment, mode=mode
+                row=row, frames=frames, segment=vnic.segment, mode=mode, alg=vnic.alg
             )
         for closing in (services, rules):
             closing.pages.close()

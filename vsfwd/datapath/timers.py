@@ -29,9 +29,9 @@ _STATES_OF: Final = {
 
 def timeouts_s(timers: SessionTimers) -> dict[str, float]:
     """Seconds by state."""
-    fragments: dict[str, float] = {"FRAGMENTS": 30}  # NSX has no word for it
+    fixed: dict[str, float] = {"FRAGMENTS": 30, "PINHOLE": 30}  # NSX has no word for them
     seconds = timers.seconds()
-    return fragments | {state: seconds[name] for name, states in _STATES_OF.items() for state in states}
+    return fixed | {state: seconds[name] for name, states in _STATES_OF.items() for state in states}
 
 
 TIMEOUTS_S: Final = timeouts_s(SessionTimers())

@@ -21,7 +21,7 @@ from vsfwd.image import (
     PrefixKey,
     RuleEntry,
 )
-from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Direction, Family, Rule, Service, parse_address
+from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Alg, Direction, Family, Rule, Service, parse_address
 
 K = TypeVar("K")
 
@@ -94,6 +94,8 @@ class RuleBits(Naming[PrefixKey]):
     services: tuple[tuple[int, int, int], ...]
     """(first point, last point, rules), covering all points once."""
     frames: FrameBits
+    alg: int
+    """Rules that have an ALG."""
 
 
 Numbered = list[tuple[int, Rule]]
@@ -108,7 +110,15 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
     naming = _naming(packets, numbered, prefixes_of)
     return RuleBits(
         entries=tuple(
-            RuleEntry(id, rule.action, rule.logged, rule.tracking, rule.existing_flows)
+            RuleEntry(
+                id,
+                rule.action,
+                rule.logged,
+                rule.tracking,
+                rule.existing_flows,
+                rule.alg_port(Alg.FTP),
+                rule.alg_port(Alg.TFTP),
+            )
             for id, rule in ordered
         ),
         groups=naming.groups,
@@ -117,6 +127,7 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
         selected=_selected(packets),
         services=tuple(_sweep(packets, _points, 0, POINTS_ETHERTYPE)),
         frames=_frame_bits(frames),
+        alg=sum(1 << number for number, rule in packets if any(map(rule.alg_port, Alg))),
     )
 
 

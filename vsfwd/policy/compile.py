@@ -219,6 +219,7 @@ class Compiler:
             excluded=vnic.excluded,
             frames_in=self._rows.number(applied & bits.frames.selected[Direction.IN]),
             frames_out=self._rows.number(applied & bits.frames.selected[Direction.OUT]),
+            alg=bool(applied & bits.alg),
         )
 
     def _segments_in_use(self) -> set[int]:

@@ -47,6 +47,14 @@ class ExistingFlows(StrEnum):
     CUT = "cut"
 
 
+class Alg(StrEnum):
+    """Application layer gateways: protocols whose control connection announces data connections, which then
+    pass once, under the rule that allowed it."""
+
+    FTP = "ftp"
+    TFTP = "tftp"
+
+
 class Direction(StrEnum):
     """Seen from the workload the rule is applied to."""
 
@@ -74,13 +82,15 @@ class Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 class Service(Object, frozen=True):
     """One kind of traffic. `ports` are destination ports, inclusive ranges; empty means every port.
 
-    `ports` needs TCP or UDP; `icmp_type` needs ICMP or ICMPv6; `icmp_code` needs `icmp_type`.
+    `ports` needs TCP or UDP; `icmp_type` needs ICMP or ICMPv6; `icmp_code` needs `icmp_type`; `alg` needs one
+    port, of TCP for FTP and of UDP for TFTP.
     """
 
     protocol: int
     ports: tuple[tuple[int, int], ...] = ()
     icmp_type: int | None = None
     icmp_code: int | None = None
+    alg: Alg | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.protocol <= 255:
@@ -98,6 +108,10 @@ class Service(Object, frozen=True):
             value = getattr(self, field)
             if value is not None and not 0 <= value <= 255:
                 raise ValueError(f"{field}: {value} is not in 0-255")
+        if self.alg and self.protocol != (TCP if self.alg is Alg.FTP else UDP):
+            raise ValueError(f"alg: {self.alg} is not for protocol {self.protocol}")
+        if self.alg and not (len(self.ports) == 1 and 0 < self.ports[0][0] == self.ports[0][1]):
+            raise ValueError(f"alg: {self.alg} needs one port")
 
 
 class Match(Object, frozen=True):
@@ -164,6 +178,11 @@ class Rule(Object, frozen=True):
     frames: Frames | None = None
 
     def __post_init__(self) -> None:
+        for alg in Alg:
+            if len(self._alg_ports(alg)) > 1:
+                raise ValueError(f"services: a rule has one port for {alg}")
+            if self._alg_ports(alg) and self.tracking is Tracking.STATELESS:
+                raise ValueError(f"services: {alg} needs a rule that knows connections")
         if self.frames is None:
             return
         if self.action is Action.REJECT:
@@ -173,6 +192,13 @@ class Rule(Object, frozen=True):
         for match in (self.sources, self.destinations):
             if match and match.addresses:
                 raise ValueError("addresses: an Ethernet rule has groups only")
+
+    def _alg_ports(self, alg: Alg) -> set[int]:
+        return {service.ports[0][0] for service in self.services or () if service.alg is alg}
+
+    def alg_port(self, alg: Alg) -> int:
+        """The port of an ALG, 0: none."""
+        return max(self._alg_ports(alg), default=0)
 
     def groups(self) -> set[str]:
         """Every group the rule names."""

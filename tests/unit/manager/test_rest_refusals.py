@@ -49,6 +49,11 @@ def service(**entry: Any) -> dict[str, Any]:
     return {"service_entries": [{"resource_type": "L4PortSetServiceEntry", "l4_protocol": "TCP", **entry}]}
 
 
+def alg(**entry: Any) -> dict[str, Any]:
+    ftp = {"resource_type": "ALGTypeServiceEntry", "alg": "FTP", "destination_ports": ["2121"]}
+    return {"service_entries": [{**ftp, **entry}]}
+
+
 def icmp(**entry: Any) -> dict[str, Any]:
     return {"service_entries": [{"resource_type": "ICMPTypeServiceEntry", "protocol": "ICMPv4", **entry}]}
 
@@ -124,7 +129,14 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", SERVICE, service(destination_ports=[80]), 400, "service_entries.0.destination_ports.0: "),
     ("PUT", SERVICE, service(source_ports=["80"]), 400, "service_entries.0.source_ports: "),
     ("PUT", SERVICE, service(l4_protocol="SCTP"), 400, "service_entries.0.l4_protocol: "),
-    ("PUT", SERVICE, service(resource_type="ALGTypeServiceEntry"), 400, "service_entries.0.resource_type: "),
+    ("PUT", SERVICE, service(resource_type="NestedServiceServiceEntry"), 400, "entries.0.resource_type: "),
+    ("PUT", SERVICE, alg(alg="ORACLE_TNS"), 400, "service_entries.0.alg: Input should be 'FTP' or 'TFTP'"),
+    ("PUT", SERVICE, alg(destination_ports=[]), 400, "service_entries.0.destination_ports: "),
+    ("PUT", SERVICE, alg(destination_ports=["21", "22"]), 400, "service_entries.0.destination_ports: "),
+    ("PUT", SERVICE, alg(destination_ports=["21-22"]), 400, "destination_ports.0: '21-22' is not one port"),
+    ("PUT", SERVICE, alg(destination_ports=["0"]), 400, "destination_ports.0: '0' is not one port"),
+    ("PUT", SECTION, section(**alg(), services=["/infra/services/FTP"]), 400, "a rule has one port for FTP"),
+    ("PUT", SECTION, {"stateful": False, **section(**alg())}, 400, "FTP needs a section that is stateful"),
     ("PUT", SERVICE, icmp(icmp_type=256), 400, "service_entries.0.icmp_type: "),
     ("PUT", SERVICE, icmp(icmp_code=1), 400, "service_entries.0: icmp_code needs icmp_type"),
     ("PATCH", f"{INFRA}/services/SSH", {"description": "mine"}, 400, "it is predefined"),

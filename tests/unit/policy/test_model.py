@@ -9,6 +9,7 @@ import pytest
 
 from tests.harness.policies import group, rule, service, vnic
 from vsfwd.policy.model import (
+    Alg,
     Group,
     Match,
     Prefix,
@@ -114,12 +115,34 @@ def test_a_vnic_has_hosts_for_addresses(text: str) -> None:
         {"protocol": 1, "icmp_code": 0},
         {"protocol": 1, "icmp_type": 256},
         {"protocol": 58, "icmp_type": 1, "icmp_code": -1},
+        {"protocol": 17, "ports": [[21, 21]], "alg": "ftp"},
+        {"protocol": 6, "ports": [[69, 69]], "alg": "tftp"},
+        {"protocol": 6, "ports": [[20, 21]], "alg": "ftp"},
+        {"protocol": 6, "ports": [[21, 21], [2121, 2121]], "alg": "ftp"},
+        {"protocol": 6, "ports": [[0, 0]], "alg": "ftp"},
+        {"protocol": 6, "alg": "ftp"},
+        {"protocol": 6, "ports": [[21, 21]], "alg": "irc"},
     ],
 )
 def test_a_service_that_cannot_be_is_refused(fields: dict[str, object]) -> None:
-    """Ports belong to TCP and UDP, types to ICMP, and both have ends."""
+    """Ports belong to TCP and UDP, types to ICMP, and both have ends; an ALG has one port."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(fields, Service)
+
+
+@pytest.mark.parametrize("text", ["allow service ftp/21,ftp/2121", "allow service tftp/69 stateless"])
+def test_x40_a_rule_with_algs_that_cannot_be_is_refused(text: str) -> None:
+    """One port for each, and connections that somebody follows."""
+    with pytest.raises(msgspec.ValidationError, match="services"):
+        rule(text)
+
+
+def test_x40_a_rule_has_the_ports_of_its_algs() -> None:
+    """And of nothing else that it allows."""
+    assert rule("allow service ftp/2121,tcp/21,tftp/69,ftp/2121").alg_port(Alg.FTP) == 2121
+    assert rule("allow service ftp/2121,tcp/21,tftp/69").alg_port(Alg.TFTP) == 69
+    assert rule("allow service tcp/21,udp/69").alg_port(Alg.FTP) == 0
+    assert rule("allow").alg_port(Alg.TFTP) == 0
 
 
 @pytest.mark.parametrize(
@@ -163,6 +186,7 @@ def test_objects_survive_the_wire() -> None:
         rule("allow in ipv6 from nobody to not a,10.0.0.0/8 service nobody on nobody logged"),
         rule("drop"),
         rule("reject from a service tcp/1-5,icmp/3/1,47"),
+        rule("allow service ftp/21,tftp/69"),
         group(),
         group("10.0.0.1"),
         vnic("10.0.0.1 web segment=9"),
