@@ -91,13 +91,11 @@ class Connection:
         sender, other = self.sides[direction], OTHER[direction]
         sender.end = _most(sender.end, _end(segment))
         sender.window = max(sender.window, segment.window)
+        self.unacknowledged[other] = _most(self.unacknowledged[other], segment.ack)
         if other in self.sides:
-            self.unacknowledged[other] = _most(self.unacknowledged[other], segment.ack)
             # A closed window is probed with one byte (RFC 9293 3.8.6.1).
             offered = (segment.window << self._shift(direction)) or 1
             self.sides[other].limit = _most(self.sides[other].limit, segment.ack + offered)
-        else:
-            self.unacknowledged[other] = segment.ack
         return None
 
     def _fits(self, segment: Segment, direction: str) -> bool:

@@ -32,7 +32,7 @@ _SCRIPTS: Final = (
 )
 """Connections: as they should be, opened by both, reset, refused, and one that was under way before."""
 _NUMBERS: Final = (0, 1000, 2**31 - 20, 2**32 - 20)
-_WINDOWS: Final = (0, 1, 500, 8192, 65535, 65535)
+_WINDOWS: Final = (0, 0, 1, 500, 8192, 65535, 65535)
 _SCALES: Final = (None, None, 0, 2, 7, 14, 15)
 _STRAY_FLAGS: Final = (
     *(SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, SYN | FIN, SYN | RST, FIN, 0),
