@@ -68,6 +68,15 @@ def schema() -> str:
     ]
 
 
+_PART: Final = re.compile(r'^#include "(\w+\.c)"$', re.MULTILINE)
+
+
+def _part(include: re.Match[str]) -> str:
+    """The file itself, since bcc rewrites access to maps in the main text only."""
+    after = include.string.count("\n", 0, include.end()) + 2
+    return f'#line 1 "{include[1]}"\n{(SOURCE / include[1]).read_text()}#line {after} "dfw.c"'
+
+
 def compile_text(text: str, pins: Path) -> Any:
     """A bcc module of a main text that may include everything in bpf/."""
     # Without debug information, which bcc asks for, the same programs come out in two thirds of the time.
@@ -76,7 +85,7 @@ def compile_text(text: str, pins: Path) -> Any:
     for directory in ("/usr/include", f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}"):
         flags += ["-idirafter", directory]
     try:
-        return BPF(text=text.encode(), cflags=flags)
+        return BPF(text=_PART.sub(_part, text).encode(), cflags=flags)
     except Exception as error:
         raise DatapathError(f"compile the datapath programs: {error}") from None
 

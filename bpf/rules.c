@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Asking the policy, and what follows from its answer. How four rows of bits find a rule is in classify.h.
+ */
+
+static __always_inline struct host *find_host(void *table, u32 segment, const struct address *address)
+{
+	struct host_key key = {.segment = segment, .address = *address};
+	struct host *host = bpf_map_lookup_elem(table, &key);
+
+	if (host || !segment)
+		return host;
+	key.segment = 0;
+	return bpf_map_lookup_elem(table, &key);
+}
+
+static __always_inline struct prefix *find_prefix(u32 bank, u8 family, const struct address *address)
+{
+	struct prefix_key key = {.length = 32 + 128, .family = family, .address = *address};
+	void *table = prefixes.lookup(&bank);
+
+	return table ? bpf_map_lookup_elem(table, &key) : NULL;
+}
+
+/* Identity comes from the port: a vNIC that sends from an address another one owns is in none of its groups. */
+static __always_inline u32 source_row(const struct host *host, u32 slot, u8 direction)
+{
+	bool foreign = host->owner != OWNER_NONE && host->owner != slot + 1;
+
+	return direction == DIRECTION_OUT && foreign ? host->literal : host->source;
+}
+
+/* The first rule that matches, or NULL with the reason in `reason`. */
+static __always_inline struct rule *classify(struct passage *p, struct policy *policy, struct question *q, u32 *reason)
+{
+	u32 bank = p->bank, applied, row, bit;
+	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
+	struct row *source, *destination, *service, *vnic;
+	struct prefix *prefix;
+	struct host *host;
+	u32 *service_row;
+
+	*reason = REASON_INTERNAL;
+	if (!host_table || !row_table || !table)
+		return NULL;
+	service_row = bpf_map_lookup_elem(table, &q->point);
+	if (!service_row)
+		return NULL;
+	service = bpf_map_lookup_elem(row_table, service_row);
+
+	host = find_host(host_table, policy->segment, q->source);
+	if (host) {
+		row = source_row(host, p->slot, q->direction);
+	} else {
+		prefix = find_prefix(bank, q->family, q->source);
+		if (!prefix)
+			return NULL;
+		row = prefix->source;
+	}
+	source = bpf_map_lookup_elem(row_table, &row);
+
+	host = find_host(host_table, policy->segment, q->destination);
+	if (host) {
+		row = host->destination;
+	} else {
+		prefix = find_prefix(bank, q->family, q->destination);
+		if (!prefix)
+			return NULL;
+		row = prefix->destination;
+	}
+	destination = bpf_map_lookup_elem(row_table, &row);
+
+	applied = policy->row[(q->direction & 1) * 2 + (q->family & 1)];
+	vnic = bpf_map_lookup_elem(row_table, &applied);
+	if (!source || !destination || !service || !vnic)
+		return NULL;
+
+	bit = first_match(source, destination, service, vnic, NULL);
+	*reason = REASON_NO_RULE;
+	if (bit == NO_BIT)
+		return NULL;
+	table = rules.lookup(&bank);
+	*reason = REASON_INTERNAL;
+	return table ? bpf_map_lookup_elem(table, &bit) : NULL;
+}
+
+static __always_inline struct host *find_mac(void *table, const u8 *mac)
+{
+	struct host_key key = {.segment = MAC_SEGMENT};
+	struct host *host;
+
+	__builtin_memcpy((u8 *)&key.address + sizeof(key.address) - ETH_ALEN, mac, ETH_ALEN);
+	host = bpf_map_lookup_elem(table, &key);
+	if (host)
+		return host;
+	key.address = (struct address){{OTHER_MAC, 0, 0, 0}};
+	return bpf_map_lookup_elem(table, &key);
+}
+
+/* classify(), for frames. */
+static __always_inline struct rule *classify_frame(struct passage *p, struct policy *policy, struct ether *ether,
+						   u32 *reason)
+{
+	u32 bank = p->bank, applied = policy->frames[p->direction & 1], row, bit;
+	u32 type_point = ETHERTYPE_POINTS + ether->type, vlan_point = VLAN_POINTS + ether->vlan;
+	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
+	struct row *source, *destination, *type, *vlan, *vnic;
+	struct host *from, *to;
+	u32 *type_row, *vlan_row;
+
+	*reason = REASON_INTERNAL;
+	if (!host_table || !row_table || !table)
+		return NULL;
+	from = find_mac(host_table, ether->source);
+	to = find_mac(host_table, ether->destination);
+	type_row = bpf_map_lookup_elem(table, &type_point);
+	vlan_row = bpf_map_lookup_elem(table, &vlan_point);
+	if (!from || !to || !type_row || !vlan_row)
+		return NULL;
+	row = source_row(from, p->slot, p->direction);
+	source = bpf_map_lookup_elem(row_table, &row);
+	destination = bpf_map_lookup_elem(row_table, &to->destination);
+	type = bpf_map_lookup_elem(row_table, type_row);
+	vlan = bpf_map_lookup_elem(row_table, vlan_row);
+	vnic = bpf_map_lookup_elem(row_table, &applied);
+	if (!source || !destination || !type || !vlan || !vnic)
+		return NULL;
+	bit = first_match(source, destination, type, vlan, vnic);
+	*reason = REASON_NO_RULE;
+	if (bit == NO_BIT)
+		return NULL;
+	table = rules.lookup(&bank);
+	*reason = REASON_INTERNAL;
+	return table ? bpf_map_lookup_elem(table, &bit) : NULL;
+}
+
+static __always_inline struct policy *find_policy(struct passage *p)
+{
+	u32 bank = p->bank, slot = p->slot;
+	void *table = policies.lookup(&bank);
+	struct policy *policy = table ? bpf_map_lookup_elem(table, &slot) : NULL;
+
+	return policy && policy->mode != MODE_CLOSED ? policy : NULL;
+}
+
+/* ---- verdicts ---- */
+
+/* The reply leaves by the device the packet came from, marked so that only this vNIC's programs let it by: to everybody
+ * else it is a packet like any other, and is tracked like one. What comes in and what goes out have replies of their
+ * own to spend, so that nobody outside can use up the workload's. */
+static __always_inline int reject(struct passage *p)
+{
+	struct address *source = source_of(p->key, p->direction), *destination = destination_of(p->key, p->direction);
+	u32 zero = 0, place = (p->slot & (SLOTS - 1)) * 2 + (p->direction & 1);
+	struct reply *reply = reply_draft.lookup(&zero);
+	u64 *tokens = reject_tokens.lookup(&place);
+
+	if (!reply || !tokens || p->packet->group || !may_reject(p->packet, source, destination))
+		return drop(p, REASON_RULE_REJECT);
+	if (!spend(tokens, bpf_jiffies64(), &p->settings->reject))
+		return drop(p, REASON_REJECT_LIMITED);
+	drop(p, REASON_RULE_REJECT);
+	if (become_reply(p->skb, reply, p->packet, destination, source))
+		return TC_ACT_SHOT;
+	p->skb->mark = p->settings->mark ^ p->slot;
+	return bpf_redirect(p->skb->ifindex, p->direction == DIRECTION_IN ? BPF_F_INGRESS : 0);
+}
+
+static __always_inline int deny(struct passage *p, const struct rule *rule)
+{
+	bool rejects = rule->action == ACTION_REJECT;
+
+	count(rule->counter, p->packet->length, 0);
+	report(p, rule, rejects ? REASON_RULE_REJECT : REASON_RULE_DROP);
+	return rejects ? reject(p) : drop(p, REASON_RULE_DROP);
+}
