@@ -9,11 +9,16 @@ from vsfwd.datapath import Settings
 
 
 @pytest.fixture(scope="session")
-def host() -> Iterator[Host]:
-    with (
-        private_host("oracle", Settings(log_limit=UNLIMITED, reject_limit=UNLIMITED)) as (host, namespace),
-        inside(namespace),
-    ):
+def shared_host() -> Iterator[tuple[Host, str]]:
+    with private_host("oracle", Settings(log_limit=UNLIMITED, reject_limit=UNLIMITED)) as host:
+        yield host
+
+
+@pytest.fixture
+def host(shared_host: tuple[Host, str]) -> Iterator[Host]:
+    """Tests of other folders, which run between and after these, are not in its namespace."""
+    host, namespace = shared_host
+    with inside(namespace):
         yield host
 
 
