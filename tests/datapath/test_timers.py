@@ -228,6 +228,7 @@ def test_the_longest_timer_is_as_long_as_it_says(host: Host, net: Net) -> None:
     check(host, here, timers, [("udp_first_packet", here.receive, udp(net.peer, net.here))])
 
 
+@pytest.mark.slow
 def test_timers_outlive_the_daemon(host: Host, net: Net) -> None:
     """A daemon that takes over leaves each vNIC its timers; a vNIC that comes has those of its policy."""
     here = host.port("here")

@@ -8,6 +8,8 @@ import pytest
 from tests.integration.daemon_host import DEVICE, VM_ADDRESS, DaemonHost
 from tests.integration.private_broker import PrivateBroker
 
+pytestmark = pytest.mark.slow
+
 REFUSED = [
     ("attach nosuch --rate 1", "device nosuch: No such device"),
     ("attach lo --rate 1", "device lo: the loopback"),
