@@ -14,6 +14,8 @@ from tests.harness.datapath import Host, Port, Seen, dropped, passed
 from tests.harness.packets import IPV4, IPV6, ISN, Net, ip, reply_to, tcp, udp
 from vsfwd.datapath import TIMEOUTS_S
 
+pytestmark = pytest.mark.slow
+
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 OPENED = passed(1, new=True)
 SHUT = dropped("rule_drop", 2)

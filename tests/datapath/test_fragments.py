@@ -23,6 +23,8 @@ from tests.harness.journey import VNICS, Journey
 from tests.harness.packets import IPV4, IPV6, Net, tcp, udp
 from tests.harness.wired import Wired
 
+pytestmark = pytest.mark.slow
+
 ONLY_IPV6 = pytest.mark.parametrize("net", [IPV6], ids=["ipv6"])
 HEAD = bytes(UDP(sport=1000, dport=53, len=8 + 16 + 16 + 5)) + bytes(16)
 """The first 24 of 45 bytes of a UDP packet."""

@@ -16,6 +16,8 @@ from tests.harness.datapath import Host, Port, dropped, until
 from tests.harness.journey import VNICS, Journey
 from tests.harness.packets import IPV4, Net, tcp, udp
 
+pytestmark = pytest.mark.slow
+
 TAGS = {
     "8021q": [(0x8100, 5)],
     "8021ad": [(0x88A8, 5)],

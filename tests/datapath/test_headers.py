@@ -12,6 +12,8 @@ from tests.harness.datapath import Seen, dropped, passed
 from tests.harness.journey import Journey
 from tests.harness.packets import IPV4, IPV6, other, reply_to, udp
 
+pytestmark = pytest.mark.slow
+
 ONLY_IPV4 = pytest.mark.parametrize("net", [IPV4], ids=["ipv4"])
 ONLY_IPV6 = pytest.mark.parametrize("net", [IPV6], ids=["ipv6"])
 

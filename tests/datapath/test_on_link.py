@@ -29,6 +29,8 @@ from tests.harness.datapath import dropped, passed
 from tests.harness.journey import Journey
 from tests.harness.packets import IPV4, IPV6, ip, udp, unreachable
 
+pytestmark = pytest.mark.slow
+
 ONLY_IPV6 = pytest.mark.parametrize("net", [IPV6], ids=["ipv6"])
 DISCOVERY = [ICMPv6ND_RS(), ICMPv6ND_RA(), ICMPv6ND_NS(tgt="fd00::1"), ICMPv6ND_NA(tgt="fd00::1")]
 MEMBERSHIP = [ICMPv6MLReport(), ICMPv6MLDone(), ICMPv6MLReport2()]

@@ -13,6 +13,8 @@ from tests.harness.packets import ISN, Net, tcp, unreachable
 from vsfwd.datapath.loader import SEGMENTS
 from vsfwd.datapath.transitions import SIDES, transitions
 
+pytestmark = pytest.mark.slow
+
 VNICS = {"here": "10.0.0.1 fd00::1 web"}
 UNFIT = dropped("tcp_window")
 START = ISN + 1

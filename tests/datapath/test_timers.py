@@ -12,6 +12,8 @@ from tests.harness.datapath import Host, Port, dropped, passed
 from tests.harness.packets import Net, echo, other, reply_to, tcp, udp, unreachable
 from vsfwd.policy.model import MAX_TIMER, SessionTimers
 
+pytestmark = pytest.mark.slow
+
 IN_ONLY = ["allow in", "drop out"]
 VNICS = {"here": "10.0.0.1 fd00::1", "there": "10.0.0.2 fd00::2"}
 NSX = SessionTimers().seconds()
