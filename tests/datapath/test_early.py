@@ -20,6 +20,8 @@ from vsfwd.datapath import DatapathError, EarlyDrop, bpf
 from vsfwd.datapath.loader import BPF, compile_text, load_function
 from vsfwd.policy.bits import prefixes_of
 
+pytestmark = pytest.mark.slow
+
 DEVICE = "port0"
 PREFIXES = {IPV4: "10.0.9.0/25", IPV6: "fd00::9:0/112"}
 OUTSIDE = {IPV4: "10.0.9.128", IPV6: "fd00::a:0"}

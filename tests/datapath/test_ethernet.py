@@ -9,6 +9,8 @@ from tests.harness.datapath import PASSED_UNSEEN, PEER_MAC, Host, Port, Seen, dr
 from tests.harness.packets import Net, reply_to, tcp, udp
 from vsfwd.packetlog import line
 
+pytestmark = pytest.mark.slow
+
 MAC = "02:00:00:00:00:00"
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
 GROUPS = {"routers": [PEER_MAC]}

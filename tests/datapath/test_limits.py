@@ -11,6 +11,8 @@ from tests.harness.datapath import Host, add_device, dropped, passed, rejected, 
 from tests.harness.packets import Net, echo, tcp, udp
 from vsfwd.datapath import Event, Limit
 
+pytestmark = pytest.mark.slow
+
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 BURST = 3
 LIMITED = dropped("reject_limited", 1)

@@ -27,6 +27,8 @@ from tests.harness.datapath import (
 from tests.harness.packets import IPV4, IPV6, ISN, Net, echo, ip, other, tcp, udp, unreachable
 from tests.harness.wired import VNICS, Wired
 
+pytestmark = pytest.mark.slow
+
 ETH_P_ALL = 3
 MACS = ("02:00:00:00:00:00", "02:00:00:00:00:01")
 

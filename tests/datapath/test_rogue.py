@@ -11,6 +11,8 @@ from scapy.packet import Raw
 from tests.harness.datapath import Host, Port, dropped, passed
 from tests.harness.packets import Net, udp
 
+pytestmark = pytest.mark.slow
+
 ROUTER_SPEECH = {
     "x30-ra": IPv6(src="fe80::1", dst="ff02::1", hlim=255) / ICMPv6ND_RA(),
     "x30-redirect": IPv6(src="fe80::1", dst="fd00::9:9", hlim=255) / ICMPv6ND_Redirect(),

@@ -13,6 +13,8 @@ from scapy.packet import Packet, Raw
 from tests.harness.datapath import PEER_MAC, Host, Port, dropped
 from tests.harness.packets import udp
 
+pytestmark = pytest.mark.slow
+
 MAC = "02:00:00:00:00:00"
 
 

@@ -22,6 +22,8 @@ from scapy.packet import Packet, Raw
 from tests.harness.datapath import PASSED_UNSEEN, PEER_MAC, Host, Port, dropped, passed
 from tests.harness.packets import IPV4, Net, echo, other, reply_to, tcp, udp, unreachable
 
+pytestmark = pytest.mark.slow
+
 VNICS = {"here": "10.0.0.1 fd00::1 spoofguard=manual", "twin": "10.0.0.2 fd00::2"}
 MAC = "02:00:00:00:00:00"
 EUI64 = "fe80::ff:fe00:0"

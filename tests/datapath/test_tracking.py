@@ -6,6 +6,8 @@ from scapy.packet import Packet
 from tests.harness.datapath import Host, Port, Seen, dropped, passed, rejected
 from tests.harness.packets import Net, echo, reply_to, tcp, udp, unreachable
 
+pytestmark = pytest.mark.slow
+
 VNICS = {"here": "10.0.0.1 fd00::1 web"}
 
 
