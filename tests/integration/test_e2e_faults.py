@@ -13,6 +13,7 @@ from vagrant.lab.waiting import wait_until
 ALLOWED, DROPPED = Seen.ALLOWED, Seen.DROPPED
 
 
+@pytest.mark.slow
 def test_enforcement_does_not_need_the_daemon(world: World) -> None:
     """SIGKILL on both hosts under traffic, and a new start: no allowed datagram is lost, no forbidden one
     arrives, an open session goes on, and new connections get the same verdicts while nobody is there."""
