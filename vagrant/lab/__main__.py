@@ -62,7 +62,7 @@ def main(context: click.Context, name: str) -> None:
 )
 @click.pass_obj
 def up(name: str, /, hosts: int, **lists: Any) -> None:
-    """Make a lab, and what a killed run left behind go away first."""
+    """Make a lab. What a killed run left goes first."""
     lab = Lab.up(parse(hosts=hosts, **lists), name)
     lab.keep()
     _show(lab)
@@ -100,7 +100,7 @@ def run_inside(name: str, vm: str, command: Sequence[str]) -> NoReturn:
 @click.argument("host")
 @click.pass_obj
 def migrate(name: str, vm: str, host: str) -> None:
-    """Move VM to HOST with its connections."""
+    """Move VM to HOST. Refused: there is no live migration yet."""
     lab = Lab.attach(name)
     lab.vm(vm)
     lab.host(host)
