@@ -168,6 +168,8 @@ def packet_of(spec: api.PacketSpec) -> evaluate.Packet:
         protocol = int(spec.protocol)
     if protocol in (TCP, UDP) and spec.port is None:
         raise ValueError("port: tcp and udp need a destination port")
+    if protocol in (ICMP, ICMPV6) and spec.icmp_type is None:
+        raise ValueError("icmp_type: icmp and icmpv6 need one; an echo request is 8, of icmpv6 128")
     return evaluate.Packet(
         source=ipaddress.ip_address(spec.source),
         destination=ipaddress.ip_address(spec.destination),

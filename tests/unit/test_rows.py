@@ -74,6 +74,7 @@ def test_a_packet_is_asked_about_by_name_or_number() -> None:
     ("packet", "named"),
     [
         (api.PacketSpec("in", "tcp", "10.0.0.1", "10.0.0.2"), "port"),
+        (api.PacketSpec("in", "icmp", "10.0.0.1", "10.0.0.2"), "icmp_type"),
         (api.PacketSpec("in", "carrier pigeon", "10.0.0.1", "10.0.0.2"), "protocol"),
         (api.PacketSpec("in", "300", "10.0.0.1", "10.0.0.2"), "protocol"),
         (api.PacketSpec("in", "udp", "10.0.0", "10.0.0.2", port=1), "10.0.0"),
