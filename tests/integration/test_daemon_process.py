@@ -294,7 +294,7 @@ async def test_an_excluded_vnic_is_shown_as_such(setting: Setting) -> None:
     assert [one["state"] for one in setting.host.ask("status")["vnics"]] == ["excluded"]
     assert [one["excluded"] for one in setting.host.ask("rules")] == [True]
     question = ("--vnic", "web", "--in", "--proto", "icmp", "--src", HOST_ADDRESS, "--dst", VM_ADDRESS)
-    answer = setting.host.ask("explain", *question)
+    answer = setting.host.ask("explain", *question, "--icmp-type", "8")
     assert (answer["action"], answer["rule"], answer["name"][:8]) == ("allow", None, "excluded")
     (unfiltered,) = setting.host.ask("stats")["unfiltered"]
     assert (unfiltered["vm_name"], unfiltered["packets"] >= 2) == ("web", True)
