@@ -2,9 +2,9 @@
 /*
  * A packet's life, top to bottom: vnic_in() sees what goes to a workload, vnic_out() what comes from it. The headers hold
  * what can be thought about without maps: packet.h (bytes to struct packet), guards.h (what no rule is asked about),
- * conntrack.h (states), classify.h (rules), reject.h (answers), spoof.h and alg.h (what is said inside). All
- * access to maps is here and in the parts, the files .c below: the loader puts their text in place of the include, since
- * bcc rewrites map calls in the main text only.
+ * conntrack.h (states), classify.h (rules), reject.h (answers), spoof.h and alg.h (what is said inside). All access to
+ * maps is here and in the parts, the files .c below: the loader puts their text in place of the include, since bcc
+ * rewrites map calls in the main text only.
  *
  * Every packet passes, is dropped with its reason counted - drop() -, or becomes the answer to itself - reject().
  */
@@ -290,9 +290,9 @@ static __always_inline void hasten(struct passage *p, struct flow *flow)
 		flow->expires = end;
 }
 
-/* It passes with its flow, and changes nothing about it but the timer of an echo. What it quotes has just been on its way, so a flow that the
- * policy in force has not been asked about yet has nothing to hear. No error is so long that it comes in fragments (RFC
- * 1812 4.3.2.3). */
+/* It passes with its flow, and changes nothing about it but the timer of an echo. What it quotes has just been on its
+ * way, so a flow that the policy in force has not been asked about yet has nothing to hear. No error is so long that it
+ * comes in fragments (RFC 1812 4.3.2.3). */
 static __always_inline int pass_error(struct passage *p)
 {
 	struct track t = {};
