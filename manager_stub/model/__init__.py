@@ -1,0 +1,81 @@
+"""The objects of the REST interface, in the shape of the NSX Policy API: what a body may say.
+
+A model here is what a caller sends, what the store keeps and what the pure modules read. Unknown fields are
+refused; fields that only the manager sets (`READ_ONLY`) are accepted and dropped, so that an object that
+was read can be written back. Objects name each other by path; whether the path exists is the register's
+question, not the model's.
+"""
+
+from manager_stub.model.fields import (
+    ANY,
+    CATEGORIES,
+    ETHERNET,
+    MAX_SEQUENCE,
+    Entity,
+    HostAddress,
+    Id,
+    Reference,
+    SpoofGuard,
+    Strict,
+    Tag,
+    Text,
+    Uuid,
+)
+from manager_stub.model.groups import (
+    Condition,
+    ConjunctionOperator,
+    Expression,
+    Group,
+    IPAddressExpression,
+    MACAddressExpression,
+)
+from manager_stub.model.inventory import Cluster, Datacenter, Segment, Vm, Vnic
+from manager_stub.model.policy import ExcludeList, Rule, SecurityPolicy
+from manager_stub.model.services import (
+    ALGTypeServiceEntry,
+    Entry,
+    EtherTypeServiceEntry,
+    ICMPTypeServiceEntry,
+    L4PortSetServiceEntry,
+    Service,
+)
+from manager_stub.model.timers import TIMERS, SessionTimerBinding, SessionTimerProfile
+
+__all__ = [
+    "ANY",
+    "CATEGORIES",
+    "ETHERNET",
+    "MAX_SEQUENCE",
+    "TIMERS",
+    "ALGTypeServiceEntry",
+    "Cluster",
+    "Condition",
+    "ConjunctionOperator",
+    "Datacenter",
+    "Entity",
+    "Entry",
+    "EtherTypeServiceEntry",
+    "ExcludeList",
+    "Expression",
+    "Group",
+    "HostAddress",
+    "ICMPTypeServiceEntry",
+    "IPAddressExpression",
+    "Id",
+    "L4PortSetServiceEntry",
+    "MACAddressExpression",
+    "Reference",
+    "Rule",
+    "SecurityPolicy",
+    "Segment",
+    "Service",
+    "SessionTimerBinding",
+    "SessionTimerProfile",
+    "SpoofGuard",
+    "Strict",
+    "Tag",
+    "Text",
+    "Uuid",
+    "Vm",
+    "Vnic",
+]

@@ -1,0 +1,135 @@
+"""Words and shapes that all objects are made of: typed texts and numbers, tags, references, what every
+object has."""
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from vsfwd.policy.model import MIN_ETHERTYPE, TAG_ETHERTYPES, is_uuid, parse_address
+
+ANY: Final = "ANY"
+MAX_SEQUENCE: Final = 2**31 - 1
+ETHERNET: Final = "Ethernet"
+CATEGORIES: Final = (ETHERNET, "Emergency", "Infrastructure", "Environment", "Application")
+READ_ONLY: Final = frozenset(
+    {"path", "relative_path", "parent_path", "unique_id", "realization_id", "rule_id", "is_default"}
+    | {"marked_for_delete", "overridden", "_system_owned", "_protection", "excluded_vnics"}
+    | {"_create_time", "_create_user", "_last_modified_time", "_last_modified_user"}
+)
+
+
+def check_address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def check_port(text: str) -> str:
+    low, dash, high = text.partition("-")
+    if not (low.isdecimal() and (high.isdecimal() or not dash)) or not text.isascii():
+        raise ValueError(f"{text!r} is not a port or a range of ports")
+    if not int(low) <= int(high or low) <= 65535:
+        raise ValueError(f"{text!r} is not a range within 0-65535")
+    return text
+
+
+def check_one_port(text: str) -> str:
+    if not check_port(text).isdecimal() or int(text) == 0:
+        raise ValueError(f"{text!r} is not one port")
+    return text
+
+
+def check_vlan(text: str) -> str:
+    if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= 4094:
+        raise ValueError(f"{text!r} is not a VLAN id in 0-4094")
+    return text
+
+
+def check_vlans(text: str) -> str:
+    low, dash, high = text.partition("-")
+    check_vlan(low)
+    if dash and int(low) > int(check_vlan(high)):
+        raise ValueError(f"{text!r} is not a range of VLAN ids")
+    return text
+
+
+def check_ethertype(number: int) -> int:
+    if not MIN_ETHERTYPE <= number <= 0xFFFF:
+        raise ValueError(f"{number} is not an EtherType, which is {MIN_ETHERTYPE}-65535")
+    if number in TAG_ETHERTYPES:
+        raise ValueError(f"{number} is that of a VLAN tag: say vlan_ids in the rule")
+    return number
+
+
+def check_mac(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", text.lower()):
+        raise ValueError(f"{text!r} is not a MAC address with colons")
+    return text.lower()
+
+
+def check_host_address(text: str) -> str:
+    prefixes = parse_address(text)
+    if "/" in text or "-" in text:
+        raise ValueError(f"{text!r} is not the address of one host")
+    if prefixes[0].bits == 0:
+        raise ValueError(f"{text!r} is not the address of a host")
+    return str(ip_address(text))  # one text for one address: equal addresses are found by it
+
+
+def check_uuid(text: str) -> str:
+    if not is_uuid(text):
+        raise ValueError(f"{text!r} is not a UUID in lower case")
+    return text
+
+
+Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
+Uuid = Annotated[str, AfterValidator(check_uuid)]
+Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9_.:/-]{1,1023}$")]
+Address = Annotated[str, Field(max_length=100), AfterValidator(check_address)]
+Mac = Annotated[str, AfterValidator(check_mac)]
+HostAddress = Annotated[str, Field(max_length=100), AfterValidator(check_host_address)]
+Port = Annotated[str, Field(max_length=11), AfterValidator(check_port)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+SpoofGuard = Literal["DISABLED", "TOFU", "MANUAL"]
+Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
+
+
+class Reference(NamedTuple):
+    """Another object, named in a field; `kind` is the kind it must be of."""
+
+    field: str
+    path: str
+    kind: str
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Tag(Strict):
+    scope: Annotated[Text, Field(max_length=128)] = ""
+    tag: Annotated[Text, Field(max_length=256)] = ""
+
+
+class Entity(Strict):
+    """What every stored object has. `id` and `_revision` in a body are checked by the API, never stored."""
+
+    id: Id | None = None
+    display_name: Annotated[Text, Field(min_length=1)] | None = None
+    description: Annotated[str, Field(max_length=1024)] = ""
+    tags: Annotated[list[Tag], Field(max_length=30)] = []
+    revision: Annotated[int | None, Field(alias="_revision")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_read_only(cls, body: Any) -> Any:
+        if isinstance(body, dict):
+            return {key: value for key, value in body.items() if key not in READ_ONLY}
+        return body
+
+    def references(self) -> Iterator[Reference]:
+        """The objects this one names."""
+        return iter(())
