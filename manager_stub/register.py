@@ -6,7 +6,6 @@ holds) refuses it whole. The register is the only writer of the store, belongs t
 waits: its methods are not coroutines, so nothing comes between.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,56 +17,30 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manager_stub import addresses, catalogue, levels
 from manager_stub.addresses import Claims, Judgements, State
+from manager_stub.checks import (
+    Conflict,
+    Refused,
+    check_layers,
+    check_references,
+    check_system_owned,
+    check_unused,
+)
 from manager_stub.levels import Level, Outgoing, Position, TooMuch
 from manager_stub.model import (
-    ANY,
-    ETHERNET,
-    TIMERS,
-    ALGTypeServiceEntry,
     Entity,
-    Entry,
-    EtherTypeServiceEntry,
-    Rule,
-    SecurityPolicy,
     Segment,
-    Service,
     Vm,
 )
+from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row, outgoing, stored_object
 from manager_stub.span import Realised, realise
-from manager_stub.store import HostRow, OutboxRow, Row, Store, Transaction
-from manager_stub.world import MODELS, Claimed, Stored, World, kind_of, parent_of
-from vsfwd.protocol.envelope import Kind, Message
-from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Hello, Refusal, Source, digest_text
+from manager_stub.store import HostRow, Store, Transaction
+from manager_stub.world import Stored, World, kind_of
+from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Hello, Refusal, digest_text
 
 log = structlog.get_logger()
 
 NUMBERED = {"rules": 1000, "segments": 0, "security-policies": 0}
 """Kinds whose objects get a number of their own, and the number before the first: rule ids begin at 1001."""
-
-
-EDITABLE: Mapping[str, frozenset[str]] = {
-    "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),
-    "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows"}),
-    "security": frozenset({"members", "description", "tags", "display_name"}),
-    "firewall-session-timer-profiles": frozenset({*TIMERS, "description", "tags", "display_name"}),
-}
-"""What may be changed of predefined objects, by kind."""
-DEFAULT_SECTIONS = (catalogue.DEFAULT_SECTION, catalogue.DEFAULT_L2_SECTION)
-
-
-class Refused(Exception):
-    """The change is not possible; nothing of it happened. `field` is where in the body, empty: the whole."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}" if field else reason)
-
-
-class InUse(Refused):
-    """The object is named by others."""
-
-
-class Conflict(Refused):
-    """Another object already has what must be one object's only."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +64,9 @@ class Register:
         self.wake = wake
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
-        world = World(hosts=frozenset(row.id for row in host_rows), claims=_claims(store.claims()))
-        self._realised: Realised = realise(world.changed((_stored(row) for row in store.objects()), ()))
-        outbox = {row.host: _outgoing(row) for row in store.outbox()}
+        world = World(hosts=frozenset(row.id for row in host_rows), claims=claims_by_vnic(store.claims()))
+        self._realised: Realised = realise(world.changed((stored_object(row) for row in store.objects()), ()))
+        outbox = {row.host: outgoing(row) for row in store.outbox()}
         self._hosts = {row.id: self._load(row, outbox.get(row.id)) for row in host_rows}
         self._resume()
         self.write(
@@ -124,14 +97,14 @@ class Register:
         stored = [self._next(path, body, numbers, system, now) for path, body in put.items()]
         world = self.world.changed(stored, delete)
         if not system:
-            _check_system_owned(self.world, stored, delete)
+            check_system_owned(self.world, stored, delete)
         self._check_unique(stored)
-        _check_references(world, stored, set(delete))
-        _check_layers(world, stored)
+        check_references(world, stored, set(delete))
+        check_layers(world, stored)
         realised = realise(world, self._realised)
         hosts = self._advanced(realised, self._hosts.values())
         with self._store.begin() as transaction:
-            transaction.put_objects([_row(each) for each in stored])
+            transaction.put_objects([object_row(each) for each in stored])
             transaction.delete_objects(delete)
             transaction.put_numbers(numbers)
             _save(transaction, self._hosts, hosts)
@@ -182,7 +155,7 @@ class Register:
 
     def check_removable(self, id: str) -> None:
         """Raises InUse when a cluster names it."""
-        _check_unused(self.world, {f"/vsfw/hosts/{id}"})
+        check_unused(self.world, {f"/vsfw/hosts/{id}"})
 
     def remove_host(self, id: str) -> None:
         """No such host afterwards; of two requests that wait for the broker, one comes too late."""
@@ -245,7 +218,7 @@ class Register:
             return
         with self._store.begin() as transaction:
             for vnic in changed:
-                transaction.replace_claims(vnic, _claim_rows(vnic, claims.get(vnic, {})))
+                transaction.replace_claims(vnic, claim_rows(vnic, claims.get(vnic, {})))
             _save(transaction, self._hosts, hosts)
         disputed = _disputed(realised) - _disputed(self._realised)
         self._realised = realised
@@ -326,129 +299,6 @@ def _disputed(realised: Realised) -> set[tuple[str, str, str]]:
     return {(each.vnic, each.address, each.reason) for each in every if each.state is State.REFUSED}
 
 
-def _claims(rows: Iterable[Row]) -> Claims:
-    claims: dict[str, dict[str, Claimed]] = {}
-    for row in rows:
-        claim = Claimed(
-            Source(row["source"]), row["expires"], row["host"], row["first_seen_ms"], row["approved"]
-        )
-        claims.setdefault(row["vnic"], {})[row["address"]] = claim
-    return claims
-
-
-def _claim_rows(vnic: str, known: Mapping[str, Claimed]) -> list[Row]:
-    return [{"vnic": vnic, "address": address, **vars(claim)} for address, claim in known.items()]
-
-
-def _check_system_owned(world: World, stored: list[Stored[Entity]], delete: list[str]) -> None:
-    """What every installation has can be neither deleted nor changed, but for what EDITABLE names."""
-    for path in delete:
-        before = world.get(path)
-        if before is not None and before.system_owned:
-            what = "default section" if path in DEFAULT_SECTIONS else "predefined object"
-            raise Refused("", f"cannot delete {what} {path}")
-    for each in stored:
-        before = world.get(each.path)
-        if before is None and kind_of(each.path) == "rules" and parent_of(each.path) in DEFAULT_SECTIONS:
-            raise Refused(
-                "rules", f"the default section takes no further rules, and {each.path} is not there"
-            )
-        if before is None or not before.system_owned:
-            continue
-        editable = EDITABLE.get(kind_of(each.path), frozenset())
-        if each.path == catalogue.DEFAULT_L2_RULE:
-            editable |= {"services"}  # which EtherTypes pass by default
-        was, now = before.body.model_dump(), each.body.model_dump()
-        for field in was:
-            if was[field] != now[field] and field not in editable:
-                raise Refused(field, f"of {each.path} cannot be changed: it is predefined")
-
-
-def _check_references(world: World, stored: list[Stored[Entity]], deleted: set[str]) -> None:
-    for each in stored:
-        for reference in each.body.references():
-            if not world.has(reference):
-                reason = f"there is no {reference.path!r} among {reference.kind} (in {each.path})"
-                raise Refused(reference.field, reason)
-    _check_unused(world, deleted)
-
-
-def _check_layers(world: World, stored: list[Stored[Entity]]) -> None:
-    """An Ethernet section has rules for frames, every other one rules for packets; also when it is the
-    section or a service that changes."""
-    rules = {each.path for each in stored if isinstance(each.body, Rule)}
-    changed = {each.path for each in stored if isinstance(each.body, Service | SecurityPolicy)}
-    if changed:
-        rules |= {
-            path
-            for path, rule in world.rules.items()
-            if parent_of(path) in changed or not changed.isdisjoint(rule.body.services)
-        }
-    for path in rules:
-        ethernet = world.sections[parent_of(path)].body.category == ETHERNET
-        wrong = _not_for_frames(world, path) if ethernet else _not_for_packets(world, path)
-        if wrong:
-            raise Refused(*wrong)
-
-
-def _not_for_frames(world: World, path: str) -> tuple[str, str] | None:
-    rule = world.rules[path].body
-    if rule.action == "REJECT":
-        return "action", f"a frame cannot be rejected, only dropped (in {path})"
-    if rule.ip_protocol != "IPV4_IPV6":
-        return "ip_protocol", f"an Ethernet rule has EtherTypes (in {path})"
-    for field in ("source_groups", "destination_groups"):
-        for index, value in enumerate(getattr(rule, field)):
-            if value != ANY and not value.startswith("/"):
-                return (
-                    f"{field}.{index}",
-                    f"{value!r}: an Ethernet rule has groups of MAC addresses (in {path})",
-                )
-    return _of_other_layer(world, path, ethernet=True)
-
-
-def _not_for_packets(world: World, path: str) -> tuple[str, str] | None:
-    if world.rules[path].body.vlan_ids:
-        return "vlan_ids", f"only a rule of an Ethernet section has them (in {path})"
-    return _of_other_layer(world, path, ethernet=False) or _wrong_algs(world, path)
-
-
-def _wrong_algs(world: World, path: str) -> tuple[str, str] | None:
-    """An ALG needs a rule that knows connections, and a rule has one port for each."""
-    ports: dict[str, str] = {}
-    for field, entries in _entries(world, world.rules[path].body):
-        for entry in entries:
-            if not isinstance(entry, ALGTypeServiceEntry):
-                continue
-            if not world.sections[parent_of(path)].body.stateful:
-                return field, f"{entry.alg} needs a section that is stateful (in {path})"
-            (port,) = entry.destination_ports
-            if int(ports.setdefault(entry.alg, port)) != int(port):
-                return field, f"a rule has one port for {entry.alg} (in {path})"
-    return None
-
-
-def _of_other_layer(world: World, path: str, *, ethernet: bool) -> tuple[str, str] | None:
-    what = "Ethernet" if ethernet else "another"
-    for field, entries in _entries(world, world.rules[path].body):
-        if any(isinstance(entry, EtherTypeServiceEntry) != ethernet for entry in entries):
-            return field, f"not for a rule of {what} section (in {path})"
-    return None
-
-
-def _entries(world: World, rule: Rule) -> list[tuple[str, list[Entry]]]:
-    """Those of a rule's services and its own, by the field that has them."""
-    named = [(f"services.{i}", world.services[p].body) for i, p in enumerate(rule.services) if p != ANY]
-    own = ("service_entries", rule.service_entries)
-    return [*((field, service.service_entries) for field, service in named), own]
-
-
-def _check_unused(world: World, gone: set[str]) -> None:
-    users = sorted({path for path, _ in world.referrers(gone)}) if gone else []
-    if users:
-        raise InUse("", f"{', '.join(sorted(gone))} is used by {', '.join(users[:10])}")
-
-
 def _save(transaction: Transaction, before: Mapping[str, Host], hosts: Mapping[str, Host]) -> None:
     transaction.put_hosts([_host_row(host) for host in hosts.values()])
     for host in hosts.values():
@@ -457,7 +307,7 @@ def _save(transaction: Transaction, before: Mapping[str, Host], hosts: Mapping[s
         if now is None and then is not None:
             transaction.clear_outbox(host.id)
         elif now is not None and now is not then:
-            transaction.put_outbox(_outbox_row(host.id, now))
+            transaction.put_outbox(outbox_row(host.id, now))
 
 
 def _host_row(host: Host) -> HostRow:
@@ -477,60 +327,6 @@ def _host_row(host: Host) -> HostRow:
         msgspec.json.encode(host.bindings).decode(),
         host.vsfwd,
         host.last_seen_ms,
-    )
-
-
-def _outbox_row(host: str, outgoing: Outgoing) -> OutboxRow:
-    to, base, message = outgoing.position, outgoing.base, outgoing.message
-    return OutboxRow(
-        host,
-        to.epoch,
-        to.generation,
-        to.digest,
-        outgoing.kind,
-        base.generation,
-        base.digest,
-        message.header,
-        message.signature,
-        message.body,
-    )
-
-
-def _outgoing(row: OutboxRow) -> Outgoing:
-    return Outgoing(
-        Position(row.epoch, row.generation, row.digest),
-        Kind(row.kind),
-        Position(row.epoch, row.base, row.base_digest),
-        Message(row.header, row.signature, row.body),
-    )
-
-
-def _row(stored: Stored[Entity]) -> Row:
-    document = stored.body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
-    return {
-        "path": stored.path,
-        "kind": kind_of(stored.path),
-        "unique_id": stored.unique_id,
-        "number": stored.number,
-        "revision": stored.revision,
-        "system_owned": stored.system_owned,
-        "created_ms": stored.created_ms,
-        "modified_ms": stored.modified_ms,
-        "document": json.dumps(document),
-    }
-
-
-def _stored(row: Row) -> Stored[Entity]:
-    body = MODELS[row["kind"]].model_validate(row["document"])
-    return Stored(
-        row["path"],
-        body,
-        row["unique_id"],
-        row["number"],
-        row["revision"],
-        row["system_owned"],
-        row["created_ms"],
-        row["modified_ms"],
     )
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from manager_stub.register import Conflict, InUse, Refused
+from manager_stub.checks import Conflict, InUse, Refused
 
 _CODES: Final = {401: 403, 404: 600, 409: 500105, 412: 604}
 """NSX's error codes by status; 400 and the rest are 220, "invalid request"."""

@@ -1,0 +1,152 @@
+"""What a change may not lead to: a reference to nothing, an object gone that others name, a rule that its
+section cannot hold, something predefined made something else. Pure: the World that would be, or Refused."""
+
+from collections.abc import Mapping
+
+from manager_stub import catalogue
+from manager_stub.model import (
+    ANY,
+    ETHERNET,
+    TIMERS,
+    ALGTypeServiceEntry,
+    Entity,
+    Entry,
+    EtherTypeServiceEntry,
+    Rule,
+    SecurityPolicy,
+    Service,
+)
+from manager_stub.world import Stored, World, kind_of, parent_of
+
+EDITABLE: Mapping[str, frozenset[str]] = {
+    "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),
+    "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows"}),
+    "security": frozenset({"members", "description", "tags", "display_name"}),
+    "firewall-session-timer-profiles": frozenset({*TIMERS, "description", "tags", "display_name"}),
+}
+"""What may be changed of predefined objects, by kind."""
+DEFAULT_SECTIONS = (catalogue.DEFAULT_SECTION, catalogue.DEFAULT_L2_SECTION)
+
+
+class Refused(Exception):
+    """The change is not possible; nothing of it happened. `field` is where in the body, empty: the whole."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+class InUse(Refused):
+    """The object is named by others."""
+
+
+class Conflict(Refused):
+    """Another object already has what must be one object's only."""
+
+
+def check_system_owned(world: World, stored: list[Stored[Entity]], delete: list[str]) -> None:
+    """What every installation has can be neither deleted nor changed, but for what EDITABLE names."""
+    for path in delete:
+        before = world.get(path)
+        if before is not None and before.system_owned:
+            what = "default section" if path in DEFAULT_SECTIONS else "predefined object"
+            raise Refused("", f"cannot delete {what} {path}")
+    for each in stored:
+        before = world.get(each.path)
+        if before is None and kind_of(each.path) == "rules" and parent_of(each.path) in DEFAULT_SECTIONS:
+            raise Refused(
+                "rules", f"the default section takes no further rules, and {each.path} is not there"
+            )
+        if before is None or not before.system_owned:
+            continue
+        editable = EDITABLE.get(kind_of(each.path), frozenset())
+        if each.path == catalogue.DEFAULT_L2_RULE:
+            editable |= {"services"}  # which EtherTypes pass by default
+        was, now = before.body.model_dump(), each.body.model_dump()
+        for field in was:
+            if was[field] != now[field] and field not in editable:
+                raise Refused(field, f"of {each.path} cannot be changed: it is predefined")
+
+
+def check_references(world: World, stored: list[Stored[Entity]], deleted: set[str]) -> None:
+    for each in stored:
+        for reference in each.body.references():
+            if not world.has(reference):
+                reason = f"there is no {reference.path!r} among {reference.kind} (in {each.path})"
+                raise Refused(reference.field, reason)
+    check_unused(world, deleted)
+
+
+def check_layers(world: World, stored: list[Stored[Entity]]) -> None:
+    """An Ethernet section has rules for frames, every other one rules for packets; also when it is the
+    section or a service that changes."""
+    rules = {each.path for each in stored if isinstance(each.body, Rule)}
+    changed = {each.path for each in stored if isinstance(each.body, Service | SecurityPolicy)}
+    if changed:
+        rules |= {
+            path
+            for path, rule in world.rules.items()
+            if parent_of(path) in changed or not changed.isdisjoint(rule.body.services)
+        }
+    for path in rules:
+        ethernet = world.sections[parent_of(path)].body.category == ETHERNET
+        wrong = _not_for_frames(world, path) if ethernet else _not_for_packets(world, path)
+        if wrong:
+            raise Refused(*wrong)
+
+
+def _not_for_frames(world: World, path: str) -> tuple[str, str] | None:
+    rule = world.rules[path].body
+    if rule.action == "REJECT":
+        return "action", f"a frame cannot be rejected, only dropped (in {path})"
+    if rule.ip_protocol != "IPV4_IPV6":
+        return "ip_protocol", f"an Ethernet rule has EtherTypes (in {path})"
+    for field in ("source_groups", "destination_groups"):
+        for index, value in enumerate(getattr(rule, field)):
+            if value != ANY and not value.startswith("/"):
+                return (
+                    f"{field}.{index}",
+                    f"{value!r}: an Ethernet rule has groups of MAC addresses (in {path})",
+                )
+    return _of_other_layer(world, path, ethernet=True)
+
+
+def _not_for_packets(world: World, path: str) -> tuple[str, str] | None:
+    if world.rules[path].body.vlan_ids:
+        return "vlan_ids", f"only a rule of an Ethernet section has them (in {path})"
+    return _of_other_layer(world, path, ethernet=False) or _wrong_algs(world, path)
+
+
+def _wrong_algs(world: World, path: str) -> tuple[str, str] | None:
+    """An ALG needs a rule that knows connections, and a rule has one port for each."""
+    ports: dict[str, str] = {}
+    for field, entries in _entries(world, world.rules[path].body):
+        for entry in entries:
+            if not isinstance(entry, ALGTypeServiceEntry):
+                continue
+            if not world.sections[parent_of(path)].body.stateful:
+                return field, f"{entry.alg} needs a section that is stateful (in {path})"
+            (port,) = entry.destination_ports
+            if int(ports.setdefault(entry.alg, port)) != int(port):
+                return field, f"a rule has one port for {entry.alg} (in {path})"
+    return None
+
+
+def _of_other_layer(world: World, path: str, *, ethernet: bool) -> tuple[str, str] | None:
+    what = "Ethernet" if ethernet else "another"
+    for field, entries in _entries(world, world.rules[path].body):
+        if any(isinstance(entry, EtherTypeServiceEntry) != ethernet for entry in entries):
+            return field, f"not for a rule of {what} section (in {path})"
+    return None
+
+
+def _entries(world: World, rule: Rule) -> list[tuple[str, list[Entry]]]:
+    """Those of a rule's services and its own, by the field that has them."""
+    named = [(f"services.{i}", world.services[p].body) for i, p in enumerate(rule.services) if p != ANY]
+    own = ("service_entries", rule.service_entries)
+    return [*((field, service.service_entries) for field, service in named), own]
+
+
+def check_unused(world: World, gone: set[str]) -> None:
+    users = sorted({path for path, _ in world.referrers(gone)}) if gone else []
+    if users:
+        raise InUse("", f"{', '.join(sorted(gone))} is used by {', '.join(users[:10])}")

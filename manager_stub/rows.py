@@ -1,0 +1,80 @@
+"""What the register holds as the store keeps it, and back: objects, claims, messages to send. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from manager_stub.addresses import Claims
+from manager_stub.levels import Outgoing, Position
+from manager_stub.model import Entity
+from manager_stub.store import OutboxRow, Row
+from manager_stub.world import MODELS, Claimed, Stored, kind_of
+from vsfwd.protocol.envelope import Kind, Message
+from vsfwd.protocol.messages import Source
+
+
+def outbox_row(host: str, outgoing: Outgoing) -> OutboxRow:
+    to, base, message = outgoing.position, outgoing.base, outgoing.message
+    return OutboxRow(
+        host,
+        to.epoch,
+        to.generation,
+        to.digest,
+        outgoing.kind,
+        base.generation,
+        base.digest,
+        message.header,
+        message.signature,
+        message.body,
+    )
+
+
+def outgoing(row: OutboxRow) -> Outgoing:
+    return Outgoing(
+        Position(row.epoch, row.generation, row.digest),
+        Kind(row.kind),
+        Position(row.epoch, row.base, row.base_digest),
+        Message(row.header, row.signature, row.body),
+    )
+
+
+def object_row(stored: Stored[Entity]) -> Row:
+    document = stored.body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    return {
+        "path": stored.path,
+        "kind": kind_of(stored.path),
+        "unique_id": stored.unique_id,
+        "number": stored.number,
+        "revision": stored.revision,
+        "system_owned": stored.system_owned,
+        "created_ms": stored.created_ms,
+        "modified_ms": stored.modified_ms,
+        "document": json.dumps(document),
+    }
+
+
+def stored_object(row: Row) -> Stored[Entity]:
+    body = MODELS[row["kind"]].model_validate(row["document"])
+    return Stored(
+        row["path"],
+        body,
+        row["unique_id"],
+        row["number"],
+        row["revision"],
+        row["system_owned"],
+        row["created_ms"],
+        row["modified_ms"],
+    )
+
+
+def claims_by_vnic(rows: Iterable[Row]) -> Claims:
+    claims: dict[str, dict[str, Claimed]] = {}
+    for row in rows:
+        claim = Claimed(
+            Source(row["source"]), row["expires"], row["host"], row["first_seen_ms"], row["approved"]
+        )
+        claims.setdefault(row["vnic"], {})[row["address"]] = claim
+    return claims
+
+
+def claim_rows(vnic: str, known: Mapping[str, Claimed]) -> list[Row]:
+    return [{"vnic": vnic, "address": address, **vars(claim)} for address, claim in known.items()]
