@@ -4,6 +4,8 @@ section cannot hold, something predefined made something else. Pure: the World t
 from collections.abc import Mapping
 
 from manager_stub import catalogue
+from manager_stub.group_limits import nested_wrongly, too_much
+from manager_stub.groups import vnic_path
 from manager_stub.model import (
     ANY,
     ETHERNET,
@@ -12,6 +14,7 @@ from manager_stub.model import (
     Entity,
     Entry,
     EtherTypeServiceEntry,
+    Group,
     Rule,
     SecurityPolicy,
     Service,
@@ -67,13 +70,23 @@ def check_system_owned(world: World, stored: list[Stored[Entity]], delete: list[
                 raise Refused(field, f"of {each.path} cannot be changed: it is predefined")
 
 
-def check_references(world: World, stored: list[Stored[Entity]], deleted: set[str]) -> None:
+def check_references(world: World, stored: list[Stored[Entity]], gone: set[str]) -> None:
     for each in stored:
         for reference in each.body.references():
             if not world.has(reference):
                 reason = f"there is no {reference.path!r} among {reference.kind} (in {each.path})"
                 raise Refused(reference.field, reason)
-    check_unused(world, deleted)
+    check_unused(world, gone)
+
+
+def check_groups(world: World, stored: list[Stored[Entity]]) -> None:
+    """Within limits, and none a member of itself."""
+    written = [each for each in stored if isinstance(each.body, Group)]
+    for each in written:
+        if isinstance(each.body, Group) and (wrong := too_much(each.body)):
+            raise Refused(wrong[0], f"{wrong[1]} (in {each.path})")
+    if written and (wrong := nested_wrongly(world)):
+        raise Refused(*wrong)
 
 
 def check_layers(world: World, stored: list[Stored[Entity]]) -> None:
@@ -144,6 +157,13 @@ def _entries(world: World, rule: Rule) -> list[tuple[str, list[Entry]]]:
     named = [(f"services.{i}", world.services[p].body) for i, p in enumerate(rule.services) if p != ANY]
     own = ("service_entries", rule.service_entries)
     return [*((field, service.service_entries) for field, service in named), own]
+
+
+def gone(before: World, after: World, deleted: set[str]) -> set[str]:
+    """Paths that nothing may name any more; a VM takes its vNICs with it."""
+    if before.vms is after.vms:
+        return deleted
+    return deleted | {vnic_path(vnic) for vnic in before.vnics.keys() - after.vnics.keys()}
 
 
 def check_unused(world: World, gone: set[str]) -> None:

@@ -20,10 +20,12 @@ from manager_stub.addresses import Claims, Judgements, State
 from manager_stub.checks import (
     Conflict,
     Refused,
+    check_groups,
     check_layers,
     check_references,
     check_system_owned,
     check_unused,
+    gone,
 )
 from manager_stub.levels import Level, Outgoing, Position, TooMuch
 from manager_stub.model import (
@@ -64,7 +66,10 @@ class Register:
         self.wake = wake
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
-        world = World(hosts=frozenset(row.id for row in host_rows), claims=claims_by_vnic(store.claims()))
+        bindings = {row.id: msgspec.json.decode(row.bindings, type=tuple[Binding, ...]) for row in host_rows}
+        world = World(
+            hosts=frozenset(bindings), claims=claims_by_vnic(store.claims()), plugged=_plugged(bindings)
+        )
         self._realised: Realised = realise(world.changed((stored_object(row) for row in store.objects()), ()))
         outbox = {row.host: outgoing(row) for row in store.outbox()}
         self._hosts = {row.id: self._load(row, outbox.get(row.id)) for row in host_rows}
@@ -99,7 +104,8 @@ class Register:
         if not system:
             check_system_owned(self.world, stored, delete)
         self._check_unique(stored)
-        check_references(world, stored, set(delete))
+        check_references(world, stored, gone(self.world, world, set(delete)))
+        check_groups(world, stored)
         check_layers(world, stored)
         realised = realise(world, self._realised)
         hosts = self._advanced(realised, self._hosts.values())
@@ -165,17 +171,19 @@ class Register:
         with self._store.begin() as transaction:
             transaction.delete_host(id)
         del self._hosts[id]
-        self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts - {id}))
+        bindings = {host.id: host.bindings for host in self._hosts.values()}
+        world = replace(self.world, hosts=self.world.hosts - {id}, plugged=_plugged(bindings))
+        self._realised = realise(world, self._realised)
 
     def bound(self, id: str, bindings: Bindings) -> None:
-        """The host says which vNICs are plugged there."""
+        """The host says which vNICs are plugged there. That cannot be refused: a host for which it is too
+        much keeps its last state."""
         host = replace(self._hosts[id], bindings=bindings.vnics, last_seen_ms=_now_ms())
-        try:
-            host = self._advanced(self._realised, [host]).get(id, host)
-        except Refused as refused:
-            log.error("a host keeps its last state", host=id, reason=str(refused))
-            host = replace(host, problem=str(refused))
-        self._store_hosts({id: host})
+        hosts = {**self._hosts, id: host}
+        plugged = _plugged({host.id: host.bindings for host in hosts.values()})
+        if plugged != self.world.plugged:
+            self._realised = realise(replace(self.world, plugged=plugged), self._realised)
+        self._store_hosts({id: host, **self._advanced(self._realised, hosts.values(), refuse=False)})
 
     # Addresses
 
@@ -243,9 +251,9 @@ class Register:
         host = replace(host, level=level, refusals=said.refusals, vsfwd=vsfwd, last_seen_ms=_now_ms())
         self._store_hosts({id: host})
 
-    def _advanced(self, realised: Realised, hosts: Iterable[Host]) -> dict[str, Host]:
-        """Those of the hosts that want something else than before. Raises Refused when one could not hold
-        it."""
+    def _advanced(self, realised: Realised, hosts: Iterable[Host], *, refuse: bool = True) -> dict[str, Host]:
+        """Those of the hosts that want something else than before. One that could not hold it raises Refused,
+        or has a problem."""
         moved: dict[str, Host] = {}
         for host in hosts:
             needs = realised.needs(binding.vnic for binding in host.bindings)
@@ -257,7 +265,12 @@ class Register:
             except TooMuch as error:
                 if host.problem:  # as before this change, which may be a step of the cure
                     continue
-                raise Refused("", f"host {host.display_name} ({host.id}): {error}") from None
+                reason = f"host {host.display_name} ({host.id}): {error}"
+                if refuse:
+                    raise Refused("", reason) from None
+                log.error("a host keeps its last state", host=host.id, reason=reason)
+                moved[host.id] = replace(host, problem=reason)
+                continue
             moved[host.id] = replace(host, level=levels.want(host.level, wanted, self._key), problem="")
         return moved
 
@@ -292,6 +305,15 @@ class Register:
         )
         refusals = msgspec.json.decode(row.refusals, type=tuple[Refusal, ...])
         return Host(row.id, row.display_name, level, bindings, refusals, row.vsfwd, row.last_seen_ms, problem)
+
+
+def _plugged(bindings: Mapping[str, Iterable[Binding]]) -> Mapping[str, frozenset[str]]:
+    """Hosts by the vNICs they say they have."""
+    found: dict[str, set[str]] = {}
+    for host, there in bindings.items():
+        for binding in there:
+            found.setdefault(binding.vnic, set()).add(host)
+    return {vnic: frozenset(hosts) for vnic, hosts in found.items()}
 
 
 def _disputed(realised: Realised) -> set[tuple[str, str, str]]:

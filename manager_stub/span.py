@@ -10,17 +10,17 @@ plugged there. Nothing else, so what a change costs depends on whom it concerns,
 nothing gives the same, and is the specification.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
 from manager_stub import wire
 from manager_stub.addresses import Judgements, judge, trusted
 from manager_stub.catalogue import DEFAULT_TIMERS, says_nothing_new
-from manager_stub.groups import addresses, covers, selects
-from manager_stub.model import Group, Segment, Vm, Vnic
+from manager_stub.groups import NONE, Candidate, Groups, Membership, candidate, covers, grouped
+from manager_stub.model import Segment, Vm, Vnic
 from manager_stub.world import Stored, World, parent_of
-from vsfwd.policy.model import Prefix, SessionTimers, parse_address
+from vsfwd.policy.model import SessionTimers
 
 REMEMBERED_SELECTIONS: Final = 1024
 
@@ -67,17 +67,25 @@ class Rules:
 
 @dataclass(frozen=True)
 class Card:
-    """A vNIC with what it belongs to; its addresses are those typed and those trusted (`learned`). `rendered`
-    remembers its JSON by the memberships shown, and whether it is for the host where it is plugged."""
+    """A vNIC with what it belongs to; its addresses are those typed and those trusted (`learned`); the
+    candidate has the typed ones only. `rendered` remembers its JSON by the memberships shown, and whether it
+    is for the host where it is plugged."""
 
-    vm: Stored[Vm]
+    candidate: Candidate
     vnic: Vnic
-    segment: Stored[Segment] | None
     memberships: frozenset[str]
     excluded: bool
     learned: tuple[str, ...] = ()
     timers: SessionTimers | None = None
     rendered: dict[tuple[frozenset[str], bool], bytes] = field(default_factory=dict)
+
+    @property
+    def vm(self) -> Stored[Vm]:
+        return self.candidate.vm
+
+    @property
+    def segment(self) -> Stored[Segment] | None:
+        return self.candidate.segment
 
     def claimed(self) -> tuple[str, ...]:
         """Addresses that belong to nobody once another vNIC claims them too."""
@@ -93,13 +101,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Realised:
-    """`listed`: the literal addresses of groups that have some. `members`: vNICs by group. `claims`: vNICs by
-    address, MAC addresses too."""
+    """`groups`: as they are sent. `asked`: as members and addresses are asked of them. `members`: vNICs by
+    group. `claims`: vNICs by address, MAC addresses too."""
 
     world: World
     rules: Rules
     groups: Mapping[str, bytes]
-    listed: Mapping[str, tuple[Prefix, ...]]
+    asked: Groups
     cards: Mapping[str, Card]
     members: Mapping[str, frozenset[str]]
     claims: Mapping[str, frozenset[str]]
@@ -128,27 +136,34 @@ class Realised:
     def _applied(self, local: set[str]) -> frozenset[str]:
         """Groups that, as scope, select one of these vNICs: as a member or by one of its addresses."""
         cards = [self.cards[vnic] for vnic in local]
+        listed = {
+            stored.unique_id: self.asked.lists[path].prefixes
+            for path, stored in self.world.groups.items()
+            if stored.unique_id in self.rules.scopes
+        }
         by_address = {
             group
-            for group in self.rules.scopes & self.listed.keys()
-            if any(covers(self.listed[group], address) for card in cards for address in card.vnic.addresses)
+            for group, prefixes in listed.items()
+            if prefixes
+            and any(covers(prefixes, address) for card in cards for address in card.vnic.addresses)
         }
         return frozenset(by_address).union(*(card.memberships for card in cards))
 
 
-NOTHING = Realised(World(), Rules({}), {}, {}, {}, {}, {})
+NOTHING = Realised(World(), Rules({}), {}, NONE, {}, {}, {})
 
 
 def realise(world: World, before: Realised = NOTHING) -> Realised:
-    groups, listed = _groups(world, before)
+    asked = before.asked if world.groups is before.world.groups else grouped(world.groups, before.asked)
+    groups = _groups(asked, before)
     judgements = _judgements(world, before)
-    cards = _cards(world, before, judgements)
+    cards = _cards(world, asked, before, judgements)
     members = _index(cards, before.cards, before.members, lambda card: card.memberships)
     return Realised(
         world,
         _rules(world, before),
         groups,
-        listed,
+        asked,
         cards,
         {group: members.get(group, frozenset()) for group in groups},
         _index(cards, before.cards, before.claims, Card.claimed),
@@ -182,24 +197,16 @@ def _rules(world: World, before: Realised) -> Rules:
     return before.rules if rendered == before.rules.by_path else Rules(rendered)
 
 
-def _groups(world: World, before: Realised) -> tuple[Mapping[str, bytes], Mapping[str, tuple[Prefix, ...]]]:
-    """As they are sent, and the addresses of those that list some."""
-    if world.groups is before.world.groups:
-        return before.groups, before.listed
-    raw: dict[str, bytes] = {}
-    listed: dict[str, tuple[Prefix, ...]] = {}
-    for path, stored in world.groups.items():
-        id = stored.unique_id
-        kept = before.world.groups.get(path) is stored
-        raw[id] = before.groups[id] if kept else wire.group(stored)
-        prefixes = (
-            before.listed.get(id, ())
-            if kept
-            else tuple(prefix for text in addresses(stored.body) for prefix in parse_address(text))
-        )
-        if prefixes:
-            listed[id] = prefixes
-    return raw, listed
+def _groups(asked: Groups, before: Realised) -> Mapping[str, bytes]:
+    """As they are sent."""
+    if asked is before.asked:
+        return before.groups
+    return {
+        stored.unique_id: wire.group(stored, asked.lists[path])
+        if path in asked.fresh
+        else before.groups[stored.unique_id]
+        for path, stored in asked.stored.items()
+    }
 
 
 def _judgements(world: World, before: Realised) -> Judgements:
@@ -209,25 +216,26 @@ def _judgements(world: World, before: Realised) -> Judgements:
     return judge(world) if world.claims else {}
 
 
-def _cards(world: World, before: Realised, judgements: Judgements) -> Mapping[str, Card]:
-    """Every vNIC with its memberships, evaluated again only where VM, segment or group changed."""
+def _cards(world: World, asked: Groups, before: Realised, judgements: Judgements) -> Mapping[str, Card]:
+    """Every vNIC with its memberships, evaluated again only where it, what it is a part of, or a group
+    changed."""
     old = before.world
-    fresh = [stored for path, stored in world.groups.items() if old.groups.get(path) is not stored]
+    fresh = asked.fresh if asked is not before.asked else frozenset[str]()
     known = {stored.unique_id for stored in world.groups.values()}
-    settled = known - {stored.unique_id for stored in fresh}
+    settled = known - {world.groups[path].unique_id for path in fresh}
     timers = _timers(world)
     excluded_paths = world.excluded
     excluded_groups = {world.groups[path].unique_id for path in excluded_paths & world.groups.keys()}
     cards: dict[str, Card] = {}
     for path, vm in world.vms.items():
         for vnic in vm.body.vnics:
-            segment = world.segments[vnic.segment_path] if vnic.segment_path else None
+            now = candidate(world, vm, vnic)
             kept = before.cards.get(vnic.id)
-            same = kept is not None and old.vms.get(path) is vm and kept.segment is segment
+            same = kept is not None and old.vms.get(path) is vm and kept.candidate.stands_where(now)
             if kept is not None and same:
-                memberships = (kept.memberships & settled) | _selecting(fresh, vm.body, segment)
+                memberships = (kept.memberships & settled) | _fresh_memberships(asked, now, fresh, kept)
             else:
-                memberships = _selecting(world.groups.values(), vm.body, segment)
+                memberships = _memberships(asked, now)
             learned = trusted(judgements, vnic.id)
             excluded = path in excluded_paths or not memberships.isdisjoint(excluded_groups)
             own = next((of for group, of in timers if group is None or group in memberships), None)
@@ -235,8 +243,23 @@ def _cards(world: World, before: Realised, judgements: Judgements) -> Mapping[st
             if kept and same and judged == (kept.memberships, kept.excluded, kept.learned, kept.timers):
                 cards[vnic.id] = kept
             else:
-                cards[vnic.id] = Card(vm, _with(vnic, learned), segment, *judged)
+                cards[vnic.id] = Card(now, _with(vnic, learned), *judged)
     return cards
+
+
+def _memberships(asked: Groups, candidate: Candidate) -> frozenset[str]:
+    membership = Membership(asked, candidate)
+    return frozenset(stored.unique_id for path, stored in asked.stored.items() if path in membership)
+
+
+def _fresh_memberships(asked: Groups, candidate: Candidate, fresh: Set[str], kept: Card) -> frozenset[str]:
+    """Those of the groups that changed; the others are what they were."""
+
+    def settled(path: str) -> bool | None:
+        return None if path in fresh else asked.stored[path].unique_id in kept.memberships
+
+    membership = Membership(asked, candidate, settled)
+    return frozenset(asked.stored[path].unique_id for path in fresh if path in membership)
 
 
 def _timers(world: World) -> list[tuple[str | None, SessionTimers | None]]:
@@ -254,11 +277,6 @@ def _timers(world: World) -> list[tuple[str | None, SessionTimers | None]]:
 def _with(vnic: Vnic, learned: tuple[str, ...]) -> Vnic:
     more = [address for address in learned if address not in vnic.addresses]
     return vnic.model_copy(update={"addresses": [*vnic.addresses, *more]}) if more else vnic
-
-
-def _selecting(groups: Iterable[Stored[Group]], vm: Vm, segment: Stored[Segment] | None) -> frozenset[str]:
-    body = segment.body if segment else None
-    return frozenset(stored.unique_id for stored in groups if selects(stored.body, vm, body))
 
 
 def _index(

@@ -9,7 +9,7 @@ import msgspec
 
 from manager_stub.addresses import spoofguard
 from manager_stub.catalogue import DEFAULT_L2_SECTION, DEFAULT_SECTION
-from manager_stub.groups import addresses, macs
+from manager_stub.groups import Lists
 from manager_stub.model import (
     ANY,
     CATEGORIES,
@@ -100,8 +100,8 @@ def _tracking(section: SecurityPolicy) -> wire.Tracking:
     return wire.Tracking.STRICT if section.tcp_strict else wire.Tracking.LOOSE
 
 
-def group(stored: Stored[Group]) -> bytes:
-    return _encode(wire.Group(stored.name, addresses(stored.body), macs(stored.body)))
+def group(stored: Stored[Group], lists: Lists) -> bytes:
+    return _encode(wire.Group(stored.name, lists.addresses, lists.macs))
 
 
 def timers(stored: Stored[SessionTimerProfile]) -> wire.SessionTimers | None:

@@ -3,7 +3,8 @@ stayed, so that readers can tell by identity what a change left alone, and a ref
 behind."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, Generic, TypeVar, cast
 
 from manager_stub.model import (
@@ -86,13 +87,15 @@ class Claimed:
 
 @dataclass(frozen=True)
 class World:
-    """`claims`: the addresses that vNICs were seen with, by vNIC."""
+    """`claims`: the addresses that vNICs were seen with, by vNIC. `plugged`: the hosts that say they have a
+    vNIC; two while it moves."""
 
     kinds: Mapping[str, Mapping[str, Stored[Entity]]] = field(
         default_factory=lambda: {kind: {} for kind in MODELS}
     )
     hosts: frozenset[str] = frozenset()
     claims: Mapping[str, Mapping[str, Claimed]] = field(default_factory=dict)
+    plugged: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def changed(self, put: Iterable[Stored[Entity]], delete: Iterable[str]) -> "World":
         kinds: dict[str, dict[str, Stored[Entity]]] = {}
@@ -107,7 +110,7 @@ class World:
             writable(path).pop(path, None)
         for stored in put:
             writable(stored.path)[stored.path] = stored
-        return World({**self.kinds, **kinds}, self.hosts, self.claims)
+        return replace(self, kinds={**self.kinds, **kinds})
 
     def get(self, path: str) -> Stored[Entity] | None:
         return self.kinds.get(kind_of(path), {}).get(path)
@@ -115,6 +118,8 @@ class World:
     def has(self, reference: Reference) -> bool:
         if reference.kind == "hosts":
             return id_of(reference.path) in self.hosts
+        if reference.kind == "vnics":
+            return id_of(reference.path) in self.vnics
         return kind_of(reference.path) == reference.kind and self.get(reference.path) is not None
 
     def referrers(self, paths: set[str]) -> Iterator[tuple[str, Reference]]:
@@ -131,6 +136,41 @@ class World:
     def rules_of(self, section: str) -> list[Stored[Rule]]:
         found = [stored for path, stored in self.rules.items() if parent_of(path) == section]
         return sorted(found, key=lambda stored: (stored.body.sequence_number or 0, stored.number))
+
+    def place(self, vnic: str) -> tuple[tuple[Stored[Cluster], ...], tuple[Stored[Datacenter], ...]]:
+        """Clusters and datacenters in which it is plugged."""
+        hosts = self.plugged.get(vnic, frozenset())
+        clusters = {each.path: each for host in hosts for each in self._clusters_of.get(host, ())}
+        datacenters = {
+            each.path: each for path in clusters for each in self._datacenters_of.get(id_of(path), ())
+        }
+        return (
+            tuple(clusters[path] for path in sorted(clusters)),
+            tuple(datacenters[path] for path in sorted(datacenters)),
+        )
+
+    @cached_property
+    def _clusters_of(self) -> Mapping[str, list[Stored[Cluster]]]:
+        """By host."""
+        found: dict[str, list[Stored[Cluster]]] = {}
+        for stored in cast(Mapping[str, Stored[Cluster]], self.kinds["clusters"]).values():
+            for host in stored.body.hosts:
+                found.setdefault(host, []).append(stored)
+        return found
+
+    @cached_property
+    def _datacenters_of(self) -> Mapping[str, list[Stored[Datacenter]]]:
+        """By the id of a cluster."""
+        found: dict[str, list[Stored[Datacenter]]] = {}
+        for stored in cast(Mapping[str, Stored[Datacenter]], self.kinds["datacenters"]).values():
+            for cluster in stored.body.clusters:
+                found.setdefault(cluster, []).append(stored)
+        return found
+
+    @cached_property
+    def vnics(self) -> Mapping[str, Stored[Vm]]:
+        """Their VMs, by vNIC."""
+        return {vnic.id: vm for vm in self.vms.values() for vnic in vm.body.vnics}
 
     @property
     def groups(self) -> Mapping[str, Stored[Group]]:

@@ -24,10 +24,15 @@ from manager_stub.model.fields import (
 from manager_stub.model.groups import (
     Condition,
     ConjunctionOperator,
+    ExcludedMembers,
     Expression,
+    ExternalIDExpression,
     Group,
     IPAddressExpression,
     MACAddressExpression,
+    NestedExpression,
+    PathExpression,
+    pattern,
 )
 from manager_stub.model.inventory import Cluster, Datacenter, Segment, Vm, Vnic
 from manager_stub.model.policy import ExcludeList, Rule, SecurityPolicy
@@ -56,7 +61,9 @@ __all__ = [
     "Entry",
     "EtherTypeServiceEntry",
     "ExcludeList",
+    "ExcludedMembers",
     "Expression",
+    "ExternalIDExpression",
     "Group",
     "HostAddress",
     "ICMPTypeServiceEntry",
@@ -64,6 +71,8 @@ __all__ = [
     "Id",
     "L4PortSetServiceEntry",
     "MACAddressExpression",
+    "NestedExpression",
+    "PathExpression",
     "Reference",
     "Rule",
     "SecurityPolicy",
@@ -78,4 +87,5 @@ __all__ = [
     "Uuid",
     "Vm",
     "Vnic",
+    "pattern",
 ]

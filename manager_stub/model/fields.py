@@ -105,6 +105,12 @@ class Reference(NamedTuple):
     kind: str
 
 
+def without_read_only(body: Any) -> Any:
+    if isinstance(body, dict):
+        return {key: value for key, value in body.items() if key not in READ_ONLY}
+    return body
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -126,9 +132,7 @@ class Entity(Strict):
     @model_validator(mode="before")
     @classmethod
     def _drop_read_only(cls, body: Any) -> Any:
-        if isinstance(body, dict):
-            return {key: value for key, value in body.items() if key not in READ_ONLY}
-        return body
+        return without_read_only(body)
 
     def references(self) -> Iterator[Reference]:
         """The objects this one names."""

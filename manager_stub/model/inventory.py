@@ -13,6 +13,8 @@ from manager_stub.model.fields import (
     Reference,
     SpoofGuard,
     Strict,
+    Tag,
+    Text,
     Uuid,
     check_vlan,
 )
@@ -34,7 +36,11 @@ class Segment(Entity):
 
 
 class Vnic(Strict):
+    """As NSX's segment port, it has a name and tags of its own."""
+
     id: Uuid
+    display_name: Text | None = None
+    tags: Annotated[list[Tag], Field(max_length=30)] = []
     mac: Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
     segment_path: Path | None = None
     addresses: Annotated[list[HostAddress], Field(max_length=256)] = []
@@ -45,6 +51,11 @@ class Vnic(Strict):
 
 class Vm(Entity):
     resource_type: Literal["VirtualMachine"] = "VirtualMachine"
+    os_name: Text | None = None
+    """Of the guest. Like computer_name it is unknown until somebody says it, and no condition holds for what
+    is unknown, not even NOTEQUALS."""
+    computer_name: Text | None = None
+    power_state: Literal["VM_RUNNING", "VM_STOPPED", "VM_SUSPENDED", "UNKNOWN"] = "UNKNOWN"
     vnics: Annotated[list[Vnic], Field(max_length=10)] = []
 
     @field_validator("vnics")
