@@ -10,11 +10,25 @@ from typing import Final, NoReturn
 import structlog
 from fastapi import FastAPI
 
-from manager_stub.api import claims, errors, hosts, infra, inventory
-from manager_stub.auth import Guard, Passwords
+from manager_stub.api import (
+    claims,
+    errors,
+    fabric,
+    hierarchy,
+    hosts,
+    infra,
+    inventory,
+    node,
+    search,
+    service_entries,
+    session,
+)
+from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
+from manager_stub.guard import Guard
 from manager_stub.publisher import Publisher
 from manager_stub.register import Register
+from manager_stub.sessions import Sessions
 from manager_stub.state_dir import StateDir, split
 from manager_stub.store import Store
 from manager_stub.web import WebServer
@@ -43,14 +57,21 @@ def compose(directory: StateDir) -> Parts:
     broker = Broker(addresses.broker_api, directory.broker_password(), directory.broker_tls())
     publisher = Publisher(register, broker, broker_url, directory.broker_tls())
     app = FastAPI(title="vsfwd manager", version=version("vsfwd"), max_body_size=MAX_REQUEST)
+    passwords, sessions = Passwords(store.users()), Sessions()
+    app.include_router(session.router(passwords, sessions))
+    app.include_router(node.router())
     app.include_router(infra.router(register))
+    app.include_router(service_entries.router(register))
+    app.include_router(hierarchy.router(register))
+    app.include_router(search.router(register))
+    app.include_router(fabric.router(register))
     app.include_router(inventory.router(register))
     app.include_router(claims.router(register))
     app.include_router(
         hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url])
     )
     errors.install(app)
-    return Parts(store, register, broker, publisher, Guard(app, Passwords(store.users())))
+    return Parts(store, register, broker, publisher, Guard(app, passwords, sessions))
 
 
 async def _expire(register: Register) -> NoReturn:

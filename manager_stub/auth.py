@@ -1,5 +1,4 @@
-"""Who may speak to the REST interface: HTTP basic authentication against argon2 hashes, checked before a byte
-of the body is read.
+"""Passwords, against argon2 hashes.
 
 A wrong password costs the address it came from a delay that doubles with every failure. A right one is
 remembered for this process as a keyed hash: argon2 takes tens of milliseconds, which is for guesses, not
@@ -7,16 +6,11 @@ for every request.
 """
 
 import asyncio
-import base64
 import hashlib
 import secrets
 from typing import Final
 
 import argon2
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from manager_stub.api.errors import answer
 
 _FIRST_DELAY_S: Final = 0.25
 _LONGEST_DELAY_S: Final = 8.0
@@ -62,35 +56,3 @@ class Passwords:
             return _hasher.verify(self._hashes.get(name, _NOBODY), password) and name in self._hashes
         except argon2.exceptions.VerificationError:
             return False
-
-
-class Guard:
-    """ASGI middleware: without a right password nothing gets past it."""
-
-    def __init__(self, app: ASGIApp, passwords: Passwords) -> None:
-        self._app = app
-        self._passwords = passwords
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        address = (scope.get("client") or ("", 0))[0]
-        credentials = _credentials(headers.get("authorization", ""))
-        if credentials is None or not await self._passwords.verify(*credentials, address):
-            refusal = answer(401, "wrong or missing credentials", {"WWW-Authenticate": 'Basic realm="vsfwd"'})
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def _credentials(header: str) -> tuple[str, str] | None:
-    scheme, _, value = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
-    except ValueError:  # no ASCII, no base64, no UTF-8
-        return None
-    return (name, password) if colon else None

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from manager_stub.addresses import Judged, State
 from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
-from manager_stub.api.objects import Json, listed
+from manager_stub.api.objects import Json, Page, listed
 from manager_stub.model import HostAddress, Strict, Uuid
 from manager_stub.register import Register
 
@@ -21,9 +21,10 @@ def router(register: Register) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/addresses", tags=["Address"])
 
     @routes.get("")
-    async def list_addresses(vnic: Uuid | None = None, state: State | None = None) -> Json:
+    async def list_addresses(page: Page, vnic: Uuid | None = None, state: State | None = None) -> Json:
         every = (each for judged in register.judgements.values() for each in judged)
-        return listed([_shown(e) for e in every if vnic in (None, e.vnic) and state in (None, e.state)])
+        found = [each for each in every if vnic in (None, each.vnic) and state in (None, each.state)]
+        return listed(found, page, _shown)
 
     @routes.post("", status_code=204)
     async def decide(body: Named, action: Annotated[Literal["approve", "revoke", "forget"], Query()]) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
-from manager_stub.api.objects import Json, listed
+from manager_stub.api.objects import Json, Page, listed
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.levels import Position
 from manager_stub.model import Strict, Text, Uuid
@@ -53,18 +53,18 @@ def router(
         }
 
     @routes.get("")
-    async def list_hosts() -> Json:
-        connected = await _connected(broker)
-        return listed([_shown(host, connected) for host in register.hosts.values()])
+    async def list_hosts(page: Page) -> Json:
+        connected = await connected_hosts(broker)
+        return listed(register.hosts.values(), page, lambda host: _shown(host, connected))
 
     @routes.get("/{id}")
     async def read(id: Uuid) -> Json:
-        return _shown(_existing(register, id), await _connected(broker))
+        return _shown(existing_host(register, id), await connected_hosts(broker))
 
     @routes.delete("/{id}")
     async def remove(id: Uuid) -> Response:
         """Revoke the host: the broker closes its connection and forgets it."""
-        _existing(register, id)
+        existing_host(register, id)
         register.check_removable(id)
         try:
             await broker.remove_host(id)
@@ -76,14 +76,15 @@ def router(
     return routes
 
 
-def _existing(register: Register, id: str) -> Host:
+def existing_host(register: Register, id: str) -> Host:
     host = register.hosts.get(id)
     if host is None:
         raise Problem(404, f"there is no host {id}")
     return host
 
 
-async def _connected(broker: Broker) -> frozenset[str] | None:
+async def connected_hosts(broker: Broker) -> frozenset[str] | None:
+    """None when the broker cannot be asked."""
     try:
         return await broker.connected_hosts()
     except Unreachable:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from manager_stub.api.errors import Problem
 from manager_stub.api.objects import (
     Json,
+    Page,
     check_body,
     document,
     existing,
@@ -80,11 +81,11 @@ def _add_objects(routes: APIRouter, register: Register, prefix: str, model: type
             existing(register.world, parent_of(path))
 
     @routes.get(prefix, tags=[model.__name__])
-    async def list_objects(request: Request) -> Json:
+    async def list_objects(request: Request, page: Page) -> Json:
         here = str(request.scope["path"]).removeprefix(PREFIX)
         check_parent(f"{here}/")
         every = register.world.kinds[kind].items()
-        return listed([shown(stored) for path, stored in every if path.startswith(f"{here}/")])
+        return listed([stored for path, stored in every if path.startswith(f"{here}/")], page, shown)
 
     @routes.get(f"{prefix}/{{id}}", tags=[model.__name__])
     async def read(path: Path) -> Json:
@@ -116,8 +117,8 @@ def _add_sections(routes: APIRouter, register: Register) -> None:
     tags = ["SecurityPolicy"]
 
     @routes.get(_SECTIONS, tags=[*tags])
-    async def list_sections() -> Json:
-        return listed([shown(stored) for stored in register.world.sections.values()])
+    async def list_sections(page: Page) -> Json:
+        return listed(register.world.sections.values(), page, shown)
 
     @routes.get(f"{_SECTIONS}/{{id}}", tags=[*tags])
     async def read(path: Path) -> Json:
@@ -127,7 +128,7 @@ def _add_sections(routes: APIRouter, register: Register) -> None:
     async def put(path: Path, body: SecurityPolicy) -> Json:
         """With `rules`, these are all the section's rules from then on; without, its rules stay."""
         check_body(register.world, path, body, revision_needed=True)
-        rules = _inline(path, body.rules or [])
+        rules = inline_rules(path, body.rules or [])
         gone = []
         if body.rules is not None:
             gone = [rule.path for rule in register.world.rules_of(path) if rule.path not in rules]
@@ -137,9 +138,9 @@ def _add_sections(routes: APIRouter, register: Register) -> None:
     @routes.patch(f"{_SECTIONS}/{{id}}", tags=[*tags])
     async def patch(path: Path, body: Patch) -> Response:
         """The rules in `rules` are created or changed; others stay."""
-        after = _patched_section(register, path, body)
+        after = patched_section(register, path, body)
         check_body(register.world, path, after)
-        rules = _inline(path, after.rules or [])
+        rules = inline_rules(path, after.rules or [])
         register.write(put={path: after.model_copy(update={"rules": None}), **rules})
         return Response()
 
@@ -156,10 +157,10 @@ def _add_rules(routes: APIRouter, register: Register) -> None:
     tags = ["Rule"]
 
     @routes.get(prefix, tags=[*tags])
-    async def list_rules(section: Id) -> Json:
+    async def list_rules(section: Id, page: Page) -> Json:
         path = f"{_SECTIONS}/{section}"
         existing(register.world, path)
-        return listed([shown(stored) for stored in register.world.rules_of(path)])
+        return listed(register.world.rules_of(path), page, shown)
 
     @routes.get(f"{prefix}/{{id}}", tags=[*tags])
     async def read(section: Id, path: Path) -> Json:
@@ -212,7 +213,7 @@ def _add_exclude_list(routes: APIRouter, register: Register) -> None:
         return Response()
 
 
-def _inline(section: str, rules: list[Rule]) -> dict[str, Entity]:
+def inline_rules(section: str, rules: list[Rule]) -> dict[str, Entity]:
     """Rules of a list by path; one without a sequence number takes its place in the list."""
     found: dict[str, Entity] = {}
     for index, rule in enumerate(rules):
@@ -226,7 +227,7 @@ def _inline(section: str, rules: list[Rule]) -> dict[str, Entity]:
     return found
 
 
-def _patched_section(register: Register, path: str, patch: Json) -> SecurityPolicy:
+def patched_section(register: Register, path: str, patch: Json) -> SecurityPolicy:
     """The section with the patch on top, and in `rules` each rule of the patch on top of the one that
     exists."""
 

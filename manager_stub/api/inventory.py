@@ -1,22 +1,12 @@
-"""/api/v1/vsfw: VMs with their vNICs and tags, clusters, datacenters; and NSX's call that sets a VM's
-tags."""
+"""/api/v1/vsfw: VMs with their vNICs and tags, clusters, datacenters."""
 
-from typing import Annotated, Literal
+from fastapi import APIRouter, Response
 
-from fastapi import APIRouter, Query, Response
-from pydantic import Field
-
-from manager_stub.api.errors import Problem
-from manager_stub.api.objects import Json, check_body, existing, listed, shown
-from manager_stub.model import Cluster, Datacenter, Entity, Id, Strict, Tag, Uuid, Vm
+from manager_stub.api.objects import Json, Page, check_body, existing, listed, shown
+from manager_stub.model import Cluster, Datacenter, Entity, Id, Uuid, Vm
 from manager_stub.register import Register
 
 PREFIX = "/api/v1/vsfw"
-
-
-class TagUpdate(Strict):
-    external_id: Uuid
-    tags: Annotated[list[Tag], Field(max_length=30)]
 
 
 def router(register: Register) -> APIRouter:
@@ -24,15 +14,6 @@ def router(register: Register) -> APIRouter:
     _add_kind(routes, register, "vms", Vm, Uuid)
     _add_kind(routes, register, "clusters", Cluster, Id)
     _add_kind(routes, register, "datacenters", Datacenter, Id)
-
-    @routes.post("/api/v1/fabric/virtual-machines", status_code=204)
-    async def update_tags(body: TagUpdate, action: Annotated[Literal["update_tags"], Query()]) -> None:
-        """Replaces all tags of a VM."""
-        path = f"/vsfw/vms/{body.external_id}"
-        vm = register.world.vms.get(path)
-        if vm is None:
-            raise Problem(404, f"there is no VM {body.external_id}", "external_id")
-        register.write(put={path: vm.body.model_copy(update={"tags": body.tags})})
 
     return routes
 
@@ -49,8 +30,8 @@ def _add_kind(
     url, tags = f"{PREFIX}/{kind}", [model.__name__]
 
     @routes.get(url, tags=[*tags])
-    async def list_objects() -> Json:
-        return listed([_shown(register, path) for path in register.world.kinds[kind]])
+    async def list_objects(page: Page) -> Json:
+        return listed(register.world.kinds[kind], page, lambda path: _shown(register, path))
 
     @routes.get(f"{url}/{{id}}", tags=[*tags])
     async def read(id: id_type) -> Json:  # type: ignore[valid-type]

@@ -1,6 +1,11 @@
-"""What the routers share: an object as it is shown, a body checked against the object it is to replace."""
+"""What the routers share: an object as it is shown, a page of a list, a body checked against the object it
+is to replace."""
 
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Query
 
 from manager_stub.api.errors import Problem
 from manager_stub.catalogue import DEFAULT_L2_RULE, DEFAULT_L2_SECTION, DEFAULT_RULE, DEFAULT_SECTION
@@ -9,6 +14,26 @@ from manager_stub.world import Stored, World, id_of, kind_of
 
 Json = dict[str, Any]
 E = TypeVar("E", bound=Entity)
+T = TypeVar("T")
+MAX_PAGE: Final = 1000
+"""NSX's limit and default."""
+
+
+@dataclass(frozen=True)
+class Paging:
+    cursor: int
+    size: int
+
+
+def _paging(
+    cursor: Annotated[str, Query(pattern="^[0-9]{1,9}$")] = "0",
+    page_size: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
+) -> Paging:
+    return Paging(int(cursor), page_size)
+
+
+Page = Annotated[Paging, Depends(_paging)]
+"""Of a list: where it begins (as the page before said) and how long it is at most."""
 
 
 def shown(stored: Stored[Entity]) -> Json:
@@ -44,8 +69,15 @@ def section_shown(world: World, path: str) -> Json:
     }
 
 
-def listed(objects: list[Json]) -> Json:
-    return {"results": objects, "result_count": len(objects)}
+def listed(objects: Iterable[T], page: Paging, show: Callable[[T], Json]) -> Json:
+    """A page. As in NSX `result_count` is that of the whole list, and the last page has no `cursor`."""
+    every = list(objects)
+    end = page.cursor + page.size
+    found: Json = {
+        "results": [show(each) for each in every[page.cursor : end]],
+        "result_count": len(every),
+    }
+    return found | {"cursor": str(end)} if end < len(every) else found
 
 
 def existing(world: World, path: str) -> Stored[Entity]:

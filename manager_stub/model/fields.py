@@ -105,12 +105,6 @@ class Reference(NamedTuple):
     kind: str
 
 
-def without_read_only(body: Any) -> Any:
-    if isinstance(body, dict):
-        return {key: value for key, value in body.items() if key not in READ_ONLY}
-    return body
-
-
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -120,7 +114,19 @@ class Tag(Strict):
     tag: Annotated[Text, Field(max_length=256)] = ""
 
 
-class Entity(Strict):
+class Shown(Strict):
+    """What the manager shows with fields of its own, and clients write back with fields they leave unset."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_read_only(cls, body: Any) -> Any:
+        """And null, which in NSX's API is a field that is not there."""
+        if isinstance(body, dict):
+            return {key: value for key, value in body.items() if key not in READ_ONLY and value is not None}
+        return body
+
+
+class Entity(Shown):
     """What every stored object has. `id` and `_revision` in a body are checked by the API, never stored."""
 
     id: Id | None = None
@@ -128,11 +134,6 @@ class Entity(Strict):
     description: Annotated[str, Field(max_length=1024)] = ""
     tags: Annotated[list[Tag], Field(max_length=30)] = []
     revision: Annotated[int | None, Field(alias="_revision")] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_read_only(cls, body: Any) -> Any:
-        return without_read_only(body)
 
     def references(self) -> Iterator[Reference]:
         """The objects this one names."""

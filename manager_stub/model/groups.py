@@ -19,9 +19,8 @@ from manager_stub.model.fields import (
     Mac,
     Path,
     Reference,
-    Strict,
+    Shown,
     Text,
-    without_read_only,
 )
 
 MAX_INSTRUCTIONS: Final = 1000
@@ -66,16 +65,11 @@ def pattern(text: str) -> Any:
     return compiled
 
 
-class Item(Strict):
+class Item(Shown):
     """An element of an expression. What NSX adds to each when it is read is dropped."""
 
     id: Id | None = None
     display_name: Text | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_read_only(cls, body: Any) -> Any:
-        return without_read_only(body)
 
 
 class ConjunctionOperator(Item):

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from manager_stub.model.fields import Byte, Entity, Id, Port, Strict, Text, check_ethertype, check_one_port
+from manager_stub.model.fields import Byte, Entity, Id, Port, Shown, Text, check_ethertype, check_one_port
 
 
-class ServiceEntry(Strict):
+class ServiceEntry(Shown):
     id: Id | None = None
     display_name: Text | None = None
 

@@ -173,11 +173,11 @@ def replace_section(world: World, *rules: Rule) -> httpx.Response:
 
 
 def test_nobody_is_let_in_without_a_password(world: World) -> None:
-    """No credentials, wrong credentials: 401, also for reading."""
+    """Wrong credentials: 403, as in NSX, also for reading."""
     path = f"{INFRA}/{SECTION}"
     for auth in (("admin", "wrong"), ("nobody", world.lab.access.password)):
-        assert world.lab.rest.get(path, auth=auth).status_code == 401
-        assert world.lab.rest.put(path, json=section([]), auth=auth).status_code == 401
+        assert world.lab.rest.get(path, auth=auth).status_code == 403
+        assert world.lab.rest.put(path, json=section([]), auth=auth).status_code == 403
 
 
 def positions(world: World) -> list[tuple[object, object]]:
