@@ -36,6 +36,10 @@
  * Ethernet rules are in the same order, before all others, and found the same way: rows of the two MAC addresses, the
  * EtherType, the VLAN id and the vNIC.
  *
+ * A rule may also name source ports. That is a fifth row, looked up only where such a rule is applied to the vNIC. A rule
+ * whose services differ in their source ports is several lines here, one behind the other, so that each is a product of
+ * rows.
+ *
  * Cost: four row lookups, 4 x 4 summary words, and a word of each row for every summary bit that survives - usually
  * one. An address costs one hash lookup if it is known exactly; otherwise one more in a trie of prefixes.
  *
@@ -54,7 +58,8 @@
 struct question {
 	const struct address *source;
 	const struct address *destination;
-	u32 point;    /* service_point() */
+	u32 point;        /* service_point() */
+	u32 source_point; /* of TCP and UDP; 0: it has no ports */
 	u8 direction; /* enum direction, of the initiator's packets */
 	u8 family;    /* enum family */
 };
@@ -118,6 +123,9 @@ static __always_inline u32 service_point(u8 protocol, u16 port, u8 type, u8 code
 /* Where an EtherType, and a VLAN id or UNTAGGED, is in the map services: behind the service points of packets. */
 #define ETHERTYPE_POINTS (4 * 65536 + 256)
 #define VLAN_POINTS (ETHERTYPE_POINTS + 65536)
+/* Where a source port is, behind those: of TCP and UDP alike, since their rules differ by service point already. Only
+ * where a rule names source ports. */
+#define SOURCE_POINTS (VLAN_POINTS + UNTAGGED + 1)
 
 /* `initiator` is the direction of the flow's first packet. A reply asks for that packet, not for itself. */
 static __always_inline void question_of(const struct packet *packet, const struct flow_key *key, u8 initiator,
@@ -125,6 +133,7 @@ static __always_inline void question_of(const struct packet *packet, const struc
 {
 	bool in = initiator == DIRECTION_IN;
 	u16 port = swap16(in ? key->local_port : key->remote_port);
+	u16 source_port = swap16(in ? key->remote_port : key->local_port);
 	u8 type = packet->icmp_type;
 
 	if (is_echo(packet))
@@ -132,6 +141,7 @@ static __always_inline void question_of(const struct packet *packet, const struc
 	question->source = in ? &key->remote : &key->local;
 	question->destination = in ? &key->local : &key->remote;
 	question->point = service_point(packet->protocol, port, type, packet->icmp_code);
+	question->source_point = question->point < 2 * 65536 ? SOURCE_POINTS + source_port : 0;
 	question->direction = initiator;
 	question->family = packet->family;
 }

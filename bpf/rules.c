@@ -35,7 +35,7 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 {
 	u32 bank = p->bank, applied, row, bit;
 	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
-	struct row *source, *destination, *service, *vnic;
+	struct row *source, *destination, *service, *vnic, *ports;
 	struct prefix *prefix;
 	struct host *host;
 	u32 *service_row;
@@ -75,7 +75,15 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 	if (!source || !destination || !service || !vnic)
 		return NULL;
 
-	bit = first_match(source, destination, service, vnic, NULL);
+	if (unlikely(policy->source_ports) && q->source_point) {
+		service_row = bpf_map_lookup_elem(table, &q->source_point);
+		ports = service_row ? bpf_map_lookup_elem(row_table, service_row) : NULL;
+		if (!ports)
+			return NULL;
+		bit = first_match(source, destination, service, vnic, ports);
+	} else {
+		bit = first_match(source, destination, service, vnic, NULL);
+	}
 	*reason = REASON_NO_RULE;
 	if (bit == NO_BIT)
 		return NULL;

@@ -260,7 +260,8 @@ struct policy {
 	u32 frames[2]; /* Ethernet rules, by enum direction; row 0, which is empty: there are none */
 	u32 segment;   /* its addresses are looked up in this segment, then in 0 */
 	u16 mode;      /* enum mode */
-	u16 alg;       /* 1: some rule that is applied to it has an ALG */
+	u8 alg;        /* 1: some rule that is applied to it has an ALG */
+	u8 source_ports; /* 1: some rule that is applied to it names source ports */
 };
 
 /* Map rules, by bit. */

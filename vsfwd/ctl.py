@@ -236,6 +236,7 @@ def stats(socket: Path, as_json: bool) -> None:
 @click.option("--src", required=True, metavar="ADDRESS")
 @click.option("--dst", required=True, metavar="ADDRESS")
 @click.option("--dport", type=click.IntRange(0, 65535))
+@click.option("--sport", type=click.IntRange(0, 65535), help="Where rules name source ports.")
 @click.option("--icmp-type", type=click.IntRange(0, 255))
 @click.option("--icmp-code", type=click.IntRange(0, 255))
 @click.option("--midstream", is_flag=True, help="TCP from the middle of a connection nobody knows.")
@@ -249,6 +250,7 @@ def explain(
     src: str,
     dst: str,
     dport: int | None,
+    sport: int | None,
     icmp_type: int | None,
     icmp_code: int | None,
     midstream: bool,
@@ -257,7 +259,7 @@ def explain(
     """Which rule decides on the first packet of a session. Nothing is sent."""
     if direction is None:
         raise click.UsageError("say --in or --out")
-    packet = api.PacketSpec(direction, proto, src, dst, dport, icmp_type, icmp_code, midstream)
+    packet = api.PacketSpec(direction, proto, src, dst, dport, icmp_type, icmp_code, midstream, sport)
     answer: api.Explanation = ask(socket, lambda proxy: proxy.Explain(vnic=vnic, packet=packet))[
         "explanation"
     ]

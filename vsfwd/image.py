@@ -64,7 +64,8 @@ class ServiceRange(NamedTuple):
 class VnicRows(NamedTuple):
     """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
     when no address of its segment is ambiguous). `excluded`: nothing is enforced there, whatever the rows
-    say. `frames_in`, `frames_out`: its Ethernet rules. `alg`: some of its rules have an ALG."""
+    say. `frames_in`, `frames_out`: its Ethernet rules. `alg`, `source_ports`: some of its rules have an ALG,
+    name source ports."""
 
     in_ipv4: int
     in_ipv6: int
@@ -75,6 +76,7 @@ class VnicRows(NamedTuple):
     frames_in: int = 0
     frames_out: int = 0
     alg: bool = False
+    source_ports: bool = False
 
     @property
     def ahead(self) -> bool:
@@ -83,7 +85,7 @@ class VnicRows(NamedTuple):
 
 
 class RuleEntry(NamedTuple):
-    """`ftp` and `tftp`: the ports of its ALGs, 0: none."""
+    """One line of a rule, see `Rule.lines`. `ftp` and `tftp`: the ports of its ALGs, 0: none."""
 
     id: int
     action: Action
@@ -113,17 +115,18 @@ POINTS_ETHERTYPE: Final = POINTS_PROTOCOL + 256
 POINTS_VLAN: Final = POINTS_ETHERTYPE + 65536
 UNTAGGED: Final = 4096
 """Where a VLAN id would stand."""
-POINTS: Final = POINTS_VLAN + UNTAGGED + 1
+POINTS_SOURCE: Final = POINTS_VLAN + UNTAGGED + 1
+POINTS: Final = POINTS_SOURCE + 65536
 """Service points are one array: TCP and UDP by destination port, ICMP and ICMPv6 by type << 8 | code,
-everything else by protocol number; and, where there are Ethernet rules, EtherTypes, and VLAN ids with one
-more for frames without a tag. The datapath computes the same index (bpf/classify.h)."""
+everything else by protocol number; where there are Ethernet rules, EtherTypes, and VLAN ids with one
+more for frames without a tag; and where rules name source ports, those, of TCP and UDP alike. The datapath
+computes the same index (bpf/classify.h)."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """The content of one bank. `services` covers every point once, in order, those of frames only where an
-    Ethernet rule is; `vnics` is by slot; `rules` is
-    by bit."""
+    """The content of one bank. `services` covers every point once, in order, those of frames and of source
+    ports only where a rule asks for them; `vnics` is by slot; `rules` is by bit."""
 
     rows: tuple[int, ...]
     hosts: Mapping[HostKey, HostEntry]

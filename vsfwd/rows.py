@@ -40,7 +40,8 @@ def applied(image: Image | None, slot: int | None) -> list[int]:
     bits = 0
     for row in (rows.in_ipv4, rows.in_ipv6, rows.out_ipv4, rows.out_ipv6, rows.frames_in, rows.frames_out):
         bits |= image.rows[row]
-    return [entry.id for entry, bit in zip(image.rules, reversed(f"{bits:b}"), strict=False) if bit == "1"]
+    lines = zip(image.rules, reversed(f"{bits:b}"), strict=False)
+    return list(dict.fromkeys(entry.id for entry, bit in lines if bit == "1"))
 
 
 def early_row(drop: EarlyDrop) -> api.EarlyDrop:
@@ -148,14 +149,18 @@ def frames_text(frames: Frames) -> str:
 
 def _service_text(service: Service) -> str:
     protocol = PROTOCOLS.get(service.protocol, f"protocol {service.protocol}")
+    source = f" from {_ports_text(service.source_ports)}" if service.source_ports else ""
+    alg = f" ({service.alg} alg)" if service.alg else ""
     if service.ports:
-        ranges = (str(low) if low == high else f"{low}-{high}" for low, high in service.ports)
-        alg = f" ({service.alg} alg)" if service.alg else ""
-        return f"{protocol}/{','.join(ranges)}{alg}"
+        return f"{protocol}/{_ports_text(service.ports)}{source}{alg}"
     if service.icmp_type is not None:
         code = "" if service.icmp_code is None else f".{service.icmp_code}"
         return f"{protocol}/{service.icmp_type}{code}"
-    return protocol
+    return f"{protocol}{source}"
+
+
+def _ports_text(ports: tuple[tuple[int, int], ...]) -> str:
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ports)
 
 
 def packet_of(spec: api.PacketSpec) -> evaluate.Packet:
@@ -178,4 +183,5 @@ def packet_of(spec: api.PacketSpec) -> evaluate.Packet:
         icmp_type=spec.icmp_type or 0,
         icmp_code=spec.icmp_code or 0,
         midstream=spec.midstream,
+        source_port=spec.source_port or 0,
     )

@@ -6,7 +6,7 @@ from scapy.layers.inet6 import ICMPv6Unknown
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from tests.harness.datapath import PEER_MAC, Host, dropped, passed
+from tests.harness.datapath import PEER_MAC, Host, dropped, passed, rejected
 from tests.harness.packets import IPV4, IPV6, Net, echo, ip, other, tcp, udp
 from vsfwd.datapath.events import AT_ONCE
 
@@ -24,6 +24,49 @@ def test_ports_and_ranges(host: Host, net: Net, port: int, rule: int) -> None:
     host.install(["allow service tcp/80-90", "allow service tcp/443", "drop"], vnics=VNICS)
     seen = here.receive(tcp(net.peer, net.here, port))
     assert seen == (dropped("rule_drop", 3) if rule == 3 else passed(rule, new=True))
+
+
+@pytest.mark.parametrize(
+    ("sport", "port", "rule"),
+    [(999, 80, 4), (1000, 80, 1), (2000, 80, 1), (2001, 80, 4), (1000, 81, 4), (7, 443, 1), (999, 22, 2)],
+)
+def test_source_ports(host: Host, net: Net, sport: int, port: int, rule: int) -> None:
+    """They count together with the destination port of their own service, in both directions of the
+    traffic, for the one who begins; a service without them takes every one."""
+    here = host.port("here")
+    host.install(
+        [
+            "allow service tcp/80@1000-2000,tcp/443,udp/53@53",
+            "reject service tcp/22@999",
+            "allow service udp/54@1000",
+            "drop",
+        ],
+        vnics=VNICS,
+    )
+    verdict = {1: passed(1, new=True), 2: rejected(2), 4: dropped("rule_drop", 4)}[rule]
+    assert here.receive(tcp(net.peer, net.here, port, sport=sport)) == verdict
+    assert here.send(tcp(net.here, net.peer, port, sport=sport)) == verdict
+
+
+def test_source_ports_of_udp_are_not_those_of_tcp(host: Host, net: Net) -> None:
+    """A rule about UDP from 53 says nothing of TCP from 53; other protocols have none."""
+    here = host.port("here")
+    host.install(["allow service udp/53@53", "allow service tcp/@54,47", "drop"], vnics=VNICS)
+    assert here.receive(udp(net.peer, net.here, 53, sport=53)) == passed(1, new=True)
+    assert here.receive(udp(net.peer, net.here, 53, sport=54)) == dropped("rule_drop", 3)
+    assert here.receive(tcp(net.peer, net.here, 53, sport=53)) == dropped("rule_drop", 3)
+    assert here.receive(tcp(net.peer, net.here, 1, sport=54)) == passed(2, new=True)
+    assert here.receive(other(net.peer, net.here, 47)) == passed(2, new=True)
+
+
+def test_a_reply_is_asked_about_with_the_source_port_of_who_began(host: Host, net: Net) -> None:
+    """When the policy changes, also where the next packet is a reply."""
+    here = host.port("here")
+    words = ["allow service tcp/80@1000", "drop"]
+    host.install(words, vnics=VNICS)
+    assert here.receive(tcp(net.peer, net.here, 80, sport=1000)) == passed(1, new=True)
+    host.install(["drop service tcp/80@80", *words], vnics=VNICS)
+    assert here.send(tcp(net.here, net.peer, 1000, "SA", sport=80)) == passed(2)
 
 
 def test_a_port_of_one_protocol_is_not_that_of_another(host: Host, net: Net) -> None:

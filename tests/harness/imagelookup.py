@@ -8,6 +8,7 @@ from vsfwd.image import OWNER_NONE, HostEntry, HostKey, Image, PrefixKey, VnicRo
 from vsfwd.policy.evaluate import Frame, Packet, Verdict
 from vsfwd.policy.model import Action, Direction, Tracking
 
+POINTS_SOURCE = 262400 + 65536 + 4097
 POINT_BASE = {6: 0, 17: 65536, 1: 2 * 65536, 58: 3 * 65536}
 
 
@@ -30,12 +31,15 @@ def matching(image: Image, slot: int, direction: Direction, packet: Packet) -> i
     source = _find(image, rows.segment, packet.source)
     destination = _find(image, rows.segment, packet.destination)
     forged = direction is Direction.OUT and source.owner not in (OWNER_NONE, slot + 1)
-    return (
+    found = (
         image.rows[source.literal if forged else source.source]
         & image.rows[destination.destination]
         & image.rows[_service(image, packet)]
         & image.rows[_applied(rows, direction, packet)]
     )
+    if rows.source_ports and packet.protocol in (6, 17):
+        found &= image.rows[_row_at(image, POINTS_SOURCE + packet.source_port)]
+    return found
 
 
 def classify_frame(image: Image, slot: int, direction: Direction, frame: Frame) -> Verdict:

@@ -62,7 +62,8 @@ def rule(text: str, number: int = 1) -> Rule:
     [loose|stateless] [keep|cut]; of an Ethernet rule frames any|806,88cc [vlan 10,20-29].
 
     `from` and `to` take groups and addresses with commas between, `not` before them, or `nobody`; `service`
-    takes tcp/80, tcp/80-90, udp, ftp/21, tftp/69, icmp/8, icmp/3/1 or a protocol number."""
+    takes tcp/80, tcp/80-90, udp, tcp/80@1000-2000 (source ports), ftp/21, tftp/69, icmp/8, icmp/3/1 or a
+    protocol number."""
     action, *words = text.split()
     fields: dict[str, Any] = {"name": text, "section": "test", "order": (number,), "action": action}
     while words:
@@ -110,11 +111,14 @@ def service(text: str) -> Service:
     alg = Alg(protocol) if protocol in ALGS else None
     number = PROTOCOLS.get(ALGS.get(protocol, protocol)) or int(protocol)
     if number in (1, 58):
-        return Service(number, (), *map(int, rest))
-    if not rest:
-        return Service(number)
-    low, _, high = rest[0].partition("-")
-    return Service(number, ((int(low), int(high or low)),), alg=alg)
+        return Service(number, (), (), *map(int, rest))
+    ports, _, source_ports = (rest or [""])[0].partition("@")
+    return Service(number, _ports(ports), _ports(source_ports), alg=alg)
+
+
+def _ports(text: str) -> tuple[tuple[int, int], ...]:
+    low, _, high = text.partition("-")
+    return ((int(low), int(high or low)),) if text else ()
 
 
 def group(*addresses: str) -> Group:

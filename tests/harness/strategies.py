@@ -37,7 +37,12 @@ matches = st.none() | st.builds(Match, groups=_groups, addresses=_literals, excl
 
 _ranges = st.tuples(st.sampled_from(PORTS), st.sampled_from(PORTS)).map(lambda ends: (min(ends), max(ends)))
 services = st.one_of(
-    st.builds(Service, protocol=st.sampled_from((6, 17)), ports=st.lists(_ranges, max_size=2).map(tuple)),
+    st.builds(
+        Service,
+        protocol=st.sampled_from((6, 17)),
+        ports=st.lists(_ranges, max_size=2).map(tuple),
+        source_ports=st.just(()) | st.lists(_ranges, max_size=2).map(tuple),
+    ),
     st.builds(Service, protocol=st.sampled_from((1, 58)), icmp_type=st.sampled_from((None, 8, 128))),
     st.builds(Service, protocol=st.just(1), icmp_type=st.just(3), icmp_code=st.sampled_from((None, 0, 1))),
     st.builds(Service, protocol=st.sampled_from((0, 47, 255))),
@@ -158,4 +163,5 @@ def packets(draw: st.DrawFn) -> Packet:
         icmp_type=draw(st.sampled_from((0, 3, 8, 128))),
         icmp_code=draw(st.sampled_from((0, 1, 2))),
         midstream=protocol == 6 and draw(st.booleans()),
+        source_port=draw(st.sampled_from((*PORTS, 0, 2, 442, 444))),
     )

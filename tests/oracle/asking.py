@@ -44,4 +44,12 @@ def address(raw: bytes) -> IPv4Address | IPv6Address:
 def question(packet: Read) -> Packet:
     """What the first packet of a flow asks the rules."""
     source, destination = address(packet.source), address(packet.destination)
-    return Packet(source, destination, packet.protocol, packet.dport, packet.type, packet.code)
+    return Packet(
+        source,
+        destination,
+        packet.protocol,
+        packet.dport,
+        packet.type,
+        packet.code,
+        source_port=packet.sport,
+    )

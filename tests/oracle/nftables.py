@@ -184,9 +184,11 @@ def _addresses(state: DesiredState, match: Match | None, family: int, field: str
 
 
 def _service(service: Service) -> str:
-    if service.ports:
-        ranges = ", ".join(f"{low}-{high}" for low, high in service.ports)
-        return f"{'tcp' if service.protocol == 6 else 'udp'} dport {{ {ranges} }}"
+    sides = (("sport", service.source_ports), ("dport", service.ports))
+    named = [(side, ", ".join(f"{low}-{high}" for low, high in ports)) for side, ports in sides if ports]
+    if named:
+        protocol = "tcp" if service.protocol == 6 else "udp"
+        return " ".join(f"{protocol} {side} {{ {ranges} }}" for side, ranges in named)
     if service.icmp_type is not None:
         word = _ICMP[service.protocol]
         code = "" if service.icmp_code is None else f"{word} code {service.icmp_code}"

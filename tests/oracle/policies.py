@@ -32,6 +32,7 @@ PREFIXES: Final = (
     *("fd00::/8", "fd00::/112", "fd00::1:0/112", "fd00::1-fd00::1:1", "::/0"),
 )
 PORTS: Final = (22, 53, 79, 80, 81, 443, 65535)
+SOURCE_PORTS: Final = (((1000, 1000),), ((0, 80),), ((81, 1000),))
 PROTOCOLS: Final = (0, 47, 50, 59)
 ICMP_TYPES: Final = (0, 3, 8, 13, 128, 129, 135, 136)
 
@@ -112,8 +113,9 @@ def _service(rng: Random) -> Service:
     protocol = rng.choice((6, 6, 17, 17, 1, 58, *PROTOCOLS))
     if protocol in (6, 17):
         ends = sorted(rng.sample(PORTS, 2))
-        return Service(protocol, ((ends[0], ends[1]),) if rng.random() < 0.8 else ())
+        ports = ((ends[0], ends[1]),) if rng.random() < 0.8 else ()
+        return Service(protocol, ports, rng.choice(SOURCE_PORTS) if rng.random() < 0.1 else ())
     if protocol in (1, 58) and rng.random() < 0.7:
         code = rng.choice((None, 0, 1))
-        return Service(protocol, (), rng.choice(ICMP_TYPES), code)
+        return Service(protocol, (), (), rng.choice(ICMP_TYPES), code)
     return Service(protocol)

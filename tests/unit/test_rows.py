@@ -33,6 +33,7 @@ def test_a_match_in_words(match: Match | None, words: str) -> None:
         ((Service(6, ports=((80, 80), (8000, 8080))), Service(17)), "tcp/80,8000-8080, udp"),
         ((Service(1, icmp_type=8), Service(58, icmp_type=1, icmp_code=4)), "icmp/8, icmpv6/1.4"),
         ((Service(47),), "protocol 47"),
+        ((Service(6, ((80, 80),), ((1, 9),)), Service(17, (), ((53, 53),))), "tcp/80 from 1-9, udp from 53"),
         ((Service(6, ports=((21, 21),), alg=Alg.FTP), Service(17)), "tcp/21 (ftp alg), udp"),
     ],
 )

@@ -67,10 +67,10 @@ class ArrayMap:
     def __getitem__(self, index: int) -> bytes:
         return self.pages[index * self.stride : (index + 1) * self.stride]
 
-    def fill(self, values: Iterable[bytes]) -> None:
-        """From the first entry on, values of one stride each."""
-        content = b"".join(values)
-        self.pages[: len(content)] = content
+    def fill(self, values: Iterable[bytes], first: int = 0) -> None:
+        """From an entry on, values of one stride each."""
+        content, start = b"".join(values), first * self.stride
+        self.pages[start : start + len(content)] = content
 
     def close(self) -> None:
         self.pages.close()
@@ -178,7 +178,8 @@ class Policy:
         prefixes = create("prefixes", len(image.prefixes), bpf.MapType.LPM_TRIE, bpf.F_NO_PREALLOC)
         self._write(prefixes, image.prefixes.items(), self._prefix)
         services = array("services", max(service.last for service in image.services) + 1)
-        services.fill(struct.pack("<Q", s.row) * (s.last - s.first + 1) for s in image.services)
+        for points in image.services:
+            services.fill([struct.pack("<Q", points.row) * (points.last - points.first + 1)], points.first)
         rows = array("rows", len(image.rows) + max(_ROWS_AHEAD, len(image.rows) // 4))
         rows.fill(map(self._row, image.rows))
         rules = array("rules", len(image.rules))
@@ -201,7 +202,12 @@ class Policy:
             frames = struct.pack("<2I", vnic.frames_in, vnic.frames_out)
             mode = MODES.index("excluded" if vnic.excluded else "enforced")
             policies[slot] = self._layouts["policies"][1].pack(
-                row=row, frames=frames, segment=vnic.segment, mode=mode, alg=vnic.alg
+                row=row,
+                frames=frames,
+                segment=vnic.segment,
+                mode=mode,
+                alg=vnic.alg,
+                source_ports=vnic.source_ports,
             )
         for closing in (services, rules):
             closing.pages.close()

@@ -270,7 +270,7 @@ class Explanation:
 class PacketSpec:
     """The first packet of a session. `direction` is in or out, `protocol` a name or a number; `port` is the
     destination port of TCP and UDP, type and code are of ICMP. `midstream`: TCP from the middle of a
-    connection that the host does not know."""
+    connection that the host does not know. `source_port` matters where rules name source ports."""
 
     direction: str
     protocol: str
@@ -280,6 +280,7 @@ class PacketSpec:
     icmp_type: int | None = None
     icmp_code: int | None = None
     midstream: bool = False
+    source_port: int | None = None
 
 
 class HostInterface(VarlinkInterface, name=NAME):

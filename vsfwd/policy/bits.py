@@ -14,6 +14,7 @@ from vsfwd.image import (
     POINTS_ICMP,
     POINTS_ICMPV6,
     POINTS_PROTOCOL,
+    POINTS_SOURCE,
     POINTS_TCP,
     POINTS_UDP,
     POINTS_VLAN,
@@ -96,18 +97,23 @@ class RuleBits(Naming[PrefixKey]):
     frames: FrameBits
     alg: int
     """Rules that have an ALG."""
+    source_ports: int
+    """Rules that name source ports; 0: `services` has none."""
 
 
 Numbered = list[tuple[int, Rule]]
-"""Rules with their bits' numbers."""
+"""Lines of rules with their bits' numbers."""
 
 
 def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
-    ordered = sorted(rules.items(), key=lambda item: (item[1].frames is None, item[1].order, item[0]))
-    numbered = list(enumerate(rule for _, rule in ordered))
+    in_order = sorted(rules.items(), key=lambda item: (item[1].frames is None, item[1].order, item[0]))
+    ordered = [(id, line) for id, rule in in_order for line in rule.lines()]
+    numbered = list(enumerate(line for _, line in ordered))
     frames = [(number, rule) for number, rule in numbered if rule.frames is not None]
     packets = numbered[len(frames) :]
     naming = _naming(packets, numbered, prefixes_of)
+    source_ports = sum(1 << number for number, rule in packets if rule.source_ports())
+    sources = _sweep(packets, _source_points, POINTS_SOURCE, POINTS) if source_ports else ()
     return RuleBits(
         entries=tuple(
             RuleEntry(
@@ -125,9 +131,10 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
         literals=naming.literals,
         unnamed=naming.unnamed,
         selected=_selected(packets),
-        services=tuple(_sweep(packets, _points, 0, POINTS_ETHERTYPE)),
+        services=(*_sweep(packets, _points, 0, POINTS_ETHERTYPE), *sources),
         frames=_frame_bits(frames),
         alg=sum(1 << number for number, rule in packets if any(map(rule.alg_port, Alg))),
+        source_ports=source_ports,
     )
 
 
@@ -139,7 +146,7 @@ def _frame_bits(rules: Numbered) -> FrameBits:
     }
     services = (
         *_sweep(rules, _ethertypes, POINTS_ETHERTYPE, POINTS_VLAN),
-        *_sweep(rules, _vlans, POINTS_VLAN, POINTS),
+        *_sweep(rules, _vlans, POINTS_VLAN, POINTS_SOURCE),
     )
     return FrameBits(naming.groups, naming.literals, naming.unnamed, selected, services if rules else ())
 
@@ -232,6 +239,11 @@ def _points(rule: Rule) -> list[tuple[int, int]] | None:
     if rule.services is None:
         return None
     return [points for service in rule.services for points in points_of(service)]
+
+
+def _source_points(rule: Rule) -> list[tuple[int, int]] | None:
+    ports = rule.source_ports()
+    return [(POINTS_SOURCE + low, POINTS_SOURCE + high) for low, high in ports] if ports else None
 
 
 def _ethertypes(rule: Rule) -> list[tuple[int, int]] | None:

@@ -88,7 +88,7 @@ class Compiler:
         prefixes = {key: self._prefix_entry(key, bits) for key in self._literals.prefixes()}
         services = tuple(
             ServiceRange(first, last, self._rows.number(rules))
-            for first, last, rules in (*bits.services, *bits.frames.services)
+            for first, last, rules in sorted((*bits.services, *bits.frames.services))
         )
         segments = self._segments_in_use()
         vnics = {slots[id]: self._vnic_rows(id, segments) for id in state.vnics if id in slots}
@@ -220,6 +220,7 @@ class Compiler:
             frames_in=self._rows.number(applied & bits.frames.selected[Direction.IN]),
             frames_out=self._rows.number(applied & bits.frames.selected[Direction.OUT]),
             alg=bool(applied & bits.alg),
+            source_ports=bool(applied & bits.source_ports),
         )
 
     def _segments_in_use(self) -> set[int]:

@@ -110,6 +110,10 @@ def _in_force(state: DesiredState, header: Header, raw: Raws, digest: int) -> De
     same_groups = known == state.groups.keys()
     rules = _resolve("rules", state, raw, refusals, changed_only=same_groups, known=known)
     vnics = _resolve("vnics", state, raw, refusals, changed_only=same_groups, known=known)
+    if rules is not state.rules:
+        lines = sum(len(rule.lines()) for rule in rules.values())
+        if lines > MAX_RULES:
+            raise Refused(f"rules: {lines} lines are over the limit of {MAX_RULES}")
     return DesiredState(
         epoch=header.epoch,
         generation=header.generation,

@@ -34,8 +34,8 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True)
 class Packet:
-    """The first packet of a session. `port` is the destination port of TCP and UDP, type and code are of ICMP
-    and ICMPv6. `midstream`: TCP data or an acknowledgement that belongs to no session the host knows."""
+    """The first packet of a session. `port` and `source_port` are of TCP and UDP, type and code of ICMP and
+    ICMPv6. `midstream`: TCP data or an acknowledgement that belongs to no session the host knows."""
 
     source: Address
     destination: Address
@@ -44,6 +44,7 @@ class Packet:
     icmp_type: int = 0
     icmp_code: int = 0
     midstream: bool = False
+    source_port: int = 0
 
     def __post_init__(self) -> None:
         if self.midstream and self.protocol != TCP:
@@ -233,10 +234,14 @@ def _serves(service: Service, packet: Packet) -> bool:
     if service.protocol != packet.protocol:
         return False
     if packet.protocol in (TCP, UDP):
-        return not service.ports or any(low <= packet.port <= high for low, high in service.ports)
+        return _within(service.ports, packet.port) and _within(service.source_ports, packet.source_port)
     if packet.protocol in (ICMP, ICMPV6):
         return service.icmp_type in (None, packet.icmp_type) and service.icmp_code in (None, packet.icmp_code)
     return True
+
+
+def _within(ports: tuple[tuple[int, int], ...], port: int) -> bool:
+    return not ports or any(low <= port <= high for low, high in ports)
 
 
 def _known(state: DesiredState, address: Address, port: Vnic) -> _Known:

@@ -18,7 +18,8 @@ from uuid import UUID
 import msgspec
 
 MAX_RULES: Final = 16384
-"""Rules a host can hold: the width of a row of bits in the datapath (`RULES` in bpf/types.h)."""
+"""Rules a host can hold, counted in lines (`Rule.lines`): the width of a row of bits in the datapath (`RULES`
+in bpf/types.h)."""
 
 MAX_SEGMENT: Final = 2**32 - 2
 
@@ -72,6 +73,7 @@ class Family(StrEnum):
 TCP: Final = 6
 UDP: Final = 17
 ICMP: Final = 1
+IGMP: Final = 2
 ICMPV6: Final = 58
 
 
@@ -80,14 +82,16 @@ class Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Service(Object, frozen=True):
-    """One kind of traffic. `ports` are destination ports, inclusive ranges; empty means every port.
+    """One kind of traffic. `ports` are destination ports, `source_ports` those of who begins; inclusive
+    ranges; empty means every port.
 
-    `ports` needs TCP or UDP; `icmp_type` needs ICMP or ICMPv6; `icmp_code` needs `icmp_type`; `alg` needs one
+    Ports need TCP or UDP; `icmp_type` needs ICMP or ICMPv6; `icmp_code` needs `icmp_type`; `alg` needs one
     port, of TCP for FTP and of UDP for TFTP.
     """
 
     protocol: int
     ports: tuple[tuple[int, int], ...] = ()
+    source_ports: tuple[tuple[int, int], ...] = ()
     icmp_type: int | None = None
     icmp_code: int | None = None
     alg: Alg | None = None
@@ -95,11 +99,12 @@ class Service(Object, frozen=True):
     def __post_init__(self) -> None:
         if not 0 <= self.protocol <= 255:
             raise ValueError(f"protocol: {self.protocol} is not in 0-255")
-        if self.ports and self.protocol not in (TCP, UDP):
-            raise ValueError(f"ports: protocol {self.protocol} has none")
-        for low, high in self.ports:
-            if not 0 <= low <= high <= 65535:
-                raise ValueError(f"ports: {low}-{high} is not a range within 0-65535")
+        for field, ports in (("ports", self.ports), ("source_ports", self.source_ports)):
+            if ports and self.protocol not in (TCP, UDP):
+                raise ValueError(f"{field}: protocol {self.protocol} has none")
+            for low, high in ports:
+                if not 0 <= low <= high <= 65535:
+                    raise ValueError(f"{field}: {low}-{high} is not a range within 0-65535")
         if self.icmp_type is not None and self.protocol not in (ICMP, ICMPV6):
             raise ValueError(f"icmp_type: protocol {self.protocol} is neither ICMP nor ICMPv6")
         if self.icmp_code is not None and self.icmp_type is None:
@@ -199,6 +204,20 @@ class Rule(Object, frozen=True):
     def alg_port(self, alg: Alg) -> int:
         """The port of an ALG, 0: none."""
         return max(self._alg_ports(alg), default=0)
+
+    def lines(self) -> tuple["Rule", ...]:
+        """The rule as lines that follow each other, each of which has source ports or has none: what the
+        datapath calls a rule. A line's source ports are those of all its services, as NSX's lines are."""
+        if not any(service.source_ports for service in self.services or ()):
+            return (self,)
+        by_ports: dict[tuple[tuple[int, int], ...], list[Service]] = {}
+        for service in self.services or ():
+            by_ports.setdefault(service.source_ports, []).append(service)
+        return tuple(msgspec.structs.replace(self, services=tuple(same)) for same in by_ports.values())
+
+    def source_ports(self) -> tuple[tuple[int, int], ...]:
+        """Of a line; empty: every port."""
+        return self.services[0].source_ports if self.services else ()
 
     def groups(self) -> set[str]:
         """Every group the rule names."""
