@@ -1,8 +1,12 @@
-"""What every installation has from the start: well-known services, the default sections, the default session
+"""What every installation has from the start: well-known services (under NSX's names where it has one, and
+those of IANA's registry, see `iana`), the default sections, the default session
 timers, and an empty exclusion list."""
 
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Final
 
+from manager_stub import iana
 from manager_stub.model import (
     ETHERNET,
     MAX_SEQUENCE,
@@ -12,6 +16,8 @@ from manager_stub.model import (
     EtherTypeServiceEntry,
     ExcludeList,
     ICMPTypeServiceEntry,
+    IGMPTypeServiceEntry,
+    IPProtocolServiceEntry,
     L4PortSetServiceEntry,
     Rule,
     SecurityPolicy,
@@ -52,17 +58,29 @@ def _ether(ether_type: int) -> Entry:
     return EtherTypeServiceEntry(resource_type="EtherTypeServiceEntry", ether_type=ether_type)
 
 
+def _protocol(number: int) -> Entry:
+    return IPProtocolServiceEntry(resource_type="IPProtocolServiceEntry", protocol_number=number)
+
+
 _SERVICES: Final[dict[str, list[Entry]]] = {
     "SSH": [_ports("TCP", "22")],
     "HTTP": [_ports("TCP", "80")],
     "HTTPS": [_ports("TCP", "443")],
     "DNS": [_ports("TCP", "53"), _ports("UDP", "53")],
+    "DNS-TCP": [_ports("TCP", "53")],
+    "DNS-UDP": [_ports("UDP", "53")],
     "NTP": [_ports("UDP", "123")],
     "SMTP": [_ports("TCP", "25")],
     "SYSLOG": [_ports("TCP", "514"), _ports("UDP", "514")],
+    "SNMP": [_ports("UDP", "161")],
     "LDAP": [_ports("TCP", "389")],
+    "LDAP-over-SSL": [_ports("TCP", "636")],
+    "LDAP-UDP": [_ports("UDP", "389")],
+    "Kerberos": [_ports("TCP", "88"), _ports("UDP", "88")],
     "RDP": [_ports("TCP", "3389")],
+    "MS-SQL-S": [_ports("TCP", "1433")],
     "MySQL": [_ports("TCP", "3306")],
+    "Oracle": [_ports("TCP", "1521")],
     "PostgreSQL": [_ports("TCP", "5432")],
     "DHCP-Server": [_ports("UDP", "67")],
     "DHCP-Client": [_ports("UDP", "68")],
@@ -70,10 +88,21 @@ _SERVICES: Final[dict[str, list[Entry]]] = {
     "DHCPv6_Client": [_ports("UDP", "546")],
     "ICMP-ALL": [_icmp("ICMPv4")],
     "ICMP_Echo_Request": [_icmp("ICMPv4", 8)],
+    "ICMP_Echo_Reply": [_icmp("ICMPv4", 0)],
+    "ICMP_Destination_Unreachable": [_icmp("ICMPv4", 3)],
+    "ICMP_Time_Exceeded": [_icmp("ICMPv4", 11)],
     "IPv6-ICMP-ALL": [_icmp("ICMPv6")],
     "IPv6-ICMP_Echo_Request": [_icmp("ICMPv6", 128)],
+    "IPv6-ICMP_Echo_Reply": [_icmp("ICMPv6", 129)],
     "IPv6-ICMP_Neighbor_Solicitation": [_icmp("ICMPv6", 135)],
     "IPv6-ICMP_Neighbor_Advertisement": [_icmp("ICMPv6", 136)],
+    "IGMP": [IGMPTypeServiceEntry(resource_type="IGMPTypeServiceEntry")],
+    "GRE": [_protocol(47)],
+    "ESP": [_protocol(50)],
+    "AH": [_protocol(51)],
+    "OSPF": [_protocol(89)],
+    "VRRP": [_protocol(112)],
+    "SCTP": [_protocol(132)],
     "IPv4": [_ether(0x0800)],
     "ARP": [_ether(0x0806)],
     "IPv6": [_ether(0x86DD)],
@@ -104,13 +133,22 @@ def _default_rule(name: str, sequence_number: int, services: list[str]) -> Rule:
     )
 
 
-def objects() -> dict[str, Entity]:
+def _of_iana() -> Iterator[tuple[str, list[Entry]]]:
+    """Those whose name is not one of the above, in whatever letters."""
+    taken = {name.casefold() for name in _SERVICES}
+    for name, ports in iana.registry().items():
+        if name.casefold() not in taken:
+            yield name, [_ports(protocol, *numbers) for protocol, numbers in ports.items()]
+
+
+@cache
+def objects() -> Mapping[str, Entity]:
     """By path, in the order in which they are numbered: the default rule is rule 1001."""
     nd = ["IPv6-ICMP_Neighbor_Solicitation", "IPv6-ICMP_Neighbor_Advertisement"]
     dhcp = ["DHCP-Server", "DHCP-Client", "DHCPv6_Server", "DHCPv6_Client"]
     found: dict[str, Entity] = {
         f"{SERVICES}/{name}": Service(display_name=name, service_entries=entries)
-        for name, entries in _SERVICES.items()
+        for name, entries in (*_SERVICES.items(), *_of_iana())
     }
     found[EXCLUDE_LIST] = ExcludeList()
     found[DEFAULT_TIMERS] = SessionTimerProfile(display_name="default")

@@ -19,6 +19,7 @@ from manager_stub.model import (
     SecurityPolicy,
     Service,
 )
+from manager_stub.services import around, plain, within
 from manager_stub.world import Stored, World, kind_of, parent_of
 
 EDITABLE: Mapping[str, frozenset[str]] = {
@@ -93,18 +94,42 @@ def check_layers(world: World, stored: list[Stored[Entity]]) -> None:
     """An Ethernet section has rules for frames, every other one rules for packets; also when it is the
     section or a service that changes."""
     rules = {each.path for each in stored if isinstance(each.body, Rule)}
-    changed = {each.path for each in stored if isinstance(each.body, Service | SecurityPolicy)}
+    services = around(world, {each.path for each in stored if isinstance(each.body, Service)})
+    changed = services | {each.path for each in stored if isinstance(each.body, SecurityPolicy)}
+    for path in services:
+        _check_one_layer(world, path)
     if changed:
         rules |= {
             path
             for path, rule in world.rules.items()
-            if parent_of(path) in changed or not changed.isdisjoint(rule.body.services)
+            if parent_of(path) in changed or not changed.isdisjoint(_services_of(rule.body))
         }
     for path in rules:
         ethernet = world.sections[parent_of(path)].body.category == ETHERNET
         wrong = _not_for_frames(world, path) if ethernet else _not_for_packets(world, path)
         if wrong:
             raise Refused(*wrong)
+
+
+def _services_of(rule: Rule) -> set[str]:
+    return {reference.path for reference in rule.references() if reference.kind == "services"}
+
+
+def check_nesting(world: World, stored: list[Stored[Entity]]) -> None:
+    """A service in itself means nothing."""
+    for each in stored:
+        if isinstance(each.body, Service):
+            for reference in each.body.references():
+                if reference.path == each.path or each.path in within(world, reference.path):
+                    raise Refused(reference.field, f"{reference.path} has {each.path} in it: a cycle")
+
+
+def _check_one_layer(world: World, path: str) -> None:
+    entries = plain(world, world.services[path].body.service_entries)
+    if len({isinstance(entry, EtherTypeServiceEntry) for entry in entries}) > 1:
+        raise Refused(
+            "service_entries", f"EtherTypes and what is within IP cannot be one service (in {path})"
+        )
 
 
 def _not_for_frames(world: World, path: str) -> tuple[str, str] | None:
@@ -156,7 +181,10 @@ def _entries(world: World, rule: Rule) -> list[tuple[str, list[Entry]]]:
     """Those of a rule's services and its own, by the field that has them."""
     named = [(f"services.{i}", world.services[p].body) for i, p in enumerate(rule.services) if p != ANY]
     own = ("service_entries", rule.service_entries)
-    return [*((field, service.service_entries) for field, service in named), own]
+    return [
+        (field, plain(world, entries))
+        for field, entries in (*((field, service.service_entries) for field, service in named), own)
+    ]
 
 
 def gone(before: World, after: World, deleted: set[str]) -> set[str]:

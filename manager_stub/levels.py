@@ -16,7 +16,7 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manager_stub.span import Objects
-from vsfwd.policy.model import MAX_RULES
+from vsfwd.policy.model import MAX_RULES, Rule
 from vsfwd.protocol.envelope import Kind, Message, seal
 from vsfwd.protocol.messages import DELETE, KINDS, Changes, Raw, digest_text, object_digest
 from vsfwd.protocol.topology import MAX_BODY, MAX_DECODED
@@ -98,13 +98,19 @@ def state(objects: Objects, before: State = EMPTY) -> State:
 def check_size(wanted: State) -> None:
     """Raises TooMuch if a host cannot hold the state, or could not be sent it in one message."""
     rules = wanted.objects["rules"]
-    if len(rules) > MAX_RULES:
-        raise TooMuch(f"{len(rules)} rules apply there; a host holds at most {MAX_RULES}")
+    lines = sum(map(_lines, rules.values()))
+    if lines > MAX_RULES:
+        raise TooMuch(f"{lines} rules apply there, counted in lines; a host holds at most {MAX_RULES}")
     size = sum(len(raw) + len(id) + 8 for kind in KINDS for id, raw in wanted.objects[kind].items())
     if size > MAX_DECODED:
         raise TooMuch(f"the policy is {size} bytes there; at most {MAX_DECODED} can be sent")
     if size > MAX_BODY and len(zstandard.compress(_body(EMPTY, wanted), 1)) > MAX_BODY:
         raise TooMuch(f"the policy is more than {MAX_BODY} bytes there, compressed")
+
+
+def _lines(rule: bytes) -> int:
+    """How many a rule is for the datapath: one, but for what source ports ask for."""
+    return len(msgspec.json.decode(rule, type=Rule).lines()) if b'"source_ports"' in rule else 1
 
 
 def want(level: Level, wanted: State, key: Ed25519PrivateKey) -> Level:

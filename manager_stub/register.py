@@ -22,6 +22,7 @@ from manager_stub.checks import (
     Refused,
     check_groups,
     check_layers,
+    check_nesting,
     check_references,
     check_system_owned,
     check_unused,
@@ -106,6 +107,7 @@ class Register:
         self._check_unique(stored)
         check_references(world, stored, gone(self.world, world, set(delete)))
         check_groups(world, stored)
+        check_nesting(world, stored)
         check_layers(world, stored)
         realised = realise(world, self._realised)
         hosts = self._advanced(realised, self._hosts.values())

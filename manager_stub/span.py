@@ -190,7 +190,7 @@ def _rules(world: World, before: Realised) -> Rules:
             kept is None
             or old.rules.get(path) is not stored
             or old.sections.get(section.path) is not section
-            or (services_changed and stored.body.services)
+            or (services_changed and (stored.body.services or stored.body.service_entries))
         ):
             kept = wire.rule(world, stored, section)
         rendered[path] = kept

@@ -20,6 +20,8 @@ from manager_stub.model import (
     EtherTypeServiceEntry,
     Group,
     ICMPTypeServiceEntry,
+    IGMPTypeServiceEntry,
+    IPProtocolServiceEntry,
     L4PortSetServiceEntry,
     Rule,
     SecurityPolicy,
@@ -28,6 +30,7 @@ from manager_stub.model import (
     Vm,
     Vnic,
 )
+from manager_stub.services import plain
 from manager_stub.world import Stored, World, id_of
 from vsfwd.policy import model as wire
 
@@ -160,26 +163,32 @@ def _frames(world: World, body: Rule) -> wire.Frames:
 
 
 def service_entries(world: World, body: Rule) -> list[Entry] | None:
-    """A rule's services and its own entries; None for any."""
+    """A rule's services and its own entries, without nesting; None for any."""
     if body.services == [ANY] or not (body.services or body.service_entries):
         return None
     named = [entry for path in body.services for entry in world.services[path].body.service_entries]
-    return [*named, *body.service_entries]
+    return plain(world, [*named, *body.service_entries])
 
 
 def _service(entry: Entry) -> wire.Service:
-    assert not isinstance(entry, EtherTypeServiceEntry), "the register has checked it"
     if isinstance(entry, L4PortSetServiceEntry):
         protocol = wire.TCP if entry.l4_protocol == "TCP" else wire.UDP
-        return wire.Service(protocol, ports=tuple(_range(text) for text in entry.destination_ports))
+        return wire.Service(protocol, _ranges(entry.destination_ports), _ranges(entry.source_ports))
     if isinstance(entry, ALGTypeServiceEntry):
         protocol = wire.TCP if entry.alg == "FTP" else wire.UDP
-        ports = tuple(_range(text) for text in entry.destination_ports)
-        return wire.Service(protocol, ports=ports, alg=wire.Alg(entry.alg.lower()))
+        ports, source_ports = _ranges(entry.destination_ports), _ranges(entry.source_ports)
+        return wire.Service(protocol, ports, source_ports, alg=wire.Alg(entry.alg.lower()))
     if isinstance(entry, ICMPTypeServiceEntry):
         protocol = wire.ICMP if entry.protocol == "ICMPv4" else wire.ICMPV6
         return wire.Service(protocol, icmp_type=entry.icmp_type, icmp_code=entry.icmp_code)
+    if isinstance(entry, IGMPTypeServiceEntry):
+        return wire.Service(wire.IGMP)
+    assert isinstance(entry, IPProtocolServiceEntry), "EtherTypes are refused, nested services opened up"
     return wire.Service(entry.protocol_number)
+
+
+def _ranges(ports: list[str]) -> tuple[tuple[int, int], ...]:
+    return tuple(_range(text) for text in ports)
 
 
 def _range(text: str) -> tuple[int, int]:

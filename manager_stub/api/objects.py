@@ -58,6 +58,8 @@ def shown(stored: Stored[Entity]) -> Json:
         found |= {"rule_id": stored.number, "is_default": stored.path in (DEFAULT_RULE, DEFAULT_L2_RULE)}
     if kind_of(stored.path) == "security-policies":
         found["is_default"] = stored.path in (DEFAULT_SECTION, DEFAULT_L2_SECTION)
+    if kind_of(stored.path) == "services":
+        found["is_default"] = stored.system_owned
     return found
 
 

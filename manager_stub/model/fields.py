@@ -12,6 +12,7 @@ from vsfwd.policy.model import MIN_ETHERTYPE, TAG_ETHERTYPES, is_uuid, parse_add
 
 ANY: Final = "ANY"
 MAX_SEQUENCE: Final = 2**31 - 1
+MAX_PORT_ELEMENTS: Final = 15
 ETHERNET: Final = "Ethernet"
 CATEGORIES: Final = (ETHERNET, "Emergency", "Infrastructure", "Environment", "Application")
 READ_ONLY: Final = frozenset(
@@ -39,6 +40,16 @@ def check_one_port(text: str) -> str:
     if not check_port(text).isdecimal() or int(text) == 0:
         raise ValueError(f"{text!r} is not one port")
     return text
+
+
+def check_port_elements(ports: list[str]) -> list[str]:
+    """NSX's limit, in NSX's way of counting."""
+    elements = sum(2 if "-" in port else 1 for port in ports)
+    if elements > MAX_PORT_ELEMENTS:
+        raise ValueError(
+            f"{elements} port elements are over the limit of {MAX_PORT_ELEMENTS}; a range counts as two"
+        )
+    return ports
 
 
 def check_vlan(text: str) -> str:
@@ -92,6 +103,7 @@ Address = Annotated[str, Field(max_length=100), AfterValidator(check_address)]
 Mac = Annotated[str, AfterValidator(check_mac)]
 HostAddress = Annotated[str, Field(max_length=100), AfterValidator(check_host_address)]
 Port = Annotated[str, Field(max_length=11), AfterValidator(check_port)]
+Ports = Annotated[list[Port], AfterValidator(check_port_elements)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 SpoofGuard = Literal["DISABLED", "TOFU", "MANUAL"]
 Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]

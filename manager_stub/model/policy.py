@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from manager_stub.model.fields import ANY, Entity, Path, Reference, Sequence, check_address, check_vlans
-from manager_stub.model.services import Entry
+from manager_stub.model.services import Entry, nested
 
 
 class Rule(Entity):
@@ -62,6 +62,7 @@ class Rule(Entity):
                     yield Reference(
                         f"{field}.{index}", value, "services" if field == "services" else "groups"
                     )
+        yield from nested(self.service_entries)
 
 
 def _alone_if_any(values: list[str]) -> None:

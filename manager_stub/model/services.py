@@ -1,10 +1,22 @@
 """Services and their entries."""
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from manager_stub.model.fields import Byte, Entity, Id, Port, Shown, Text, check_ethertype, check_one_port
+from manager_stub.model.fields import (
+    Byte,
+    Entity,
+    Id,
+    Path,
+    Ports,
+    Reference,
+    Shown,
+    Text,
+    check_ethertype,
+    check_one_port,
+)
 
 
 class ServiceEntry(Shown):
@@ -15,9 +27,8 @@ class ServiceEntry(Shown):
 class L4PortSetServiceEntry(ServiceEntry):
     resource_type: Literal["L4PortSetServiceEntry"]
     l4_protocol: Literal["TCP", "UDP"]
-    destination_ports: Annotated[list[Port], Field(max_length=15)] = []
-    source_ports: Annotated[list[Port], Field(max_length=0)] = []
-    """Not supported yet: accepted only when empty."""
+    destination_ports: Ports = []
+    source_ports: Ports = []
 
 
 class ICMPTypeServiceEntry(ServiceEntry):
@@ -44,7 +55,18 @@ class ALGTypeServiceEntry(ServiceEntry):
     destination_ports: Annotated[
         list[Annotated[str, AfterValidator(check_one_port)]], Field(min_length=1, max_length=1)
     ]
-    source_ports: Annotated[list[Port], Field(max_length=0)] = []
+    source_ports: Ports = []
+
+
+class IGMPTypeServiceEntry(ServiceEntry):
+    resource_type: Literal["IGMPTypeServiceEntry"]
+
+
+class NestedServiceServiceEntry(ServiceEntry):
+    """Everything that another service is."""
+
+    resource_type: Literal["NestedServiceServiceEntry"]
+    nested_service_path: Path
 
 
 class IPProtocolServiceEntry(ServiceEntry):
@@ -56,8 +78,10 @@ Entry = Annotated[
     L4PortSetServiceEntry
     | ALGTypeServiceEntry
     | ICMPTypeServiceEntry
+    | IGMPTypeServiceEntry
     | IPProtocolServiceEntry
-    | EtherTypeServiceEntry,
+    | EtherTypeServiceEntry
+    | NestedServiceServiceEntry,
     Field(discriminator="resource_type"),
 ]
 
@@ -69,6 +93,19 @@ class Service(Entity):
     @field_validator("service_entries")
     @classmethod
     def _of_one_layer(cls, entries: list[Entry]) -> list[Entry]:
-        if len({isinstance(entry, EtherTypeServiceEntry) for entry in entries}) > 1:
+        own = (entry for entry in entries if not isinstance(entry, NestedServiceServiceEntry))
+        if len({isinstance(entry, EtherTypeServiceEntry) for entry in own}) > 1:
             raise ValueError("EtherTypes and what is within IP cannot be one service")
         return entries
+
+    def references(self) -> Iterator[Reference]:
+        return nested(self.service_entries)
+
+
+def nested(entries: Iterable[Entry]) -> Iterator[Reference]:
+    """The services that these entries name."""
+    for index, entry in enumerate(entries):
+        if isinstance(entry, NestedServiceServiceEntry):
+            yield Reference(
+                f"service_entries.{index}.nested_service_path", entry.nested_service_path, "services"
+            )

@@ -50,6 +50,11 @@ def service(**entry: Any) -> dict[str, Any]:
     return {"service_entries": [{"resource_type": "L4PortSetServiceEntry", "l4_protocol": "TCP", **entry}]}
 
 
+def nesting(*paths: str) -> dict[str, Any]:
+    kind = {"resource_type": "NestedServiceServiceEntry"}
+    return {"service_entries": [kind | {"nested_service_path": path} for path in paths] or [kind]}
+
+
 def alg(**entry: Any) -> dict[str, Any]:
     ftp = {"resource_type": "ALGTypeServiceEntry", "alg": "FTP", "destination_ports": ["2121"]}
     return {"service_entries": [{**ftp, **entry}]}
@@ -129,9 +134,46 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", SERVICE, service(destination_ports=["90-80"]), 400, "service_entries.0.destination_ports.0: "),
     ("PUT", SERVICE, service(destination_ports=["65536"]), 400, "service_entries.0.destination_ports.0: "),
     ("PUT", SERVICE, service(destination_ports=[80]), 400, "service_entries.0.destination_ports.0: "),
-    ("PUT", SERVICE, service(source_ports=["80"]), 400, "service_entries.0.source_ports: "),
+    ("PUT", SERVICE, service(source_ports=["80-"]), 400, "service_entries.0.source_ports.0: '80-'"),
+    (
+        "PUT",
+        SERVICE,
+        service(source_ports=[f"{port}-{port + 1}" for port in range(8)]),
+        400,
+        "service_entries.0.source_ports: 16 port elements are over the limit of 15; a range counts as two",
+    ),
+    (
+        "PUT",
+        SERVICE,
+        service(destination_ports=["1"] * 16),
+        400,
+        "destination_ports: 16 port elements are over",
+    ),
     ("PUT", SERVICE, service(l4_protocol="SCTP"), 400, "service_entries.0.l4_protocol: "),
-    ("PUT", SERVICE, service(resource_type="NestedServiceServiceEntry"), 400, "entries.0.resource_type: "),
+    ("PUT", SERVICE, nesting(), 400, "service_entries.0.nested_service_path: "),
+    (
+        "PUT",
+        SERVICE,
+        nesting("/infra/services/no"),
+        400,
+        "service_entries.0.nested_service_path: there is no",
+    ),
+    ("PUT", SERVICE, nesting("/infra/services/new"), 400, "service_entries.0.nested_service_path: /infra"),
+    (
+        "PUT",
+        SERVICE,
+        nesting("/infra/services/SSH", "/infra/services/ARP"),
+        400,
+        "service_entries: EtherTypes",
+    ),
+    ("PUT", SECTION, section(**nesting("/infra/services/ARP")), 400, "service_entries: not for a rule of"),
+    (
+        "PUT",
+        SECTION,
+        section(**nesting("/infra/services/no")),
+        400,
+        "entries.0.nested_service_path: there is",
+    ),
     ("PUT", SERVICE, alg(alg="ORACLE_TNS"), 400, "service_entries.0.alg: Input should be 'FTP' or 'TFTP'"),
     ("PUT", SERVICE, alg(destination_ports=[]), 400, "service_entries.0.destination_ports: "),
     ("PUT", SERVICE, alg(destination_ports=["21", "22"]), 400, "service_entries.0.destination_ports: "),
@@ -194,7 +236,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", SECTION, section(services=["/infra/services/no"]), 400, "services.0: there is no"),
     ("PUT", SECTION, section(services=["tcp/80"]), 400, "rules.0.services: 'tcp/80'"),
     ("PUT", SECTION, section(services=["ANY"], **service()), 400, "rules.0: services: "),
-    ("PUT", SECTION, section(**service(source_ports=["1"])), 400, "rules.0.service_entries.0.source_ports: "),
+    ("PUT", SECTION, section(**service(source_ports=["-"])), 400, "service_entries.0.source_ports.0: "),
     ("PUT", SECTION, section(scope=["10.0.0.1"]), 400, "rules.0.scope: '10.0.0.1'"),
     ("PUT", SECTION, section(scope=["/infra/domains/default/groups/no"]), 400, "scope.0: there is no"),
     ("PUT", SECTION, section(logged="yes"), 400, "rules.0.logged: "),
