@@ -3,6 +3,7 @@ all end."""
 
 import asyncio
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, NoReturn
@@ -11,6 +12,7 @@ import structlog
 from fastapi import FastAPI
 
 from manager_stub.api import (
+    audit_log,
     claims,
     errors,
     fabric,
@@ -23,6 +25,7 @@ from manager_stub.api import (
     service_entries,
     session,
 )
+from manager_stub.api import users as users_api
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
 from manager_stub.guard import Guard
@@ -31,6 +34,7 @@ from manager_stub.register import Register
 from manager_stub.sessions import Sessions
 from manager_stub.state_dir import StateDir, split
 from manager_stub.store import Store
+from manager_stub.users import Users
 from manager_stub.web import WebServer
 
 LEASES_S: Final = 5.0
@@ -43,6 +47,7 @@ log = structlog.get_logger()
 @dataclass(frozen=True)
 class Parts:
     store: Store
+    users: Users
     register: Register
     broker: Broker
     publisher: Publisher
@@ -57,8 +62,12 @@ def compose(directory: StateDir) -> Parts:
     broker = Broker(addresses.broker_api, directory.broker_password(), directory.broker_tls())
     publisher = Publisher(register, broker, broker_url, directory.broker_tls())
     app = FastAPI(title="vsfwd manager", version=version("vsfwd"), max_body_size=MAX_REQUEST)
-    passwords, sessions = Passwords(store.users()), Sessions()
+    users, sessions = Users(store), Sessions()
+    passwords = Passwords(users.password_hash)
+    users.forget = _forget_by(passwords, sessions)
     app.include_router(session.router(passwords, sessions))
+    app.include_router(users_api.router(users, passwords))
+    app.include_router(audit_log.router(store))
     app.include_router(node.router())
     app.include_router(infra.router(register))
     app.include_router(service_entries.router(register))
@@ -71,7 +80,15 @@ def compose(directory: StateDir) -> Parts:
         hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url])
     )
     errors.install(app)
-    return Parts(store, register, broker, publisher, Guard(app, passwords, sessions))
+    return Parts(store, users, register, broker, publisher, Guard(app, users, passwords, sessions))
+
+
+def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None]:
+    def forget(name: str) -> None:
+        passwords.forget(name)
+        sessions.close_all(name)
+
+    return forget
 
 
 async def _expire(register: Register) -> NoReturn:

@@ -1,7 +1,8 @@
-"""The door of the REST interface: who is it that asks? Checked before a byte of the body is read.
+"""The door of the REST interface: who is it that asks, and may they? Checked before a byte of the body is
+read.
 
-HTTP basic authentication, or the cookie of a session with its token in X-XSRF-TOKEN. Basic goes first, so
-that a client that sends both needs no session.
+HTTP basic authentication, an API token as bearer, or the cookie of a session with its token in
+X-XSRF-TOKEN. The header Authorization goes first, so that a client that sends all needs no session.
 """
 
 import base64
@@ -11,9 +12,12 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from manager_stub import audit
+from manager_stub.access import may
 from manager_stub.api.errors import answer
 from manager_stub.auth import Passwords
 from manager_stub.sessions import Sessions
+from manager_stub.users import User, Users
 
 LOGIN: Final = "/api/session/create"
 """The one path that is open: who asks there says who they are in the body."""
@@ -23,6 +27,7 @@ XSRF: Final = "X-XSRF-TOKEN"
 WRONG_CREDENTIALS: Final = 403
 BAD_XSRF: Final = 98
 """NSX's codes beside HTTP 403. Its clients log in anew on either."""
+UNAUTHORIZED: Final = 401
 WRONG: Final = "The credentials were incorrect or the account specified has been locked."
 
 
@@ -34,37 +39,62 @@ class Denied(Exception):
 
 
 class Guard:
-    """ASGI middleware: nobody unknown gets past it."""
+    """ASGI middleware: nobody unknown gets past it, and nobody with what their role may not."""
 
-    def __init__(self, app: ASGIApp, passwords: Passwords, sessions: Sessions) -> None:
+    def __init__(self, app: ASGIApp, users: Users, passwords: Passwords, sessions: Sessions) -> None:
         self._app = app
+        self._users = users
         self._passwords = passwords
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != LOGIN:
             try:
-                await self._user(Headers(scope=scope), address(scope))
+                user = await self._user(Headers(scope=scope), address(scope))
+                _check(user, scope["method"], scope["path"])
+                audit.actor.set(user.name)
             except Denied as denied:
                 headers = {"WWW-Authenticate": 'Basic realm="vsfwd"'} if denied.status == 401 else {}
                 await answer(denied.status, str(denied), headers, denied.code)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    async def _user(self, headers: Headers, address: str) -> str:
+    async def _user(self, headers: Headers, address: str) -> User:
         """Who asks. Raises Denied."""
-        if "authorization" in headers:
-            name, password = _basic(headers["authorization"])
+        name = await self._name(headers, address)
+        user = self._users.all.get(name)
+        if user is None:  # deleted since
+            raise Denied(403, WRONG, WRONG_CREDENTIALS)
+        return user
+
+    async def _name(self, headers: Headers, address: str) -> str:
+        scheme, _, value = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            name = self._users.of_token(value.strip())
+            if name is None:
+                raise Denied(403, "there is no such token, or it has expired", WRONG_CREDENTIALS)
+            return name
+        if scheme:
+            name, password = _basic(scheme, value)
             if await self._passwords.verify(name, password, address):
                 return name
             raise Denied(403, WRONG, WRONG_CREDENTIALS)
+        return self._of_session(headers)
+
+    def _of_session(self, headers: Headers) -> str:
         id = session_id(headers)
         if not id:
             raise Denied(401, "missing credentials")
-        user = self._sessions.user(id, headers.get(XSRF, ""))
-        if user is None:
+        name = self._sessions.user(id, headers.get(XSRF, ""))
+        if name is None:
             raise Denied(403, f"there is no such session, or {XSRF} is not its own", BAD_XSRF)
-        return user
+        return name
+
+
+def _check(user: User, method: str, path: str) -> None:
+    if not may(user.role, method, path):
+        what = f"{user.name} with the role {user.role} may not {method} {path}"
+        raise Denied(403, f"User is not authorized to perform this operation: {what}", UNAUTHORIZED)
 
 
 def address(scope: Scope) -> str:
@@ -82,8 +112,7 @@ def session_id(headers: Headers) -> str:
     return cookie.value if cookie else ""
 
 
-def _basic(header: str) -> tuple[str, str]:
-    scheme, _, value = header.partition(" ")
+def _basic(scheme: str, value: str) -> tuple[str, str]:
     try:
         name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
     except ValueError:  # no ASCII, no base64, no UTF-8

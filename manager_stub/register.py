@@ -7,7 +7,7 @@ waits: its methods are not coroutines, so nothing comes between.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from manager_stub import addresses, catalogue, levels
+from manager_stub import addresses, audit, catalogue, levels
 from manager_stub.addresses import Claims, Judgements, State
 from manager_stub.checks import (
     Conflict,
@@ -36,7 +36,7 @@ from manager_stub.model import (
 )
 from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row, outgoing, stored_object
 from manager_stub.span import Realised, realise
-from manager_stub.store import HostRow, Store, Transaction
+from manager_stub.store import HostRow, Row, Store, Transaction
 from manager_stub.world import Stored, World, kind_of
 from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Hello, Refusal, digest_text
 
@@ -111,10 +111,12 @@ class Register:
         check_layers(world, stored)
         realised = realise(world, self._realised)
         hosts = self._advanced(realised, self._hosts.values())
+        rows = [object_row(each) for each in stored]
         with self._store.begin() as transaction:
-            transaction.put_objects([object_row(each) for each in stored])
+            transaction.put_objects(rows)
             transaction.delete_objects(delete)
             transaction.put_numbers(numbers)
+            transaction.add_changes(audit.changes(self.world, rows, delete, now))
             _save(transaction, self._hosts, hosts)
         self._numbers, self._realised = numbers, realised
         self._take(hosts)
@@ -158,7 +160,13 @@ class Register:
 
     def add_host(self, id: str, display_name: str) -> None:
         level = Level(id, 1, 1, levels.EMPTY, 0, "", None, Position(0, 0, digest_text(0)))
-        self._store_hosts({id: Host(id, display_name, level)})
+        host = {id: Host(id, display_name, level)}
+        with self._store.begin() as transaction:
+            _save(transaction, self._hosts, host)
+            transaction.add_changes(
+                [audit.change(f"/vsfw/hosts/{id}", None, {"display_name": display_name}, _now_ms())]
+            )
+        self._take(host)
         self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts | {id}))
 
     def check_removable(self, id: str) -> None:
@@ -170,8 +178,10 @@ class Register:
         if id not in self._hosts:
             return
         self.check_removable(id)
+        name = {"display_name": self._hosts[id].display_name}
         with self._store.begin() as transaction:
             transaction.delete_host(id)
+            transaction.add_changes([audit.change(f"/vsfw/hosts/{id}", name, None, _now_ms())])
         del self._hosts[id]
         bindings = {host.id: host.bindings for host in self._hosts.values()}
         world = replace(self.world, hosts=self.world.hosts - {id}, plugged=_plugged(bindings))
@@ -202,12 +212,16 @@ class Register:
         known = self.world.claims[vnic]
         log.warning("address decided", vnic=vnic, address=address, approved=approved)
         claim = replace(known[address], approved=approved)
-        self._claim({**self.world.claims, vnic: {**known, address: claim}})
+        was, now = {"approved": known[address].approved}, {"approved": approved}
+        changed = [audit.change(f"/vsfw/addresses/{vnic}/{address}", was, now, _now_ms())]
+        self._claim({**self.world.claims, vnic: {**known, address: claim}}, changed)
 
     def forget(self, vnic: str, address: str) -> None:
         """As if it had not been seen; if it is seen again, it is the newest."""
         known = {seen: claim for seen, claim in self.world.claims[vnic].items() if seen != address}
-        self._claim({**self.world.claims, vnic: known})
+        was = {"approved": self.world.claims[vnic][address].approved}
+        changed = [audit.change(f"/vsfw/addresses/{vnic}/{address}", was, None, _now_ms())]
+        self._claim({**self.world.claims, vnic: known}, changed)
 
     def expire(self) -> None:
         """Leases that have ended; vNICs that are neither in the inventory nor plugged anywhere."""
@@ -215,7 +229,7 @@ class Register:
         there = self._realised.cards.keys() | plugged
         self._claim(addresses.alive(self.world.claims, there, _now_ms() // 1000))
 
-    def _claim(self, claims: Claims) -> None:
+    def _claim(self, claims: Claims, logged: Sequence[Row] = ()) -> None:
         before = self.world.claims
         changed = {vnic for vnic in before.keys() | claims.keys() if before.get(vnic) != claims.get(vnic)}
         if not changed:
@@ -229,6 +243,7 @@ class Register:
         with self._store.begin() as transaction:
             for vnic in changed:
                 transaction.replace_claims(vnic, claim_rows(vnic, claims.get(vnic, {})))
+            transaction.add_changes([*logged])
             _save(transaction, self._hosts, hosts)
         disputed = _disputed(realised) - _disputed(self._realised)
         self._realised = realised

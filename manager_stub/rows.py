@@ -37,8 +37,13 @@ def outgoing(row: OutboxRow) -> Outgoing:
     )
 
 
+def document_of(stored: Stored[Entity]) -> str:
+    return json.dumps(
+        stored.body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    )
+
+
 def object_row(stored: Stored[Entity]) -> Row:
-    document = stored.body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
     return {
         "path": stored.path,
         "kind": kind_of(stored.path),
@@ -48,7 +53,7 @@ def object_row(stored: Stored[Entity]) -> Row:
         "system_owned": stored.system_owned,
         "created_ms": stored.created_ms,
         "modified_ms": stored.modified_ms,
-        "document": json.dumps(document),
+        "document": document_of(stored),
     }
 
 

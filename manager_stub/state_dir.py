@@ -1,7 +1,7 @@
 """The manager's state directory: what `init` makes and `serve` reads.
 
     manager.json                       where to listen, where the broker is
-    manager.db                         SQLite: objects, hosts, outbox, the admin's password hash
+    manager.db                         SQLite: objects, hosts, outbox, users, audit log
     ca.crt ca.key                      the installation's certificate authority
     server.crt server.key              the REST interface's certificate
     broker.crt broker.key              the broker's certificate, for whoever sets the broker up
@@ -22,6 +22,7 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from manager_stub.access import Role
 from manager_stub.auth import hash_password
 from manager_stub.pki import Authority, key_pem, write_secret
 from manager_stub.store import Store
@@ -69,7 +70,7 @@ class StateDir:
         password = secrets.token_urlsafe(18)
         store = self.open_store()
         with store.begin() as transaction:
-            transaction.put_user(ADMIN, hash_password(password))
+            transaction.put_user(ADMIN, hash_password(password), Role.ENTERPRISE_ADMIN)
         store.close()
         # Last: a directory with settings is a whole one.
         self._settings.write_bytes(msgspec.json.format(msgspec.json.encode(addresses)) + b"\n")

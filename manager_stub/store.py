@@ -17,78 +17,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from sqlalchemy.dialects.sqlite import insert
 
-metadata = sa.MetaData()
-
-objects = sa.Table(
-    "objects",
-    metadata,
-    sa.Column("path", sa.String, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False, index=True),
-    sa.Column("unique_id", sa.String, nullable=False, unique=True),
-    # A rule's id, a segment's or section's number: given once, never given again.
-    sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("revision", sa.Integer, nullable=False),
-    sa.Column("system_owned", sa.Boolean, nullable=False),
-    sa.Column("created_ms", sa.BigInteger, nullable=False),
-    sa.Column("modified_ms", sa.BigInteger, nullable=False),
-    sa.Column("document", sa.Text, nullable=False),
-)
-numbers = sa.Table(
-    "numbers",
-    metadata,
-    sa.Column("kind", sa.String, primary_key=True),
-    sa.Column("last", sa.Integer, nullable=False),
-)
-hosts = sa.Table(
-    "hosts",
-    metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("display_name", sa.String, nullable=False),
-    sa.Column("epoch", sa.BigInteger, nullable=False),
-    sa.Column("generation", sa.BigInteger, nullable=False),
-    sa.Column("digest", sa.String, nullable=False),
-    sa.Column("sent_generation", sa.BigInteger, nullable=False),
-    sa.Column("sent_digest", sa.String, nullable=False),
-    sa.Column("applied_epoch", sa.BigInteger, nullable=False),
-    sa.Column("applied_generation", sa.BigInteger, nullable=False),
-    sa.Column("applied_digest", sa.String, nullable=False),
-    sa.Column("refusals", sa.Text, nullable=False),
-    sa.Column("bindings", sa.Text, nullable=False),
-    sa.Column("vsfwd", sa.String, nullable=False),
-    sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
-)
-# The message a host has not yet said it applied; at most one a host.
-outbox = sa.Table(
-    "outbox",
-    metadata,
-    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("epoch", sa.BigInteger, nullable=False),
-    sa.Column("generation", sa.BigInteger, nullable=False),
-    sa.Column("digest", sa.String, nullable=False),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("base", sa.BigInteger, nullable=False),
-    sa.Column("base_digest", sa.String, nullable=False),
-    sa.Column("header", sa.LargeBinary, nullable=False),
-    sa.Column("signature", sa.LargeBinary, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-)
-claims = sa.Table(
-    "claims",
-    metadata,
-    sa.Column("vnic", sa.String, primary_key=True),
-    sa.Column("address", sa.String, primary_key=True),
-    sa.Column("source", sa.String, nullable=False),
-    sa.Column("expires", sa.BigInteger, nullable=False),
-    sa.Column("host", sa.String, nullable=False),
-    sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
-    sa.Column("approved", sa.Boolean, nullable=False),
-)
-users = sa.Table(
-    "users",
-    metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("password_hash", sa.String, nullable=False),
-)
+from manager_stub.schema import changes, claims, hosts, numbers, objects, outbox, tokens, users
 
 Row = dict[str, Any]
 
@@ -160,8 +89,22 @@ class Transaction:
         if rows:
             self._connection.execute(claims.insert(), rows)
 
-    def put_user(self, name: str, password_hash: str) -> None:
-        self._upsert(users, [{"name": name, "password_hash": password_hash}], "name")
+    def put_user(self, name: str, password_hash: str, role: str) -> None:
+        self._upsert(users, [{"name": name, "password_hash": password_hash, "role": role}], "name")
+
+    def delete_user(self, name: str) -> None:
+        """And the user's tokens."""
+        self._connection.execute(users.delete().where(users.c.name == name))
+
+    def put_token(self, row: Row) -> None:
+        self._upsert(tokens, [row], "id")
+
+    def delete_token(self, id: str) -> None:
+        self._connection.execute(tokens.delete().where(tokens.c.id == id))
+
+    def add_changes(self, rows: list[Row]) -> None:
+        if rows:
+            self._connection.execute(changes.insert(), rows)
 
     def _upsert(self, table: sa.Table, rows: list[Row], key: str) -> None:
         if rows:
@@ -203,8 +146,23 @@ class Store:
     def claims(self) -> list[Row]:
         return self._read(claims)
 
-    def users(self) -> dict[str, str]:
-        return {row["name"]: row["password_hash"] for row in self._read(users)}
+    def users(self) -> list[Row]:
+        return self._read(users)
+
+    def tokens(self) -> list[Row]:
+        return self._read(tokens)
+
+    def changes(self, *, before: int, limit: int, user: str | None = None, path: str = "") -> list[Row]:
+        """The newest first, with a lower id than `before`; of a user; of a path and what is below it."""
+        query = sa.select(changes).where(changes.c.id < before).order_by(changes.c.id.desc()).limit(limit)
+        if user is not None:
+            query = query.where(changes.c.user == user)
+        if path:
+            query = query.where(
+                (changes.c.path == path) | changes.c.path.startswith(f"{path}/", autoescape=True)
+            )
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _read(self, table: sa.Table) -> list[Row]:
         with self._engine.connect() as connection:

@@ -34,14 +34,16 @@ def answer(
 class Problem(HTTPException):
     """Ends a request with this status. `field`: where in the body, empty: the whole."""
 
-    def __init__(self, status: int, reason: str, field: str = "") -> None:
+    def __init__(self, status: int, reason: str, field: str = "", code: int | None = None) -> None:
         super().__init__(status, f"{field}: {reason}" if field else reason)
+        self.code = code
 
 
 def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, str(error.detail), error.headers)
+        code = error.code if isinstance(error, Problem) else None
+        return answer(error.status_code, str(error.detail), error.headers, code)
 
     @app.exception_handler(RequestValidationError)
     async def request(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from manager_stub.store import metadata
+from manager_stub.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():

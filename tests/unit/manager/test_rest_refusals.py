@@ -466,8 +466,7 @@ async def test_two_requests_may_remove_one_host(manager: Manager, monkeypatch: p
 
 
 async def test_every_verb_of_every_path_wants_the_password(manager: Manager) -> None:
-    """CVE-2024-53916, CVE-2026-49299: there is one user, who may do everything; nobody else may do anything,
-    to tags or whatever else."""
+    """CVE-2024-53916, CVE-2026-49299: nobody unknown may do anything, to tags or whatever else."""
     paths = (await manager.call("GET", "/openapi.json"))["paths"]
     manager.rest.auth = None
     asked = [(verb, path) for path, verbs in paths.items() for verb in verbs]

@@ -8,7 +8,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
-from manager_stub.store import OutboxRow, Store, metadata
+from manager_stub.schema import metadata
+from manager_stub.store import OutboxRow, Store
 
 
 @pytest.fixture
@@ -28,21 +29,22 @@ def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
     """What was written before the failure is not there."""
     with pytest.raises(IntegrityError):
         write_a_user_and_an_orphan(store)
-    assert store.users() == {}
+    assert store.users() == []
 
 
 def write_a_user_and_an_orphan(store: Store) -> None:
     orphan = OutboxRow("no-such-host", 1, 1, "", "snapshot", 1, "", b"", b"", b"")
     with store.begin() as transaction:
-        transaction.put_user("admin", "hash")
+        transaction.put_user("admin", "hash", "auditor")
         transaction.put_outbox(orphan)
 
 
 def test_a_store_opened_again_has_what_was_written(store: Store, tmp_path: Path) -> None:
     """And the migrations run a second time without harm."""
     with store.begin() as transaction:
-        transaction.put_user("admin", "hash")
+        transaction.put_user("admin", "hash", "auditor")
         transaction.put_numbers({"rules": 1007})
     store.close()
     again = Store(tmp_path / "manager.db")
-    assert (again.users(), again.numbers()) == ({"admin": "hash"}, {"rules": 1007})
+    admin = {"name": "admin", "password_hash": "hash", "role": "auditor"}
+    assert (again.users(), again.numbers()) == ([admin], {"rules": 1007})

@@ -1,0 +1,79 @@
+"""What a role may do: the table, and which of its lines a call is. Pure.
+
+Roles are NSX's. A call that no line names can be read by every role, and changed by the enterprise admin
+only: what somebody forgets to enter here is closed.
+"""
+
+from enum import StrEnum, auto
+from typing import Final
+
+
+class Role(StrEnum):
+    AUDITOR = "auditor"
+    OPERATOR = "security_op"
+    SECURITY_ADMIN = "security_engineer"
+    """NSX's id for what its console calls Security Admin."""
+    ENTERPRISE_ADMIN = "enterprise_admin"
+
+
+class Need(StrEnum):
+    """What a call asks for."""
+
+    SELF = auto()
+    """Matters of whoever asks: own session, password, tokens."""
+    READ = auto()
+    AUDIT = auto()
+    """Read who may do what, and who did what."""
+    OPERATE = auto()
+    """Day to day: tags of VMs, addresses that wait for approval."""
+    POLICY = auto()
+    """Policy and inventory: change, publish, roll back."""
+    SYSTEM = auto()
+    """Users and hosts."""
+
+
+GRANTS: Final[dict[Role, frozenset[Need]]] = {
+    Role.AUDITOR: frozenset({Need.SELF, Need.READ, Need.AUDIT}),
+    Role.OPERATOR: frozenset({Need.SELF, Need.READ, Need.OPERATE}),
+    Role.SECURITY_ADMIN: frozenset({Need.SELF, Need.READ, Need.OPERATE, Need.POLICY}),
+    Role.ENTERPRISE_ADMIN: frozenset(Need),
+}
+
+_READS: Final = ("GET", "HEAD")
+_WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
+_POINT: Final = "/policy/api/v1/infra/realized-state/enforcement-points/default"
+
+_TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
+    (_READS + _WRITES, "/api/session", Need.SELF),
+    (_READS + _WRITES, "/api/v1/vsfw/tokens", Need.SELF),
+    (("POST",), "/api/v1/vsfw/own-password", Need.SELF),
+    (_READS, "/api/v1/aaa/user-info", Need.SELF),
+    (_READS, "/api/v1/vsfw/users", Need.AUDIT),
+    (_READS, "/api/v1/vsfw/audit-log", Need.AUDIT),
+    (("POST",), "/api/v1/search", Need.READ),
+    (("POST",), "/policy/api/v1/search", Need.READ),
+    (("POST",), "/api/v1/fabric/virtual-machines", Need.OPERATE),
+    (("POST",), "/policy/api/v1/fabric/virtual-machines", Need.OPERATE),
+    (("POST",), f"{_POINT}/virtual-machines", Need.OPERATE),
+    (("PUT",), "/policy/api/v1/infra/tags/tag-operations", Need.OPERATE),
+    (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
+    (_WRITES, "/policy/api/v1/infra", Need.POLICY),
+    (_WRITES, "/api/v1/vsfw/vms", Need.POLICY),
+    (_WRITES, "/api/v1/vsfw/clusters", Need.POLICY),
+    (_WRITES, "/api/v1/vsfw/datacenters", Need.POLICY),
+    (_WRITES, "/api/v1/vsfw/configurations", Need.POLICY),
+    (_WRITES, "/api/v1/vsfw/publish", Need.POLICY),
+    (_READS, "/", Need.READ),
+)
+"""Methods, the path or what it is below, the need. The first line that fits counts."""
+
+
+def need(method: str, path: str) -> Need:
+    for methods, prefix, found in _TABLE:
+        if method in methods and (path == prefix or path.startswith(prefix.rstrip("/") + "/")):
+            return found
+    return Need.SYSTEM
+
+
+def may(role: Role, method: str, path: str) -> bool:
+    return need(method, path) in GRANTS[role]

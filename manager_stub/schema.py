@@ -1,0 +1,99 @@
+"""The tables of the manager's database. A change here needs a migration beside it."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+objects = sa.Table(
+    "objects",
+    metadata,
+    sa.Column("path", sa.String, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False, index=True),
+    sa.Column("unique_id", sa.String, nullable=False, unique=True),
+    # A rule's id, a segment's or section's number: given once, never given again.
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("system_owned", sa.Boolean, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("modified_ms", sa.BigInteger, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+numbers = sa.Table(
+    "numbers",
+    metadata,
+    sa.Column("kind", sa.String, primary_key=True),
+    sa.Column("last", sa.Integer, nullable=False),
+)
+hosts = sa.Table(
+    "hosts",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("display_name", sa.String, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("sent_generation", sa.BigInteger, nullable=False),
+    sa.Column("sent_digest", sa.String, nullable=False),
+    sa.Column("applied_epoch", sa.BigInteger, nullable=False),
+    sa.Column("applied_generation", sa.BigInteger, nullable=False),
+    sa.Column("applied_digest", sa.String, nullable=False),
+    sa.Column("refusals", sa.Text, nullable=False),
+    sa.Column("bindings", sa.Text, nullable=False),
+    sa.Column("vsfwd", sa.String, nullable=False),
+    sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
+)
+# The message a host has not yet said it applied; at most one a host.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("base", sa.BigInteger, nullable=False),
+    sa.Column("base_digest", sa.String, nullable=False),
+    sa.Column("header", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("vnic", sa.String, primary_key=True),
+    sa.Column("address", sa.String, primary_key=True),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
+    sa.Column("approved", sa.Boolean, nullable=False),
+)
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("password_hash", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),
+)
+# API tokens: only a hash of each is kept.
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("user", sa.String, sa.ForeignKey("users.name", ondelete="CASCADE"), nullable=False),
+    sa.Column("display_name", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False, unique=True),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+)
+# The audit log: what a change made of each object. Rows are added, and nothing else is ever done to them.
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("path", sa.String, nullable=False, index=True),
+    sa.Column("before", sa.Text),
+    sa.Column("after", sa.Text),
+)

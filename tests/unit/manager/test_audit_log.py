@@ -1,0 +1,74 @@
+"""The audit log: who changed what, from what to what."""
+
+from typing import Any
+
+from tests.unit.manager.rest import DOMAIN, VSFW, Manager
+
+GROUP = f"{DOMAIN}/groups/g"
+PATH = "/infra/domains/default/groups/g"
+VM = "11111111-0000-4000-8000-000000000001"
+
+
+async def log(manager: Manager, query: str = "") -> list[Any]:
+    return (await manager.call("GET", f"{VSFW}/audit-log?{query}"))["results"]  # type: ignore[no-any-return]
+
+
+async def test_each_change_is_there_with_what_was_before_and_after(manager: Manager) -> None:
+    """Made, changed, deleted, the newest first; a write that changes nothing is no change."""
+    await manager.call("PATCH", GROUP, {"description": "one"})
+    await manager.call("PATCH", GROUP, {"description": "two"})
+    await manager.call("PATCH", GROUP, {"description": "two"})
+    await manager.call("DELETE", GROUP)
+    entries = await log(manager, f"path={PATH}")
+    one, two = {"description": "one"}, {"description": "two"}
+    assert [(each["before"], each["after"]) for each in entries] == [(two, None), (one, two), (None, one)]
+    assert {each["user"] for each in entries} == {"admin"}
+    assert [each["id"] for each in entries] == sorted((each["id"] for each in entries), reverse=True)
+
+
+async def test_what_was_refused_is_no_change(manager: Manager) -> None:
+    """Neither the object nor a line about it is stored."""
+    before = await log(manager)
+    assert (await manager.answer("PATCH", GROUP, {"surprise": 1})).status_code == 400
+    assert await log(manager) == before
+
+
+async def test_users_tokens_tags_and_hosts_are_in_it_and_no_secret(manager: Manager) -> None:
+    """What else can be changed; of a password and a token there is nothing to read."""
+    user = {"role": "auditor", "password": "a password of length"}
+    await manager.call("PUT", f"{VSFW}/users/eve", user)
+    token = (await manager.call("POST", f"{VSFW}/tokens", {"display_name": "ci"}))["token"]
+    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "web"})
+    tags = {"external_id": VM, "tags": [{"scope": "a", "tag": "b"}]}
+    await manager.call("POST", "/api/v1/fabric/virtual-machines?action=add_tags", tags)
+    manager.register.add_host(VM, "host")
+    paths = [each["path"].rsplit("/tokens/", 1)[0] for each in await log(manager, "page_size=5")]
+    assert paths == [
+        f"/vsfw/hosts/{VM}", f"/vsfw/vms/{VM}", f"/vsfw/vms/{VM}", "/vsfw/users/admin", "/vsfw/users/eve"
+    ]  # fmt: skip
+    told = str(await log(manager))
+    assert user["password"] not in told
+    assert token not in told
+    assert "argon2" not in told
+
+
+async def test_it_is_read_by_user_and_in_pages(manager: Manager) -> None:
+    """The cursor leads from page to page, also while more is added at the front."""
+    for number in range(5):
+        await manager.call("PATCH", GROUP, {"description": str(number)})
+    assert await log(manager, "user=nobody") == []
+    first = await manager.call("GET", f"{VSFW}/audit-log?page_size=3&user=admin")
+    await manager.call("DELETE", GROUP)
+    second = await manager.call("GET", f"{VSFW}/audit-log?page_size=3&user=admin&cursor={first['cursor']}")
+    said = [each["after"]["description"] for each in first["results"] + second["results"]]
+    assert said == ["4", "3", "2", "1", "0"]
+    assert "cursor" not in second
+
+
+async def test_no_call_changes_it(manager: Manager) -> None:
+    """Every other method is refused to the enterprise admin too."""
+    before = await log(manager)
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        for path in (f"{VSFW}/audit-log", f"{VSFW}/audit-log/1"):
+            assert (await manager.answer(method, path, {})).status_code in (404, 405)
+    assert await log(manager) == before

@@ -1,0 +1,32 @@
+"""Databases of earlier releases: opened by this one with everything that was in them."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+import manager_stub
+from manager_stub.store import Store
+
+
+def old_database(path: Path, revision: str) -> sa.Engine:
+    engine = sa.create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(manager_stub.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return engine
+
+
+def test_who_could_do_everything_still_can(tmp_path: Path) -> None:
+    """Before there were roles there was an admin; the password stays."""
+    engine = old_database(tmp_path / "manager.db", "0002")
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO users VALUES ('admin', 'hash')"))
+        connection.execute(sa.text("INSERT INTO numbers VALUES ('rules', 1007)"))
+    engine.dispose()
+    store = Store(tmp_path / "manager.db")
+    assert store.users() == [{"name": "admin", "password_hash": "hash", "role": "enterprise_admin"}]
+    assert store.numbers() == {"rules": 1007}
