@@ -13,6 +13,7 @@ import pytest
 from tests.harness.datapath import inside
 from tests.harness.flood import KINDS, frames
 from tests.harness.packets import IPV4, IPV6, Net
+from tests.harness.pairs import Pair
 from tests.harness.wired import VNICS, Wired
 from tests.harness.wired import wired as wired_host
 from vsfwd.datapath import Reason
@@ -38,42 +39,6 @@ def world(four: Wired) -> Wired:
     four.replug()
     four.install(["allow"])
     return four
-
-
-class Pair:
-    """A server in one workload, and connections to it from another; each end echoes what it hears."""
-
-    def __init__(self, net: Net, client: str, server: str, address: str) -> None:
-        self.family = socket.AF_INET if net is IPV4 else socket.AF_INET6
-        self.client = client
-        with inside(server):
-            self.listener = socket.create_server((address, 0), family=self.family, backlog=64)
-        self.where = (address, self.listener.getsockname()[1])
-
-    def connect(self) -> "Connection":
-        with inside(self.client):
-            near = socket.socket(self.family)
-        near.settimeout(5)
-        near.connect(self.where)
-        far, _ = self.listener.accept()
-        far.settimeout(5)
-        return Connection(near, far)
-
-
-class Connection:
-    def __init__(self, near: socket.socket, far: socket.socket) -> None:
-        self.near, self.far = near, far
-        self.port: int = near.getsockname()[1]
-
-    def speak(self) -> None:
-        """A word each way, which arrives."""
-        for here, there in ((self.near, self.far), (self.far, self.near)):
-            here.sendall(b"word")
-            assert there.recv(4) == b"word"
-
-    def close(self) -> None:
-        self.near.close()
-        self.far.close()
 
 
 def _refused(world: Wired) -> list[bool]:
@@ -115,9 +80,9 @@ def test_x21_x22_a_flood_costs_nobody_a_flow(world: Wired, net: Net, kind: str) 
     mallory, victim = world.others
     address = EVERYBODY["victim"].split()[net is IPV6]
     with ExitStack() as stack:
-        pairs = [Pair(net, world.here, world.twin, net.twin), Pair(net, mallory, victim, address)]
+        pairs = [Pair(world.here, world.twin, net.twin), Pair(mallory, victim, address)]
         before = [pair.connect() for pair in pairs for _ in range(5)]
-        for closing in (*before, *(pair.listener for pair in pairs)):
+        for closing in (*before, *pairs):
             stack.callback(closing.close)
         with _flood(world, kind, net):
             for _ in range(30):
@@ -135,12 +100,12 @@ def test_x21_x22_a_flood_costs_nobody_a_flow(world: Wired, net: Net, kind: str) 
 def test_x21_three_quotas_of_short_connections_pass_without_a_daemon(world: Wired, net: Net) -> None:
     """The programs take places back by themselves: every connection opens, speaks and closes, and nothing is
     dropped for want of a place or of a state."""
-    pair = Pair(net, world.here, world.twin, net.twin)
+    pair = Pair(world.here, world.twin, net.twin)
     for _ in range(3 * QUOTA):
         connection = pair.connect()
         connection.speak()
         connection.close()
-    pair.listener.close()
+    pair.close()
     drops = world.host.datapath.drops()
     for slot in (0, 1):
         assert not {Reason["TABLE_FULL"], Reason["NO_STATE"], Reason["TCP_STATE"]} & drops[slot].keys()

@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,8 +27,12 @@ UPLINK: Final = "vsfwdt0"
 BROKER_ADDRESS: Final = "198.18.77.1"
 HOST_ADDRESS: Final = "192.0.2.1"
 VM_ADDRESS: Final = "192.0.2.10"
+HOST_ADDRESS6: Final = "fd00:77::1"
+VM_ADDRESS6: Final = "fd00:77::10"
 VM_MAC: Final = "02:00:00:00:00:01"
 DEVICE: Final = "veth-web"
+QUOTA: Final = 1024
+"""Places of the VM's flow table."""
 
 T = TypeVar("T")
 
@@ -91,6 +96,7 @@ class DaemonHost:
             f'state_dir = "{self.directory / "state"}"\n'
             f'socket = "{self.socket}"\n'
             f'pin_dir = "{self.pins}"\n'
+            f"flows_per_vnic = {QUOTA}\n"
         )
         return path
 
@@ -114,6 +120,18 @@ class DaemonHost:
             self.process.wait()
             self.process = None
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Meanwhile the daemon is stopped where it is: SIGSTOP."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("T"), "the daemon stopped")
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -127,7 +145,14 @@ class DaemonHost:
         sh(f"ip -n {VM_NS} link set eth0 address {VM_MAC} up")
         sh(f"ip -n {VM_NS} address add {VM_ADDRESS}/24 dev eth0")
         sh(f"ip -n {HOST_NS} address add {HOST_ADDRESS}/24 dev {DEVICE}")
+        sh(f"ip -n {HOST_NS} address add {HOST_ADDRESS6}/64 dev {DEVICE} nodad")
+        sh(f"ip -n {VM_NS} address add {VM_ADDRESS6}/64 dev eth0 nodad")
         sh(f"ip -n {HOST_NS} link set {DEVICE} up")
+
+    def device_mac(self) -> str:
+        """Of the host's end."""
+        (device,) = json.loads(sh(f"ip -n {HOST_NS} -json link show {DEVICE}"))
+        return str(device["address"])
 
     def unplug(self) -> None:
         sh(f"ip -n {HOST_NS} link delete {DEVICE}")

@@ -2,24 +2,34 @@
 
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
 
+from tests.harness.flood import frames
+from tests.harness.pairs import Pair
 from tests.harness.sockets import listening
 from tests.integration.daemon_host import (
     BROKER_ADDRESS,
     DEVICE,
     HOST_ADDRESS,
+    HOST_ADDRESS6,
     HOST_NS,
+    QUOTA,
     VM_ADDRESS,
+    VM_ADDRESS6,
+    VM_MAC,
+    VM_NS,
     DaemonHost,
     sh,
 )
 from tests.integration.private_broker import ManagersEnd, PrivateBroker
 from tests.unit.policy_messages import APP, WEB, WEB_VM, group, rule, vnic
+from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
 from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
 
@@ -162,6 +172,33 @@ async def test_a_stopped_daemon_ends_in_order_and_leaves_enforcement(setting: Se
     assert setting.host.stop() == 0
     assert setting.host.hooked()
     assert setting.host.ping()
+
+
+@pytest.mark.parametrize("net", [0, 1], ids=["ipv4", "ipv6"])
+async def test_x21_a_daemon_that_hangs_is_not_missed_under_a_flood(setting: Setting, net: int) -> None:
+    """SIGSTOP: three quotas of short connections pass, before each of them four SYNs of a flood that nobody
+    answers, and nothing is dropped for want of a place; a connection from before goes on."""
+    await setting.with_policy()
+    mac = setting.host.device_mac()
+    flood = frames("syn", (VM_MAC, mac), "", (HOST_ADDRESS, HOST_ADDRESS6)[net], 12 * QUOTA)
+    with ExitStack() as stack:
+        with inside(VM_NS):
+            flooder = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+            flooder.bind(("eth0", 0))
+        pair = Pair(HOST_NS, VM_NS, (VM_ADDRESS, VM_ADDRESS6)[net])
+        before = pair.connect()
+        for closing in pair, before:
+            stack.callback(closing.close)
+        with setting.host.held():
+            for _ in range(3 * QUOTA):
+                for frame in islice(flood, 4):
+                    flooder.send(frame)
+                connection = pair.connect()
+                connection.speak()
+                connection.close()
+            before.speak()
+    (web,) = setting.host.ask("stats")["drops"]
+    assert not {"table_full", "no_state", "tcp_state"} & web["reasons"].keys()
 
 
 async def test_programs_that_somebody_takes_off_come_back(setting: Setting) -> None:

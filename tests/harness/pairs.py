@@ -1,0 +1,44 @@
+"""TCP connections between two namespaces, opened and spoken over by hand, both ends of each."""
+
+import socket
+
+from vagrant.lab.probe import inside
+
+
+class Pair:
+    """A server in one namespace, and connections to it from another."""
+
+    def __init__(self, client: str, server: str, address: str) -> None:
+        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.client = client
+        with inside(server):
+            self.listener = socket.create_server((address, 0), family=self.family, backlog=64)
+        self.where = (address, self.listener.getsockname()[1])
+
+    def connect(self) -> "Connection":
+        with inside(self.client):
+            near = socket.socket(self.family)
+        near.settimeout(5)
+        near.connect(self.where)
+        far, _ = self.listener.accept()
+        far.settimeout(5)
+        return Connection(near, far)
+
+    def close(self) -> None:
+        self.listener.close()
+
+
+class Connection:
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.near, self.far = near, far
+        self.port: int = near.getsockname()[1]
+
+    def speak(self) -> None:
+        """A word each way, which arrives."""
+        for here, there in ((self.near, self.far), (self.far, self.near)):
+            here.sendall(b"word")
+            assert there.recv(4) == b"word"
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
