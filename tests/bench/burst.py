@@ -14,8 +14,8 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Message(ctypes.Structure):
-    """struct mmsghdr."""
+class _Header(ctypes.Structure):
+    """struct msghdr. Its end is padded, so nothing in struct mmsghdr lies right behind `flags`."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -25,8 +25,13 @@ class _Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint),
     )
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr."""
+
+    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
 
 
 class Burst:
@@ -42,7 +47,7 @@ class Burst:
         for i, frame in enumerate(frames):
             self._vectors[i] = _Vector(ctypes.addressof(self._content) + i * len(frame), len(frame))
             at = ctypes.addressof(self._vectors) + i * ctypes.sizeof(_Vector)
-            self._messages[i].vectors, self._messages[i].vector_count = at, 1
+            self._messages[i].header.vectors, self._messages[i].header.vector_count = at, 1
         self._next = 0
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self._socket.bind((device, 0))

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import kernel, packet
+from tests.bench.burst import BATCH, Burst
 from tests.bench.kernel import PINS
 from tests.bench.policy import LAB
 from vagrant.lab import network
@@ -48,6 +50,19 @@ def test_what_is_called_a_new_flow_is_one():
             lasting.established(shape)()
             assert lasting.datapath.rule_counters()[16].sessions == 1
             assert [flow.state for flow in lasting.datapath.flows(0)] == ["established"]
+
+
+def test_a_burst_sends_a_whole_batch_at_once():
+    """Each call of sendmmsg() takes all the frames it is given, in order; the other end receives them."""
+    sent = [bytes(12) + b"\x88\xb5" + number.to_bytes(48, "big") for number in range(2 * BATCH)]
+    with kernel.alone(), kernel.device("burst"), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as other:
+        for name in "burst", "other":
+            subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        other.bind(("other", 0x88B5))
+        other.settimeout(5)
+        with Burst("burst", sent) as burst:
+            assert [burst.send(), burst.send()] == [BATCH, BATCH]
+        assert [other.recv(100) for _ in sent] == sent
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):
