@@ -71,12 +71,18 @@ static __always_inline u8 window_scale(const u8 *options, u32 length, volatile u
 	return 0;
 }
 
-/* A side whose SYN is seen; its options are read when all else is done. The other has acknowledged nothing of it: what
- * stands in the acknowledgement field of a SYN says nothing. */
+static __always_inline u32 largest_window(const struct tcp_side *side)
+{
+	return (u32)side->window << (side->scale & SHIFT);
+}
+
+/* A side whose SYN is seen; its options are read when all else is done. It may send as much as the SYN of the other has
+ * offered, before anything acknowledges its own (RFC 7413 3). The other has acknowledged nothing of it: what stands in
+ * the acknowledgement field of a SYN says nothing. */
 static __always_inline void open_side(struct tcp_side *side, struct tcp_side *other, const struct packet *packet)
 {
 	side->end = packet->end;
-	side->limit = packet->end;
+	side->limit = packet->end + largest_window(other);
 	side->scale = SCALE_UNREAD;
 	side->window = packet->window ?: 1;
 	other->acked = packet->seq;
@@ -99,11 +105,6 @@ static __always_inline void pick_up_side(struct tcp_side *side, const struct pac
 	side->window = 0xffff;
 	side->limit = packet->end + (0xffff << MAX_SCALE);
 	side->acked = packet->ack;
-}
-
-static __always_inline u32 largest_window(const struct tcp_side *side)
-{
-	return (u32)side->window << (side->scale & SHIFT);
 }
 
 static __always_inline bool fits(const struct tcp_side *sender, const struct tcp_side *receiver,

@@ -268,6 +268,19 @@ def test_a_syn_ack_must_acknowledge_the_syn(calling: Connection) -> None:
     assert calling.say(False, "SA") == passed(1)
 
 
+def test_a_responder_may_speak_before_its_syn_is_acknowledged(calling: Connection) -> None:
+    """RFC 7413: as much as the other's SYN has offered, and FIN. One acknowledgement is of all of it."""
+    assert calling.say(True, "S", data=100) == passed(1, new=True)
+    assert calling.say(False, "SA", ack=START + 100) == passed(1)
+    assert calling.say(False, "PA", ack=START + 100, data=WINDOW) == passed(1)
+    assert calling.say(False, "PA", seq=START + WINDOW + 1, ack=START + 100, data=1) == UNFIT
+    assert calling.state == "syn_recv"
+    assert calling.say(False, "FA", seq=START + WINDOW, ack=START + 100) == passed(1)
+    assert calling.say(True, "A", seq=START + 100, ack=START + WINDOW + 1) == passed(1)
+    assert calling.say(True, "FA", seq=START + 100, ack=START + WINDOW + 1) == passed(1)
+    assert calling.state == "fin_wait"
+
+
 def test_x19_half_a_connection_goes_on(open_: Connection) -> None:
     """One side has ended, the other still sends and is acknowledged."""
     assert open_.say(True, "FA") == passed(1)

@@ -146,10 +146,13 @@ class Connection:
         return None
 
     def _open(self, segment: Segment, direction: str) -> None:
-        """The window of a SYN is never scaled (RFC 7323 2.2); here it counts in whole units all the same."""
+        """The window of a SYN is never scaled (RFC 7323 2.2); here it counts in whole units all the same.
+        What the SYN of the other has offered may be sent at once."""
         scale = None if segment.scale is None else min(segment.scale, _MAX_SCALE)
         window = (segment.window or 1) >> (scale or 0) or 1
-        self.sides[direction] = Side(_end(segment), _end(segment), window, scale)
+        other = self.sides.get(OTHER[direction])
+        offered = other.window << (other.scale or 0) if other else 0
+        self.sides[direction] = Side(_end(segment), (_end(segment) + offered) % 2**32, window, scale)
         self.unacknowledged[direction] = segment.seq
 
     def _pick_up(self, segment: Segment, direction: str) -> None:
@@ -189,12 +192,13 @@ def _following(state: str, side: str, kind: str) -> str | Step:
 
 
 def _in_handshake(side: str, kind: str) -> str | Step:
-    """Both have sent a SYN. What the initiator acknowledges is the other's."""
+    """Both have sent a SYN. What the initiator acknowledges is the other's; that one may speak before (RFC
+    7413)."""
     if kind == "syn" or (side == "responder" and kind == "syn-ack"):
         return "syn_recv"
-    if side == "responder":
-        return Step.PASS
-    return "closing_initiator" if kind == "fin" else "established"
+    if kind == "fin":
+        return f"closing_{side}"
+    return "syn_recv" if side == "responder" else "established"
 
 
 def _end(segment: Segment) -> int:

@@ -24,13 +24,16 @@ _DATA: Final = (
 )
 _CLOSE: Final = (("initiator", FIN | ACK), ("responder", ACK), ("responder", FIN | ACK), ("initiator", ACK))
 _CLOSED: Final = (("responder", FIN | ACK), ("initiator", FIN | ACK), ("responder", ACK))
+_EARLY: Final = (("initiator", SYN | PSH), *_OPEN[1:2], *(("responder", PSH | ACK),) * 2)
 _SCRIPTS: Final = (
     *((*_OPEN, *_DATA, *_CLOSE), (*_OPEN, *_DATA, *_CLOSED), (*_BOTH_OPEN, *_DATA, *_CLOSE)),
     *((*_OPEN, *_DATA, *_DATA, ("initiator", RST)), (*_OPEN, *_DATA, ("responder", RST | ACK))),
     *((("initiator", SYN), ("responder", RST | ACK)), (*_DATA, *_DATA, *_CLOSE)),
     (*(("initiator", PSH | ACK),) * 3, *(("responder", PSH | ACK),) * 3, *_DATA, *_CLOSED),
+    *((*_EARLY, *_OPEN[2:], *_DATA, *_CLOSE), (*_EARLY, *_CLOSED)),
 )
-"""Connections: as they should be, opened by both, reset, refused, and one that was under way before."""
+"""Connections: as they should be, opened by both, reset, refused, one that was under way before, and such
+whose data is there before the handshake has ended (RFC 7413)."""
 _NUMBERS: Final = (0, 1000, 2**31 - 20, 2**32 - 20)
 _WINDOWS: Final = (0, 0, 1, 500, 8192, 65535, 65535)
 _SCALES: Final = (None, None, 0, 2, 7, 14, 15)

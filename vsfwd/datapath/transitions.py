@@ -9,7 +9,8 @@ flow (where sequence numbers are concerned, bpf/conntrack.h says what fits):
     new       it begins another connection with the same addresses and ports
 
 RST stands for one with the exact sequence number that its receiver waits for; any other changes nothing.
-Sources: RFC 9293 3.3.2 and 3.10.7; RFC 5961 3 to 5; simultaneous open, RFC 9293 3.5."""
+Sources: RFC 9293 3.3.2 and 3.10.7; RFC 5961 3 to 5; simultaneous open, RFC 9293 3.5; a responder that speaks
+before its SYN is acknowledged, RFC 7413 3."""
 
 from typing import Final
 
@@ -20,7 +21,7 @@ state              side       SYN       SYN-ACK      ACK                FIN     
 syn_sent           initiator  syn_sent  drop         drop               drop               closed
 syn_sent           responder  syn_recv  syn_recv     -                  -                  closed
 syn_recv           initiator  syn_recv  established  established        closing_initiator  closed
-syn_recv           responder  syn_recv  syn_recv     -                  -                  closed
+syn_recv           responder  syn_recv  syn_recv     syn_recv           closing_responder  closed
 established        initiator  -         -            established        closing_initiator  closed
 established        responder  -         -            established        closing_responder  closed
 closing_initiator  initiator  -         -            closing_initiator  closing_initiator  closed
