@@ -21,6 +21,7 @@ from manager_stub.api import (
     infra,
     inventory,
     node,
+    publish,
     search,
     service_entries,
     session,
@@ -29,6 +30,7 @@ from manager_stub.api import users as users_api
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
 from manager_stub.guard import Guard
+from manager_stub.publish import Publishing
 from manager_stub.publisher import Publisher
 from manager_stub.register import Register
 from manager_stub.sessions import Sessions
@@ -39,6 +41,8 @@ from manager_stub.web import WebServer
 
 LEASES_S: Final = 5.0
 """How often is looked for leases that have ended."""
+CONFIRMATION_S: Final = 0.5
+"""How often is looked for a publish that nobody confirmed in time."""
 MAX_REQUEST: Final = 64 * 1024 * 1024
 
 log = structlog.get_logger()
@@ -49,6 +53,7 @@ class Parts:
     store: Store
     users: Users
     register: Register
+    publishing: Publishing
     broker: Broker
     publisher: Publisher
     web: Guard
@@ -72,6 +77,8 @@ def compose(directory: StateDir) -> Parts:
     app.include_router(infra.router(register))
     app.include_router(service_entries.router(register))
     app.include_router(hierarchy.router(register))
+    publishing = Publishing(store, register)
+    app.include_router(publish.router(register, publishing))
     app.include_router(search.router(register))
     app.include_router(fabric.router(register))
     app.include_router(inventory.router(register))
@@ -80,7 +87,8 @@ def compose(directory: StateDir) -> Parts:
         hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url])
     )
     errors.install(app)
-    return Parts(store, users, register, broker, publisher, Guard(app, users, passwords, sessions))
+    guard = Guard(app, users, passwords, sessions)
+    return Parts(store, users, register, publishing, broker, publisher, guard)
 
 
 def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None]:
@@ -97,6 +105,12 @@ async def _expire(register: Register) -> NoReturn:
         register.expire()
 
 
+async def _undo(publishing: Publishing) -> NoReturn:
+    while True:
+        publishing.expire()
+        await asyncio.sleep(CONFIRMATION_S)
+
+
 async def serve(directory: StateDir) -> None:
     parts = compose(directory)
     host, port = split(directory.addresses().listen)
@@ -107,19 +121,24 @@ async def serve(directory: StateDir) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end)
-    publishing = asyncio.create_task(parts.publisher.run(), name="publisher")
     web = asyncio.create_task(server.run_until_exit(), name="web")
-    leases = asyncio.create_task(_expire(parts.register), name="leases")
+    tasks = [
+        web,
+        asyncio.create_task(parts.publisher.run(), name="publisher"),
+        asyncio.create_task(_expire(parts.register), name="leases"),
+        asyncio.create_task(_undo(parts.publishing), name="confirmation"),
+    ]
     try:
         log.info("the manager serves", address=f"https://{host}:{port}")
-        done, _ = await asyncio.wait((publishing, web, leases), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        # Whatever ended first, on a signal the web server, the other has nothing to do alone.
+        # Whatever ended first, on a signal the web server, the others have nothing to do alone.
         end()
-        publishing.cancel()
-        leases.cancel()
-        await asyncio.gather(publishing, web, leases, return_exceptions=True)
+        for task in tasks:
+            if task is not web:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await parts.broker.close()
         parts.store.close()

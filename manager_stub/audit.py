@@ -36,5 +36,15 @@ def changes(world: World, put: Iterable[Row], delete: Iterable[str], now_ms: int
     return gone + made
 
 
+def configuration(display_name: str, now_ms: int, *, automatic: bool) -> Row:
+    """A saved configuration, which is a place in this log."""
+    return {
+        "display_name": display_name,
+        "automatic": automatic,
+        "user": actor.get(),
+        "time_ms": now_ms,
+    }
+
+
 def _row(path: str, before: Any, after: Any, now_ms: int) -> Row:
     return {"time_ms": now_ms, "user": actor.get(), "path": path, "before": before, "after": after}

@@ -48,16 +48,21 @@ class Guard:
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != LOGIN:
-            try:
-                user = await self._user(Headers(scope=scope), address(scope))
-                _check(user, scope["method"], scope["path"])
-                audit.actor.set(user.name)
-            except Denied as denied:
-                headers = {"WWW-Authenticate": 'Basic realm="vsfwd"'} if denied.status == 401 else {}
-                await answer(denied.status, str(denied), headers, denied.code)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] == LOGIN:
+            await self._app(scope, receive, send)
+            return
+        try:
+            user = await self._user(Headers(scope=scope), address(scope))
+            _check(user, scope["method"], scope["path"])
+        except Denied as denied:
+            headers = {"WWW-Authenticate": 'Basic realm="vsfwd"'} if denied.status == 401 else {}
+            await answer(denied.status, str(denied), headers, denied.code)(scope, receive, send)
+            return
+        before = audit.actor.set(user.name)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            audit.actor.reset(before)
 
     async def _user(self, headers: Headers, address: str) -> User:
         """Who asks. Raises Denied."""

@@ -7,7 +7,7 @@ waits: its methods are not coroutines, so nothing comes between.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -37,7 +37,7 @@ from manager_stub.model import (
 from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row, outgoing, stored_object
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, Row, Store, Transaction
-from manager_stub.world import Stored, World, kind_of
+from manager_stub.world import Stored, World, is_policy, kind_of
 from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Hello, Refusal, digest_text
 
 log = structlog.get_logger()
@@ -65,6 +65,8 @@ class Register:
         self._store = store
         self._key = key
         self.wake = wake
+        self.check_publish: Callable[[], None] = lambda: None
+        """Called before a change of the policy; raises Refused where somebody else's is not done yet."""
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
         bindings = {row.id: msgspec.json.decode(row.bindings, type=tuple[Binding, ...]) for row in host_rows}
@@ -95,12 +97,37 @@ class Register:
 
     # Objects
 
-    def write(self, *, put: Mapping[str, Entity], delete: Iterable[str] = (), system: bool = False) -> None:
+    def write(self, *, put: Mapping[str, Entity], delete: Collection[str] = (), system: bool = False) -> None:
         """Put and delete objects, all or nothing. Raises Refused."""
-        delete = list(delete)
-        numbers = dict(self._numbers)
         now = _now_ms()
+        numbers = dict(self._numbers)
         stored = [self._next(path, body, numbers, system, now) for path, body in put.items()]
+        realised, hosts = self._possible(stored, list(delete), system)
+        rows = [object_row(each) for each in stored]
+        changes = audit.changes(self.world, rows, delete, now)
+        published = any(is_policy(change["path"]) for change in changes)
+        if published and not system:
+            self.check_publish()
+        with self._store.begin() as transaction:
+            transaction.put_objects(rows)
+            transaction.delete_objects(list(delete))
+            transaction.put_numbers(numbers)
+            transaction.add_changes(changes)
+            if published:
+                transaction.add_configuration(audit.configuration("", now, automatic=True))
+            _save(transaction, self._hosts, hosts)
+        self._numbers, self._realised = numbers, realised
+        self._take(hosts)
+
+    def check(self, put: Mapping[str, Entity], delete: Collection[str]) -> None:
+        """Raises Refused where `write` would."""
+        stored = [self._next(path, body, dict(self._numbers), False, 0) for path, body in put.items()]
+        self._possible(stored, list(delete), False)
+
+    def _possible(
+        self, stored: list[Stored[Entity]], delete: list[str], system: bool
+    ) -> tuple[Realised, dict[str, Host]]:
+        """What a change would lead to. Raises Refused."""
         world = self.world.changed(stored, delete)
         if not system:
             check_system_owned(self.world, stored, delete)
@@ -110,16 +137,7 @@ class Register:
         check_nesting(world, stored)
         check_layers(world, stored)
         realised = realise(world, self._realised)
-        hosts = self._advanced(realised, self._hosts.values())
-        rows = [object_row(each) for each in stored]
-        with self._store.begin() as transaction:
-            transaction.put_objects(rows)
-            transaction.delete_objects(delete)
-            transaction.put_numbers(numbers)
-            transaction.add_changes(audit.changes(self.world, rows, delete, now))
-            _save(transaction, self._hosts, hosts)
-        self._numbers, self._realised = numbers, realised
-        self._take(hosts)
+        return realised, self._advanced(realised, self._hosts.values())
 
     def _check_unique(self, stored: list[Stored[Entity]]) -> None:
         for each in stored:

@@ -97,3 +97,34 @@ changes = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
 )
+# Saved configurations: each is the policy as it was after a change; what it was, the changes since tell.
+configurations = sa.Table(
+    "configurations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("display_name", sa.String, nullable=False),
+    sa.Column("automatic", sa.Boolean, nullable=False),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("change", sa.Integer, nullable=False),
+)
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("display_name", sa.String, nullable=False),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("modified_ms", sa.BigInteger, nullable=False),
+    # The tree of its objects; and of which revision each was when it came into the draft.
+    sa.Column("tree", sa.Text, nullable=False),
+    sa.Column("revisions", sa.Text, nullable=False),
+)
+# What waits to be confirmed: at most one row, and what follows `change` is undone at the deadline.
+windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("deadline_ms", sa.BigInteger, nullable=False),
+    sa.Column("change", sa.Integer, nullable=False),
+)

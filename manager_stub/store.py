@@ -17,7 +17,22 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from sqlalchemy.dialects.sqlite import insert
 
-from manager_stub.schema import changes, claims, hosts, numbers, objects, outbox, tokens, users
+from manager_stub.schema import (
+    changes,
+    claims,
+    configurations,
+    drafts,
+    hosts,
+    numbers,
+    objects,
+    outbox,
+    tokens,
+    users,
+    windows,
+)
+
+MAX_SAVED = 100
+"""Configurations that are kept, as in NSX. For a new one the oldest automatic one goes."""
 
 Row = dict[str, Any]
 
@@ -106,6 +121,36 @@ class Transaction:
         if rows:
             self._connection.execute(changes.insert(), rows)
 
+    def add_configuration(self, row: Row) -> None:
+        """The policy as it is after the last change so far."""
+        self._connection.execute(configurations.insert(), row | {"change": self._last_change()})
+        newest = sa.select(configurations.c.id).order_by(
+            configurations.c.automatic, configurations.c.id.desc()
+        )
+        self._connection.execute(
+            configurations.delete().where(configurations.c.id.not_in(newest.limit(MAX_SAVED)))
+        )
+
+    def delete_configuration(self, id: int) -> None:
+        self._connection.execute(configurations.delete().where(configurations.c.id == id))
+
+    def put_draft(self, row: Row) -> None:
+        self._upsert(drafts, [row], "id")
+
+    def delete_draft(self, id: str) -> None:
+        self._connection.execute(drafts.delete().where(drafts.c.id == id))
+
+    def open_window(self, user: str, deadline_ms: int) -> Row:
+        row = {"id": 1, "user": user, "deadline_ms": deadline_ms, "change": self._last_change()}
+        self._connection.execute(windows.insert(), row)
+        return row
+
+    def close_window(self) -> None:
+        self._connection.execute(windows.delete())
+
+    def _last_change(self) -> int:
+        return self._connection.execute(sa.select(sa.func.max(changes.c.id))).scalar() or 0
+
     def _upsert(self, table: sa.Table, rows: list[Row], key: str) -> None:
         if rows:
             statement = insert(table)
@@ -163,6 +208,22 @@ class Store:
             )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def changes_since(self, change: int) -> list[Row]:
+        """The oldest first."""
+        query = sa.select(changes).where(changes.c.id > change).order_by(changes.c.id)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def configurations(self) -> list[Row]:
+        """The oldest first."""
+        return sorted(self._read(configurations), key=lambda row: int(row["id"]))
+
+    def drafts(self) -> dict[str, Row]:
+        return {row["id"]: row for row in self._read(drafts)}
+
+    def window(self) -> Row | None:
+        return next(iter(self._read(windows)), None)
 
     def _read(self, table: sa.Table) -> list[Row]:
         with self._engine.connect() as connection:

@@ -46,6 +46,12 @@ def kind_of(path: str) -> str:
     return path.rsplit("/", 2)[1]
 
 
+def is_policy(path: str) -> bool:
+    """Whether it belongs to the policy, which is published, saved and rolled back; the rest is inventory,
+    users and hosts."""
+    return path.startswith("/infra/") and kind_of(path) in MODELS and kind_of(path) != "segments"
+
+
 def id_of(path: str) -> str:
     return path.rsplit("/", 1)[1]
 

@@ -16,6 +16,7 @@ from manager_stub.api.errors import Problem, describe
 from manager_stub.api.infra import PREFIX, Patch, inline_rules, patched_section
 from manager_stub.api.objects import Json, check_body, existing, merged, shown
 from manager_stub.model import READ_ONLY, Entity, Id
+from manager_stub.publish import Change
 from manager_stub.register import Register
 from manager_stub.world import MODELS, Stored, parent_of
 
@@ -38,8 +39,8 @@ _id = TypeAdapter(Id)
 
 
 @dataclass
-class Change:
-    """What a tree asks for."""
+class _Plan:
+    """What a tree asks for, as far as it was read."""
 
     put: dict[str, Entity] = field(default_factory=dict)
     delete: list[str] = field(default_factory=list)
@@ -49,16 +50,22 @@ class Change:
             raise Problem(400, f"{path} is there twice", where)
 
 
+def planned(register: Register, tree: Json) -> Change:
+    """What a tree would change today."""
+    unknown = sorted(tree.keys() - _IGNORED - {"children"})
+    if unknown:
+        raise Problem(400, "unknown field", unknown[0])
+    plan = _Plan()
+    _walk(register, plan, "Infra", "/infra", tree, "")
+    return Change(plan.put, plan.delete)
+
+
 def router(register: Register) -> APIRouter:
     routes = APIRouter(tags=["Infra"])
 
     @routes.patch(f"{PREFIX}/infra")
     async def patch(body: Patch) -> Response:
-        unknown = sorted(body.keys() - _IGNORED - {"children"})
-        if unknown:
-            raise Problem(400, "unknown field", unknown[0])
-        change = Change()
-        _walk(register, change, "Infra", "/infra", body, "")
+        change = planned(register, body)
         register.write(put=change.put, delete=change.delete)
         return Response()
 
@@ -75,7 +82,7 @@ def router(register: Register) -> APIRouter:
     return routes
 
 
-def _walk(register: Register, change: Change, kind: str, path: str, node: Json, where: str) -> None:
+def _walk(register: Register, change: _Plan, kind: str, path: str, node: Json, where: str) -> None:
     children = node.get("children", [])
     if not isinstance(children, list):
         raise Problem(400, "not a list", f"{where}children")
@@ -105,7 +112,7 @@ def _opened(child: Any, kind: str, where: str) -> tuple[str, Json]:
 
 
 def _take(
-    register: Register, change: Change, path: str, kind: str, child: Json, body: Json, where: str
+    register: Register, change: _Plan, path: str, kind: str, child: Json, body: Json, where: str
 ) -> None:
     reference = child["resource_type"] == "ChildResourceReference"
     if kind == "Domain":
@@ -123,7 +130,7 @@ def _take(
     _walk(register, change, kind, path, body, f"{where}.")
 
 
-def _put(register: Register, change: Change, path: str, kind: str, body: Json, where: str) -> None:
+def _put(register: Register, change: _Plan, path: str, kind: str, body: Json, where: str) -> None:
     patch = {key: value for key, value in body.items() if key != "children"}
     try:
         if kind == "SecurityPolicy":
@@ -139,7 +146,7 @@ def _put(register: Register, change: Change, path: str, kind: str, body: Json, w
     change.put[path] = after
 
 
-def _delete(register: Register, change: Change, path: str, kind: str) -> None:
+def _delete(register: Register, change: _Plan, path: str, kind: str) -> None:
     """With what is below it. What is not there is gone already, as in NSX."""
     if register.world.get(path) is None:
         return

@@ -57,6 +57,34 @@ def test_the_manager_serves_over_tls_without_a_broker(made: Any, served: subproc
     assert get(made, made["ca"]).json()["results"] == []
 
 
+def test_a_change_nobody_confirmed_is_undone_though_the_manager_was_killed(
+    made: Any, served: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Its time runs out while there is no manager; the next one undoes it by itself."""
+    group = "/policy/api/v1/infra/domains/default/groups/g"
+    with client(made) as rest:
+        begin = {"action": "begin", "confirm_within": 1}
+        rest.post("/api/v1/vsfw/publish", params=begin).raise_for_status()
+        rest.put(group, json={}).raise_for_status()
+    served.kill()
+    served.wait()
+    again = subprocess.Popen([*COMMAND, "serve", "--state", str(tmp_path / "state")])
+    try:
+        wait_until(lambda: answers(made), "the manager answers", 30.0)
+        with client(made) as rest:
+            wait_until(lambda: rest.get(group).status_code == 404, "the change is undone", 10.0)
+            assert rest.get("/api/v1/vsfw/publish").json() == {"waiting": False}
+    finally:
+        again.kill()
+        again.wait()
+
+
+def client(made: Any) -> httpx.Client:
+    tls = ssl.create_default_context(cafile=made["ca"])
+    auth = (made["user"], made["password"])
+    return httpx.Client(base_url=made["url"], auth=auth, verify=tls, trust_env=False)
+
+
 def test_a_signal_ends_it_in_order(made: Any, served: subprocess.Popen[bytes]) -> None:
     """SIGTERM: it ends by itself, within seconds, with status 0."""
     served.terminate()

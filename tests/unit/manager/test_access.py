@@ -25,7 +25,8 @@ TABLE = [
     (r"PUT /policy/api/v1/infra/tags/tag-operations/", OPERATE),
     (r"POST /api/v1/vsfw/addresses$", OPERATE),
     (r"(PUT|DELETE) /api/v1/vsfw/(vms|clusters|datacenters)/", CHANGE_POLICY),
-    (r"(PUT|PATCH|DELETE) /policy/api/v1/infra\b", CHANGE_POLICY),
+    (r"(POST|DELETE) /api/v1/vsfw/(configurations|publish)\b", CHANGE_POLICY),
+    (r"(POST|PUT|PATCH|DELETE) /policy/api/v1/infra\b", CHANGE_POLICY),
     (r"(POST|DELETE) /api/v1/vsfw/hosts\b", ADMIN),
     (r"(PUT|DELETE) /api/v1/vsfw/users/", ADMIN),
 ]

@@ -1,0 +1,109 @@
+"""Changes that undo themselves unless somebody confirms them."""
+
+from typing import Any
+
+import pytest
+
+from manager_stub import publish
+from manager_stub.publish import Publishing
+from manager_stub.register import Register
+from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
+
+PUBLISH = f"{VSFW}/publish"
+GROUP = f"{DOMAIN}/groups/g"
+
+
+def later(manager: Manager, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    at = publish._now_ms() + seconds * 1000
+    monkeypatch.setattr(publish, "_now_ms", lambda: at)
+    manager.parts.publishing.expire()
+
+
+async def described(manager: Manager) -> Any:
+    return (await manager.call("GET", GROUP))["description"]
+
+
+@pytest.fixture
+async def changed(manager: Manager) -> Manager:
+    """One change of the group before a window, one within."""
+    await manager.call("PUT", GROUP, {"description": "one"})
+    await manager.call("POST", f"{PUBLISH}?action=begin&confirm_within=60")
+    await manager.call("PATCH", GROUP, {"description": "two"})
+    return manager
+
+
+async def test_what_nobody_confirms_is_undone_at_its_time(
+    changed: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before; then the policy is as it was, and nothing waits any more."""
+    later(changed, monkeypatch, 59)
+    assert await described(changed) == "two"
+    later(changed, monkeypatch, 2)
+    assert await described(changed) == "one"
+    assert await changed.call("GET", PUBLISH) == {"waiting": False}
+    newest = (await changed.call("GET", f"{VSFW}/audit-log?path={GROUP.removeprefix('/policy/api/v1')}"))[
+        "results"
+    ][0]
+    assert newest["user"] == "system"
+
+
+async def test_what_is_confirmed_stays(changed: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after the time."""
+    assert (await changed.call("GET", PUBLISH))["user"] == "admin"
+    await changed.call("POST", f"{PUBLISH}?action=confirm")
+    later(changed, monkeypatch, 61)
+    assert await described(changed) == "two"
+    assert (await changed.answer("POST", f"{PUBLISH}?action=confirm")).status_code == 409
+
+
+async def test_it_can_be_undone_before_its_time(changed: Manager) -> None:
+    """By hand."""
+    await changed.call("POST", f"{PUBLISH}?action=roll_back")
+    assert await described(changed) == "one"
+    assert await changed.call("GET", PUBLISH) == {"waiting": False}
+
+
+async def test_a_restart_does_not_confirm(changed: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time runs out while the manager is away: it is undone when it is back."""
+    register = Register(changed.parts.store, changed.directory.signing_key())
+    publishing = Publishing(changed.parts.store, register)
+    at = publish._now_ms() + 61_000
+    monkeypatch.setattr(publish, "_now_ms", lambda: at)
+    publishing.expire()
+    assert register.world.groups[GROUP.removeprefix("/policy/api/v1")].body.description == "one"
+    assert Publishing(changed.parts.store, register).window is None
+
+
+async def test_nobody_else_publishes_meanwhile(changed: Manager) -> None:
+    """Their change would be undone with it: 409. Tags of VMs are no policy; the other may roll back."""
+    user = {"role": "security_engineer", "password": "a password of length"}
+    await changed.call("PUT", f"{VSFW}/users/eve", user)
+    changed.rest.auth = ("eve", user["password"])
+    answer = await changed.answer("PATCH", GROUP, {"description": "hers"})
+    assert answer.status_code == 409
+    assert "admin waits to be confirmed" in answer.json()["error_message"]
+    vm = "11111111-0000-4000-8000-000000000001"
+    await changed.call("PUT", f"{VSFW}/vms/{vm}", {"display_name": "web"})
+    assert (await changed.answer("POST", f"{PUBLISH}?action=begin&confirm_within=60")).status_code == 409
+    await changed.call("POST", f"{PUBLISH}?action=roll_back")
+    assert await described(changed) == "one"
+
+
+async def test_a_draft_is_published_until_it_is_confirmed(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one call; one that is refused leaves nothing that waits."""
+    child = {"resource_type": "ChildGroup", "Group": {"id": "g"}}
+    domain = {"resource_type": "ChildResourceReference", "target_type": "Domain", "id": "default"}
+    await manager.call(
+        "PUT", f"{INFRA}/drafts/d", {"user_area": {"children": [domain | {"children": [child]}]}}
+    )
+    await manager.call("POST", f"{INFRA}/drafts/d?action=publish&confirm_within=5")
+    assert await described(manager) == ""
+    later(manager, monkeypatch, 6)
+    assert (await manager.answer("GET", GROUP)).status_code == 404
+    service = {"resource_type": "ChildService", "Service": {"id": "SSH"}, "marked_for_delete": True}
+    await manager.call("PUT", f"{INFRA}/drafts/d", {"user_area": {"children": [service]}})
+    refused = await manager.answer("POST", f"{INFRA}/drafts/d?action=publish&confirm_within=5")
+    assert refused.status_code == 400
+    assert await manager.call("GET", PUBLISH) == {"waiting": False}
