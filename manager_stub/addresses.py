@@ -11,7 +11,7 @@ always, but only of a vNIC for which nothing was typed: who types addresses want
 A trusted address is the vNIC's like a typed one: it is sent to hosts, counts in groups, and SpoofGuard lets
 the vNIC send from it."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import ip_address
@@ -19,7 +19,7 @@ from typing import Final
 
 from manager_stub.model import Segment, SpoofGuard, Vnic
 from manager_stub.world import Claimed, Stored, World
-from vsfwd.protocol.messages import Addresses, Source
+from vsfwd.protocol.messages import Addresses, Binding, Source
 
 MAX_CLAIMS: Final = 128
 """Of one vNIC: what a host sends (NSX). A host that says more is not believed."""
@@ -109,6 +109,24 @@ def told(claims: Claims, host: str, plugged: frozenset[str], said: Addresses, no
             elif len(known) < MAX_CLAIMS:
                 known[claim.address] = Claimed(claim.source, claim.expires, host, now_ms)
         after[vnic] = known
+    return after
+
+
+def told_by_tools(claims: Claims, host: str, bindings: Iterable[Binding], now_ms: int) -> Claims:
+    """What is known after a host said which vNICs are plugged there. All that a guest's tools say is said
+    each time, so what they do not repeat has gone."""
+    after = dict(claims)
+    for binding in bindings:
+        known = {
+            address: claimed
+            for address, claimed in after.get(binding.vnic, {}).items()
+            if claimed.source is not Source.TOOLS or claimed.approved or address in binding.addresses
+        }
+        for address in binding.addresses:
+            if len(known) < MAX_CLAIMS:
+                known.setdefault(address, Claimed(Source.TOOLS, 0, host, now_ms))
+        if known != after.get(binding.vnic, {}):
+            after[binding.vnic] = known
     return after
 
 

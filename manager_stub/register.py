@@ -34,6 +34,7 @@ from manager_stub.model import (
     Segment,
     Vm,
 )
+from manager_stub.reported import reported
 from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row, outgoing, stored_object
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, Row, Store, Transaction
@@ -214,6 +215,22 @@ class Register:
         if plugged != self.world.plugged:
             self._realised = realise(replace(self.world, plugged=plugged), self._realised)
         self._store_hosts({id: host, **self._advanced(self._realised, hosts.values(), refuse=False)})
+        self._discover(bindings.vnics)
+        self._claim(addresses.told_by_tools(self.world.claims, id, bindings.vnics, _now_ms()))
+
+    def _discover(self, bindings: Iterable[Binding]) -> None:
+        """VMs as they are reported, together if that is possible: one that is not stops no other."""
+        found = reported(self.world, bindings)
+        if not found:
+            return
+        try:
+            self.write(put=found)
+        except Refused:
+            for path, vm in found.items():
+                try:
+                    self.write(put={path: vm})
+                except Refused as refused:
+                    log.error("a reported VM is not taken", vm=path, reason=str(refused))
 
     # Addresses
 

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
+from msgspec import structs
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink import NLM_F_DUMP_INTR
 from pyroute2.netlink.exceptions import NetlinkError
@@ -99,6 +100,7 @@ class Interfaces:
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
         self._plugged: dict[str, Link] = {}
+        self._reported = Bindings(())
         self._bare: set[int] = set()
         self._unfit: set[Link] = set()
         try:
@@ -184,7 +186,6 @@ class Interfaces:
 
     async def sync(self) -> None:
         async with self._lock:
-            before = self.bindings()
             links = await self._links()
             self._log_unfit(links)
             plugged = recognise(links, self._bindings)
@@ -206,7 +207,8 @@ class Interfaces:
                 {vnic: Port(vnic, link.name, link.index, by_id[vnic].mac) for vnic, link in plugged.items()},
                 {vnic for vnic, link in plugged.items() if link.index in bare},
             )
-            if now != before:
+            if now != self._reported:
+                self._reported = now
                 self._report(now)
 
     def _log_unfit(self, links: Iterable[Link]) -> None:
@@ -225,7 +227,7 @@ class Interfaces:
         """As announced; of a vNIC nobody announced to this daemon, as the policy has it."""
         known = self._bindings.get(vnic)
         if known is not None and known.mac != UNKNOWN_MAC:
-            return Binding(vnic, known.vm, known.mac, link.name)
+            return structs.replace(known, device=link.name)
         policy = self._policy().get(vnic)
         return (
             Binding(vnic, policy.vm, policy.mac, link.name)

@@ -5,7 +5,6 @@ may do. What comes from the kernel is asked on the apply thread; what comes from
 immutable values."""
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from asyncvarlink.serviceinterface import PermissionDenied
 
 import vsfwd.ipc.interface as api
 from vsfwd.alarms import FEATURE, Alarms
+from vsfwd.announcement import announced, check_device
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath
@@ -25,8 +25,8 @@ from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Conflict, Interfaces
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy import evaluate
-from vsfwd.policy.model import Direction, Rule, Vnic, is_uuid
-from vsfwd.protocol.messages import Binding, digest_text
+from vsfwd.policy.model import Direction, Rule, Vnic
+from vsfwd.protocol.messages import digest_text
 from vsfwd.reconciler import ApplyThread, Port, Reconciler
 from vsfwd.rows import (
     address_rows,
@@ -41,9 +41,6 @@ from vsfwd.rows import (
 
 PART: Final = 500
 """Rows in one part of a long answer."""
-_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_DEVICE: Final = re.compile(r"(?!\.{1,2}\Z)[!-.0-9;-~]{1,15}")
-"""Narrower than the kernel, which takes any byte but space, slash and colon: a name is kept and sent on."""
 T = TypeVar("T")
 
 
@@ -230,16 +227,26 @@ class Answers(api.HostInterface):
         )
 
     @varlinkmethod
-    async def AnnounceVnic(self, *, vnic: str, vm: str, mac: str, device: str) -> None:
+    async def AnnounceVnic(
+        self,
+        *,
+        vnic: str,
+        vm: str,
+        mac: str,
+        device: str,
+        guest: api.GuestInfo | None = None,
+        segment: str | None = None,
+        addresses: list[str] | None = None,
+    ) -> None:
         self._privileged()
-        for field, value in (("vnic", vnic), ("vm", vm)):
-            if not is_uuid(value):
-                raise api.Refused(reason=f"{field}: {value!r} is not a UUID in lower case")
-        if not _MAC.fullmatch(mac):
-            raise api.Refused(reason=f"mac: {mac!r} is not a MAC address in lower case with colons")
-        _check_device(device)
         try:
-            plugged = await self._parts.interfaces.announce(Binding(vnic, vm, mac, device))
+            binding = announced(
+                vnic, vm, mac, device, guest or api.GuestInfo(), segment or "", addresses or []
+            )
+        except ValueError as error:
+            raise api.Refused(reason=str(error)) from None
+        try:
+            plugged = await self._parts.interfaces.announce(binding)
         except Conflict as conflict:
             raise api.Refused(reason=str(conflict)) from None
         if plugged and vnic not in self._parts.reconciler.ports:
@@ -308,8 +315,10 @@ def _decision(rule: Rule | None, verdict: evaluate.Verdict) -> str:
 
 
 def _check_device(name: str) -> None:
-    if not _DEVICE.fullmatch(name):
-        raise api.Refused(reason=f"device: {name!r} cannot be the name of a device")
+    try:
+        check_device(name)
+    except ValueError as error:
+        raise api.Refused(reason=str(error)) from None
 
 
 def _named(name: str, id: str, vnic: Vnic | None) -> bool:

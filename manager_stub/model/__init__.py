@@ -35,7 +35,7 @@ from manager_stub.model.groups import (
     PathExpression,
     pattern,
 )
-from manager_stub.model.inventory import Cluster, Datacenter, Segment, Vm, Vnic
+from manager_stub.model.inventory import MAX_VNICS, Cluster, Datacenter, Segment, Vm, Vnic
 from manager_stub.model.policy import ExcludeList, Rule, SecurityPolicy
 from manager_stub.model.services import (
     ALGTypeServiceEntry,
@@ -56,6 +56,7 @@ __all__ = [
     "ETHERNET",
     "MAX_SEQUENCE",
     "READ_ONLY",
+    "MAX_VNICS",
     "TIMERS",
     "ALGTypeServiceEntry",
     "Cluster",

@@ -1,7 +1,7 @@
 """What there is: segments, VMs with their vNICs, clusters, datacenters."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -18,6 +18,8 @@ from manager_stub.model.fields import (
     Uuid,
     check_vlan,
 )
+
+MAX_VNICS: Final = 10
 
 
 class Segment(Entity):
@@ -56,7 +58,7 @@ class Vm(Entity):
     is unknown, not even NOTEQUALS."""
     computer_name: Text | None = None
     power_state: Literal["VM_RUNNING", "VM_STOPPED", "VM_SUSPENDED", "UNKNOWN"] = "UNKNOWN"
-    vnics: Annotated[list[Vnic], Field(max_length=10)] = []
+    vnics: Annotated[list[Vnic], Field(max_length=MAX_VNICS)] = []
 
     @field_validator("vnics")
     @classmethod

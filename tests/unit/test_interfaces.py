@@ -15,7 +15,7 @@ from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
 import vsfwd.interfaces
 from tests.unit.policy_messages import APP, WEB, WEB_VM
 from vsfwd.interfaces import Conflict, Interfaces, Link, recognise
-from vsfwd.protocol.messages import Binding
+from vsfwd.protocol.messages import Binding, Bindings, Guest
 from vsfwd.reconciler import Port
 from vsfwd.statefile import StateFile
 
@@ -110,7 +110,8 @@ class Devices:
         self.attached: dict[str, str] = {}
         self.bare: Set[str] = set()
         self.statefile = StateFile(directory)
-        self.interfaces = Interfaces(self.statefile, dict, self._connect, lambda bindings: None)
+        self.reports: list[Bindings] = []
+        self.interfaces = Interfaces(self.statefile, dict, self._connect, self.reports.append)
         self.netlink: Any = self.interfaces._netlink
         self.events: Any = self.interfaces._events
 
@@ -118,8 +119,9 @@ class Devices:
         self.attached = {vnic: port.device for vnic, port in ports.items()}
         self.bare = bare
 
-    async def announce(self, device: str = "veth-web") -> bool:
-        return await self.interfaces.announce(Binding(WEB, WEB_VM, "02:00:00:00:00:01", device))
+    async def announce(self, device: str = "veth-web", name: str = "") -> bool:
+        binding = Binding(WEB, WEB_VM, "02:00:00:00:00:01", device, Guest(name))
+        return await self.interfaces.announce(binding)
 
 
 @pytest.fixture
@@ -157,6 +159,17 @@ async def test_a_vnic_is_not_let_go_on_a_dump_that_may_have_missed_it(devices: D
     devices.netlink.missed = {7}
     await devices.interfaces.sync()
     assert devices.attached == {WEB: "veth-web"}
+
+
+async def test_what_is_announced_of_a_vm_is_reported_whenever_it_changes(devices: Devices) -> None:
+    """Once each; it survives a restart of the daemon, and a device that comes later."""
+    await devices.announce(name="web-01")
+    assert devices.reports == []
+    devices.netlink.add(7, "veth-web")
+    for name in ("web-01", "web-01", "web-02"):
+        await devices.announce(name=name)
+    assert [report.vnics[0].guest.name for report in devices.reports] == ["web-01", "web-02"]
+    assert devices.statefile.load_bindings()[0].guest == Guest("web-02")
 
 
 @pytest.mark.parametrize("kind", [RTM_DELTFILTER, RTM_DELQDISC])

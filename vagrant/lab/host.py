@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vagrant.lab.rest import checked
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import wait_until
 from vsfwd.ipc.client import Unreachable, ask
+from vsfwd.ipc.interface import GuestInfo
 
 
 def enrol(rest: httpx.Client, host: Host) -> str:
@@ -87,12 +89,20 @@ def wait_ready(host: Host, timeout_s: float = 60.0) -> None:
     wait_until(ready, f"vsfwd of {host.name} ready", timeout_s)
 
 
-def announce(host: Host, vm: Vm) -> None:
-    """Returns when the programs are on the VM's device: it may be plugged."""
+def guest(vm: Vm) -> GuestInfo:
+    """As somebody who starts virtual machines would know it."""
+    return GuestInfo(vm.name, platform.freedesktop_os_release()["PRETTY_NAME"], vm.name, "VM_RUNNING")
+
+
+def announce(host: Host, vm: Vm, guest: GuestInfo) -> None:
+    """Returns when the programs are on the VM's device: it may be plugged. The manager is told by the
+    host."""
     try:
         ask(
             host.socket,
-            lambda vsfwd: vsfwd.AnnounceVnic(vnic=vm.vnic, vm=vm.id, mac=vm.mac, device=vm.device),
+            lambda vsfwd: vsfwd.AnnounceVnic(
+                vnic=vm.vnic, vm=vm.id, mac=vm.mac, device=vm.device, guest=guest, segment=vm.segment
+            ),
         )
     except VarlinkErrorReply as error:
         raise LabError(f"vsfwd of {host.name} does not take VM {vm.name}: {error.paramstojson()}") from error

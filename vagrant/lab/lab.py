@@ -115,9 +115,10 @@ class Lab:
                 hosts.wait_ready(host)
         with step("VMs plugged, their policy in force"):
             for vm in self.layout.vms:
-                rest.enter_vm(self.rest, vm)
-                hosts.announce(self.host(vm.host), vm)
+                hosts.announce(self.host(vm.host), vm, hosts.guest(vm))
                 network.plug(self.layout, vm)
+            for vm in self.layout.vms:
+                rest.complete_vm(self.rest, vm)
             self.wait_open()
             self.wait_applied()
 

@@ -7,6 +7,7 @@ import httpx
 
 from vagrant.lab.layout import Layout, Vm
 from vagrant.lab.state import LabError
+from vagrant.lab.waiting import wait_until
 
 INFRA = "/policy/api/v1/infra"
 _INVENTORY = "/api/v1/vsfw"
@@ -51,16 +52,14 @@ def enter_groups_of_hosts(rest: httpx.Client, layout: Layout) -> None:
         request(rest, "PUT", f"{_INVENTORY}/datacenters/{name}", {"clusters": clusters})
 
 
-def enter_vm(rest: httpx.Client, vm: Vm) -> None:
-    vnic = {
-        "id": vm.vnic,
-        "mac": vm.mac,
-        "segment_path": f"/infra/segments/{vm.segment}",
-        "addresses": [vm.v4, vm.v6],
-    }
+def complete_vm(rest: httpx.Client, vm: Vm) -> None:
+    """Once its host has reported the VM: its tags, and the addresses it shall have."""
+    path = f"{_INVENTORY}/vms/{vm.id}"
+    wait_until(lambda: rest.get(path).is_success, f"the manager to hear of VM {vm.name}", 60.0)
+    body = request(rest, "GET", path)
     tags = [{"scope": tag.scope, "tag": tag.tag} for tag in vm.tags]
-    body = {"display_name": vm.name, "tags": tags, "vnics": [vnic]}
-    request(rest, "PUT", f"{_INVENTORY}/vms/{vm.id}", body)
+    (card,) = body["vnics"]
+    request(rest, "PUT", path, {**body, "tags": tags, "vnics": [{**card, "addresses": [vm.v4, vm.v6]}]})
 
 
 def set_tags(rest: httpx.Client, vm: Vm, tags: list[dict[str, str]]) -> None:

@@ -283,6 +283,17 @@ class PacketSpec:
     source_port: int | None = None
 
 
+@dataclass(frozen=True)
+class GuestInfo:
+    """What is known of a VM beside its id. `power_state` in NSX's words: VM_RUNNING, VM_STOPPED,
+    VM_SUSPENDED."""
+
+    name: str | None = None
+    os_name: str | None = None
+    computer_name: str | None = None
+    power_state: str | None = None
+
+
 class HostInterface(VarlinkInterface, name=NAME):
     """vNICs are named by their id, or by their VM's id or name."""
 
@@ -326,8 +337,20 @@ class HostInterface(VarlinkInterface, name=NAME):
         raise NotImplementedError
 
     @varlinkmethod
-    async def AnnounceVnic(self, *, vnic: str, vm: str, mac: str, device: str) -> None:
-        """When the device is there, its programs are attached before the reply."""
+    async def AnnounceVnic(
+        self,
+        *,
+        vnic: str,
+        vm: str,
+        mac: str,
+        device: str,
+        guest: GuestInfo | None = None,
+        segment: str | None = None,
+        addresses: list[str] | None = None,
+    ) -> None:
+        """When the device is there, its programs are attached before the reply. The manager is told the rest,
+        and again whenever it is announced otherwise: `segment` is the id of the one the vNIC is on,
+        `addresses` are those that the guest's tools say."""
         raise NotImplementedError
 
     @varlinkmethod

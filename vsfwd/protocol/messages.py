@@ -61,13 +61,44 @@ class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusals: tuple[Refusal, ...] = ()
 
 
-class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A vNIC as it is plugged on a host."""
+def _check_usual(address: str) -> None:
+    if str(ipaddress.ip_address(address)) != address:
+        raise ValueError(f"address: {address!r} is not in its usual form")
+
+
+class PowerState(StrEnum):
+    """In NSX's words."""
+
+    RUNNING = "VM_RUNNING"
+    STOPPED = "VM_STOPPED"
+    SUSPENDED = "VM_SUSPENDED"
+    UNKNOWN = "UNKNOWN"
+
+
+class Guest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the host knows of a VM beside its id. Empty is unknown, and changes nothing at the manager."""
+
+    name: str = ""
+    os_name: str = ""
+    computer_name: str = ""
+    power_state: PowerState = PowerState.UNKNOWN
+
+
+class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A vNIC as it is plugged on a host. `segment` is the id of the one its bridge is for; `addresses` are
+    those that the guest's tools say."""
 
     vnic: str
     vm: str
     mac: str
     device: str
+    guest: Guest = Guest()
+    segment: str = ""
+    addresses: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            _check_usual(address)
 
 
 class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,8 +108,10 @@ class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(StrEnum):
-    """How an address became known. A lease is a server's word, the others the workload's own."""
+    """How an address became known. A lease is a server's word, the others the workload's own; `tools` are an
+    agent in the guest, whose word comes with the announcement of the vNIC."""
 
+    TOOLS = "tools"
     DHCP = "dhcp"
     DHCPV6 = "dhcpv6"
     ARP = "arp"
@@ -93,8 +126,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: int = 0
 
     def __post_init__(self) -> None:
-        if str(ipaddress.ip_address(self.address)) != self.address:
-            raise ValueError(f"address: {self.address!r} is not in its usual form")
+        _check_usual(self.address)
         if not 0 <= self.expires < 2**53:
             raise ValueError(f"expires: {self.expires} is no time")
 

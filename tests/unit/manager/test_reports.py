@@ -75,18 +75,6 @@ async def test_the_list_of_hosts_shows_what_each_should_have_and_has(furnished: 
     assert shown["vnics"][0]["vnic"] == VNIC
 
 
-async def test_a_vm_entered_after_it_was_plugged_gets_its_policy(manager: Manager) -> None:
-    """The host reported a vNIC that nobody knew; the inventory learns of it, and the host gets its rules."""
-    manager.register.add_host(HOST, "host")
-    manager.register.reported(HOST, HELLO)
-    manager.register.bound(HOST, PLUGGED)
-    assert manager.register.hosts[HOST].level.wanted.objects["rules"] == {}
-    vnic = {"id": VNIC, "mac": "02:00:00:00:00:01"}
-    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [vnic]})
-    wanted = manager.register.hosts[HOST].level.wanted.objects
-    assert (set(wanted["rules"]), set(wanted["vnics"])) == ({"1001", "1002", "1003"}, {VNIC})
-
-
 @pytest.mark.slow
 async def test_a_host_on_which_too_much_is_plugged_keeps_its_last_state(furnished: Manager) -> None:
     """What a host reports cannot be refused: it stays as it was, says why, also after a restart, and is cured

@@ -1,0 +1,71 @@
+"""The inventory as hosts report it: VMs and vNICs that nobody has to type. Pure.
+
+A host says what it knows of the VMs plugged there: their names and operating systems, the MAC address and the
+segment of each vNIC. What it says takes the place of what was known; what it does not say stays, and so does
+what only the manager decides (tags, addresses set by hand, SpoofGuard). A VM that is not plugged anywhere
+stays in the inventory until it is deleted there.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import structlog
+from pydantic import ValidationError
+
+from manager_stub.model import MAX_VNICS, Vm, Vnic
+from manager_stub.world import World
+from vsfwd.policy.model import is_uuid
+from vsfwd.protocol.messages import Binding, PowerState
+
+log = structlog.get_logger()
+
+UNKNOWN_MAC = "00:00:00:00:00:00"
+
+
+def reported(world: World, bindings: Iterable[Binding]) -> Mapping[str, Vm]:
+    """VMs, by path, that are there or are otherwise now. What cannot be is left out, and logged."""
+    found: dict[str, Vm] = {}
+    owners: dict[str, str] = {}
+    for binding in bindings:
+        path = f"/vsfw/vms/{binding.vm}"
+        if not binding.vm or binding.mac == UNKNOWN_MAC:
+            continue  # recognised by its alias alone: the host knows no more
+        known = world.vnics.get(binding.vnic)
+        owner = known.path if known else owners.setdefault(binding.vnic, path)
+        before = found.get(path) or (world.vms[path].body if path in world.vms else None)
+        try:
+            if not is_uuid(binding.vm):
+                raise ValueError("the id is not a UUID in lower case")
+            if owner != path:
+                raise ValueError(f"vNIC {binding.vnic} is of {owner}")
+            after = _with(world, before or Vm(), binding)
+        except ValueError as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            log.warning("a reported vNIC is not taken", vm=binding.vm, vnic=binding.vnic, reason=reason)
+            continue
+        if after != before:
+            found[path] = after
+    return found
+
+
+def _with(world: World, vm: Vm, binding: Binding) -> Vm:
+    cards = {card.id: card for card in vm.vnics}
+    if binding.vnic not in cards and len(cards) >= MAX_VNICS:
+        raise ValueError(f"it has {MAX_VNICS} vNICs already")
+    segment = f"/infra/segments/{binding.segment}"
+    said: dict[str, object] = {"id": binding.vnic, "mac": binding.mac}
+    if segment in world.segments:
+        said["segment_path"] = segment
+    elif binding.segment:
+        log.warning("a reported segment does not exist", segment=segment, vnic=binding.vnic)
+    card = cards.get(binding.vnic)
+    cards[binding.vnic] = Vnic.model_validate((card.model_dump(exclude_unset=True) if card else {}) | said)
+    guest = binding.guest
+    names = {
+        "display_name": guest.name or (None if vm.display_name else binding.vm),
+        "os_name": guest.os_name,
+        "computer_name": guest.computer_name,
+        "power_state": "" if guest.power_state is PowerState.UNKNOWN else str(guest.power_state),
+    }
+    known = vm.model_dump(exclude_unset=True, by_alias=True)
+    told = {field: text for field, text in names.items() if text}
+    return Vm.model_validate(known | told | {"vnics": list(cards.values())})

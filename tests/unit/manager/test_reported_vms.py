@@ -1,0 +1,178 @@
+"""VMs that hosts report: nobody types what a host knows."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.unit.manager.expressions import condition, named, vm
+from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
+from vsfwd.protocol.messages import Binding, Bindings, Guest, Hello, PowerState, digest_text
+
+HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
+VM, OTHER_VM = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"
+VNIC, OTHER_VNIC = "22222222-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
+MAC = "02:00:00:00:00:01"
+WEB = Guest("web-01", "Debian 12", "web01.example.net", PowerState.RUNNING)
+
+
+@pytest.fixture
+async def hosts(manager: Manager) -> Manager:
+    """Two, that have nothing; a segment, and groups that ask for what is reported."""
+    for host in (HOST, OTHER_HOST):
+        manager.register.add_host(host, host[-1])
+        manager.register.reported(host, Hello(0, 0, digest_text(0), "0.1"))
+    await manager.call("PUT", f"{INFRA}/segments/blue", {"overlay_id": 7})
+    await manager.call("PUT", f"{DOMAIN}/groups/web", {"expression": [vm("Name", "STARTSWITH", "web")]})
+    return manager
+
+
+def plug(manager: Manager, *bindings: Binding, host: str = HOST) -> None:
+    manager.register.bound(host, Bindings(bindings))
+
+
+async def read(manager: Manager, id: str = VM) -> Any:
+    return await manager.call("GET", f"{VSFW}/vms/{id}")
+
+
+def groups_of(manager: Manager, vnic: str = VNIC, host: str = HOST) -> list[str]:
+    """As the host is told."""
+    world = manager.register.world
+    names = {stored.unique_id: path.rpartition("/")[2] for path, stored in world.groups.items()}
+    sent = msgspec.json.decode(manager.register.hosts[host].level.wanted.objects["vnics"][vnic])
+    return [names[group] for group in sent.get("groups", ())]
+
+
+async def test_a_vm_that_is_plugged_is_in_the_inventory(hosts: Manager) -> None:
+    """With all that the host says, and its host gets the policy for it."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB, "blue"))
+    shown = await read(hosts)
+    assert (shown["display_name"], shown["os_name"]) == ("web-01", "Debian 12")
+    assert (shown["computer_name"], shown["power_state"]) == ("web01.example.net", "VM_RUNNING")
+    (card,) = shown["vnics"]
+    assert (card["id"], card["mac"], card["segment_path"]) == (VNIC, MAC, "/infra/segments/blue")
+    wanted = hosts.register.hosts[HOST].level.wanted.objects
+    assert (set(wanted["rules"]), set(wanted["vnics"])) == ({"1001", "1002", "1003"}, {VNIC})
+
+
+async def test_a_vm_of_which_nothing_is_known_has_its_id_for_a_name(hosts: Manager) -> None:
+    """A host that only knows ids says enough."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0"))
+    shown = await read(hosts)
+    assert (shown["display_name"], shown["power_state"]) == (VM, "UNKNOWN")
+    assert "os_name" not in shown
+
+
+async def test_what_only_the_manager_knows_stays(hosts: Manager) -> None:
+    """Tags, typed addresses and SpoofGuard survive a report; so does what the report does not say."""
+    card = {"id": VNIC, "mac": MAC, "addresses": ["10.0.0.1"], "spoofguard": "TOFU"}
+    body = {"display_name": "typed", "os_name": "Plan 9", "tags": [{"tag": "a"}], "vnics": [card]}
+    await hosts.call("PUT", f"{VSFW}/vms/{VM}", body)
+    plug(hosts, Binding(VNIC, VM, "02:00:00:00:00:09", "veth0", Guest(computer_name="c"), "blue"))
+    shown = await read(hosts)
+    assert (shown["display_name"], shown["os_name"], shown["computer_name"]) == ("typed", "Plan 9", "c")
+    assert shown["tags"] == [{"scope": "", "tag": "a"}]
+    (after,) = shown["vnics"]
+    assert {
+        **card,
+        "mac": "02:00:00:00:00:09",
+        "segment_path": "/infra/segments/blue",
+    }.items() <= after.items()
+
+
+async def test_the_same_report_again_changes_nothing(hosts: Manager) -> None:
+    """No revision, no message to the host."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB))
+    before, level = hosts.stored(), hosts.register.hosts[HOST].level
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB))
+    assert (hosts.stored(), hosts.register.hosts[HOST].level) == (before, level)
+
+
+async def test_a_vm_that_is_renamed_changes_its_groups(hosts: Manager) -> None:
+    """In, and out again, as the host is told; its memberships by other things stay."""
+    rule = {"source_groups": [named("web")], "action": "ALLOW"}
+    await hosts.call("PUT", f"{DOMAIN}/security-policies/s", {"rules": [{"id": "r", **rule}]})
+    for name, expected in (("db-01", []), ("web-02", ["web"]), ("db-02", [])):
+        plug(hosts, Binding(VNIC, VM, MAC, "veth0", Guest(name)))
+        assert groups_of(hosts) == expected
+
+
+async def test_a_vnic_that_moves_to_another_cluster_changes_its_groups(hosts: Manager) -> None:
+    """For a group by cluster, also while both hosts have it; and by the datacenter of that cluster."""
+    for number, host in enumerate((HOST, OTHER_HOST), 1):
+        await hosts.call("PUT", f"{VSFW}/clusters/c{number}", {"hosts": [host]})
+    await hosts.call("PUT", f"{VSFW}/datacenters/dc", {"clusters": ["c2"]})
+    for group, asked in (
+        ("first", condition("Cluster", "Name", "EQUALS", "c1")),
+        ("second", condition("Datacenter", "Name", "EQUALS", "dc")),
+    ):
+        await hosts.call("PUT", f"{DOMAIN}/groups/{group}", {"expression": [asked]})
+    rule = {"source_groups": [named("first"), named("second")], "action": "ALLOW"}
+    await hosts.call("PUT", f"{DOMAIN}/security-policies/s", {"rules": [{"id": "r", **rule}]})
+    here = Binding(VNIC, VM, MAC, "veth0")
+    plug(hosts, here)
+    assert groups_of(hosts) == ["first"]
+    plug(hosts, here, host=OTHER_HOST)
+    assert set(groups_of(hosts, host=OTHER_HOST)) == {"first", "second"}
+    plug(hosts)
+    assert groups_of(hosts, host=OTHER_HOST) == ["second"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Binding(OTHER_VNIC, "not-a-uuid/../x", MAC, "veth1"),
+        Binding("no uuid", OTHER_VM, MAC, "veth1"),
+        Binding(OTHER_VNIC, OTHER_VM, "02-00", "veth1"),
+        Binding(OTHER_VNIC, OTHER_VM, MAC, "veth1", Guest("a\nb")),
+        Binding(OTHER_VNIC, OTHER_VM, MAC, "veth1", Guest("x" * 256)),
+        Binding(OTHER_VNIC, "", MAC, "veth1"),
+        Binding(OTHER_VNIC, OTHER_VM, "00:00:00:00:00:00", "veth1"),
+        Binding(VNIC, OTHER_VM, MAC, "veth1", Guest("thief")),
+    ],
+)
+async def test_a_bad_report_stops_no_good_one(hosts: Manager, bad: Binding) -> None:
+    """Ids that are none, names that cannot be, a vNIC of another VM: left out; the VM beside it is taken."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB))
+    plug(hosts, bad, Binding(VNIC, VM, MAC, "veth0", Guest("web-09")))
+    assert (await read(hosts))["display_name"] == "web-09"
+    assert len(hosts.register.world.vms) == 1
+
+
+async def test_a_new_vnic_said_to_be_of_two_vms_is_of_the_first(hosts: Manager) -> None:
+    """In one report."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB), Binding(VNIC, OTHER_VM, MAC, "veth1", WEB))
+    assert [path[-36:] for path in hosts.register.world.vms] == [VM]
+
+
+async def test_a_segment_nobody_made_is_not_taken(hosts: Manager) -> None:
+    """The vNIC is on none, rather than on one that does not exist; the rest of the report counts."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB, "../../groups/web"))
+    shown = await read(hosts)
+    assert (shown["display_name"], "segment_path" in shown["vnics"][0]) == ("web-01", False)
+
+
+async def test_addresses_that_tools_report_come_and_go(hosts: Manager) -> None:
+    """They are claims like others, with their source, and are sent while they are said."""
+
+    async def seen() -> list[tuple[str, str, str]]:
+        shown = (await hosts.call("GET", f"{VSFW}/addresses"))["results"]
+        return [(each["address"], each["source"], each["state"]) for each in shown]
+
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", addresses=("10.0.0.1", "fd00::1")))
+    assert await seen() == [("10.0.0.1", "TOOLS", "TRUSTED"), ("fd00::1", "TOOLS", "TRUSTED")]
+    sent = msgspec.json.decode(hosts.register.hosts[HOST].level.wanted.objects["vnics"][VNIC])
+    assert sent["addresses"] == ["10.0.0.1", "fd00::1"]
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", addresses=("fd00::1",)))
+    assert await seen() == [("fd00::1", "TOOLS", "TRUSTED")]
+
+
+async def test_a_vm_that_was_deleted_is_back_with_the_next_report(hosts: Manager) -> None:
+    """It is still plugged; a VM that was unplugged stays until it is deleted."""
+    binding = Binding(VNIC, VM, MAC, "veth0", WEB)
+    plug(hosts, binding)
+    await hosts.call("DELETE", f"{VSFW}/vms/{VM}")
+    plug(hosts, binding)
+    assert (await read(hosts))["display_name"] == "web-01"
+    plug(hosts)
+    assert (await read(hosts))["display_name"] == "web-01"
