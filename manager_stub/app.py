@@ -20,6 +20,7 @@ from manager_stub.api import (
     hosts,
     infra,
     inventory,
+    members,
     node,
     publish,
     search,
@@ -81,6 +82,7 @@ def compose(directory: StateDir) -> Parts:
     app.include_router(publish.router(register, publishing))
     app.include_router(search.router(register))
     app.include_router(fabric.router(register))
+    app.include_router(members.router(register))
     app.include_router(inventory.router(register))
     app.include_router(claims.router(register))
     app.include_router(

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from manager_stub import catalogue
 from manager_stub.group_limits import nested_wrongly, too_much
-from manager_stub.groups import vnic_path
 from manager_stub.model import (
     ANY,
     ETHERNET,
@@ -20,7 +19,7 @@ from manager_stub.model import (
     Service,
 )
 from manager_stub.services import around, plain, within
-from manager_stub.world import Stored, World, kind_of, parent_of
+from manager_stub.world import Stored, World, kind_of, parent_of, vnic_path
 
 EDITABLE: Mapping[str, frozenset[str]] = {
     "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),

@@ -88,6 +88,10 @@ class Register:
         return self._realised.world
 
     @property
+    def realised(self) -> Realised:
+        return self._realised
+
+    @property
     def hosts(self) -> Mapping[str, Host]:
         return self._hosts
 

@@ -17,7 +17,8 @@ from typing import Final
 from manager_stub import wire
 from manager_stub.addresses import Judgements, judge, trusted
 from manager_stub.catalogue import DEFAULT_TIMERS, says_nothing_new
-from manager_stub.groups import NONE, Candidate, Groups, Membership, candidate, covers, grouped
+from manager_stub.groups import NONE, Groups, covers, grouped
+from manager_stub.membership import Candidate, Membership, candidate
 from manager_stub.model import Segment, Vm, Vnic
 from manager_stub.world import Stored, World, parent_of
 from vsfwd.policy.model import SessionTimers
@@ -72,16 +73,13 @@ class Card:
     is for the host where it is plugged."""
 
     candidate: Candidate
+    vm: Stored[Vm]
     vnic: Vnic
     memberships: frozenset[str]
     excluded: bool
     learned: tuple[str, ...] = ()
     timers: SessionTimers | None = None
     rendered: dict[tuple[frozenset[str], bool], bytes] = field(default_factory=dict)
-
-    @property
-    def vm(self) -> Stored[Vm]:
-        return self.candidate.vm
 
     @property
     def segment(self) -> Stored[Segment] | None:
@@ -243,7 +241,7 @@ def _cards(world: World, asked: Groups, before: Realised, judgements: Judgements
             if kept and same and judged == (kept.memberships, kept.excluded, kept.learned, kept.timers):
                 cards[vnic.id] = kept
             else:
-                cards[vnic.id] = Card(now, _with(vnic, learned), *judged)
+                cards[vnic.id] = Card(now, vm, _with(vnic, learned), *judged)
     return cards
 
 

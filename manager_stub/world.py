@@ -61,6 +61,10 @@ def parent_of(path: str) -> str:
     return path.rsplit("/", 2)[0]
 
 
+def vnic_path(vnic: str) -> str:
+    return f"/vsfw/vnics/{vnic}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[T]):
     """An object and what the manager adds to it."""

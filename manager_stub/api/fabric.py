@@ -107,7 +107,7 @@ def _add_vifs(routes: APIRouter, register: Register, url: str) -> None:
     ) -> Json:
         where = places(register)
         every = ((vm, card) for vm in register.world.vms.values() for card in vm.body.vnics)
-        shown = (_vif(register, vm, card, where) for vm, card in every)
+        shown = (vif_shown(register, vm, card, where) for vm, card in every)
         found = [
             vif
             for vif in shown
@@ -149,21 +149,24 @@ def _host(vm: Stored[Vm], where: Places) -> str | None:
 
 
 def vm_shown(vm: Stored[Vm], where: Places) -> Json:
-    id, host = id_of(vm.path), _host(vm, where)
+    id, host, body = id_of(vm.path), _host(vm, where), vm.body
+    known = {"os_name": body.os_name, "computer_name": body.computer_name}
+    running = "VM_RUNNING" if host else "UNKNOWN"
     found = {
         "resource_type": "VirtualMachine",
         "external_id": id,
         "display_name": vm.name,
         "tags": [tag.model_dump() for tag in vm.body.tags],
         "type": "REGULAR",
-        "power_state": "VM_RUNNING" if host else "UNKNOWN",
+        "power_state": running if body.power_state == "UNKNOWN" else body.power_state,
+        "guest_info": {field: text for field, text in known.items() if text},
         "compute_ids": [f"externalId:{id}", f"instanceUuid:{id}"],
         "_last_sync_time": vm.modified_ms,
     }
     return found | {"host_id": host} if host else found
 
 
-def _vif(register: Register, vm: Stored[Vm], card: Vnic, where: Places) -> Json:
+def vif_shown(register: Register, vm: Stored[Vm], card: Vnic, where: Places) -> Json:
     host, device = where.get(card.id, (None, ""))
     found = {
         "resource_type": "VirtualNetworkInterface",

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager_stub.groups import Membership, candidate, grouped
+from manager_stub.groups import grouped
+from manager_stub.membership import Membership, candidate
 from manager_stub.span import realise
 from manager_stub.world import World
 from tests.unit.manager.expressions import AND, OR, condition, ids, ips, joined, named, nested, paths, world

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from manager_stub.groups import Lists, Membership, Reason, candidate, grouped
+from manager_stub.groups import Lists, Reason, grouped
+from manager_stub.membership import Membership, candidate
 from manager_stub.world import World
 from tests.unit.manager.expressions import (
     AND,
