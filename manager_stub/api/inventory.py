@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from manager_stub.api.objects import Json, Page, check_body, existing, listed, shown
 from manager_stub.model import Cluster, Datacenter, Entity, Id, Uuid, Vm
 from manager_stub.register import Register
+from manager_stub.world import Stored
 
 PREFIX = "/api/v1/vsfw"
 
@@ -24,6 +25,13 @@ def _shown(register: Register, path: str) -> Json:
     return {**shown(stored), **excluded}
 
 
+def _with_reported(before: Stored[Vm] | None, body: Entity) -> Entity:
+    if before is None or not isinstance(body, Vm):
+        return body
+    unsaid = {"os_name", "computer_name", "power_state"} - body.model_fields_set
+    return body.model_copy(update={field: getattr(before.body, field) for field in unsaid})
+
+
 def _add_kind(
     routes: APIRouter, register: Register, kind: str, model: type[Entity], id_type: type[str]
 ) -> None:
@@ -39,10 +47,11 @@ def _add_kind(
 
     @routes.put(f"{url}/{{id}}", tags=[*tags])
     async def put(id: id_type, body: model) -> Json:  # type: ignore[valid-type]
-        """Creates or replaces; checks `_revision` if the body has one."""
+        """Creates or replaces; checks `_revision` if the body has one. What hosts report of a guest stays
+        unless the body says otherwise."""
         path = f"/vsfw/{kind}/{id}"
         check_body(register.world, path, body)
-        register.write(put={path: body})
+        register.write(put={path: _with_reported(register.world.vms.get(path), body)})
         return _shown(register, path)
 
     @routes.delete(f"{url}/{{id}}", tags=[*tags])

@@ -80,6 +80,15 @@ async def test_what_only_the_manager_knows_stays(hosts: Manager) -> None:
     }.items() <= after.items()
 
 
+async def test_a_vm_that_is_replaced_keeps_what_was_reported(hosts: Manager) -> None:
+    """Unless the body says otherwise: nothing has to be typed again to change a tag."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB))
+    body = {"display_name": "web-01", "vnics": [{"id": VNIC, "mac": MAC}], "os_name": "typed"}
+    shown = await hosts.call("PUT", f"{VSFW}/vms/{VM}", body)
+    assert (shown["os_name"], shown["computer_name"]) == ("typed", "web01.example.net")
+    assert shown["power_state"] == "VM_RUNNING"
+
+
 async def test_the_same_report_again_changes_nothing(hosts: Manager) -> None:
     """No revision, no message to the host."""
     plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB))
