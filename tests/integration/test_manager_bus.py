@@ -264,9 +264,8 @@ async def test_a_host_that_is_current_is_sent_nothing(manager: Manager, host: Ho
     async with host.connected(VNIC):
         await manager.in_sync(host)
     before = list(host.headers)
-    stranger = "22222222-0000-4000-8000-00000000000f"
-    async with host.connected(VNIC, stranger):
-        # Said after the hello, and about a vNIC the inventory does not know: it changes nothing the host
+    async with host.connected(VNIC, "no UUID"):
+        # Said after the hello, and about a vNIC the inventory does not take: it changes nothing the host
         # needs.
         await eventually(lambda: len(manager.register.hosts[host.id].bindings) == 2, "bindings")
         assert manager.register.hosts[host.id].level.outgoing is None
