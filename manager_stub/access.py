@@ -56,6 +56,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("POST",), "/policy/api/v1/fabric/virtual-machines", Need.OPERATE),
     (("POST",), f"{_POINT}/virtual-machines", Need.OPERATE),
     (("PUT",), "/policy/api/v1/infra/tags/tag-operations", Need.OPERATE),
+    (("POST",), "/policy/api/v1/infra/realized-state/realized-entity", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra", Need.POLICY),
     (_WRITES, "/api/v1/vsfw/vms", Need.POLICY),

@@ -13,6 +13,8 @@ from fastapi import FastAPI
 
 from manager_stub.api import (
     audit_log,
+    capacity,
+    certificates,
     claims,
     errors,
     fabric,
@@ -23,9 +25,11 @@ from manager_stub.api import (
     members,
     node,
     publish,
+    realized,
     search,
     service_entries,
     session,
+    transport_nodes,
 )
 from manager_stub.api import users as users_api
 from manager_stub.auth import Passwords
@@ -81,6 +85,10 @@ def compose(directory: StateDir) -> Parts:
     publishing = Publishing(store, register)
     app.include_router(publish.router(register, publishing))
     app.include_router(search.router(register))
+    app.include_router(realized.router(register))
+    app.include_router(transport_nodes.router(register, broker))
+    app.include_router(capacity.router(register, publishing))
+    app.include_router(certificates.router(directory.path))
     app.include_router(fabric.router(register))
     app.include_router(members.router(register))
     app.include_router(inventory.router(register))

@@ -98,7 +98,7 @@ def state(objects: Objects, before: State = EMPTY) -> State:
 def check_size(wanted: State) -> None:
     """Raises TooMuch if a host cannot hold the state, or could not be sent it in one message."""
     rules = wanted.objects["rules"]
-    lines = sum(map(_lines, rules.values()))
+    lines = sum(map(rule_lines, rules.values()))
     if lines > MAX_RULES:
         raise TooMuch(f"{lines} rules apply there, counted in lines; a host holds at most {MAX_RULES}")
     size = sum(len(raw) + len(id) + 8 for kind in KINDS for id, raw in wanted.objects[kind].items())
@@ -108,7 +108,7 @@ def check_size(wanted: State) -> None:
         raise TooMuch(f"the policy is more than {MAX_BODY} bytes there, compressed")
 
 
-def _lines(rule: bytes) -> int:
+def rule_lines(rule: bytes) -> int:
     """How many a rule is for the datapath: one, but for what source ports ask for."""
     return len(msgspec.json.decode(rule, type=Rule).lines()) if b'"source_ports"' in rule else 1
 

@@ -212,6 +212,17 @@ def test_it_searches_by_tags_and_attributes(nsx: Any, vm: str) -> None:
         nsx.group.delete(DOMAIN, f"q-{number}")
 
 
+def test_it_waits_until_something_is_realized(nsx: Any) -> None:
+    """By realized entity and by consolidated status; of what is not there it hears so."""
+    nsx.group.create_or_overwrite("real", DOMAIN, "g-real")
+    assert nsx.group.wait_until_realized(DOMAIN, "g-real")["entity_type"] == "RealizedGroup"
+    nsx.comm_map.create_or_overwrite("real", DOMAIN, "m-real")
+    nsx.comm_map.wait_until_state_sucessful(DOMAIN, "m-real", with_refresh=True)
+    assert nsx.group.get_realized_state(DOMAIN, "no-such-group") is None
+    nsx.comm_map.delete(DOMAIN, "m-real")
+    nsx.group.delete(DOMAIN, "g-real")
+
+
 def test_it_hears_of_a_revision_that_is_old(nsx: Any) -> None:
     """A PUT with the revision before: the library's own error for it, and nothing changed."""
     nsx.group.create_or_overwrite("old", DOMAIN, "g-old")

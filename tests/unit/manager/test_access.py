@@ -21,7 +21,7 @@ TABLE = [
     (r"\w+ /api/(session/|v1/vsfw/tokens|v1/vsfw/own-password)", ALL),
     (r"POST (/policy)?/api/v1/search/querypipeline$", ALL),
     (r"POST (/policy)?/api/v1/fabric/virtual-machines$", OPERATE),
-    (r"POST /policy/api/v1/infra/realized-state/enforcement-points/default/virtual-machines$", OPERATE),
+    (r"POST /policy/api/v1/infra/realized-state/", OPERATE),
     (r"PUT /policy/api/v1/infra/tags/tag-operations/", OPERATE),
     (r"POST /api/v1/vsfw/addresses$", OPERATE),
     (r"(PUT|DELETE) /api/v1/vsfw/(vms|clusters|datacenters)/", CHANGE_POLICY),

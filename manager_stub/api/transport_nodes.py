@@ -1,0 +1,130 @@
+"""Hosts as NSX's transport nodes, their status, and the alarms that follow from it: /api/v1/transport-nodes,
+/api/v1/alarms, and the same in the Policy API."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from fastapi import APIRouter
+
+from manager_stub.api.hosts import connected_hosts, existing_host
+from manager_stub.api.objects import Json, Page, listed
+from manager_stub.broker import Broker
+from manager_stub.model import Uuid
+from manager_stub.register import Host, Register
+
+_HOMES: Final = (
+    "/api/v1/transport-nodes",
+    "/policy/api/v1/infra/sites/default/enforcement-points/default/host-transport-nodes",
+)
+
+_STATES: Final = ("UP", "DEGRADED", "DOWN", "UNKNOWN")
+
+
+def router(register: Register, broker: Broker) -> APIRouter:
+    routes = APIRouter(tags=["TransportNode"])
+    for home in _HOMES:
+        _add(routes, register, broker, home)
+
+    for home in ("/api/v1/alarms", "/policy/api/v1/alarms"):
+
+        @routes.get(home)
+        async def list_alarms(page: Page) -> Json:
+            """What is wrong now. An alarm is gone with its cause."""
+            connected = await connected_hosts(broker)
+            hosts = register.hosts.values()
+            alarms = [alarm for host in hosts for alarm in _alarms(host, _is_up(host, connected))]
+            return listed(alarms, page, lambda alarm: alarm)
+
+    return routes
+
+
+def _add(routes: APIRouter, register: Register, broker: Broker, home: str) -> None:
+    @routes.get(home)
+    async def list_nodes(page: Page) -> Json:
+        return listed(register.hosts.values(), page, _node)
+
+    @routes.get(f"{home}/status")
+    async def all_status() -> Json:
+        """How many nodes are up, degraded, down or unknown."""
+        connected = await connected_hosts(broker)
+        states = [_state(host, _is_up(host, connected)) for host in register.hosts.values()]
+        return {
+            f"{state.lower()}_count": states.count(state) for state in ("UP", "DEGRADED", "DOWN", "UNKNOWN")
+        }
+
+    @routes.get(f"{home}/{{id}}")
+    async def read(id: Uuid) -> Json:
+        return _node(existing_host(register, id))
+
+    @routes.get(f"{home}/{{id}}/status")
+    async def status(id: Uuid) -> Json:
+        host = existing_host(register, id)
+        up = _is_up(host, await connected_hosts(broker))
+        channel = {True: "UP", False: "DOWN", None: "UNKNOWN"}[up]
+        return {
+            "node_uuid": host.id,
+            "node_display_name": host.display_name,
+            "status": _state(host, up),
+            "control_connection_status": {"status": channel},
+            "mgmt_connection_status": channel,
+        }
+
+    @routes.get(f"{home}/{{id}}/state")
+    async def state(id: Uuid) -> Json:
+        """Whether the node has what it is to have."""
+        host = existing_host(register, id)
+        current = "success" if _realised(host) else "failed" if _trouble(host) else "in_progress"
+        return {"transport_node_id": host.id, "state": current, "failure_message": _trouble(host)}
+
+
+def _node(host: Host) -> Json:
+    return {
+        "resource_type": "TransportNode",
+        "id": host.id,
+        "node_id": host.id,
+        "display_name": host.display_name,
+        "node_deployment_info": {"resource_type": "HostNode", "id": host.id, "external_id": host.id},
+    }
+
+
+def _is_up(host: Host, connected: frozenset[str] | None) -> bool | None:
+    """None where the broker cannot be asked."""
+    return None if connected is None else host.id in connected
+
+
+def _state(host: Host, up: bool | None) -> str:
+    if not up:
+        return "UNKNOWN" if up is None else "DOWN"
+    return "DEGRADED" if _trouble(host) else "UP"
+
+
+def _realised(host: Host) -> bool:
+    return host.level.applied == host.level.wanted_position and not _trouble(host)
+
+
+def _trouble(host: Host) -> str:
+    refused = "; ".join(f"{each.kind} {each.id}: {each.reason}" for each in host.refusals)
+    return host.problem or refused
+
+
+def _alarms(host: Host, up: bool | None) -> Iterator[Json]:
+    if up is False:
+        what = "The host has no connection to the broker."
+        yield _alarm(host, "communication", "management_channel_to_transport_node_down", what)
+    if _trouble(host):
+        yield _alarm(host, "distributed_firewall", "realization_failed", _trouble(host))
+
+
+def _alarm(host: Host, feature: str, event: str, description: str) -> Json:
+    return {
+        "id": f"{event}.{host.id}",
+        "feature_name": feature,
+        "event_type": event,
+        "severity": "CRITICAL",
+        "status": "OPEN",
+        "node_id": host.id,
+        "node_display_name": host.display_name,
+        "entity_id": host.id,
+        "description": description,
+        "last_reported_time": host.last_seen_ms,
+    }
