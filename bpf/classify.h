@@ -40,6 +40,10 @@
  * whose services differ in their source ports is several lines here, one behind the other, so that each is a product of
  * rows.
  *
+ * A rule that matches may not be the answer: one that is only monitored, or one that jumps to the category Application.
+ * Then the search is done again, once or twice, with another row of the vNIC: one without monitored rules, one without what
+ * comes before that category, or one without both.
+ *
  * Cost: four row lookups, 4 x 4 summary words, and a word of each row for every summary bit that survives - usually
  * one. An address costs one hash lookup if it is known exactly; otherwise one more in a trie of prefixes.
  *

@@ -208,6 +208,42 @@ static __always_inline int advance(struct passage *p, struct flow *flow)
 	return verdict;
 }
 
+/* What follows from the rule that decides; NULL: the flow goes on under the decision it had. */
+static __always_inline int settle(struct passage *p, struct track *t, struct rule *rule, bool home)
+{
+	bool stateful;
+	int verdict;
+
+	if (rule) {
+		if (is_tracked(p->packet) && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
+		    !may_begin(rule->tracking, p->packet->segment))
+			return drop(p, REASON_NO_STATE);
+		if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
+			forget(t);
+		if (rule->action != ACTION_ALLOW)
+			return deny(p, rule);
+		if (t->flow)
+			adopt(p, t->flow, rule);
+	}
+	if (t->flow)
+		return advance(p, t->flow);
+	if (!rule) /* cannot be, but the verifier cannot know */
+		return drop(p, REASON_INTERNAL);
+	/* What comes in for an address that is not bound opens no way out for an answer from there. */
+	stateful = is_tracked(p->packet) && home && rule->tracking != TRACKING_STATELESS;
+	/* An answer that nobody asked for must not open a way for questions. */
+	stateful = stateful && (!is_icmp(p->packet) || is_echo_request(p->packet));
+	if (stateful) {
+		if (!begin(p, t, rule))
+			return drop(p, REASON_TABLE_FULL);
+		report(p, rule, REASON_NONE);
+	}
+	verdict = pass(p, rule->counter, stateful);
+	if (stateful && unlikely(t->place->flow.side[p->direction & 1].speech == SPEECH_TFTP_CLIENT))
+		hear(p, &t->place->flow);
+	return verdict;
+}
+
 /* A packet that the policy in force has not been asked about: the first of a flow, the first of a flow since the policy
  * changed, or one that has no flow. */
 static __always_inline int decide(struct passage *p, struct track *t)
@@ -215,8 +251,6 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	struct policy *policy = find_policy(p);
 	struct rule *rule = NULL;
 	struct question question;
-	bool stateful;
-	int verdict;
 	u32 reason;
 	bool home;
 
@@ -246,38 +280,15 @@ static __always_inline int decide(struct passage *p, struct track *t)
 		if (unlikely(policy->alg) && !t->flow && is_tracked(p->packet))
 			rule = announced(p);
 		if (!rule)
-			rule = classify(p, policy, &question, &reason);
+			rule = classify(p, policy, &question, 0, &reason);
 		if (!rule) {
 			forget(t);
 			return drop(p, reason);
 		}
-		if (is_tracked(p->packet) && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
-		    !may_begin(rule->tracking, p->packet->segment))
-			return drop(p, REASON_NO_STATE);
-		if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
-			forget(t);
-		if (rule->action != ACTION_ALLOW)
-			return deny(p, rule);
-		if (t->flow)
-			adopt(p, t->flow, rule);
+		if (unlikely(!decides(rule)))
+			return go_on(p, rule, 0);
 	}
-	if (t->flow)
-		return advance(p, t->flow);
-	if (!rule) /* cannot be, but the verifier cannot know */
-		return drop(p, REASON_INTERNAL);
-	/* What comes in for an address that is not bound opens no way out for an answer from there. */
-	stateful = is_tracked(p->packet) && home && rule->tracking != TRACKING_STATELESS;
-	/* An answer that nobody asked for must not open a way for questions. */
-	stateful = stateful && (!is_icmp(p->packet) || is_echo_request(p->packet));
-	if (stateful) {
-		if (!begin(p, t, rule))
-			return drop(p, REASON_TABLE_FULL);
-		report(p, rule, REASON_NONE);
-	}
-	verdict = pass(p, rule->counter, stateful);
-	if (stateful && unlikely(t->place->flow.side[p->direction & 1].speech == SPEECH_TFTP_CLIENT))
-		hear(p, &t->place->flow);
-	return verdict;
+	return settle(p, t, rule, home);
 }
 
 /* NSX's icmpErrorReply: an echo that was answered by an error ends soon, unless more comes of it. No error lets a flow
@@ -446,6 +457,40 @@ static __always_inline int listen(struct __sk_buff *skb, u8 direction)
 	return TC_ACT_OK;
 }
 
+/* decide() goes on here when the rule that matches does not decide: that is rare, and more searches would be too much for
+ * the verifier there. */
+static __always_inline int search(struct __sk_buff *skb, u8 direction)
+{
+	struct passage p = {.skb = skb, .direction = direction};
+	struct question question;
+	struct policy *policy;
+	struct rule *rule;
+	struct track t = {};
+	u64 in_force;
+	u32 slot, reason;
+	int verdict;
+
+	if (!enter(&p, &in_force))
+		return TC_ACT_SHOT;
+	under(&p, p.scratch->in_force);
+	slot = p.slot;
+	policy = find_policy(&p);
+	p.flows = flows.lookup(&slot);
+	p.now = bpf_jiffies64();
+	if (!policy || !p.flows || (is_tracked(p.packet) && find_track(&p, &t)))
+		return drop(&p, REASON_INTERNAL);
+	question_of(p.packet, p.key, t.flow ? t.flow->initiator : direction, &question);
+	rule = classify(&p, policy, &question, p.scratch->search, &reason);
+	if (!rule) {
+		forget(&t);
+		return drop(&p, reason);
+	}
+	if (!decides(rule))
+		return go_on(&p, rule, p.scratch->search);
+	verdict = settle(&p, &t, rule, is_at_home(&p));
+	return unlikely(is_fragment(p.packet)) && verdict == TC_ACT_OK ? note_first(&p) : verdict;
+}
+
 static __always_inline int filter(struct __sk_buff *skb, u8 direction)
 {
 	struct passage p = {.skb = skb, .direction = direction};
@@ -500,7 +545,7 @@ int vnic_out(struct __sk_buff *skb)
 	return filter(skb, DIRECTION_OUT);
 }
 
-/* These four are run from vnic_in() and vnic_out(), never attached. */
+/* These six are run from vnic_in() and vnic_out(), never attached. */
 int frames_in(struct __sk_buff *skb)
 {
 	return filter_frames(skb, DIRECTION_IN);
@@ -509,6 +554,16 @@ int frames_in(struct __sk_buff *skb)
 int frames_out(struct __sk_buff *skb)
 {
 	return filter_frames(skb, DIRECTION_OUT);
+}
+
+int search_in(struct __sk_buff *skb)
+{
+	return search(skb, DIRECTION_IN);
+}
+
+int search_out(struct __sk_buff *skb)
+{
+	return search(skb, DIRECTION_OUT);
 }
 
 int speech_in(struct __sk_buff *skb)

@@ -115,7 +115,8 @@ struct scratch {
 	struct packet packet;
 	struct flow_key key;
 	struct ether ether; /* what Ethernet rules are asked about */
-	u64 in_force;       /* the value of the map control that they were asked under */
+	u32 search;         /* SEARCH_: which rules are asked again */
+	u64 in_force;       /* the value of the map control that rules were asked under, when another program goes on */
 	u8 asked;           /* 1: they have been */
 	u32 way;       /* way_of() */
 	u32 step;      /* enum step */

@@ -92,6 +92,7 @@ static __always_inline void report(struct passage *p, const struct rule *rule, u
 	else
 		__builtin_memset(&event->ether, 0, sizeof(event->ether));
 	event->suppressed = tokens->suppressed;
+	event->monitored = rule->monitored;
 	if (!events.ringbuf_output(event, sizeof(*event), 0)) {
 		tokens->suppressed = 0;
 		return;

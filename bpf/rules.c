@@ -30,8 +30,14 @@ static __always_inline u32 source_row(const struct host *host, u32 slot, u8 dire
 	return direction == DIRECTION_OUT && foreign ? host->literal : host->source;
 }
 
-/* The first rule that matches, or NULL with the reason in `reason`. */
-static __always_inline struct rule *classify(struct passage *p, struct policy *policy, struct question *q, u32 *reason)
+static __always_inline bool decides(const struct rule *rule)
+{
+	return !rule->monitored && rule->action != ACTION_JUMP_TO_APPLICATION;
+}
+
+/* The first rule that matches, of those that `which` says (SEARCH_), or NULL with the reason in `reason`. */
+static __always_inline struct rule *classify(struct passage *p, struct policy *policy, struct question *q,
+					     u32 which, u32 *reason)
 {
 	u32 bank = p->bank, applied, row, bit;
 	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
@@ -70,7 +76,7 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 	}
 	destination = bpf_map_lookup_elem(row_table, &row);
 
-	applied = policy->row[(q->direction & 1) * 2 + (q->family & 1)];
+	applied = policy->row[(which & (SEARCHES - 1)) * 4 + (q->direction & 1) * 2 + (q->family & 1)];
 	vnic = bpf_map_lookup_elem(row_table, &applied);
 	if (!source || !destination || !service || !vnic)
 		return NULL;
@@ -90,6 +96,18 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 	table = rules.lookup(&bank);
 	*reason = REASON_INTERNAL;
 	return table ? bpf_map_lookup_elem(table, &bit) : NULL;
+}
+
+/* The search goes on, in a program of its own, where the rule that matches does not decide. Monitored rules are left out
+ * once one of them has been met, and no rule of the category Application jumps, so there is no fourth search. */
+static __always_inline int go_on(struct passage *p, const struct rule *rule, u32 which)
+{
+	count(rule->counter, p->packet->length, 0);
+	report(p, rule, REASON_NONE);
+	p->scratch->search = which | (rule->monitored ? SEARCH_ENFORCED : SEARCH_APPLICATION);
+	p->scratch->in_force = (u64)p->policy_seq << 1 | p->bank;
+	stages.call(p->skb, STAGE_SEARCH + p->direction);
+	return drop(p, REASON_INTERNAL);
 }
 
 static __always_inline struct host *find_mac(void *table, const u8 *mac)

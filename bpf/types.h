@@ -36,7 +36,8 @@
 #define STAGE_PACKET 0
 #define STAGE_FRAME 2
 #define STAGE_SPEECH 4
-#define STAGES 6
+#define STAGE_SEARCH 6
+#define STAGES 8
 
 /* Seen from the workload. The kernel's words for it are in vsfwd/datapath/attach.py and nowhere else. */
 enum direction {
@@ -53,6 +54,7 @@ enum action {
 	ACTION_ALLOW,
 	ACTION_DROP,
 	ACTION_REJECT,
+	ACTION_JUMP_TO_APPLICATION, /* none: the search goes on with the rules of the category Application */
 };
 
 /* What a rule wants to know of connections. */
@@ -254,9 +256,14 @@ enum mode {
 	MODE_EXCLUDED, /* nothing: it is on the exclusion list. Not parsed, not tracked, only counted */
 };
 
+/* Which rules of a vNIC are asked; all, when a packet comes. */
+#define SEARCH_ENFORCED 1    /* without those that are monitored */
+#define SEARCH_APPLICATION 2 /* without those before the category Application */
+#define SEARCHES 4
+
 /* Map policies, by slot: what is applied to this vNIC. */
 struct policy {
-	u32 row[4];    /* by enum direction * 2 + enum family */
+	u32 row[16];   /* by SEARCH_ * 4 + enum direction * 2 + enum family */
 	u32 frames[2]; /* Ethernet rules, by enum direction; row 0, which is empty: there are none */
 	u32 segment;   /* its addresses are looked up in this segment, then in 0 */
 	u16 mode;      /* enum mode */
@@ -274,6 +281,8 @@ struct rule {
 	u8 existing; /* enum existing */
 	u16 ftp;     /* wire; what goes to this TCP port is FTP, and its ALG listens. 0: none */
 	u16 tftp;    /* the same of UDP and TFTP */
+	u8 monitored; /* 1: it decides nothing, and is counted where it would have */
+	u8 zero[7];
 };
 
 struct counters {
@@ -392,6 +401,8 @@ struct event {
 	u8 reason;   /* REASON_NONE: a session began */
 	struct ether ether; /* of an Ethernet rule, whose events have no key */
 	u32 suppressed; /* events of this rule and device before this one that the rate did not allow */
+	u32 monitored;  /* 1: nothing came of it, the rule is only monitored */
+	u32 zero;
 };
 
 /* Of an early drop (early.c), map settings. Written by the daemon, whole but not in one store: for one packet a new cost

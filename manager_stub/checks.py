@@ -7,6 +7,7 @@ from manager_stub import catalogue
 from manager_stub.group_limits import nested_wrongly, too_much
 from manager_stub.model import (
     ANY,
+    ENVIRONMENT,
     ETHERNET,
     TIMERS,
     ALGTypeServiceEntry,
@@ -105,7 +106,9 @@ def check_layers(world: World, stored: list[Stored[Entity]]) -> None:
         }
     for path in rules:
         ethernet = world.sections[parent_of(path)].body.category == ETHERNET
-        wrong = _not_for_frames(world, path) if ethernet else _not_for_packets(world, path)
+        wrong = _wrong_jump(world, path)
+        if not wrong:
+            wrong = _not_for_frames(world, path) if ethernet else _not_for_packets(world, path)
         if wrong:
             raise Refused(*wrong)
 
@@ -131,10 +134,19 @@ def _check_one_layer(world: World, path: str) -> None:
         )
 
 
+def _wrong_jump(world: World, path: str) -> tuple[str, str] | None:
+    category = world.sections[parent_of(path)].body.category
+    if world.rules[path].body.action == "JUMP_TO_APPLICATION" and category != ENVIRONMENT:
+        return "action", f"JUMP_TO_APPLICATION is for the category Environment, not {category} (in {path})"
+    return None
+
+
 def _not_for_frames(world: World, path: str) -> tuple[str, str] | None:
     rule = world.rules[path].body
     if rule.action == "REJECT":
         return "action", f"a frame cannot be rejected, only dropped (in {path})"
+    if rule.monitored or world.sections[parent_of(path)].body.monitored:
+        return "monitored", f"an Ethernet rule is enforced (in {path})"
     if rule.ip_protocol != "IPV4_IPV6":
         return "ip_protocol", f"an Ethernet rule has EtherTypes (in {path})"
     for field in ("source_groups", "destination_groups"):

@@ -77,6 +77,7 @@ def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) ->
         frames=_frames(world, body) if ethernet else None,
         scope=None if scope == [ANY] else tuple(world.groups[path].unique_id for path in scope),
         logged=body.logged,
+        monitored=section.body.monitored or body.monitored,
         tracking=_tracking(section.body),
         existing_flows=wire.ExistingFlows(section.body.existing_flows.lower()),
     )

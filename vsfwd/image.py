@@ -64,7 +64,9 @@ class ServiceRange(NamedTuple):
 class VnicRows(NamedTuple):
     """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
     when no address of its segment is ambiguous). `excluded`: nothing is enforced there, whatever the rows
-    say. `frames_in`, `frames_out`: its Ethernet rules. `alg`, `source_ports`: some of its rules have an ALG,
+    say. `frames_in`, `frames_out`: its Ethernet rules. `again`: the first four without monitored
+    rules, without those before the category Application, and without both; empty where it has no rule that is
+    monitored or jumps. `alg`, `source_ports`: some of its rules have an ALG,
     name source ports."""
 
     in_ipv4: int
@@ -77,6 +79,7 @@ class VnicRows(NamedTuple):
     frames_out: int = 0
     alg: bool = False
     source_ports: bool = False
+    again: tuple[int, ...] = ()
 
     @property
     def ahead(self) -> bool:
@@ -94,6 +97,7 @@ class RuleEntry(NamedTuple):
     existing_flows: ExistingFlows = ExistingFlows.RECHECK
     ftp: int = 0
     tftp: int = 0
+    monitored: bool = False
 
 
 class Guard(NamedTuple):
@@ -213,7 +217,7 @@ def canonical(image: Image) -> Image:
     services: list[ServiceRange] = []
     for first, last, number in image.services:
         row = renumber(number)
-        if services and services[-1].row == row:
+        if services and services[-1].row == row and services[-1].last + 1 == first:
             first = services.pop().first
         services.append(ServiceRange(first, last, row))
     vnics = {
@@ -224,6 +228,7 @@ def canonical(image: Image) -> Image:
             out_ipv6=renumber(rows.out_ipv6),
             frames_in=renumber(rows.frames_in),
             frames_out=renumber(rows.frames_out),
+            again=tuple(map(renumber, rows.again)),
         )
         for slot, rows in sorted(image.vnics.items())
     }

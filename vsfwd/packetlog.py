@@ -1,7 +1,7 @@
 """The packet log: what logged rules did, one line an event, in the shape of NSX's dfwpktlogs.
 
-    <slot> <INET|INET6> match <PASS|DROP|REJECT> mainrs/<rule> <IN|OUT> <length> <protocol>
-    <src>[/port]-><dst>[/port] [suppressed <n>]
+    <slot> <INET|INET6> match <PASS|DROP|REJECT|JUMP> mainrs/<rule> <IN|OUT> <length> <protocol>
+    <src>[/port]-><dst>[/port] [suppressed <n>] [monitored]
     <slot> ETHERNET match <PASS|DROP> mainrs/<rule> <IN|OUT> <length> <EtherType> [VLAN <id>] <src>-><dst>
     [suppressed <n>]
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(log="vsfwd.pktlog")
 WAITING: Final = 10_000
 """Events that wait to be written."""
 CLOSE_S: Final = 1.0
-_ACTION: Final = {"allow": "PASS", "drop": "DROP", "reject": "REJECT"}
+_ACTION: Final = {"allow": "PASS", "drop": "DROP", "reject": "REJECT", "jump_to_application": "JUMP"}
 _PROTOCOL: Final = {TCP: "TCP", UDP: "UDP", ICMP: "ICMP", ICMPV6: "ICMPv6"}
 
 
@@ -94,4 +94,5 @@ def _packet_line(event: Event) -> str:
     source = f"{event.source}/{event.source_port}" if ports else f"{event.source}"
     destination = f"{event.destination}/{event.destination_port}" if ports else f"{event.destination}"
     what = f"{event.length} {protocol} {source}->{destination}"
-    return f"{event.slot} {family} match {_decision(event)} {what}{_suppressed(event)}"
+    monitored = " monitored" if event.monitored else ""
+    return f"{event.slot} {family} match {_decision(event)} {what}{_suppressed(event)}{monitored}"

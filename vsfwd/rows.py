@@ -62,7 +62,7 @@ def rule_row(
         id=id,
         name=rule.name,
         section=rule.section,
-        action=str(rule.action),
+        action=f"{rule.action} (monitored)" if rule.monitored else str(rule.action),
         direction=str(rule.direction),
         family=str(rule.family),
         sources=match_text(rule.sources, groups),

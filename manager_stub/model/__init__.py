@@ -9,6 +9,7 @@ question, not the model's.
 from manager_stub.model.fields import (
     ANY,
     CATEGORIES,
+    ENVIRONMENT,
     ETHERNET,
     MAX_SEQUENCE,
     READ_ONLY,
@@ -54,6 +55,7 @@ from manager_stub.model.timers import TIMERS, SessionTimerBinding, SessionTimerP
 __all__ = [
     "ANY",
     "CATEGORIES",
+    "ENVIRONMENT",
     "ETHERNET",
     "MAX_SEQUENCE",
     "MAX_VNICS",

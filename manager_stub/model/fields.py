@@ -14,7 +14,8 @@ ANY: Final = "ANY"
 MAX_SEQUENCE: Final = 2**31 - 1
 MAX_PORT_ELEMENTS: Final = 15
 ETHERNET: Final = "Ethernet"
-CATEGORIES: Final = (ETHERNET, "Emergency", "Infrastructure", "Environment", "Application")
+ENVIRONMENT: Final = "Environment"
+CATEGORIES: Final = (ETHERNET, "Emergency", "Infrastructure", ENVIRONMENT, "Application")
 READ_ONLY: Final = frozenset(
     {"path", "relative_path", "parent_path", "unique_id", "realization_id", "rule_id", "is_default"}
     | {"marked_for_delete", "overridden", "_system_owned", "_protection", "excluded_vnics"}

@@ -20,10 +20,12 @@ class Rule(Entity):
     service_entries: Annotated[list[Entry], Field(max_length=50)] = []
     scope: Annotated[list[str], Field(min_length=1, max_length=128)] = [ANY]
     direction: Literal["IN", "OUT", "IN_OUT"] = "IN_OUT"
-    action: Literal["ALLOW", "DROP", "REJECT"]
+    action: Literal["ALLOW", "DROP", "REJECT", "JUMP_TO_APPLICATION"]
     ip_protocol: Literal["IPV4", "IPV6", "IPV4_IPV6"] = "IPV4_IPV6"
     logged: bool = False
     disabled: bool = False
+    monitored: bool = False
+    """Counted and logged where it would have decided, never enforced. NSX has no word for it."""
     vlan_ids: Annotated[list[Annotated[str, AfterValidator(check_vlans)]], Field(max_length=128)] = []
     """Ids and ranges, of an Ethernet rule only. Empty: frames without a tag. NSX has no word for it."""
     sequence_number: Sequence | None = None
@@ -89,6 +91,8 @@ class SecurityPolicy(Entity):
     """Only a SYN begins a TCP connection. Unless said otherwise, which is the other way round in NSX."""
     existing_flows: Literal["RECHECK", "KEEP", "CUT"] = "RECHECK"
     """Of the section's flows when the policy changes. NSX has no word for it."""
+    monitored: bool = False
+    """Of all its rules."""
     rules: list[Rule] | None = None
     """In a body only; rules are stored as objects of their own."""
 

@@ -13,16 +13,28 @@ POINT_BASE = {6: 0, 17: 65536, 1: 2 * 65536, 58: 3 * 65536}
 
 
 def classify(image: Image, slot: int, direction: Direction, packet: Packet) -> Verdict:
-    """The verdict of the lowest bit set in all four rows, unless the vNIC is excluded."""
-    if image.vnics[slot].excluded:
+    """The verdict of the lowest bit set in all four rows, unless the vNIC is excluded, or the rule is
+    monitored or jumps."""
+    rows = image.vnics[slot]
+    if rows.excluded:
         return Verdict(Action.ALLOW, None)
-    row = matching(image, slot, direction, packet)
-    if not row:
-        return Verdict(Action.DROP, None)
-    rule = image.rules[(row & -row).bit_length() - 1]
-    if packet.midstream and rule.tracking is Tracking.STRICT:
-        return Verdict(Action.DROP, rule.id, no_state=True)
-    return Verdict(rule.action, rule.id)
+    row, monitored, left_out = matching(image, slot, direction, packet), None, 0
+    for _ in range(3):
+        if not row:
+            return Verdict(Action.DROP, None, monitored=monitored)
+        rule = image.rules[(row & -row).bit_length() - 1]
+        if rule.monitored:
+            monitored = rule.id
+            left_out |= 1
+        elif rule.action is Action.JUMP_TO_APPLICATION:
+            left_out |= 2
+        elif packet.midstream and rule.tracking is Tracking.STRICT:
+            return Verdict(Action.DROP, rule.id, no_state=True, monitored=monitored)
+        else:
+            return Verdict(rule.action, rule.id, monitored=monitored)
+        way = (direction is Direction.OUT) * 2 + (packet.source.version == 6)
+        row &= image.rows[rows.again[(left_out - 1) * 4 + way]]
+    raise AssertionError("three searches are enough")
 
 
 def matching(image: Image, slot: int, direction: Direction, packet: Packet) -> int:

@@ -18,7 +18,17 @@ from typing import Any
 import msgspec
 
 from vsfwd.policy.desired import DesiredState, apply
-from vsfwd.policy.model import Alg, Group, Match, Rule, Service, SessionTimers, Vnic, parse_address
+from vsfwd.policy.model import (
+    APPLICATION,
+    Alg,
+    Group,
+    Match,
+    Rule,
+    Service,
+    SessionTimers,
+    Vnic,
+    parse_address,
+)
 from vsfwd.protocol.envelope import Header, Kind
 from vsfwd.protocol.messages import KINDS, digest_text, object_digest
 
@@ -59,13 +69,15 @@ def objects(rules: Iterable[str], groups: Mapping[str, Sequence[str]], vnics: Ma
 
 def rule(text: str, number: int = 1) -> Rule:
     """A rule in words: action [in|out] [ipv4|ipv6] [from …] [to …] [service …] [on …] [logged]
-    [loose|stateless] [keep|cut]; of an Ethernet rule frames any|806,88cc [vlan 10,20-29].
+    [loose|stateless] [keep|cut] [monitored]; action may be jump; an application's rule is `app`; of an
+    Ethernet rule frames any|806,88cc [vlan 10,20-29].
 
     `from` and `to` take groups and addresses with commas between, `not` before them, or `nobody`; `service`
     takes tcp/80, tcp/80-90, udp, tcp/80@1000-2000 (source ports), ftp/21, tftp/69, icmp/8, icmp/3/1 or a
     protocol number."""
     action, *words = text.split()
-    fields: dict[str, Any] = {"name": text, "section": "test", "order": (number,), "action": action}
+    action = "jump_to_application" if action == "jump" else action
+    fields: dict[str, Any] = {"name": text, "section": "test", "order": (0, number), "action": action}
     while words:
         word = words.pop(0)
         if word in ("in", "out"):
@@ -83,8 +95,10 @@ def rule(text: str, number: int = 1) -> Rule:
             fields["scope"] = tuple(_items(words.pop(0)))
         elif word in ("frames", "vlan"):
             fields.setdefault("frames", {})[_FRAMES[word][0]] = _FRAMES[word][1](words.pop(0))
-        elif word == "logged":
-            fields["logged"] = True
+        elif word in ("logged", "monitored"):
+            fields[word] = True
+        elif word == "app":
+            fields["order"] = (APPLICATION, number)
         elif word in ("loose", "stateless"):
             fields["tracking"] = word
         elif word in ("keep", "cut"):

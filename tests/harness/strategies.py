@@ -52,8 +52,8 @@ rules = st.builds(
     Rule,
     name=st.just("rule"),
     section=st.just("section"),
-    order=st.lists(st.integers(0, 2), min_size=1, max_size=2).map(tuple),
-    action=st.sampled_from(Action),
+    order=st.tuples(st.sampled_from((0, 1, 4, 5)), st.integers(0, 1)),
+    action=st.sampled_from([action for action in Action if action is not Action.JUMP_TO_APPLICATION]),
     direction=st.sampled_from(Direction),
     family=st.sampled_from(Family),
     sources=matches,
@@ -63,6 +63,15 @@ rules = st.builds(
     logged=st.booleans(),
     tracking=st.sampled_from(Tracking),
     existing_flows=st.sampled_from(ExistingFlows),
+    monitored=st.sampled_from((False, False, True)),
+) | st.builds(
+    Rule,
+    name=st.just("rule"),
+    section=st.just("section"),
+    order=st.tuples(st.sampled_from((0, 1)), st.integers(0, 1)),
+    action=st.just(Action.JUMP_TO_APPLICATION),
+    sources=matches,
+    monitored=st.booleans(),
 )
 groups = st.builds(Group, name=st.just("group"), addresses=_literals)
 vnics = st.builds(

@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from tests.harness import strategies
 from tests.harness.policies import Objects, after
 from vsfwd.image import (
+    POINTS,
+    POINTS_ETHERTYPE,
+    POINTS_SOURCE,
     Flip,
     Guard,
     HostEntry,
@@ -148,8 +151,8 @@ def test_a_bank_with_fewer_rows_wanted_flips_or_needs_nothing() -> None:
 @settings(max_examples=100, deadline=None)
 @given(start=strategies.policies, here=strategies.slots)
 def test_canonical_images_are_of_a_kind(start: Objects, here: dict[str, int]) -> None:
-    """Canonical twice is canonical once; services cover every point once; row 0 is empty, no row stands
-    twice."""
+    """Canonical twice is canonical once; services cover every point once, source ports only where a rule
+    names them; row 0 is empty, no row stands twice."""
     image = compile(after(DesiredState(), start, Kind.SNAPSHOT), here)
     once = canonical(image)
     assert canonical(once) == once
@@ -157,5 +160,10 @@ def test_canonical_images_are_of_a_kind(start: Objects, here: dict[str, int]) ->
     for one in (image, once):
         assert one.rows[0] == 0
         assert len(set(one.rows)) == len(one.rows)
-        assert (one.services[0].first, one.services[-1].last) == (0, 4 * 65536 + 255)
-        assert all(low.last + 1 == high.first for low, high in pairwise(one.services))
+        packets = [points for points in one.services if points.first < POINTS_ETHERTYPE]
+        sources = [points for points in one.services if points.first >= POINTS_SOURCE]
+        assert [*packets, *sources] == list(one.services)
+        assert (packets[0].first, packets[-1].last) == (0, POINTS_ETHERTYPE - 1)
+        assert all(low.last + 1 == high.first for part in (packets, sources) for low, high in pairwise(part))
+        asked = any(rows.source_ports for rows in one.vnics.values())
+        assert not asked or (sources[0].first, sources[-1].last) == (POINTS_SOURCE, POINTS - 1)

@@ -47,6 +47,10 @@ def event(
             event(suppressed=4711),
             "3 INET match PASS mainrs/1005 OUT 60 TCP 10.2.5.10/45926->10.2.5.9/8140 suppressed 4711",
         ),
+        (
+            event(monitored=True, action="drop"),
+            "3 INET match DROP mainrs/1005 OUT 60 TCP 10.2.5.10/45926->10.2.5.9/8140 monitored",
+        ),
         (event(47), "3 INET match PASS mainrs/1005 OUT 60 PROTO 47 10.2.5.10->10.2.5.9"),
     ],
 )

@@ -28,7 +28,7 @@ class Event:
     """The first packet of a session that a logged rule allows, or any packet it denies. Source and
     destination are the packet's; of an Ethernet rule, `ether` has them. `reason` is "none" when it passed;
     `suppressed` are the events of this rule and vNIC between the last one and this that the rate did not
-    allow."""
+    allow. `monitored`: nothing came of it, the rule is only monitored."""
 
     time_ns: int
     slot: int
@@ -44,6 +44,7 @@ class Event:
     destination_port: int
     length: int
     suppressed: int = 0
+    monitored: bool = False
     ether: Ether | None = None
 
 
@@ -96,6 +97,7 @@ class Events:
             destination_port=key[f"{destination}_port"],
             length=event["length"],
             suppressed=event["suppressed"],
+            monitored=bool(event["monitored"]),
             ether=self._ether_of(event["ether"]),
         )
 

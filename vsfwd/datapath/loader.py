@@ -142,7 +142,12 @@ class Programs:
             constant(f"STAGE_{stage}") + way: load_function(
                 self.module, f"{name}_{DIRECTIONS[way]}", BPF.SCHED_CLS
             )
-            for stage, name in (("PACKET", "vnic"), ("FRAME", "frames"), ("SPEECH", "speech"))
+            for stage, name in (
+                ("PACKET", "vnic"),
+                ("FRAME", "frames"),
+                ("SPEECH", "speech"),
+                ("SEARCH", "search"),
+            )
             for way in (into, out)
         }
         self.vnic_in = stages[constant("STAGE_PACKET") + into]

@@ -193,12 +193,14 @@ class Policy:
                 existing=EXISTING.index(rule.existing_flows),
                 ftp=socket.htons(rule.ftp),
                 tftp=socket.htons(rule.tftp),
+                monitored=rule.monitored,
             )
             for rule in image.rules
         )
         policies = array("policies", constant("SLOTS"))
         for slot, vnic in image.vnics.items():
-            row = struct.pack("<4I", vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6)
+            first = (vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6)
+            row = struct.pack("<16I", *first, *(vnic.again or first * 3))
             frames = struct.pack("<2I", vnic.frames_in, vnic.frames_out)
             mode = MODES.index("excluded" if vnic.excluded else "enforced")
             policies[slot] = self._layouts["policies"][1].pack(

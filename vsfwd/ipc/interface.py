@@ -245,7 +245,8 @@ class HostStats:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A rule above the deciding one, and the first of its fields that did not match."""
+    """A rule above the deciding one, and the first of its fields that did not match; `monitored`, `jump` or
+    `jumped` where another reason was."""
 
     rule: int
     name: str

@@ -22,7 +22,19 @@ from vsfwd.image import (
     PrefixKey,
     RuleEntry,
 )
-from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, Alg, Direction, Family, Rule, Service, parse_address
+from vsfwd.policy.model import (
+    APPLICATION,
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    Alg,
+    Direction,
+    Family,
+    Rule,
+    Service,
+    parse_address,
+)
 
 K = TypeVar("K")
 
@@ -99,6 +111,10 @@ class RuleBits(Naming[PrefixKey]):
     """Rules that have an ALG."""
     source_ports: int
     """Rules that name source ports; 0: `services` has none."""
+    monitored: int
+    jumping: int
+    early: int
+    """Rules before the category Application, which those that jump leave out."""
 
 
 Numbered = list[tuple[int, Rule]]
@@ -124,6 +140,7 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
                 rule.existing_flows,
                 rule.alg_port(Alg.FTP),
                 rule.alg_port(Alg.TFTP),
+                rule.monitored,
             )
             for id, rule in ordered
         ),
@@ -135,6 +152,9 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
         frames=_frame_bits(frames),
         alg=sum(1 << number for number, rule in packets if any(map(rule.alg_port, Alg))),
         source_ports=source_ports,
+        monitored=sum(1 << number for number, rule in packets if rule.monitored),
+        jumping=sum(1 << number for number, rule in packets if rule.jumps),
+        early=sum(1 << number for number, rule in packets if rule.order < (APPLICATION,)),
     )
 
 

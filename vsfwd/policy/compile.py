@@ -207,20 +207,28 @@ class Compiler:
         for address in addresses_of(vnic):
             applied |= self._literals.covering(address).scope
 
-        def rows(direction: Direction, family: Family) -> int:
-            return self._rows.number(applied & bits.selected[direction, family])
+        def rows(applied: int) -> tuple[int, int, int, int]:
+            """By direction and family, in the order of the fields."""
+            in_ipv4, in_ipv6, out_ipv4, out_ipv6 = (
+                self._rows.number(applied & bits.selected[direction, family])
+                for direction in (Direction.IN, Direction.OUT)
+                for family in (Family.IPV4, Family.IPV6)
+            )
+            return in_ipv4, in_ipv6, out_ipv4, out_ipv6
 
+        again: tuple[int, ...] = ()
+        if applied & (bits.monitored | bits.jumping):
+            without = (bits.monitored, bits.early, bits.monitored | bits.early)
+            again = tuple(number for left_out in without for number in rows(applied & ~left_out))
         return VnicRows(
-            in_ipv4=rows(Direction.IN, Family.IPV4),
-            in_ipv6=rows(Direction.IN, Family.IPV6),
-            out_ipv4=rows(Direction.OUT, Family.IPV4),
-            out_ipv6=rows(Direction.OUT, Family.IPV6),
+            *rows(applied),
             segment=vnic.segment if vnic.segment in segments else 0,
             excluded=vnic.excluded,
             frames_in=self._rows.number(applied & bits.frames.selected[Direction.IN]),
             frames_out=self._rows.number(applied & bits.frames.selected[Direction.OUT]),
             alg=bool(applied & bits.alg),
             source_ports=bool(applied & bits.source_ports),
+            again=again,
         )
 
     def _segments_in_use(self) -> set[int]:

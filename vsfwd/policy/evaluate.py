@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.model import (
+    APPLICATION,
     ICMP,
     ICMPV6,
     KNOWN_ETHERTYPES,
@@ -70,16 +71,19 @@ class Frame:
 @dataclass(frozen=True)
 class Verdict:
     """`rule_id` is None where no rule matches: dropped; and where the vNIC is excluded: allowed. `no_state`:
-    dropped because the rule that matches is strict, and the packet is from the middle of a connection."""
+    dropped because the rule that matches is strict, and the packet is from the middle of a connection.
+    `monitored`: the rule that would have matched first, were it enforced."""
 
     action: Action
     rule_id: int | None
     no_state: bool = False
+    monitored: int | None = None
 
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A rule that did not match, and the first of its fields that spoke against."""
+    """A rule that did not decide: the first of its fields that spoke against; `monitored`, `jump` of a rule
+    that jumps, `jumped` of one that was left out by it."""
 
     rule_id: int
     field: str
@@ -107,17 +111,28 @@ def explain(
     passed_over: list[PassedOver] = []
     if state.vnics[vnic].excluded:
         return Verdict(Action.ALLOW, None), passed_over
+    monitored, jumped = None, False
     for id, against in mismatches(state, packet, vnic, direction):
-        if against is None:
-            return _decided(id, state.rules[id], packet), passed_over
-        passed_over.append(PassedOver(id, against))
-    return Verdict(Action.DROP, None), passed_over
+        rule = state.rules[id]
+        if jumped and rule.order < (APPLICATION,):
+            passed_over.append(PassedOver(id, "jumped"))
+        elif against is not None:
+            passed_over.append(PassedOver(id, against))
+        elif rule.monitored:
+            monitored = id if monitored is None else monitored
+            passed_over.append(PassedOver(id, "monitored"))
+        elif rule.jumps:
+            jumped = True
+            passed_over.append(PassedOver(id, "jump"))
+        else:
+            return _decided(id, rule, packet, monitored), passed_over
+    return Verdict(Action.DROP, None, monitored=monitored), passed_over
 
 
-def _decided(id: int, rule: Rule, packet: Packet) -> Verdict:
+def _decided(id: int, rule: Rule, packet: Packet, monitored: int | None) -> Verdict:
     if packet.midstream and rule.tracking is Tracking.STRICT:
-        return Verdict(Action.DROP, id, no_state=True)
-    return Verdict(rule.action, id)
+        return Verdict(Action.DROP, id, no_state=True, monitored=monitored)
+    return Verdict(rule.action, id, monitored=monitored)
 
 
 def mismatches(

@@ -28,6 +28,13 @@ class Action(StrEnum):
     ALLOW = "allow"
     DROP = "drop"
     REJECT = "reject"
+    JUMP_TO_APPLICATION = "jump_to_application"
+    """Decides nothing: the rules of the category Application are asked next."""
+
+
+APPLICATION: Final = 4
+"""The place of the category Application: what a rule's `order` begins with there. Later numbers are those of
+the default rules."""
 
 
 class Tracking(StrEnum):
@@ -162,7 +169,10 @@ class Frames(Object, frozen=True):
 class Rule(Object, frozen=True):
     """A rule, first match wins in the order of (`order`, id). Its id is the key it is sent under: an integer
     the manager gave it once, shown in logs and counters. None means any: any source, any service, all
-    vNICs.
+    vNICs. `order` begins with the place of the category.
+
+    A `monitored` rule decides nothing: where it would have been the first to match, it is counted and logged,
+    and the search goes on without monitored rules.
 
     With `frames` it is an Ethernet rule: it comes before all that are not, names MAC addresses (those that a
     group lists, and those of its members) and lets on to the other rules what it allows of IP."""
@@ -180,6 +190,7 @@ class Rule(Object, frozen=True):
     logged: bool = False
     tracking: Tracking = Tracking.STRICT
     existing_flows: ExistingFlows = ExistingFlows.RECHECK
+    monitored: bool = False
     frames: Frames | None = None
 
     def __post_init__(self) -> None:
@@ -188,15 +199,23 @@ class Rule(Object, frozen=True):
                 raise ValueError(f"services: a rule has one port for {alg}")
             if self._alg_ports(alg) and self.tracking is Tracking.STATELESS:
                 raise ValueError(f"services: {alg} needs a rule that knows connections")
+        if self.jumps and self.order[:1] >= (APPLICATION,):
+            raise ValueError("action: only a rule of an earlier category jumps to those of Application")
         if self.frames is None:
             return
-        if self.action is Action.REJECT:
-            raise ValueError("action: an Ethernet rule cannot reject")
+        if self.action not in (Action.ALLOW, Action.DROP):
+            raise ValueError(f"action: an Ethernet rule cannot {self.action}")
+        if self.monitored:
+            raise ValueError("monitored: an Ethernet rule is enforced")
         if self.services is not None or self.family is not Family.BOTH:
             raise ValueError("services: an Ethernet rule has EtherTypes")
         for match in (self.sources, self.destinations):
             if match and match.addresses:
                 raise ValueError("addresses: an Ethernet rule has groups only")
+
+    @property
+    def jumps(self) -> bool:
+        return self.action is Action.JUMP_TO_APPLICATION
 
     def _alg_ports(self, alg: Alg) -> set[int]:
         return {service.ports[0][0] for service in self.services or () if service.alg is alg}

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
-from vsfwd.policy.model import ExistingFlows, Rule, Tracking
+from vsfwd.policy.model import APPLICATION, ExistingFlows, Rule, Tracking
 from vsfwd.protocol.messages import Binding, Bindings
 
 SECTION = f"{DOMAIN}/security-policies/s"
@@ -72,3 +72,27 @@ async def test_the_default_section_can_be_told_too(serving: Manager) -> None:
     assert (rule.tracking, rule.existing_flows) == (Tracking.LOOSE, ExistingFlows.CUT)
     refused = await serving.answer("PATCH", DEFAULT_SECTION, {"category": "Emergency"})
     assert refused.status_code == 400
+
+
+async def test_a_section_or_a_rule_is_monitored(serving: Manager) -> None:
+    """The section for all its rules; each rule by itself."""
+    rules = [{"id": "a", "action": "DROP", "monitored": True}, {"id": "b", "action": "ALLOW"}]
+    await serving.call("PUT", SECTION, {"rules": rules})
+    assert [sent(serving)[name].monitored for name in "ab"] == [True, False]
+    await serving.call("PATCH", SECTION, {"monitored": True})
+    assert [sent(serving)[name].monitored for name in "ab"] == [True, True]
+    refused = await serving.answer("PATCH", DEFAULT_SECTION, {"monitored": True})
+    assert refused.status_code == 400
+
+
+async def test_a_rule_of_the_environment_jumps_to_the_application(serving: Manager) -> None:
+    """Only there; its section cannot become one of another category."""
+    rule = {"id": "r", "action": "JUMP_TO_APPLICATION"}
+    await serving.call("PUT", SECTION, {"category": "Environment", "rules": [rule]})
+    made = sent(serving)["r"]
+    assert made.jumps
+    assert made.order < (APPLICATION,)
+    assert sent(serving)["Default Layer3 Rule"].order >= (APPLICATION,)
+    refused = await serving.answer("PATCH", SECTION, {"category": "Application"})
+    assert refused.status_code == 400
+    assert "JUMP_TO_APPLICATION is for the category Environment, not Application" in refused.text

@@ -1,0 +1,94 @@
+"""Rules that match and do not decide: monitored ones, and those that jump to the category Application."""
+
+from tests.harness.datapath import Host, Seen, dropped, passed
+from tests.harness.packets import Net, tcp, udp
+
+VNICS = {"here": "10.0.0.1 fd00::1 web"}
+
+
+def and_counted(seen: Seen, rule: int) -> Seen:
+    """The same, and one packet counted by `rule` on the way."""
+    return Seen(seen.verdict, seen.reason, {rule: (1, 0), **seen.counted}, seen.reply, seen.events)
+
+
+def test_a_monitored_rule_is_counted_and_not_enforced(host: Host, net: Net) -> None:
+    """Where it would have been the first to match; behind the rule that decides it is not met."""
+    here = host.port("here")
+    host.install(
+        ["drop service tcp/80 monitored", "allow service tcp/80", "allow service udp monitored", "drop"],
+        vnics=VNICS,
+    )
+    assert here.receive(tcp(net.peer, net.here, 80)) == and_counted(passed(2, new=True), 1)
+    assert here.receive(tcp(net.peer, net.here, 81)) == dropped("rule_drop", 4)
+    assert here.receive(udp(net.peer, net.here, 53)) == and_counted(dropped("rule_drop", 4), 3)
+
+
+def test_of_monitored_rules_the_first_is_counted(host: Host, net: Net) -> None:
+    """As if all were enforced: then too, one rule would decide."""
+    here = host.port("here")
+    host.install(["allow service udp/53 monitored", "drop monitored", "allow"], vnics=VNICS)
+    assert here.send(udp(net.here, net.peer, 53)) == and_counted(passed(3, new=True), 1)
+    assert here.send(udp(net.here, net.peer, 54)) == and_counted(passed(3, new=True), 2)
+
+
+def test_without_another_rule_a_monitored_one_lets_nothing_by(host: Host, net: Net) -> None:
+    """No rule that decides: dropped."""
+    here = host.port("here")
+    host.install(["allow monitored"], vnics=VNICS)
+    assert here.receive(tcp(net.peer, net.here, 80)) == and_counted(dropped("no_rule"), 1)
+
+
+def test_a_logged_monitored_rule_says_that_nothing_came_of_it(host: Host, net: Net) -> None:
+    """With the action it would have had."""
+    here = host.port("here")
+    host.install(["reject service tcp/80 monitored logged", "allow logged"], vnics=VNICS)
+    seen = here.receive(tcp(net.peer, net.here, 80))
+    assert [(e.rule_id, e.action, e.monitored) for e in seen.events] == [
+        (1, "reject", True),
+        (2, "allow", False),
+    ]
+
+
+def test_a_jump_leaves_out_what_is_before_the_applications_rules(host: Host, net: Net) -> None:
+    """It is counted; what it does not match goes through all rules."""
+    here = host.port("here")
+    rules = ["jump service tcp/80", "drop service tcp/80-81", "allow", "drop app service tcp/80", "allow app"]
+    host.install(rules, vnics=VNICS)
+    assert here.receive(tcp(net.peer, net.here, 80)) == and_counted(dropped("rule_drop", 4), 1)
+    assert here.receive(tcp(net.peer, net.here, 81)) == dropped("rule_drop", 2)
+    assert here.receive(tcp(net.peer, net.here, 82)) == passed(3, new=True)
+
+
+def test_a_jump_to_where_no_rule_is(host: Host, net: Net) -> None:
+    """Drops: no rule matches."""
+    here = host.port("here")
+    host.install(["jump", "allow"], vnics=VNICS)
+    assert here.receive(udp(net.peer, net.here)) == and_counted(dropped("no_rule"), 1)
+
+
+def test_jumps_and_monitored_rules_in_any_order(host: Host, net: Net) -> None:
+    """Three searches at most: monitored, jump, decision, in both orders; a monitored jump does not jump."""
+    here = host.port("here")
+    rules = ["drop service tcp/80 monitored", "jump service tcp/80-81", "jump monitored service tcp/82"]
+    more = [
+        "drop service tcp/80-81",
+        "allow service tcp/82",
+        "drop app service tcp/81 monitored",
+        "allow app",
+    ]
+    host.install([*rules, *more], vnics=VNICS)
+    first, jump, monitored_jump, below, decides = 1, 2, 3, 6, 7
+    seen = {port: here.receive(tcp(net.peer, net.here, port)) for port in (80, 81, 82, 83)}
+    assert seen[80] == and_counted(and_counted(passed(decides, new=True), first), jump)
+    assert seen[81] == and_counted(and_counted(passed(decides, new=True), below), jump)
+    assert seen[82] == and_counted(passed(5, new=True), monitored_jump)
+    assert seen[83] == passed(decides, new=True)
+
+
+def test_source_ports_count_in_every_search(host: Host, net: Net) -> None:
+    """A rule below a monitored one or a jump is still asked with the packet's source port."""
+    here = host.port("here")
+    rules = ["drop service tcp/80@1000 monitored", "allow service tcp/80@2000", "drop"]
+    host.install(rules, vnics=VNICS)
+    assert here.receive(tcp(net.peer, net.here, 80, sport=1000)) == and_counted(dropped("rule_drop", 3), 1)
+    assert here.receive(tcp(net.peer, net.here, 80, sport=2000)) == passed(2, new=True)
