@@ -84,7 +84,8 @@ def status(socket: Path, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
-    """Rules in the order they are evaluated, for each vNIC."""
+    """Rules in the order they are evaluated, for each vNIC. Packets, bytes and sessions are counted for the
+    host: what a rule did on all its vNICs."""
     parts: list[api.VnicRules] = ask(socket, lambda proxy: _all(proxy.Rules(vnic=vnic)))
     merged: dict[str, dict[str, Any]] = {}
     for part in parts:
@@ -114,7 +115,8 @@ def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
             + ("  [bold]excluded: none of these is enforced[/]" if entry["excluded"] else "")
         )
         rows = [[row[name] for name in (*columns, *hits)] for row in entry["rules"]]
-        print_table(console, ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *hits), rows)
+        counted = [f"{name}, host" for name in hits]
+        print_table(console, ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *counted), rows)
 
 
 @main.command()
