@@ -88,6 +88,9 @@ class Publisher(Link):
         clock = asyncio.get_running_loop().time
         while True:
             self._woken.clear()
+            while self._register.requests:
+                await self._request(commands, *self._register.requests[0])
+                self._register.requests.popleft()
             waiting = self._waiting()
             due = [host for host, each in waiting.items() if each.due <= clock()]
             for first in range(0, len(due), AT_ONCE):
@@ -128,7 +131,7 @@ class Publisher(Link):
         try:
             await commands.publish(message, topology.policy_key(host), timeout=PUBLISH_TIMEOUT_S)
             if each.times:
-                await self._ask_to_report(commands, host)
+                await self._ask(commands, host, Request(str(uuid4()), "report"))
         except DeliveryError as error:
             raise SessionOver(f"host {host} has no queue: {error}") from None
         except TimeoutError:
@@ -145,9 +148,17 @@ class Publisher(Link):
             bytes=len(outgoing.message.body),
         )
 
-    async def _ask_to_report(self, commands: AbstractExchange, host: str) -> None:
-        body = msgspec.json.encode(Request(str(uuid4()), "report"))
-        message = aio_pika.Message(body, content_type="application/json", type="request", expiration=60)
+    async def _request(self, commands: AbstractExchange, host: str, request: Request) -> None:
+        """Once: who is away tells all it knows when it is back, and may be asked again."""
+        try:
+            await self._ask(commands, host, request)
+        except (DeliveryError, TimeoutError) as error:
+            log.warning("host not asked", host=host, method=request.method, reason=str(error))
+
+    async def _ask(self, commands: AbstractExchange, host: str, request: Request) -> None:
+        message = aio_pika.Message(
+            msgspec.json.encode(request), content_type="application/json", type="request", expiration=60
+        )
         await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
 
     # In

@@ -7,6 +7,7 @@ waits: its methods are not coroutines, so nothing comes between.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -39,7 +40,16 @@ from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, Row, Store, Transaction
 from manager_stub.world import Stored, World, is_policy, kind_of
-from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Hello, Refusal, digest_text
+from vsfwd.protocol.messages import (
+    Addresses,
+    Applied,
+    Binding,
+    Bindings,
+    Hello,
+    Refusal,
+    Request,
+    digest_text,
+)
 
 log = structlog.get_logger()
 
@@ -62,12 +72,14 @@ class Host:
 
 class Register:
     def __init__(self, store: Store, key: Ed25519PrivateKey, wake: Callable[[], None] = lambda: None) -> None:
-        """`wake` is called after every change that leaves a message to send."""
+        """`wake` is called after every change that leaves something to send."""
         self._store = store
         self._key = key
         self.wake = wake
         self.check_publish: Callable[[], None] = lambda: None
         """Called before a change of the policy; raises Refused where somebody else's is not done yet."""
+        self.requests: deque[tuple[str, Request]] = deque()
+        """What hosts are to be asked, by host."""
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
         bindings = {row.id: msgspec.json.decode(row.bindings, type=tuple[Binding, ...]) for row in host_rows}
@@ -261,6 +273,10 @@ class Register:
         was = {"approved": self.world.claims[vnic][address].approved}
         changed = [audit.change(f"/vsfw/addresses/{vnic}/{address}", was, None, _now_ms())]
         self._claim({**self.world.claims, vnic: known}, changed)
+        for host in self._hosts.values():
+            if any(binding.vnic == vnic for binding in host.bindings):
+                self.requests.append((host.id, Request(str(uuid4()), "forget", vnic, address)))
+        self.wake()
 
     def expire(self) -> None:
         """Leases that have ended; vNICs that are neither in the inventory nor plugged anywhere."""

@@ -4,10 +4,10 @@ severity, entity, description).
 One sample in ten seconds, as NSX takes them for its thresholds. An alarm is open from the first sample that
 shows its cause until a minute has passed without; both are logged. Nothing is remembered over a restart: a
 cause that lasts shows again. Looked at are the flow tables: one that is nearly full of flows that give way to
-nobody, and one that has refused a flow."""
+nobody, and one that has refused a flow; and vNICs that were seen with another's address."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, NoReturn
@@ -44,20 +44,29 @@ class Alarm:
 class Alarms:
     """`open` are the alarms of now."""
 
-    def __init__(self, datapath: Datapath, apply_thread: ApplyThread) -> None:
+    def __init__(
+        self,
+        datapath: Datapath,
+        apply_thread: ApplyThread,
+        duplicates: Callable[[], Mapping[str, str]],
+    ) -> None:
         self.open: dict[Cause, Alarm] = {}
         self._datapath = datapath
         self._apply_thread = apply_thread
+        self._duplicates = duplicates
         self._refused: dict[str, int] = {}
 
     async def watch(self) -> NoReturn:
         while True:
-            self.sample(await self._apply_thread(self._datapath.table_use), datetime.now(UTC))
+            tables = await self._apply_thread(self._datapath.table_use)
+            self.sample(tables, self._duplicates(), datetime.now(UTC))
             await asyncio.sleep(PERIOD_S)
 
-    def sample(self, tables: Mapping[str, TableUse], now: datetime) -> None:
-        """`tables` by vNIC id."""
+    def sample(self, tables: Mapping[str, TableUse], duplicates: Mapping[str, str], now: datetime) -> None:
+        """By vNIC id. `duplicates` says in words whose address it was seen with."""
         seen = dict(self._causes(tables))
+        for vnic, words in duplicates.items():
+            seen[Cause("duplicate_ip_address", "HIGH", vnic)] = words
         self._refused = {vnic: use.refused for vnic, use in tables.items()}
         for cause, description in seen.items():
             if cause not in self.open:

@@ -20,7 +20,7 @@ from vsfwd.alarms import Alarms
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath, Limit, Settings
-from vsfwd.discovery import Discovery
+from vsfwd.discovery import Discovery, duplicates
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Interfaces
 from vsfwd.ipc.server import IpcServer
@@ -82,7 +82,7 @@ class Daemon:
         self.apply_thread = apply_thread
         self.datapath = datapath
         self.packet_log = packet_log
-        self.alarms = Alarms(datapath, apply_thread)
+        self.alarms = Alarms(datapath, apply_thread, self._duplicates)
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
         self.broker = BrokerLink(config, self._policy, self._request, self._greet)
         self.early = EarlyDrops(datapath, apply_thread)
@@ -125,6 +125,9 @@ class Daemon:
             for event in self._greet():
                 self.broker.send(event)
             self.broker.send(Reply(request.id))
+        elif request.method == "forget":
+            await self.discovery.forget(request.vnic, request.address)
+            self.broker.send(Reply(request.id))
         else:
             log.warning("request of an unknown kind", id=request.id, method=request.method)
             self.broker.send(
@@ -155,6 +158,9 @@ class Daemon:
             self.early,
         )
         return Answers(parts, uid)
+
+    def _duplicates(self) -> Mapping[str, str]:
+        return duplicates(self.discovery.learned, self.reconciler.state.vnics)
 
     def _policy_of_vnics(self) -> Mapping[str, Vnic]:
         return self.reconciler.state.vnics

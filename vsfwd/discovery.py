@@ -3,8 +3,8 @@ to the manager.
 
 The manager decides what a claim is worth; this only says what was seen. At most MAX_CLAIMS addresses a vNIC
 are kept, the first ones, so that a workload which claims a whole network fills nothing but its own share. A
-lease that ends is forgotten, what ARP and neighbour discovery said is not; a vNIC that goes takes all with
-it."""
+lease that ends is forgotten, what ARP and neighbour discovery said is not, unless the manager asks; a vNIC
+that goes takes all with it."""
 
 import asyncio
 import time
@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 import structlog
 
 from vsfwd.datapath import Datapath, DatapathError, Snoop
+from vsfwd.policy.model import Vnic
 from vsfwd.protocol.messages import Addresses, Claim, Source
 from vsfwd.reconciler import ApplyThread, Port
 from vsfwd.snooping import claims
@@ -52,6 +53,21 @@ def current(learned: Learned, vnics: Iterable[str], now: int) -> Learned:
         for vnic in vnics
         if vnic in learned
     }
+
+
+def duplicates(learned: Learned, policy: Mapping[str, Vnic]) -> Mapping[str, str]:
+    """vNICs here that were seen with the address of another one of their segment, and in words which."""
+    owners = {(vnic.segment, address): vnic for vnic in policy.values() for address in vnic.addresses}
+    found: dict[str, str] = {}
+    for id in learned.keys() & policy.keys():
+        taken = [
+            f"{address} of {owner.vm_name or owner.vm}"
+            for address in learned[id]
+            if address not in policy[id].addresses and (owner := owners.get((policy[id].segment, address)))
+        ]
+        if taken:
+            found[id] = f"it was seen with {', '.join(taken)}"
+    return found
 
 
 class Discovery:
@@ -95,7 +111,16 @@ class Discovery:
 
     async def take(self, snoops: Iterable[Snoop], now: int) -> None:
         ports = self._ports()
-        after = current(learn(self.learned, _seen(snoops, ports, now)), ports, now)
+        await self._become(current(learn(self.learned, _seen(snoops, ports, now)), ports, now), ports)
+
+    async def forget(self, vnic: str, address: str) -> None:
+        """As if it had not been seen, so that it is shown again when it is."""
+        known = dict(self.learned.get(vnic, {}))
+        if known.pop(address, None) is not None:
+            log.warning("address forgotten, as the manager asks", vnic=vnic, address=address)
+            await self._become({**self.learned, vnic: known}, self._ports())
+
+    async def _become(self, after: Learned, ports: Mapping[str, Port]) -> None:
         changed = {
             vnic
             for vnic in self.learned.keys() | after.keys()

@@ -1,7 +1,9 @@
 """SpoofGuard and IP discovery, from a workload's first word to the packet that passes. Row X33 of the
 attack catalogue."""
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -125,8 +127,24 @@ def test_x33_a_vm_without_typed_addresses_is_known_by_its_first(world: World, fa
         decide(world, a, own, "forget")
 
 
+def vsfwctl(world: World, vm: Vm, *words: str) -> Any:
+    """What the VM's host says."""
+    (socket,) = (host.socket for host in world.lab.layout.hosts if host.name == vm.host)
+    command = [sys.executable, "-m", "vsfwd.ctl", "--socket", str(socket), *words, "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def alarms(world: World, vm: Vm) -> list[tuple[str, str]]:
+    return [
+        (alarm["event_type"], alarm["description"])
+        for alarm in vsfwctl(world, vm, "status")["alarms"]
+        if alarm["entity"] == vm.vnic
+    ]
+
+
 def test_x33_a_vm_does_not_take_anothers_address(world: World) -> None:
-    """b is seen with the address of a: refused, with the owner's name, and a keeps its groups."""
+    """b is seen with the address of a: refused, with the owner's name, an alarm at its host, and a keeps its
+    groups. Forgotten at the manager, the claim is forgotten at the host, too."""
     a, b = world.vm("a"), world.vm("b")
     world.enforce(allow("a", "c", "tcp/80"))
     # To a MAC address nobody has, so that no cache is poisoned: b has no SpoofGuard.
@@ -137,4 +155,12 @@ def test_x33_a_vm_does_not_take_anothers_address(world: World) -> None:
     assert found is not None
     assert (found["state"], a.vnic in found["reason"]) == ("REFUSED", True)
     assert world.seen("a", "c", "tcp/80") is Seen.ALLOWED
+    duplicate = ("duplicate_ip_address", f"it was seen with {a.v4} of a")
+    wait_until(lambda: duplicate in alarms(world, b), "the alarm", timeout_s=20)
     decide(world, b, a.v4, "forget")
+
+    def remembered() -> bool:
+        return a.v4 in [row["address"] for row in vsfwctl(world, b, "addresses", "--vnic", b.vnic)]
+
+    wait_until(lambda: not remembered(), "the host forgets it")
+    assert claim(world, b, a.v4) is None

@@ -17,23 +17,23 @@ REFUSED = Cause("dfw_session_refused", "CRITICAL", "web")
 
 @pytest.fixture
 def alarms() -> Alarms:
-    return Alarms(cast(Datapath, None), cast(ApplyThread, None))
+    return Alarms(cast(Datapath, None), cast(ApplyThread, None), dict)
 
 
 def test_a_table_nearly_full_is_an_alarm(alarms: Alarms) -> None:
     """Above nine tenths, and not at them."""
-    alarms.sample({"web": TableUse(0.9, 0), "db": TableUse(0.2, 0)}, NOON)
+    alarms.sample({"web": TableUse(0.9, 0), "db": TableUse(0.2, 0)}, {}, NOON)
     assert alarms.open == {}
-    alarms.sample({"web": TableUse(0.95, 0), "db": TableUse(0.2, 0)}, NOON)
+    alarms.sample({"web": TableUse(0.95, 0), "db": TableUse(0.2, 0)}, {}, NOON)
     assert list(alarms.open) == [HIGH]
     assert "95%" in alarms.open[HIGH].description
 
 
 def test_a_table_that_refuses_flows_is_an_alarm(alarms: Alarms) -> None:
     """What it refused since the sample before; what it refused before anybody looked is history."""
-    alarms.sample({"web": TableUse(0.5, 7)}, NOON)
+    alarms.sample({"web": TableUse(0.5, 7)}, {}, NOON)
     assert alarms.open == {}
-    alarms.sample({"web": TableUse(0.5, 10)}, NOON)
+    alarms.sample({"web": TableUse(0.5, 10)}, {}, NOON)
     assert list(alarms.open) == [REFUSED]
     assert "3 packets" in alarms.open[REFUSED].description
 
@@ -42,12 +42,12 @@ def test_an_alarm_is_said_once_and_ends_after_a_minute_without_cause(alarms: Ala
     """One line when it opens, none while it lasts, one when it is resolved."""
     with capture_logs() as lines:
         for seconds in range(3):
-            alarms.sample({"web": TableUse(0.95, 0)}, NOON + timedelta(seconds=seconds))
+            alarms.sample({"web": TableUse(0.95, 0)}, {}, NOON + timedelta(seconds=seconds))
         assert alarms.open[HIGH].since == NOON
         for _ in range(QUIET_SAMPLES - 1):
-            alarms.sample({"web": TableUse(0.5, 0)}, NOON)
+            alarms.sample({"web": TableUse(0.5, 0)}, {}, NOON)
         assert list(alarms.open) == [HIGH]
-        alarms.sample({"web": TableUse(0.5, 0)}, NOON)
+        alarms.sample({"web": TableUse(0.5, 0)}, {}, NOON)
     assert alarms.open == {}
     assert [line["event"] for line in lines] == ["alarm", "alarm is resolved"]
 
@@ -55,12 +55,24 @@ def test_an_alarm_is_said_once_and_ends_after_a_minute_without_cause(alarms: Ala
 def test_a_cause_that_comes_back_keeps_the_alarm(alarms: Alarms) -> None:
     """The minute begins again."""
     for held in (0.95, 0.5, 0.5, 0.95, *(QUIET_SAMPLES - 1) * [0.5]):
-        alarms.sample({"web": TableUse(held, 0)}, NOON)
+        alarms.sample({"web": TableUse(held, 0)}, {}, NOON)
     assert list(alarms.open) == [HIGH]
 
 
 def test_the_alarm_of_a_vnic_ends_with_it(alarms: Alarms) -> None:
     """What is not plugged any more has no table."""
-    alarms.sample({"web": TableUse(0.95, 0)}, NOON)
-    alarms.sample({}, NOON)
+    alarms.sample({"web": TableUse(0.95, 0)}, {}, NOON)
+    alarms.sample({}, {}, NOON)
+    assert alarms.open == {}
+
+
+def test_x33_a_vnic_seen_with_anothers_address_is_an_alarm(alarms: Alarms) -> None:
+    """It says whose, and ends when the address is forgotten."""
+    taken = {"web": "it was seen with 10.0.0.1 of db"}
+    alarms.sample({"web": TableUse(0.1, 0)}, taken, NOON)
+    (cause,) = alarms.open
+    assert cause == Cause("duplicate_ip_address", "HIGH", "web")
+    assert alarms.open[cause].description == taken["web"]
+    for _ in range(QUIET_SAMPLES):
+        alarms.sample({"web": TableUse(0.1, 0)}, {}, NOON)
     assert alarms.open == {}

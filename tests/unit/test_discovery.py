@@ -1,7 +1,15 @@
 """What a host remembers of the addresses its vNICs are seen with."""
 
-from vsfwd.discovery import IN_ONE_REPORT, MAX_CLAIMS, current, learn, reports
-from vsfwd.protocol.messages import Claim, Source
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from vsfwd.datapath import Datapath
+from vsfwd.discovery import IN_ONE_REPORT, MAX_CLAIMS, Discovery, current, duplicates, learn, reports
+from vsfwd.policy.model import Vnic
+from vsfwd.protocol.messages import Addresses, Claim, Source
+from vsfwd.reconciler import Port
+from vsfwd.statefile import StateFile
 
 ARP, LEASE = Source.ARP, Source.DHCP
 
@@ -44,3 +52,45 @@ def test_reports_are_of_a_size_the_manager_takes() -> None:
     assert len(told) > 1
     assert all(sum(map(len, each.vnics.values())) <= IN_ONE_REPORT for each in told)
     assert {vnic for each in told for vnic in each.vnics} == learned.keys()
+
+
+class Knowing:
+    """A datapath, as far as it is told which addresses are known: by slot, the last word."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, int] = {}
+
+    def know(self, slot: int, addresses: frozenset[int]) -> None:
+        self.known[slot] = len(addresses)
+
+
+async def test_what_the_manager_forgets_is_forgotten_here(tmp_path: Path) -> None:
+    """In memory, on disk and in the kernel, so that it is shown again; the manager is told what is left."""
+    statefile, datapath, told = StateFile(tmp_path), Knowing(), list[Addresses]()
+    left, gone = Claim("10.0.0.1", ARP), Claim("10.0.0.2", ARP)
+    statefile.save_addresses(Addresses({"v": (left, gone)}))
+
+    async def at_once(do: Callable[..., object], *arguments: Any) -> object:
+        return do(*arguments)
+
+    ports = {"v": Port("v", "veth", 1, "02:00:00:00:00:01", 0)}
+    discovery = Discovery(statefile, cast(Datapath, datapath), at_once, lambda: ports, told.append)
+    await discovery.forget("v", "10.0.0.2")
+    assert discovery.learned == {"v": {"10.0.0.1": left}}
+    assert statefile.load_addresses() == Addresses({"v": (left,)})
+    assert (datapath.known, told) == ({0: 1}, [Addresses({"v": (left,)})])
+    await discovery.forget("v", "10.0.0.2")
+    await discovery.forget("w", "10.0.0.2")
+    assert len(told) == 1
+
+
+def test_x33_an_address_of_another_vnic_is_a_duplicate() -> None:
+    """In one segment, and not one that is its own as well; the alarm names the owner."""
+    policy = {
+        "v": Vnic("vm", "web", "02:00:00:00:00:01", 1, ("10.0.0.1",)),
+        "w": Vnic("vm", "db", "02:00:00:00:00:02", 1, ("10.0.0.1", "10.0.0.2")),
+        "x": Vnic("vm", "far", "02:00:00:00:00:03", 2, ("10.0.0.3",)),
+    }
+    learned = learn({}, [("v", Claim(f"10.0.0.{last}", ARP)) for last in (1, 2, 3, 4)])
+    assert duplicates(learned, policy) == {"v": "it was seen with 10.0.0.2 of db"}
+    assert duplicates(learned, {}) == {}

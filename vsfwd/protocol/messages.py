@@ -137,11 +137,14 @@ class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vnics: dict[str, tuple[Claim, ...]]
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The manager, on a host's app queue. `report`: say hello and bindings again."""
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The manager, on a host's app queue. `report`: say hello and bindings again. `forget`: `vnic` is not to
+    be known by `address` any more, until it is seen with it again."""
 
     id: str
     method: str
+    vnic: str = ""
+    address: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

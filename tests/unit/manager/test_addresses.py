@@ -151,7 +151,8 @@ def sent(manager: Manager, number: int = 0) -> dict[str, Any]:
 
 
 async def test_x33_a_change_waits_until_it_is_approved(manager: Manager) -> None:
-    """Seen, shown as waiting, approved, sent to the host; revoked and forgotten it is gone again."""
+    """Seen, shown as waiting, approved, sent to the host; revoked and forgotten it is gone again, and the
+    host is to forget it, too."""
     await plugged(manager, card(0, "10.0.0.1", spoofguard="MANUAL", router=True))
     assert sent(manager)["spoofguard"] == "manual"
     assert sent(manager)["router"] is True
@@ -165,6 +166,8 @@ async def test_x33_a_change_waits_until_it_is_approved(manager: Manager) -> None
     await manager.call("POST", f"{VSFW}/addresses?action=revoke", named)
     assert sent(manager)["addresses"] == ["10.0.0.1"]
     await manager.call("POST", f"{VSFW}/addresses?action=forget", named)
+    ((host, request),) = manager.register.requests
+    assert (host, request.method, request.vnic, request.address) == (HOST, "forget", VNICS[0], "10.0.0.5")
     assert (await manager.call("GET", f"{VSFW}/addresses"))["results"] == []
 
 
