@@ -186,10 +186,12 @@ static __always_inline int tcp_step(struct flow *flow, const struct packet *pack
 	if (step != STEP_MOVE)
 		return step;
 	if (segment == SEGMENT_ACK || segment == SEGMENT_FIN) {
-		if (!sender->window)
+		if (!sender->window) {
 			pick_up_side(sender, packet);
-		else if (!fits(sender, receiver, packet))
+			receiver->acked = packet->seq; /* what it said before, nobody could check */
+		} else if (!fits(sender, receiver, packet)) {
 			return STEP_WINDOW;
+		}
 		note(sender, receiver, packet);
 	} else {
 		step = segment == SEGMENT_RST ? reset_step(flow, sender, receiver, packet, responder)

@@ -154,3 +154,27 @@ def test_x23_errors_about_half_a_connection(host: Host, net: Net, direction: str
     unheard = tcp(*reversed(ends), sport=80, port=1000, flags="A")
     far = net.here if direction == "out" else net.other
     assert through(here, unreachable(far, unheard), direction) == dropped("icmp_error_unrelated")
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_what_was_acknowledged_of_a_side_nobody_heard_is_forgotten(
+    host: Host, net: Net, direction: str
+) -> None:
+    """Of a connection picked up, a forged acknowledgement from far away cannot be told while its other side
+    is silent. Once that speaks, a RST near what it sent is challenged, an ICMP error about it passes, and
+    only the number that follows closes (RFC 9293 3.10.7.4, RFC 5927 4.1)."""
+    here = plugged(host, f"allow {direction} loose", "drop")
+    back, router = ("out", net.other) if direction == "in" else ("in", net.here)
+    ends = between(net, direction)
+
+    def answer(flags: str, seq: int, data: int = 0) -> Packet:
+        return tcp(*reversed(ends), sport=80, port=1000, flags=flags, seq=seq, ack=5000, data=data)
+
+    assert through(here, tcp(*ends, flags="A", seq=5000, ack=9000), direction).verdict == "pass"
+    assert through(here, tcp(*ends, flags="A", seq=5000, ack=9000 + (1 << 30)), direction) == passed(1)
+    assert through(here, answer("A", 9000, data=100), back) == passed(1)
+    assert through(here, unreachable(router, answer("A", 9000)), direction) == passed(1)
+    assert through(here, answer("R", 9050), back) == passed(1)
+    assert here.states() == ["established"]
+    assert through(here, answer("R", 9100), back) == passed(1)
+    assert here.states() == ["closed"]

@@ -86,6 +86,8 @@ class Connection:
         """Data, acknowledgements, FIN."""
         if direction not in self.sides:
             self._pick_up(segment, direction)
+            # What the other has acknowledged before it was heard could be anything.
+            self.unacknowledged[direction] = segment.seq
         elif not self._fits(segment, direction):
             return Step.OUTSIDE
         sender, other = self.sides[direction], OTHER[direction]
