@@ -171,13 +171,13 @@ def realise(world: World, before: Realised = NOTHING) -> Realised:
 
 def _rules(world: World, before: Realised) -> Rules:
     old = before.world
-    if all(
-        world.kinds[kind] is old.kinds[kind] for kind in ("rules", "security-policies", "groups", "services")
-    ):
+    asked = ("rules", "security-policies", "groups", "services", "firewall-schedulers")
+    if all(world.kinds[kind] is old.kinds[kind] for kind in asked):
         return before.rules
     # Of a group only its unique id stands in a rule, and while a rule names a group it cannot be deleted
     # and made anew: groups that come, go or change leave rendered rules valid.
     services_changed = world.kinds["services"] is not old.kinds["services"]
+    schedulers_changed = world.schedulers is not old.schedulers
     rendered: dict[str, wire.WireRule] = {}
     for path, stored in world.rules.items():
         section = world.sections[parent_of(path)]
@@ -188,6 +188,7 @@ def _rules(world: World, before: Realised) -> Rules:
             kept is None
             or old.rules.get(path) is not stored
             or old.sections.get(section.path) is not section
+            or (schedulers_changed and section.body.scheduler_path)
             or (services_changed and (stored.body.services or stored.body.service_entries))
         ):
             kept = wire.rule(world, stored, section)

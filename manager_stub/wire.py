@@ -13,6 +13,7 @@ from manager_stub.groups import Lists
 from manager_stub.model import (
     ANY,
     CATEGORIES,
+    DAYS,
     ETHERNET,
     TIMERS,
     ALGTypeServiceEntry,
@@ -29,6 +30,7 @@ from manager_stub.model import (
     SessionTimerProfile,
     Vm,
     Vnic,
+    minute_of,
 )
 from manager_stub.services import plain
 from manager_stub.world import Stored, World, id_of
@@ -78,6 +80,7 @@ def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) ->
         scope=None if scope == [ANY] else tuple(world.groups[path].unique_id for path in scope),
         logged=body.logged,
         monitored=section.body.monitored or body.monitored,
+        schedule=_schedule(world, section.body.scheduler_path),
         tracking=_tracking(section.body),
         existing_flows=wire.ExistingFlows(section.body.existing_flows.lower()),
     )
@@ -96,6 +99,22 @@ def _place(section: Stored[SecurityPolicy]) -> tuple[int, int]:
         return len(CATEGORIES), 0
     sequence = section.body.sequence_number
     return CATEGORIES.index(section.body.category), sequence + (section.path == DEFAULT_L2_SECTION)
+
+
+def _schedule(world: World, path: str | None) -> wire.Schedule | None:
+    if path is None:
+        return None
+    body = world.schedulers[path].body
+    begins, ends = body.begins(), body.ends()
+    return wire.Schedule(
+        begins=begins.isoformat(timespec="minutes") if begins else "",
+        ends=ends.isoformat(timespec="minutes") if ends else "",
+        days=tuple(sorted({DAYS.index(day) for day in body.days})),
+        times=tuple(
+            (minute_of(each.start_interval), minute_of(each.end_interval)) for each in body.time_interval
+        ),
+        utc=body.timezone == "UTC",
+    )
 
 
 def _tracking(section: SecurityPolicy) -> wire.Tracking:

@@ -12,6 +12,7 @@ from manager_stub.model import (
     Datacenter,
     Entity,
     ExcludeList,
+    FirewallScheduler,
     Group,
     Reference,
     Rule,
@@ -36,6 +37,7 @@ MODELS: Final[dict[str, type[Entity]]] = {
     "clusters": Cluster,
     "datacenters": Datacenter,
     "security": ExcludeList,
+    "firewall-schedulers": FirewallScheduler,
     "firewall-session-timer-profiles": SessionTimerProfile,
     "firewall-session-timer-profile-binding-maps": SessionTimerBinding,
 }
@@ -207,6 +209,10 @@ class World:
         """Paths of the VMs and groups on the exclusion list."""
         lists = cast(Mapping[str, Stored[ExcludeList]], self.kinds["security"])
         return frozenset(member for stored in lists.values() for member in stored.body.members)
+
+    @property
+    def schedulers(self) -> Mapping[str, Stored[FirewallScheduler]]:
+        return cast(Mapping[str, Stored[FirewallScheduler]], self.kinds["firewall-schedulers"])
 
     @property
     def timer_profiles(self) -> Mapping[str, Stored[SessionTimerProfile]]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 
@@ -102,6 +102,7 @@ class Daemon:
                 "ipc": ipc.serve(),
                 "packet log": self.packet_log.run(),
                 "alarms": self.alarms.watch(),
+                "schedules": self._follow_schedules(),
                 "discovery": self.discovery.run(),
                 "broker": self.broker.run(),
             }.items():
@@ -141,6 +142,12 @@ class Daemon:
 
     async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
         await self.apply_thread(self.reconciler.vnics_changed, ports, bare)
+
+    async def _follow_schedules(self) -> NoReturn:
+        """On every second of the clock, which may have been set meanwhile."""
+        while True:
+            await asyncio.sleep(1 - time.time() % 1)
+            await self.apply_thread(self.reconciler.follow_schedules)
 
     def _answers(self, uid: int) -> Answers:
         """What a local client with that uid may talk to."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -23,9 +24,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from vsfwd.datapath import Datapath, DatapathError
 from vsfwd.image import Image, Nothing, Plan, diff
+from vsfwd.policy import schedule
 from vsfwd.policy.compile import Compiler
 from vsfwd.policy.desired import DesiredState, Duplicate, OutOfStep, apply
 from vsfwd.policy.model import SessionTimers
+from vsfwd.policy.schedule import Now
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind, Message, Refused
 from vsfwd.protocol.messages import KINDS, Applied, Hello, Refusal, digest_text
@@ -97,9 +100,19 @@ class ApplyThread:
         self._executor.shutdown()
 
 
+def _now() -> Now:
+    return Now(datetime.now(UTC).replace(tzinfo=None), datetime.now())
+
+
 class Reconciler:
     def __init__(
-        self, host: str, key: Ed25519PublicKey, datapath: Datapath, statefile: StateFile, version: str
+        self,
+        host: str,
+        key: Ed25519PublicKey,
+        datapath: Datapath,
+        statefile: StateFile,
+        version: str,
+        now: Callable[[], Now] = _now,
     ) -> None:
         self.state = NO_POLICY
         self.image: Image | None = None
@@ -112,6 +125,8 @@ class Reconciler:
         self._statefile = statefile
         self._version = version
         self._compiler = Compiler()
+        self._now = now
+        self._closed: frozenset[int] = frozenset()
         self._saved = True
         self._stale = False
 
@@ -247,6 +262,20 @@ class Reconciler:
         else:
             log.info("vNIC detached", vnic=vnic)
 
+    def follow_schedules(self) -> None:
+        """Rules come into force and go out of it. What fails is tried again the next time."""
+        closed = schedule.closed(self.state.rules, self._now())
+        if closed == self._closed:
+            return
+        log.info(
+            "schedules turned", opened=sorted(self._closed - closed), closed=sorted(closed - self._closed)
+        )
+        self._refresh()
+
+    def enforced(self) -> DesiredState:
+        """The policy without the rules that are not in force now."""
+        return schedule.without(self.state, self._closed)
+
     # -- what goes out ---------------------------------------------------------------------------------
 
     def hello(self) -> Hello:
@@ -277,7 +306,8 @@ class Reconciler:
 
     def _install(self, state: DesiredState) -> Plan:
         """Raises DatapathError after a few attempts; the kernel then still shows packets the bank it had."""
-        image = self._compiler.update(state, self._datapath.slots)
+        closed = schedule.closed(state.rules, self._now())
+        image = self._compiler.update(state, self._datapath.slots, closed)
         plan = diff(None if self._stale else self.image, image)
         for attempt in range(1, INSTALL_ATTEMPTS + 1):
             try:
@@ -292,7 +322,7 @@ class Reconciler:
                     raise
                 time.sleep(INSTALL_PAUSE_S)
         self._datapath.set_timers(timers(state, self._datapath.slots))
-        self.image, self._stale = plan.image, False
+        self.image, self._stale, self._closed = plan.image, False, closed
         self.warnings = image.warnings
         return plan
 

@@ -202,7 +202,7 @@ class Answers(api.HostInterface):
         ids = [port.vnic for port in self._ports(vnic)]
         if len(ids) > 1:
             raise api.Refused(reason=f"{vnic} has {len(ids)} vNICs; name one: {', '.join(ids)}")
-        state = self._parts.reconciler.state
+        state = self._parts.reconciler.enforced()
         if ids[0] not in state.vnics:
             return api.Explanation(ids[0], "", "drop", None, "closed: no policy for this vNIC yet", "", [])
         if state.vnics[ids[0]].excluded:

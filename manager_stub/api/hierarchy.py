@@ -25,6 +25,7 @@ _TREE: Final[dict[str, dict[str, str]]] = {
         "Domain": "domains",
         "Service": "services",
         "Segment": "segments",
+        "PolicyFirewallScheduler": "firewall-schedulers",
         "PolicyFirewallSessionTimerProfile": "firewall-session-timer-profiles",
     },
     "Domain": {"Group": "groups", "SecurityPolicy": "security-policies"},

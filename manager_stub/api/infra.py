@@ -26,6 +26,7 @@ from manager_stub.catalogue import EXCLUDE_LIST
 from manager_stub.model import (
     Entity,
     ExcludeList,
+    FirewallScheduler,
     Group,
     Id,
     Rule,
@@ -59,6 +60,7 @@ def router(register: Register) -> APIRouter:
     _add_objects(routes, register, f"{_DOMAIN}/groups", Group)
     _add_objects(routes, register, "/infra/services", Service)
     _add_objects(routes, register, "/infra/segments", Segment)
+    _add_objects(routes, register, "/infra/firewall-schedulers", FirewallScheduler)
     _add_objects(routes, register, "/infra/firewall-session-timer-profiles", SessionTimerProfile)
     _add_objects(
         routes,

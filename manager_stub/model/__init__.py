@@ -39,6 +39,7 @@ from manager_stub.model.groups import (
 )
 from manager_stub.model.inventory import MAX_VNICS, Cluster, Datacenter, Segment, Vm, Vnic
 from manager_stub.model.policy import ExcludeList, Rule, SecurityPolicy
+from manager_stub.model.schedulers import DAYS, FirewallScheduler, minute_of
 from manager_stub.model.services import (
     ALGTypeServiceEntry,
     Entry,
@@ -55,6 +56,7 @@ from manager_stub.model.timers import TIMERS, SessionTimerBinding, SessionTimerP
 __all__ = [
     "ANY",
     "CATEGORIES",
+    "DAYS",
     "ENVIRONMENT",
     "ETHERNET",
     "MAX_SEQUENCE",
@@ -73,6 +75,7 @@ __all__ = [
     "ExcludedMembers",
     "Expression",
     "ExternalIDExpression",
+    "FirewallScheduler",
     "Group",
     "HostAddress",
     "ICMPTypeServiceEntry",
@@ -100,5 +103,6 @@ __all__ = [
     "Uuid",
     "Vm",
     "Vnic",
+    "minute_of",
     "pattern",
 ]

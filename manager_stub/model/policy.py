@@ -93,6 +93,8 @@ class SecurityPolicy(Entity):
     """Of the section's flows when the policy changes. NSX has no word for it."""
     monitored: bool = False
     """Of all its rules."""
+    scheduler_path: Path | None = None
+    """When its rules are in force; None: always."""
     rules: list[Rule] | None = None
     """In a body only; rules are stored as objects of their own."""
 
@@ -114,6 +116,8 @@ class SecurityPolicy(Entity):
         for index, value in enumerate(self.scope):
             if value != ANY:
                 yield Reference(f"scope.{index}", value, "groups")
+        if self.scheduler_path is not None:
+            yield Reference("scheduler_path", self.scheduler_path, "firewall-schedulers")
 
 
 class ExcludeList(Entity):

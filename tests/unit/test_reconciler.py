@@ -1,6 +1,7 @@
 """The reconciler: messages and vNICs in, one datapath served, nothing lost by what fails."""
 
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import APP, HOST, WEB, Manager, group, rule, vnic
 from vsfwd.image import Flip, InPlace, Plan
 from vsfwd.policy.model import SessionTimers
+from vsfwd.policy.schedule import Now
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind
-from vsfwd.reconciler import Disposition, Outcome, Port, Reconciler
+from vsfwd.reconciler import INSTALL_ATTEMPTS, Disposition, Outcome, Port, Reconciler
+from vsfwd.rows import applied
 from vsfwd.statefile import StateFile
 
 PORT = Port(WEB, "veth-web", 7, "02:00:00:00:00:01")
@@ -25,10 +28,20 @@ class World:
         self.manager = Manager()
         self.datapath = FakeDatapath()
         self.statefile = StateFile(directory)
+        self.clock = datetime(2026, 11, 22, 7, 59, 59)
         self.reconciler = self._reconciler()
 
     def _reconciler(self) -> Reconciler:
-        return Reconciler(HOST, self.manager.key.public_key(), self.datapath, self.statefile, "1.0")
+        key = self.manager.key.public_key()
+        return Reconciler(
+            HOST, key, self.datapath, self.statefile, "1.0", lambda: Now(self.clock, self.clock)
+        )
+
+    def at(self, clock: str) -> list[int]:
+        """Somebody looks at the clock; the rules that are then in force on the first vNIC."""
+        self.clock = datetime.fromisoformat(f"2026-11-22T{clock}")
+        self.reconciler.follow_schedules()
+        return applied(self.datapath.image, 0)
 
     def restart(self) -> None:
         self.reconciler = self._reconciler()
@@ -92,6 +105,50 @@ def test_timers_reach_the_datapath_beside_the_policy(world: World) -> None:
     assert world.datapath.timers == {WEB: SessionTimers("short", udp_single=10)}
     world.take(world.manager.delta(vnics={WEB: vnic("10.0.0.1")}))
     assert world.datapath.timers == {}
+
+
+def scheduled(manager: Manager) -> envelope.Message:
+    """Rule 1 is in force from 8:00 to 17:00."""
+    hours = {"schedule": {"times": [[480, 1020]]}}
+    return manager.snapshot(
+        rules={"1": rule() | hours, "2": rule("drop", action="drop")}, vnics={WEB: vnic("10.0.0.1")}
+    )
+
+
+def test_a_schedule_turns_by_the_clock_of_the_host(world: World) -> None:
+    """Without a message, in the second it says, and once only; also when the clock jumps, back too."""
+    world.plug(PORT)
+    world.take(scheduled(world.manager))
+    assert applied(world.datapath.image, 0) == [2]
+    installed = len(world.datapath.plans)
+    for clock, rules in (
+        *(("07:59:59", [2]), ("08:00:00", [1, 2]), ("08:00:01", [1, 2]), ("16:59:59", [1, 2])),
+        *(("17:00:00", [2]), ("09:00:00", [1, 2]), ("23:00:00", [2])),
+    ):
+        assert world.at(clock) == rules, clock
+    assert len(world.datapath.plans) == installed + 4
+
+
+def test_a_schedule_turns_while_the_daemon_is_not_there(world: World) -> None:
+    """What is in force after a restart is what the clock says then, before anybody looks at it again."""
+    world.plug(PORT)
+    world.take(scheduled(world.manager))
+    world.clock = datetime(2026, 11, 22, 12)
+    world.restart()
+    world.plug(PORT)
+    assert applied(world.datapath.image, 0) == [1, 2]
+    assert world.reconciler.enforced().rules.keys() == {1, 2}
+    world.at("18:00:00")
+    assert world.reconciler.enforced().rules.keys() == {2}
+
+
+def test_a_turn_that_the_kernel_refuses_is_tried_again(world: World) -> None:
+    """With the next second."""
+    world.plug(PORT)
+    world.take(scheduled(world.manager))
+    world.datapath.failures = INSTALL_ATTEMPTS
+    assert world.at("08:00:00") == [2]
+    assert world.at("08:00:01") == [1, 2]
 
 
 def test_a_vnic_that_is_plugged_later_has_its_timers(world: World) -> None:

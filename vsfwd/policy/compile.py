@@ -11,7 +11,7 @@ like all of this package.
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
 from vsfwd.image import (
@@ -40,9 +40,10 @@ everything is compiled again, which leaves out the rows nothing selects any more
 rows spare."""
 
 
-def compile(state: DesiredState, slots: Mapping[str, int]) -> Image:
-    """The image of a state; `slots` are the vNICs on this host (vNIC id → slot)."""
-    return Compiler().update(state, slots)
+def compile(state: DesiredState, slots: Mapping[str, int], closed: Set[int] = frozenset()) -> Image:
+    """The image of a state; `slots` are the vNICs on this host (vNIC id → slot), `closed` the rules that are
+    not in force now. Those are applied to no vNIC, but keep their place and their counters."""
+    return Compiler().update(state, slots, closed)
 
 
 class _Done(NamedTuple):
@@ -50,6 +51,7 @@ class _Done(NamedTuple):
 
     state: DesiredState
     slots: Mapping[str, int]
+    closed: Set[int]
     image: Image
     rows: int
     """Rows of the last full compile."""
@@ -62,20 +64,21 @@ class Compiler:
     def __init__(self) -> None:
         self._done: _Done | None = None
 
-    def update(self, state: DesiredState, slots: Mapping[str, int]) -> Image:
+    def update(self, state: DesiredState, slots: Mapping[str, int], closed: Set[int] = frozenset()) -> Image:
         # An exception on the way must not leave half a change behind: the next update then starts from
         # nothing.
         done, self._done = self._done, None
-        image = self._change(done, state, slots) if done else None
+        image = self._change(done, state, slots, closed) if done else None
         if done and image:
-            self._done = _Done(state, dict(slots), image, done.rows)
+            self._done = _Done(state, dict(slots), closed, image, done.rows)
         else:
-            image = self._build(state, slots)
-            self._done = _Done(state, dict(slots), image, len(image.rows))
+            image = self._build(state, slots, closed)
+            self._done = _Done(state, dict(slots), closed, image, len(image.rows))
         return image
 
-    def _build(self, state: DesiredState, slots: Mapping[str, int]) -> Image:
+    def _build(self, state: DesiredState, slots: Mapping[str, int], closed: Set[int]) -> Image:
         bits = rule_bits(state.rules)
+        self._open = _all_but(bits, closed)
         self._rows = _Rows()
         self._literals = Literals(bits, state.groups)
         self._vnics = _Vnics(bits, state.vnics, slots)
@@ -103,9 +106,11 @@ class Compiler:
             warnings=self._warnings(),
         )
 
-    def _change(self, done: _Done, state: DesiredState, slots: Mapping[str, int]) -> Image | None:
-        """The image of a state that differs in some vNICs, slots or host addresses of groups; None when it
-        takes more than that."""
+    def _change(
+        self, done: _Done, state: DesiredState, slots: Mapping[str, int], closed: Set[int]
+    ) -> Image | None:
+        """The image of a state that differs in some vNICs, slots, host addresses of groups or rules that are
+        closed; None when it takes more than that."""
         spare = max(SPARE_ROWS, done.rows // 4)
         if state.rules is not done.state.rules or len(self._rows) - done.rows > spare:
             return None
@@ -126,7 +131,9 @@ class Compiler:
         # Listing an address in a group can bring a rule's scope to the vNIC that has it.
         affected = changed.union(*(self._vnics.claims.get(address, ()) for address in relisted))
         segments = self._segments_in_use()
-        if segments != segments_before:
+        if closed != done.closed:
+            self._open = _all_but(self._literals.bits, closed)
+        if segments != segments_before or closed != done.closed:
             affected = changed | state.vnics.keys()
         vnics = done.image.vnics
         if not affected.isdisjoint(slots.keys() | done.slots.keys()):
@@ -206,6 +213,7 @@ class Compiler:
         applied = bits.unnamed.scope | self._vnics.member_hits(id).scope
         for address in addresses_of(vnic):
             applied |= self._literals.covering(address).scope
+        applied &= self._open
 
         def rows(applied: int) -> tuple[int, int, int, int]:
             """By direction and family, in the order of the fields."""
@@ -237,6 +245,11 @@ class Compiler:
 
     def _warnings(self) -> tuple[Refusal, ...]:
         return tuple(warning for _, warnings in sorted(self._contested.items()) for warning in warnings)
+
+
+def _all_but(bits: RuleBits, closed: Set[int]) -> int:
+    """All rules but the closed ones."""
+    return ~sum(1 << bit for bit, rule in enumerate(bits.entries) if rule.id in closed) if closed else -1
 
 
 class _Rows(list[int]):

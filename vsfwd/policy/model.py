@@ -142,6 +142,8 @@ class Match(Object, frozen=True):
             parse_address(address)
 
 
+_MINUTE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}")
+
 KNOWN_ETHERTYPES: Final = (0x0800, 0x0806, 0x86DD)
 """IPv4, ARP, IPv6: what passes on, without a tag, where no Ethernet rule matches. The rest is dropped."""
 MIN_ETHERTYPE: Final = 0x0600
@@ -164,6 +166,28 @@ class Frames(Object, frozen=True):
         for low, high in self.vlans:
             if not 0 <= low <= high <= 4095:
                 raise ValueError(f"vlans: {low}-{high} is not a range within 0-4095")
+
+
+class Schedule(Object, frozen=True):
+    """When a rule is in force: from `begins` to before `ends` ("2026-11-22T08:00"; empty: no limit), on
+    `days` (0 is Monday; none: on all), in `times` (minutes of the day, from the first to before the second;
+    none: at all). All by UTC, or by the clock of the host."""
+
+    begins: str = ""
+    ends: str = ""
+    days: tuple[int, ...] = ()
+    times: tuple[tuple[int, int], ...] = ()
+    utc: bool = True
+
+    def __post_init__(self) -> None:
+        for field, text in (("begins", self.begins), ("ends", self.ends)):
+            if text and not _MINUTE.fullmatch(text):
+                raise ValueError(f"{field}: {text!r} is no minute")
+        if not all(0 <= day <= 6 for day in self.days):
+            raise ValueError(f"days: {self.days} are not in 0-6")
+        for first, end in self.times:
+            if not 0 <= first < end <= 24 * 60:
+                raise ValueError(f"times: {first}-{end} is not within a day")
 
 
 class Rule(Object, frozen=True):
@@ -191,6 +215,7 @@ class Rule(Object, frozen=True):
     tracking: Tracking = Tracking.STRICT
     existing_flows: ExistingFlows = ExistingFlows.RECHECK
     monitored: bool = False
+    schedule: Schedule | None = None
     frames: Frames | None = None
 
     def __post_init__(self) -> None:
