@@ -45,6 +45,11 @@ def install(app: FastAPI) -> None:
         code = error.code if isinstance(error, Problem) else None
         return answer(error.status_code, str(error.detail), error.headers, code)
 
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        """Ours. The log has it, with where it happened."""
+        return answer(500, f"internal error: {type(error).__name__}")
+
     @app.exception_handler(RequestValidationError)
     async def request(_: Request, error: RequestValidationError) -> JSONResponse:
         return answer(400, describe(error.errors()))

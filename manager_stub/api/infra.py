@@ -55,6 +55,10 @@ def _path(request: Request, id: Id) -> str:
 Path = Annotated[str, Depends(_path)]
 
 
+def _in_group(group: Id) -> None:
+    """The parameter of a nested path, which the handlers read from the path itself."""
+
+
 def router(register: Register) -> APIRouter:
     routes = APIRouter(prefix=PREFIX)
     _add_objects(routes, register, f"{_DOMAIN}/groups", Group)
@@ -77,30 +81,31 @@ def router(register: Register) -> APIRouter:
 def _add_objects(routes: APIRouter, register: Register, prefix: str, model: type[Entity]) -> None:
     """`prefix` has a parameter where the objects belong to another one, which has to be there."""
     kind, nested = prefix.rsplit("/", 1)[1], "{" in prefix
+    inner = APIRouter(dependencies=[Depends(_in_group)] if nested else [])
 
     def check_parent(path: str) -> None:
         if nested:
             existing(register.world, parent_of(path))
 
-    @routes.get(prefix, tags=[model.__name__])
+    @inner.get(prefix, tags=[model.__name__])
     async def list_objects(request: Request, page: Page) -> Json:
         here = str(request.scope["path"]).removeprefix(PREFIX)
         check_parent(f"{here}/")
         every = register.world.kinds[kind].items()
         return listed([stored for path, stored in every if path.startswith(f"{here}/")], page, shown)
 
-    @routes.get(f"{prefix}/{{id}}", tags=[model.__name__])
+    @inner.get(f"{prefix}/{{id}}", tags=[model.__name__])
     async def read(path: Path) -> Json:
         return shown(existing(register.world, path))
 
-    @routes.put(f"{prefix}/{{id}}", tags=[model.__name__])
+    @inner.put(f"{prefix}/{{id}}", tags=[model.__name__])
     async def put(path: Path, body: model) -> Json:  # type: ignore[valid-type]
         check_parent(path)
         check_body(register.world, path, body, revision_needed=True)
         register.write(put={path: body})
         return shown(existing(register.world, path))
 
-    @routes.patch(f"{prefix}/{{id}}", tags=[model.__name__])
+    @inner.patch(f"{prefix}/{{id}}", tags=[model.__name__])
     async def patch(path: Path, body: Patch) -> Response:
         check_parent(path)
         after = merged(register.world.get(path), model, body)
@@ -108,11 +113,13 @@ def _add_objects(routes: APIRouter, register: Register, prefix: str, model: type
         register.write(put={path: after})
         return Response()
 
-    @routes.delete(f"{prefix}/{{id}}", tags=[model.__name__])
+    @inner.delete(f"{prefix}/{{id}}", tags=[model.__name__])
     async def delete(path: Path) -> Response:
         existing(register.world, path)
         register.write(put={}, delete=[path])
         return Response()
+
+    routes.include_router(inner)
 
 
 def _add_sections(routes: APIRouter, register: Register) -> None:

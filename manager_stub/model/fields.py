@@ -98,7 +98,11 @@ def check_uuid(text: str) -> str:
 
 Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
-Uuid = Annotated[str, AfterValidator(check_uuid)]
+Uuid = Annotated[
+    str,
+    AfterValidator(check_uuid),
+    Field(json_schema_extra={"pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}),
+]
 Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9_.:/-]{1,1023}$")]
 Address = Annotated[str, Field(max_length=100), AfterValidator(check_address)]
 Mac = Annotated[str, AfterValidator(check_mac)]

@@ -5,6 +5,7 @@ import base64
 import gc
 from typing import Any
 
+import httpx
 import pytest
 
 from manager_stub.app import MAX_REQUEST
@@ -496,3 +497,20 @@ async def test_unknown_paths_leave_nothing_behind(manager: Manager) -> None:
         await ask(number)
     gc.collect()
     assert len(gc.get_objects()) - before < 100
+
+
+async def test_a_fault_of_the_manager_has_the_body_of_an_error(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 in NSX's shape, with nothing of what was being done."""
+
+    def broken() -> None:
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(manager.register, "check_publish", broken)
+    transport = httpx.ASGITransport(manager.parts.web, raise_app_exceptions=False)
+    auth = manager.rest.auth
+    async with httpx.AsyncClient(transport=transport, base_url="https://manager", auth=auth) as rest:
+        answer = await rest.patch(GROUP, json={"description": "one"})
+    assert (answer.status_code, answer.json()["httpStatus"]) == (500, "INTERNAL_SERVER_ERROR")
+    assert "secret" not in answer.text
