@@ -24,7 +24,8 @@ from manager_stub.world import Stored, World, kind_of, parent_of, vnic_path
 
 EDITABLE: Mapping[str, frozenset[str]] = {
     "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),
-    "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows"}),
+    "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows", "locked", "comments"})
+    | {"lock_modified_by", "lock_modified_time"},
     "security": frozenset({"members", "description", "tags", "display_name"}),
     "firewall-session-timer-profiles": frozenset({*TIMERS, "description", "tags", "display_name"}),
 }

@@ -13,9 +13,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from manager_stub import audit
-from manager_stub.access import may
+from manager_stub.access import Role, may
 from manager_stub.api.errors import answer
 from manager_stub.auth import Passwords
+from manager_stub.locks import is_enterprise_admin
 from manager_stub.sessions import Sessions
 from manager_stub.users import User, Users
 
@@ -59,10 +60,12 @@ class Guard:
             await answer(denied.status, str(denied), headers, denied.code)(scope, receive, send)
             return
         before = audit.actor.set(user.name)
+        unlocked = is_enterprise_admin.set(user.role is Role.ENTERPRISE_ADMIN)
         try:
             await self._app(scope, receive, send)
         finally:
             audit.actor.reset(before)
+            is_enterprise_admin.reset(unlocked)
 
     async def _user(self, headers: Headers, address: str) -> User:
         """Who asks. Raises Denied."""

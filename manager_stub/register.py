@@ -30,8 +30,10 @@ from manager_stub.checks import (
     gone,
 )
 from manager_stub.levels import Level, Outgoing, Position, TooMuch
+from manager_stub.locks import check_locks, signed
 from manager_stub.model import (
     Entity,
+    SecurityPolicy,
     Segment,
     Vm,
 )
@@ -148,6 +150,7 @@ class Register:
         world = self.world.changed(stored, delete)
         if not system:
             check_system_owned(self.world, stored, delete)
+            check_locks(self.world, [*(each.path for each in stored), *delete])
         self._check_unique(stored)
         check_references(world, stored, gone(self.world, world, set(delete)))
         check_groups(world, stored)
@@ -173,6 +176,8 @@ class Register:
     ) -> Stored[Entity]:
         before = self.world.get(path)
         body = body.model_copy(update={"id": None, "revision": None})
+        if isinstance(body, SecurityPolicy):
+            body = signed(body, self.world.sections[path].body if before else None, now)
         if before is not None:
             return replace(before, body=body, revision=before.revision + 1, modified_ms=now)
         kind = kind_of(path)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from manager_stub.model.fields import ANY, Entity, Path, Reference, Sequence, check_address, check_vlans
+from manager_stub.model.fields import ANY, Entity, Path, Reference, Sequence, Text, check_address, check_vlans
 from manager_stub.model.services import Entry, nested
 
 
@@ -93,6 +93,13 @@ class SecurityPolicy(Entity):
     """Of the section's flows when the policy changes. NSX has no word for it."""
     monitored: bool = False
     """Of all its rules."""
+    locked: bool = False
+    """Only who locked it changes it, and its rules."""
+    comments: Annotated[str, Field(max_length=2048)] = ""
+    """On the lock."""
+    lock_modified_by: Text | None = None
+    lock_modified_time: int | None = None
+    """Of these two, what the manager says counts."""
     scheduler_path: Path | None = None
     """When its rules are in force; None: always."""
     rules: list[Rule] | None = None

@@ -19,10 +19,11 @@ class Manager:
         self.directory = directory
         self.parts: Parts = compose(directory)
         self.register = self.parts.register
+        self.admin = (ADMIN, password)
         self.rest = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.parts.web),
             base_url="https://manager",
-            auth=(ADMIN, password),
+            auth=self.admin,
         )
 
     async def answer(self, method: str, path: str, body: Any = None) -> httpx.Response:
