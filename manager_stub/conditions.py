@@ -4,23 +4,62 @@ Letters are compared without their case: tags differ by it, groups do not ask (N
 a Group"). What is unknown meets no condition, not even a negative one.
 """
 
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
 from manager_stub.model import Condition, Tag, pattern
 
 
-def meets(condition: Condition, name: str | None, tags: list[Tag]) -> bool:
+class Text(NamedTuple):
+    raw: str
+    folded: str
+
+
+class Owner(NamedTuple):
+    """What a condition asks about: of a VM, a segment, a vNIC, a cluster or a datacenter. `texts` by key;
+    what is unknown is not there."""
+
+    texts: Mapping[str, Text]
+    tags: tuple[tuple[Text, Text], ...]
+
+
+Asked = Callable[[Owner], bool]
+
+
+def owner(texts: Mapping[str, str | None], tags: list[Tag]) -> Owner:
+    known = {key: _text(text) for key, text in texts.items() if text is not None}
+    return Owner(known, tuple((_text(tag.scope), _text(tag.tag)) for tag in tags))
+
+
+def asked(condition: Condition) -> Asked:
+    """The condition as a question: made once, asked of everybody."""
     scope, value = condition.asked
-    if condition.key != "Tag":
-        return name is not None and _holds(condition.operator or "EQUALS", name, value)
     operator, negative = _positive(condition.operator or "EQUALS")
-    if not value and condition.scope_operator == "NOTEQUALS":
-        return not any(_holds("EQUALS", tag.scope, scope) for tag in tags)
-    differs = condition.scope_operator == "NOTEQUALS"
-    found = any(
-        (not scope or _holds("EQUALS", tag.scope, scope) != differs)
-        and (not value or _holds(operator, tag.tag, value))
-        for tag in tags
-    )
-    return found != negative
+    holds = _comparison(operator, value)
+    if condition.key == "Tag":
+        return _asked_of_tags(
+            scope, holds if value else None, negative, condition.scope_operator == "NOTEQUALS"
+        )
+
+    def of_text(owner: Owner) -> bool:
+        text = owner.texts.get(condition.key)
+        return text is not None and holds(text) != negative
+
+    return of_text
+
+
+def _asked_of_tags(scope: str, holds: Callable[[Text], bool] | None, negative: bool, differs: bool) -> Asked:
+    wanted = scope.casefold()
+    if holds is None and differs:  # no tag of this scope at all
+        return lambda owner: all(has.folded != wanted for has, _ in owner.tags)
+
+    def of_tags(owner: Owner) -> bool:
+        for has, tag in owner.tags:
+            if (not wanted or (has.folded == wanted) != differs) and (holds is None or holds(tag)):
+                return not negative
+        return negative
+
+    return of_tags
 
 
 def _positive(operator: str) -> tuple[str, bool]:
@@ -33,25 +72,28 @@ def _positive(operator: str) -> tuple[str, bool]:
     return operator, False
 
 
-def _holds(operator: str, text: str, value: str) -> bool:
-    operator, negative = _positive(operator)
-    if operator == "MATCHES":
-        return pattern(value).fullmatch(text) is not None
-    text, value = text.casefold(), value.casefold()
+def _comparison(operator: str, value: str) -> Callable[[Text], bool]:
+    folded = value.casefold()
     match operator:
         case "EQUALS":
-            found = text == value
+            return lambda text: text.folded == folded
         case "CONTAINS":
-            found = value in text
+            return lambda text: folded in text.folded
         case "STARTSWITH":
-            found = text.startswith(value)
+            return lambda text: text.folded.startswith(folded)
         case "ENDSWITH":
-            found = text.endswith(value)
+            return lambda text: text.folded.endswith(folded)
         case "IN":
-            found = text in (each.strip() for each in value.split(","))
-        case _:
-            raise ValueError(f"operator {operator!r}")
-    return found != negative
+            among = frozenset(each.strip() for each in folded.split(","))
+            return lambda text: text.folded in among
+        case "MATCHES":
+            matches = pattern(value).fullmatch
+            return lambda text: matches(text.raw) is not None
+    raise ValueError(f"operator {operator!r}")
+
+
+def _text(text: str) -> Text:
+    return Text(text, text.casefold())
 
 
 def in_words(condition: Condition) -> str:

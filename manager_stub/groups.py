@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
+from manager_stub.conditions import Asked, asked
 from manager_stub.model import (
+    Condition,
+    ConjunctionOperator,
+    Expression,
+    ExternalIDExpression,
     Group,
     IPAddressExpression,
     MACAddressExpression,
+    NestedExpression,
     PathExpression,
 )
 from manager_stub.world import Stored, kind_of
@@ -36,17 +42,32 @@ class Reason:
     group: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an expression that makes members, with its place, and the conditions in it as questions."""
+
+    index: int
+    item: Expression
+    conditions: tuple[tuple[Condition, Asked], ...] = ()
+
+
+Terms = tuple[tuple[Part, ...], ...]
+"""What stands between the ORs, and what is joined by AND there. Addresses make no members, and are left
+out."""
+
+
 @dataclass(frozen=True)
 class Groups:
     """All groups, since they name each other. `fresh`: those that changed, or have one that changed in them,
     since the Groups these were made from."""
 
     stored: Mapping[str, Stored[Group]]
+    terms: Mapping[str, Terms]
     lists: Mapping[str, Lists]
     fresh: frozenset[str] = frozenset()
 
 
-NONE: Final = Groups({}, {})
+NONE: Final = Groups({}, {}, {})
 
 
 def grouped(stored: Mapping[str, Stored[Group]], before: Groups = NONE) -> Groups:
@@ -61,7 +82,27 @@ def grouped(stored: Mapping[str, Stored[Group]], before: Groups = NONE) -> Group
 
     for path in stored:
         of(path)
-    return Groups(stored, lists, fresh)
+    terms = {
+        path: before.terms[path] if before.stored.get(path) is group else _terms(group.body)
+        for path, group in stored.items()
+    }
+    return Groups(stored, terms, lists, fresh)
+
+
+def _terms(group: Group) -> Terms:
+    terms: list[list[Part]] = [[]]
+    for index, item in enumerate(group.expression):
+        match item:
+            case ConjunctionOperator(conjunction_operator="OR"):
+                terms.append([])
+            case Condition():
+                terms[-1].append(Part(index, item, ((item, asked(item)),)))
+            case NestedExpression():
+                questions = tuple((condition, asked(condition)) for condition in item.conditions)
+                terms[-1].append(Part(index, item, questions))
+            case PathExpression() | ExternalIDExpression():
+                terms[-1].append(Part(index, item))
+    return tuple(tuple(term) for term in terms if term)
 
 
 def _fresh(stored: Mapping[str, Stored[Group]], before: Mapping[str, Stored[Group]]) -> frozenset[str]:

@@ -5,25 +5,22 @@ plugged. AND binds tighter than OR. Addresses, of IP or of Ethernet, make nobody
 IP select the vNICs that have one of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from manager_stub.conditions import in_words, meets
-from manager_stub.groups import Groups, Reason, covers
+from manager_stub.conditions import Asked, Owner, in_words, owner
+from manager_stub.groups import Groups, Part, Reason, covers
 from manager_stub.model import (
     Cluster,
     Condition,
-    ConjunctionOperator,
     Datacenter,
     Entity,
     ExcludedMembers,
     Expression,
     ExternalIDExpression,
-    Group,
     NestedExpression,
     PathExpression,
     Segment,
-    Tag,
     Vm,
     Vnic,
 )
@@ -67,6 +64,7 @@ class Membership:
         self._candidate = candidate
         self._settled = settled
         self._known: dict[str, bool] = {}
+        self._owners: dict[str, list[Owner]] = {}
         self._paths = candidate.paths
 
     def __contains__(self, path: str) -> bool:
@@ -74,16 +72,15 @@ class Membership:
         if known is None:
             known = self._settled(path)
             if known is None:
-                terms = _terms(self._groups.stored[path].body)
-                known = any(all(self._holds(item) for _, item in term) for term in terms)
+                terms = self._groups.terms[path]
+                known = any(all(map(self._holds, term)) for term in terms)
             self._known[path] = known
         return known
 
     def reasons(self, path: str) -> list[list[Reason]]:
         """Each list is enough by itself."""
-        terms = _terms(self._groups.stored[path].body)
-        holding = [term for term in terms if all(self._holds(item) for _, item in term)]
-        return [[reason for index, item in term for reason in self._why(index, item)] for term in holding]
+        holding = [term for term in self._groups.terms[path] if all(map(self._holds, term))]
+        return [[reason for part in term for reason in self._why(part.index, part.item)] for term in holding]
 
     def _why(self, index: int, item: Expression) -> Iterator[Reason]:
         where = f"expression.{index}"
@@ -104,16 +101,14 @@ class Membership:
                     if id == self._external_id(item):
                         yield Reason(f"{where}.external_ids.{place}", id)
 
-    def _holds(self, item: Expression) -> bool:
-        match item:
-            case Condition():
-                return self._meets(item)
-            case NestedExpression():
-                return all(self._meets(condition) for condition in item.conditions)
+    def _holds(self, part: Part) -> bool:
+        if part.conditions:
+            return all(self._meets(condition, asked) for condition, asked in part.conditions)
+        match part.item:
             case PathExpression():
-                return any(self._is_in(path) for path in item.paths)
+                return any(self._is_in(path) for path in part.item.paths)
             case ExternalIDExpression():
-                return self._external_id(item) in item.external_ids
+                return self._external_id(part.item) in part.item.external_ids
         return False
 
     def _is_in(self, path: str) -> bool:
@@ -125,25 +120,13 @@ class Membership:
             return id_of(vm.path) if vm else None
         return vnic.id if vnic else None
 
-    def _meets(self, condition: Condition) -> bool:
-        owners = _owners(self._candidate, condition.member_type)
-        if not any(meets(condition, name, tags) for name, tags in self._texts(condition, owners)):
+    def _meets(self, condition: Condition, asked: Asked) -> bool:
+        owners = self._owners.get(condition.member_type)
+        if owners is None:
+            owners = self._owners[condition.member_type] = _owners(self._candidate, condition.member_type)
+        if not any(map(asked, owners)):
             return False
         return condition.exclude is None or not self._excluded(condition.exclude)
-
-    @staticmethod
-    def _texts(
-        condition: Condition, owners: Iterable[Stored[Entity] | Vnic]
-    ) -> Iterator[tuple[str | None, list[Tag]]]:
-        for owner in owners:
-            if isinstance(owner, Vnic):
-                yield owner.display_name, owner.tags
-            elif isinstance(owner.body, Vm) and condition.key == "OSName":
-                yield owner.body.os_name, []
-            elif isinstance(owner.body, Vm) and condition.key == "ComputerName":
-                yield owner.body.computer_name, []
-            else:
-                yield owner.name, owner.body.tags
 
     def _excluded(self, exclude: ExcludedMembers) -> bool:
         addresses, paths = exclude.ip_address_expression, exclude.path_expression
@@ -159,30 +142,25 @@ class Membership:
         return vnic is not None and any(covers(prefixes, address) for address in vnic.addresses)
 
 
-def _owners(candidate: Candidate, member_type: str) -> Iterable[Stored[Entity] | Vnic]:
+def _owners(candidate: Candidate, member_type: str) -> list[Owner]:
+    vm, vnic, segment = candidate.vm, candidate.vnic, candidate.segment
     match member_type:
-        case "VirtualMachine":
-            return (candidate.vm,) if candidate.vm else ()
-        case "Segment":
-            return (candidate.segment,) if candidate.segment else ()
-        case "SegmentPort":
-            return (candidate.vnic,) if candidate.vnic else ()
+        case "VirtualMachine" if vm:
+            guest = {"OSName": vm.body.os_name, "ComputerName": vm.body.computer_name}
+            return [owner({"Name": vm.name, **guest}, vm.body.tags)]
+        case "SegmentPort" if vnic:
+            return [owner({"Name": vnic.display_name}, vnic.tags)]
+        case "Segment" if segment:
+            return [_named(segment)]
         case "Cluster":
-            return candidate.clusters
-    return candidate.datacenters
+            return [_named(cluster) for cluster in candidate.clusters]
+        case "Datacenter":
+            return [_named(datacenter) for datacenter in candidate.datacenters]
+    return []
 
 
-def _terms(group: Group) -> Iterator[list[tuple[int, Expression]]]:
-    """What stands between the ORs, with its place."""
-    term: list[tuple[int, Expression]] = []
-    for index, item in enumerate(group.expression):
-        if not isinstance(item, ConjunctionOperator):
-            term.append((index, item))
-        elif item.conjunction_operator == "OR":
-            yield term
-            term = []
-    if term:
-        yield term
+def _named(stored: Stored[Entity]) -> Owner:
+    return owner({"Name": stored.name}, stored.body.tags)
 
 
 def candidate(world: World, vm: Stored[Vm], vnic: Vnic) -> Candidate:
