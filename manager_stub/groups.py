@@ -172,14 +172,15 @@ def naming(groups: Mapping[str, Stored[Group]], paths: Set[str]) -> frozenset[st
     return frozenset(found)
 
 
-def literals(groups: Mapping[str, Stored[Group]], path: str) -> Iterator[tuple[str, Reason]]:
-    """The addresses that a group or a group in it lists, and where."""
-    for index, item in enumerate(groups[path].body.expression):
+def literals(groups: Groups, path: str) -> Iterator[tuple[str, Reason]]:
+    """The addresses that a group lists, or has from a group in it, and where."""
+    for index, item in enumerate(groups.stored[path].body.expression):
         if isinstance(item, IPAddressExpression):
             for place, address in enumerate(item.ip_addresses):
                 yield address, Reason(f"expression.{index}.ip_addresses.{place}", address)
         elif isinstance(item, PathExpression):
-            for place, inner in enumerate(item.paths):
+            for inner in dict.fromkeys(item.paths):
                 if kind_of(inner) == "groups":
-                    for address, _ in literals(groups, inner):
-                        yield address, Reason(f"expression.{index}.paths.{place}", inner, inner)
+                    where = f"expression.{index}.paths.{item.paths.index(inner)}"
+                    for address in groups.lists[inner].addresses:
+                        yield address, Reason(where, inner, inner)

@@ -108,7 +108,7 @@ def _add_addresses(routes: APIRouter, register: Register) -> None:
         world, path = register.world, _path(id)
         existing(world, path)
         reasons: dict[str, list[Json]] = {}
-        for address, reason in literals(world.groups, path):
+        for address, reason in literals(register.realised.asked, path):
             reasons.setdefault(address, []).append(_shown(reason))
         for card in _members(register, id):
             for address in card.vnic.addresses:

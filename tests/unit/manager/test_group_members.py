@@ -102,6 +102,18 @@ async def test_addresses_are_texts_with_their_reasons_beside(grouped: Manager) -
     assert own == [{"where": "expression.4.ip_addresses.0", "what": "192.0.2.0/24"}]
 
 
+async def test_groups_that_are_in_many_ways_in_a_group_are_asked_once(grouped: Manager) -> None:
+    """Each of ten levels names the one below a hundred times: that is no 100**10 questions."""
+    await grouped.call("PUT", f"{DOMAIN}/groups/g0", {"expression": [ips("192.0.2.1"), OR, BY_NAME]})
+    for level in range(1, 11):
+        body = {"expression": [paths(*[named(f"g{level - 1}")] * 100)]}
+        await grouped.call("PUT", f"{DOMAIN}/groups/g{level}", body)
+    answer = await members(grouped, "g10", "ip-addresses")
+    assert answer["results"] == ["10.0.0.1", "192.0.2.1", "fd00::1"]
+    assert len(answer["reasons"]["192.0.2.1"]) == 1
+    assert (await members(grouped, "g10", "virtual-machines"))["result_count"] == 1
+
+
 async def test_segments_that_are_members_as_a_whole(grouped: Manager) -> None:
     """By a condition or by a path; a group of VMs has none, not even one that only says what they are not."""
     (shown,) = (await members(grouped, "blue", "segments"))["results"]
