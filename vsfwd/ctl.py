@@ -241,6 +241,9 @@ def stats(socket: Path, as_json: bool) -> None:
 @click.option("--sport", type=click.IntRange(0, 65535), help="Where rules name source ports.")
 @click.option("--icmp-type", type=click.IntRange(0, 255))
 @click.option("--icmp-code", type=click.IntRange(0, 255))
+@click.option("--src-mac", metavar="MAC", help="Where rules are for frames, or SpoofGuard is on.")
+@click.option("--dst-mac", metavar="MAC")
+@click.option("--vlan", type=click.IntRange(0, 4095), help="Of its tag.")
 @click.option("--midstream", is_flag=True, help="TCP from the middle of a connection nobody knows.")
 @as_json
 @click.pass_obj
@@ -255,13 +258,21 @@ def explain(
     sport: int | None,
     icmp_type: int | None,
     icmp_code: int | None,
+    src_mac: str | None,
+    dst_mac: str | None,
+    vlan: int | None,
     midstream: bool,
     as_json: bool,
 ) -> None:
-    """Which rule decides on the first packet of a session. Nothing is sent."""
+    """What decides on the first packet of a session: an Ethernet rule, SpoofGuard, or a rule for packets.
+    Nothing is sent.
+
+    MAC addresses that are not given are those the policy knows."""
     if direction is None:
         raise click.UsageError("say --in or --out")
-    packet = api.PacketSpec(direction, proto, src, dst, dport, icmp_type, icmp_code, midstream, sport)
+    packet = api.PacketSpec(
+        direction, proto, src, dst, dport, icmp_type, icmp_code, midstream, sport, src_mac, dst_mac, vlan
+    )
     answer: api.Explanation = ask(socket, lambda proxy: proxy.Explain(vnic=vnic, packet=packet))[
         "explanation"
     ]
@@ -273,13 +284,14 @@ def explain(
     console.print(
         f"[bold]{answer.action}[/]  {answer.vm_name or answer.vnic} {direction}: {by}", highlight=False
     )
-    passed = answer.passed_over
+    if answer.frame_rule is not None and answer.frame_rule != answer.rule:
+        console.print(f"its frame: allowed by rule {answer.frame_rule}", highlight=False)
+    passed = [(str(over.rule), over.name, over.field) for over in answer.passed_over]
     if len(passed) > _LAST_PASSED_OVER:
-        console.print(f"… {len(passed) - _LAST_PASSED_OVER} rules above these do not match either")
-    last = passed[-_LAST_PASSED_OVER:]
-    print_table(
-        console, ("passed over", "name", "does not match by"), [(p.rule, p.name, p.field) for p in last]
-    )
+        more = len(passed) - _LAST_PASSED_OVER
+        passed = [("…", f"{more} more", ""), *passed[-_LAST_PASSED_OVER:]]
+    if passed:
+        print_table(console, ("passed over", "name", "because of"), passed)
 
 
 async def _all(stream: AsyncIterator[dict[str, T]]) -> list[T]:

@@ -8,6 +8,7 @@ import vsfwd.ipc.interface as api
 from vsfwd.datapath import EarlyDrop, Flow, RuleCounters
 from vsfwd.image import Image, PrefixKey
 from vsfwd.policy import evaluate
+from vsfwd.policy.ahead import Wire
 from vsfwd.policy.model import (
     ICMP,
     ICMPV6,
@@ -20,9 +21,11 @@ from vsfwd.policy.model import (
     Service,
     SessionTimers,
     Vnic,
+    check_mac,
 )
 from vsfwd.protocol.messages import Claim
 
+LAST_VLAN: Final = 4095
 PROTOCOLS: Final = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 
 
@@ -161,6 +164,16 @@ def _service_text(service: Service) -> str:
 
 def _ports_text(ports: tuple[tuple[int, int], ...]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ports)
+
+
+def wire_of(spec: api.PacketSpec) -> Wire:
+    """Raises ValueError with the field in it."""
+    for field in ("source_mac", "destination_mac"):
+        if (mac := getattr(spec, field)) is not None:
+            check_mac(field, mac)
+    if spec.vlan is not None and not 0 <= spec.vlan <= LAST_VLAN:
+        raise ValueError(f"vlan: {spec.vlan} is not in 0-{LAST_VLAN}")
+    return Wire(spec.source_mac, spec.destination_mac, spec.vlan)
 
 
 def packet_of(spec: api.PacketSpec) -> evaluate.Packet:

@@ -24,7 +24,7 @@ from vsfwd.discovery import Discovery
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Conflict, Interfaces
 from vsfwd.packetlog import PacketLog
-from vsfwd.policy import evaluate
+from vsfwd.policy import ahead, evaluate
 from vsfwd.policy.model import Direction, Rule, Vnic
 from vsfwd.protocol.messages import digest_text
 from vsfwd.reconciler import ApplyThread, Port, Reconciler
@@ -37,6 +37,7 @@ from vsfwd.rows import (
     rule_row,
     rule_stats,
     timers_row,
+    wire_of,
 )
 
 PART: Final = 500
@@ -209,21 +210,27 @@ class Answers(api.HostInterface):
             name = "excluded: nothing is enforced on this vNIC"
             return api.Explanation(ids[0], self._vm_name(ids[0]), "allow", None, name, "", [])
         try:
-            direction, spec = Direction(packet.direction), packet_of(packet)
+            direction, spec, wire = Direction(packet.direction), packet_of(packet), wire_of(packet)
         except ValueError as error:
             raise api.Refused(reason=str(error)) from None
-        verdict, passed = await asyncio.to_thread(evaluate.explain, state, spec, ids[0], direction)
+        first = ahead.judge(state, spec, ids[0], direction, wire)
+        verdict, passed = (
+            (first.verdict, [])
+            if first.verdict
+            else await asyncio.to_thread(evaluate.explain, state, spec, ids[0], direction)
+        )
         rule = state.rules[verdict.rule_id] if verdict.rule_id is not None else None
         return api.Explanation(
             vnic=ids[0],
             vm_name=self._vm_name(ids[0]),
             action=str(verdict.action),
             rule=verdict.rule_id,
-            name=_decision(rule, verdict),
+            name=first.words or _decision(rule, verdict),
             section=rule.section if rule else "",
             passed_over=[
                 api.PassedOver(over.rule_id, state.rules[over.rule_id].name, over.field) for over in passed
             ],
+            frame_rule=first.frame_rule,
         )
 
     @varlinkmethod

@@ -315,6 +315,12 @@ async def test_an_ethernet_rule_decides_before_all_others(setting: Setting) -> N
     (shown,) = setting.host.ask("rules", "--vnic", "web")
     assert [row["id"] for row in shown["rules"]] == [9, 1, 2, 3]
     assert (shown["rules"][0]["services"], shown["rules"][0]["packets"] > 0) == ("ethertype 0x0800", True)
+    question = ("--vnic", "web", "--in", "--proto", "tcp", "--src", HOST_ADDRESS, "--dst", VM_ADDRESS)
+    answer = setting.host.ask("explain", *question, "--dport", "80")
+    assert (answer["action"], answer["rule"], answer["passed_over"]) == ("drop", 9, [])
+    assert "no IPv4" in setting.host.ctl("explain", *question, "--dport", "80").stdout
+    refused = setting.host.ctl("explain", *question, "--dport", "80", "--src-mac", "web")
+    assert (refused.returncode, "source_mac" in refused.stderr) == (1, True)
     wait_until(lambda: "ETHERNET match DROP mainrs/9 IN" in setting.host.log.read_text(), "the log line")
     await setting.manager.policy(setting.host.manager.delta(rules={"9": None}))
     await setting.manager.reported(Applied, lambda event: event.generation == 3)

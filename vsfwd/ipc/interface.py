@@ -256,7 +256,8 @@ class PassedOver:
 @dataclass(frozen=True)
 class Explanation:
     """What the policy says about a packet, by reading the rules in order; `rule` is null when none matches,
-    or the vNIC is closed or excluded."""
+    SpoofGuard drops it, or the vNIC is closed or excluded. `frame_rule`: the Ethernet rule that its frame
+    matches, which comes before; null where none does."""
 
     vnic: str
     vm_name: str
@@ -265,13 +266,15 @@ class Explanation:
     name: str
     section: str
     passed_over: list[PassedOver]
+    frame_rule: int | None = None
 
 
 @dataclass(frozen=True)
 class PacketSpec:
     """The first packet of a session. `direction` is in or out, `protocol` a name or a number; `port` is the
     destination port of TCP and UDP, type and code are of ICMP. `midstream`: TCP from the middle of a
-    connection that the host does not know. `source_port` matters where rules name source ports."""
+    connection that the host does not know. `source_port` matters where rules name source ports; MAC addresses
+    and the id of a VLAN tag where rules are for frames (not given: what the policy knows, and no tag)."""
 
     direction: str
     protocol: str
@@ -282,6 +285,9 @@ class PacketSpec:
     icmp_code: int | None = None
     midstream: bool = False
     source_port: int | None = None
+    source_mac: str | None = None
+    destination_mac: str | None = None
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def mismatches(
     """
     port = state.vnics[vnic]
     source = _known(state, packet.source, port)
-    if direction is Direction.OUT and _owner(state, packet.source, port) not in (vnic, None):
+    if direction is Direction.OUT and owner_of(state, packet.source, port) not in (vnic, None):
         # Identity comes from the port a packet enters by: whoever sends from another vNIC's address is not in
         # the groups of that vNIC.
         source = _Known(packet.source, _listing(state, packet.source))
@@ -261,12 +261,12 @@ def _within(ports: tuple[tuple[int, int], ...], port: int) -> bool:
 
 def _known(state: DesiredState, address: Address, port: Vnic) -> _Known:
     """Groups of an address: those that list it, and those of the vNIC it belongs to."""
-    owner = _owner(state, address, port)
+    owner = owner_of(state, address, port)
     members = state.vnics[owner].groups if owner else ()
     return _Known(address, _listing(state, address).union(members))
 
 
-def _owner(state: DesiredState, address: Address, port: Vnic) -> str | None:
+def owner_of(state: DesiredState, address: Address, port: Vnic) -> str | None:
     """The vNIC an address belongs to, seen from a port.
 
     The only vNIC that claims it. Where several do, the only one of the port's own segment; segment 0 is none.

@@ -286,7 +286,7 @@ class Group(Object, frozen=True):
         for address in self.addresses:
             parse_address(address)
         for mac in self.macs:
-            _check_mac("macs", mac)
+            check_mac("macs", mac)
 
 
 class SpoofGuard(StrEnum):
@@ -301,7 +301,7 @@ class SpoofGuard(StrEnum):
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
-def _check_mac(field: str, text: str) -> None:
+def check_mac(field: str, text: str) -> None:
     if not _MAC.fullmatch(text):
         raise ValueError(f"{field}: {text!r} is not a MAC address in lower case with colons")
 
@@ -358,7 +358,7 @@ class Vnic(Object, frozen=True):
     timers: SessionTimers | None = None
 
     def __post_init__(self) -> None:
-        _check_mac("mac", self.mac)
+        check_mac("mac", self.mac)
         if not 0 <= self.segment <= MAX_SEGMENT:
             raise ValueError(f"segment: {self.segment} is not in 0-{MAX_SEGMENT}")
         for address in self.addresses:
