@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 
 from tests.harness.lab import ANY, SECTION, Rule, World, allow, drop, group_path, reject, section
 from vagrant.lab.probe import Seen, inside
-from vagrant.lab.rest import INFRA
+from vagrant.lab.rest import INFRA, put
 
 ALLOWED, DROPPED, REJECTED = Seen.ALLOWED, Seen.DROPPED, Seen.REJECTED
 SERVICES = ("tcp/80", "udp/80", "icmp")
@@ -75,6 +75,44 @@ def test_a_disabled_rule_is_not_there(world: World) -> None:
     """It stands in the section and decides nothing."""
     world.enforce(drop(ANY, ANY, disabled=True), allow("a", "c", "tcp/80"))
     assert world.seen("a", "c", "tcp/80") is ALLOWED
+
+
+def test_a_monitored_rule_stops_nothing(world: World) -> None:
+    """Not on the first host, not on the second: the next rule decides, and what it would have dropped is
+    counted."""
+    world.enforce(
+        drop("a", "c", "tcp/80", monitored=True), allow("a", "c", "tcp/80"), allow("a", "c", monitored=True)
+    )
+    assert world.seen_all(("a", "c", "tcp/80"), ("a", "c", "tcp/81")) == [ALLOWED, DROPPED]
+
+
+def test_a_jump_leaves_out_the_rest_of_the_environment(world: World) -> None:
+    """What it matches is decided by the application's rules, everything else by the environment's."""
+    rules = [{**drop("a", "c", "tcp/80"), "action": "JUMP_TO_APPLICATION"}, drop("a", ANY)]
+    environment = f"{INFRA}/domains/default/security-policies/environment"
+    body = {**section(rules), "category": "Environment"}
+    world.lab.rest.put(environment, json=body).raise_for_status()
+    try:
+        world.enforce(allow("a", "c", "tcp/80", "tcp/81"), allow("b", "c", "tcp/81"))
+        attempts = [("a", "c", "tcp/80"), ("a", "c", "tcp/81"), ("b", "c", "tcp/81")]
+        assert world.seen_all(*attempts) == [ALLOWED, DROPPED, ALLOWED]
+    finally:
+        world.lab.rest.delete(environment).raise_for_status()
+
+
+def test_a_section_is_enforced_when_its_schedule_says(world: World) -> None:
+    """In the years it names, and in no others."""
+    scheduler = f"{INFRA}/firewall-schedulers/years"
+    world.lab.rest.patch(scheduler, json={"end_date": "12/31/2000"}).raise_for_status()
+    scheduled = {"scheduler_path": "/infra/firewall-schedulers/years"}
+    put(world.lab.rest, SECTION, {**section([allow("a", "c", "tcp/80")]), **scheduled})
+    world.lab.wait_applied()
+    assert world.seen("a", "c", "tcp/80") is DROPPED
+    world.lab.rest.patch(scheduler, json={"end_date": "12/31/2999"}).raise_for_status()
+    world.lab.wait_applied()
+    assert world.seen("a", "c", "tcp/80") is ALLOWED
+    world.enforce()
+    world.lab.rest.delete(scheduler).raise_for_status()
 
 
 def test_a_rule_for_one_family(world: World) -> None:
