@@ -29,6 +29,7 @@ from manager_stub.api import (
     search,
     service_entries,
     session,
+    tags,
     transport_nodes,
 )
 from manager_stub.api import users as users_api
@@ -90,6 +91,7 @@ def compose(directory: StateDir) -> Parts:
     app.include_router(capacity.router(register, publishing))
     app.include_router(certificates.router(directory.path))
     app.include_router(fabric.router(register))
+    app.include_router(tags.router(register))
     app.include_router(members.router(register))
     app.include_router(inventory.router(register))
     app.include_router(claims.router(register))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 import argon2
+import structlog
 
 _FIRST_DELAY_S: Final = 0.25
 _LONGEST_DELAY_S: Final = 8.0
@@ -22,6 +23,8 @@ _REMEMBERED_ADDRESSES: Final = 4096
 FAILURES: Final = 10
 LOCK_S: Final = 900.0
 """Failures in a row that lock a name, and for how long; NSX's are 5 and 900 s."""
+
+log = structlog.get_logger("manager.auth")
 
 _hasher = argon2.PasswordHasher()
 _NOBODY: Final = _hasher.hash(secrets.token_hex())
@@ -62,6 +65,7 @@ class Passwords:
                 self._of_names.pop(name, None)
                 return True
             if stored is not None:
+                log.warning("wrong password", user=name, address=address, locked=self._locked(name))
                 self._of_names[name] = (self._of_names.get(name, (0, 0.0))[0] + 1, self._clock())
             failures = self._failures.get(address, 0)
             self._failures[address] = failures + 1

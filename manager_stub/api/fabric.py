@@ -28,22 +28,6 @@ class TagUpdate(Strict):
     tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 
 
-class Resources(Strict):
-    resource_type: Literal["VirtualMachine"]
-    resource_ids: Annotated[list[Uuid], Field(max_length=1000)]
-
-
-class TagOperation(Strict):
-    """NSX's bulk operation: one tag, to and from many VMs."""
-
-    resource_type: Literal["TagBulkOperation"] = "TagBulkOperation"
-    id: str | None = None
-    display_name: str | None = None
-    tag: Tag
-    apply_to: Annotated[list[Resources], Field(max_length=10, default_factory=list)]
-    remove_from: Annotated[list[Resources], Field(max_length=10, default_factory=list)]
-
-
 def router(register: Register) -> APIRouter:
     routes = APIRouter(tags=["Fabric"])
     for home in ("/api/v1/fabric", "/policy/api/v1/fabric", _POINT):
@@ -52,20 +36,7 @@ def router(register: Register) -> APIRouter:
 
     @routes.get(f"{_POINT}/virtual-machines/{{id}}")
     async def read(id: Uuid) -> Json:
-        return vm_shown(_existing(register.world, id), places(register))
-
-    @routes.put("/policy/api/v1/infra/tags/tag-operations/{id}")
-    async def tag_many(id: str, body: TagOperation) -> Json:
-        """Done when it is answered, and not kept."""
-        named = {vm: None for each in (*body.apply_to, *body.remove_from) for vm in each.resource_ids}
-        vms = {id: _existing(register.world, id).body for id in named}
-        for resources in body.apply_to:
-            vms |= {id: _tagged(vms[id], "add_tags", [body.tag]) for id in resources.resource_ids}
-        for resources in body.remove_from:
-            vms |= {id: _tagged(vms[id], "remove_tags", [body.tag]) for id in resources.resource_ids}
-        register.write(put={f"/vsfw/vms/{id}": vm for id, vm in vms.items()})
-        path = f"/infra/tags/tag-operations/{id}"
-        return {**body.model_dump(exclude_none=True), "id": id, "path": path, "status": "Success"}
+        return vm_shown(existing_vm(register.world, id), places(register))
 
     return routes
 
@@ -93,8 +64,8 @@ def _add_vms(routes: APIRouter, register: Register, url: str) -> None:
         body: TagUpdate, action: Annotated[Literal["add_tags", "remove_tags", "update_tags"], Query()]
     ) -> None:
         """Add to, take from or replace the tags of a VM."""
-        vm = _existing(register.world, body.external_id)
-        register.write(put={vm.path: _tagged(vm.body, action, body.tags)})
+        vm = existing_vm(register.world, body.external_id)
+        register.write(put={vm.path: tagged(vm.body, action, body.tags)})
 
 
 def _add_vifs(routes: APIRouter, register: Register, url: str) -> None:
@@ -118,14 +89,14 @@ def _add_vifs(routes: APIRouter, register: Register, url: str) -> None:
         return listed(found, page, lambda vif: vif)
 
 
-def _existing(world: World, id: str) -> Stored[Vm]:
+def existing_vm(world: World, id: str) -> Stored[Vm]:
     vm = world.vms.get(f"/vsfw/vms/{id}")
     if vm is None:
         raise Problem(404, f"there is no VM {id}", "external_id")
     return vm
 
 
-def _tagged(vm: Vm, action: str, tags: list[Tag]) -> Vm:
+def tagged(vm: Vm, action: str, tags: list[Tag]) -> Vm:
     after = tags
     if action == "add_tags":
         after = [*vm.tags, *(tag for tag in tags if tag not in vm.tags)]
