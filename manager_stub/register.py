@@ -236,14 +236,15 @@ class Register:
         if plugged != self.world.plugged:
             self._realised = realise(replace(self.world, plugged=plugged), self._realised)
         self._store_hosts({id: host, **self._advanced(self._realised, hosts.values(), refuse=False)})
-        self._discover(bindings.vnics)
+        self._discover(id, bindings.vnics)
         self._claim(addresses.told_by_tools(self.world.claims, id, bindings.vnics, _now_ms()))
 
-    def _discover(self, bindings: Iterable[Binding]) -> None:
-        """VMs as they are reported, together if that is possible: one that is not stops no other."""
+    def _discover(self, host: str, bindings: Iterable[Binding]) -> None:
+        """VMs as a host reports them, together if that is possible: one that is not stops no other."""
         found = reported(self.world, bindings)
         if not found:
             return
+        before = audit.actor.set(f"host {host}")
         try:
             self.write(put=found)
         except Refused:
@@ -252,6 +253,8 @@ class Register:
                     self.write(put={path: vm})
                 except Refused as refused:
                     log.error("a reported VM is not taken", vm=path, reason=str(refused))
+        finally:
+            audit.actor.reset(before)
 
     # Addresses
 

@@ -17,7 +17,7 @@ def router(store: Store) -> APIRouter:
 
     @routes.get(f"{PREFIX}/audit-log")
     async def read(
-        user: Annotated[str | None, Query(max_length=32)] = None,
+        user: Annotated[str | None, Query(max_length=64)] = None,
         path: Annotated[str, Query(max_length=1024)] = "",
         cursor: Annotated[int, Query(ge=1, le=_END)] = _END,
         page_size: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,

@@ -55,6 +55,16 @@ async def test_a_vm_that_is_plugged_is_in_the_inventory(hosts: Manager) -> None:
     assert (set(wanted["rules"]), set(wanted["vnics"])) == ({"1001", "1002", "1003"}, {VNIC})
 
 
+async def test_a_report_is_in_the_audit_log(hosts: Manager) -> None:
+    """With the host that made it, what was and what is; what nobody reported anew is not there."""
+    for name in ("web-01", "web-02", "web-02"):
+        plug(hosts, Binding(VNIC, VM, MAC, "veth0", Guest(name)))
+    rows = (await hosts.call("GET", f"{VSFW}/audit-log"))["results"]
+    said = [row for row in rows if row["path"] == f"/vsfw/vms/{VM}"]
+    assert {row["user"] for row in said} == {f"host {HOST}"}
+    assert sorted(row["after"]["display_name"] for row in said) == ["web-01", "web-02"]
+
+
 async def test_a_vm_of_which_nothing_is_known_has_its_id_for_a_name(hosts: Manager) -> None:
     """A host that only knows ids says enough."""
     plug(hosts, Binding(VNIC, VM, MAC, "veth0"))
