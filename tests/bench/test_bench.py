@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from tests.bench import kernel, packet
 from tests.bench.burst import BATCH, Burst
 from tests.bench.kernel import PINS
 from tests.bench.policy import LAB
+from tests.harness.lab import root_devices
 from vagrant.lab import network
 from vagrant.lab.waiting import wait_until
 from vsfwd.datapath import TIMEOUTS_S
@@ -76,6 +76,4 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
 
 
 def _nothing_left() -> bool:
-    devices = Path("/sys/class/net").glob("vsfw*")
-    ours = [device for device in devices if (device / "ifalias").read_text().strip() == f"vsfw:{LAB.name}"]
-    return not ours and not network.found(LAB.name) and not PINS.exists()
+    return not root_devices(LAB.name) and not network.found(LAB.name) and not PINS.exists()

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from tests.harness.policies import policy, vnic_id
+from vagrant.lab import processes
 from vagrant.lab.probe import inside
 from vsfwd.datapath import Datapath, Event, Flow, Limit, Settings, bpf
 from vsfwd.image import Flip, Image
@@ -30,6 +31,7 @@ from vsfwd.policy.desired import DesiredState
 from vsfwd.reconciler import timers
 
 BPFFS = Path("/sys/fs/bpf")
+NAMESPACES = Path("/run/netns")
 PREFIX = "vsfwd-test-"
 PEER_MAC = "02:00:00:00:99:99"
 DEVICES = 4
@@ -206,7 +208,7 @@ class Host:
 @contextmanager
 def private_host(name: str, settings: Settings) -> Iterator[tuple[Host, str]]:
     """A host and its namespace, which the caller enters with `inside`."""
-    _remove_leftovers()
+    remove_leftovers()
     namespace = f"{PREFIX}{name}-{os.getpid()}"
     pins = BPFFS / namespace
     pins.mkdir()
@@ -233,13 +235,15 @@ def add_device(number: int) -> None:
         subprocess.run(["ip", "link", "set", end, "up"], check=True)
 
 
-def _remove_leftovers() -> None:
+def remove_leftovers() -> None:
     """What test runs that were killed have left: their process is gone."""
     for name in {*netns.listnetns(), *(path.name for path in BPFFS.iterdir())}:
         owner = re.fullmatch(rf"{PREFIX}\w+-(\d+)(-vm\d)?", name)
         if owner and not Path("/proc", owner[1]).exists():
             shutil.rmtree(BPFFS / name, ignore_errors=True)
-            if name in netns.listnetns():
+            with suppress(FileNotFoundError):  # only pins; or another test run is at it
+                for process in processes.inside(NAMESPACES / name):
+                    process.kill()
                 netns.remove(name)
 
 

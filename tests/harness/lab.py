@@ -8,18 +8,28 @@ destination are VM names, tags, or ANY; each exists as a group (by name, by tag)
 e is beside all this, on a segment of its own, with tags.
 """
 
+import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from vagrant.lab.lab import Lab
+from vagrant.lab.lab import Lab, take_down
 from vagrant.lab.layout import Vm
 from vagrant.lab.probe import Attempt, Protocol, Seen, Servers, probe_all
 from vagrant.lab.rest import put
 from vagrant.lab.spec import parse
+from vagrant.lab.state import LabError
 
-NAME = "test"
+
+def name_of(kind: str) -> str:
+    """Of a lab that this process makes: test runs side by side never take each other's."""
+    return f"test{kind}{os.getpid()}"
+
+
+NAME = name_of("world")
 VMS = ("a@host1", "b@host1", "c@host2", "d@host2", "e@host2#tier|web,linux+blue")
 TAGS = ("red", "blue")
 PORTS = (80, 81)
@@ -101,6 +111,25 @@ def world() -> Iterator[World]:
         lab.publish({f"domains/default/groups/{name}": _group("Name", name[3:]) for name in _names()})
         lab.publish({f"domains/default/groups/{tag}": _group("Tag", tag) for tag in TAGS})
         yield World(lab)
+
+
+def remove_leftovers() -> None:
+    """The labs that test runs which were killed have left: their process is gone."""
+    known = {path.name for where in ("/run", "/run/netns") for path in Path(where).glob("vsfw-test*")}
+    for found in {re.match(r"vsfw-(test[a-z]+(\d+))", name) for name in known}:
+        if found and not Path("/proc", found[2]).exists():
+            with suppress(LabError):  # another test run is at it
+                take_down(found[1])
+
+
+def root_devices(name: str) -> list[str]:
+    """The devices of a lab in the root namespace, where others' come and go."""
+    devices = []
+    for device in Path("/sys/class/net").glob("vsfw*"):
+        with suppress(OSError):
+            if (device / "ifalias").read_text().strip() == f"vsfw:{name}":
+                devices.append(device.name)
+    return devices
 
 
 def section(rules: Sequence[Rule]) -> dict[str, Any]:

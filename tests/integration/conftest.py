@@ -9,6 +9,11 @@ from tests.harness.lab import World
 from vagrant.lab.processes import tail
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fresh_start() -> None:
+    lab.remove_leftovers()
+
+
 @pytest.fixture(scope="session")
 def shared_world() -> Iterator[World]:
     with lab.world() as world:

@@ -5,6 +5,7 @@ The VM is a namespace without a bridge: host and VM speak to each other over the
 
 import base64
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,19 +13,22 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tests.harness.datapath import inside
+from tests.harness.datapath import BPFFS, PREFIX, inside, remove_leftovers
 from tests.integration.private_broker import PrivateBroker
 from tests.unit.policy_messages import HOST, WEB, WEB_VM, Manager
 from vagrant.lab.waiting import wait_until
 from vsfwd.datapath.attach import Hooks
 
-HOST_NS: Final = "vsfwdt-host"
-VM_NS: Final = "vsfwdt-vm"
-UPLINK: Final = "vsfwdt0"
-BROKER_ADDRESS: Final = "198.18.77.1"
+HOST_NS: Final = f"{PREFIX}daemon-{os.getpid()}"
+VM_NS: Final = f"{HOST_NS}-vm0"
+UPLINK: Final = f"vsfwdt{os.getpid()}"
+_LINK: Final = ip_address("198.19.0.0") + 4 * (os.getpid() % 2**14)
+"""A subnet for each test run; labs have 198.18."""
+BROKER_ADDRESS: Final = str(_LINK + 1)
 HOST_ADDRESS: Final = "192.0.2.1"
 VM_ADDRESS: Final = "192.0.2.10"
 HOST_ADDRESS6: Final = "fd00:77::1"
@@ -51,18 +55,19 @@ class DaemonHost:
         self.manager = Manager()
         self.socket = directory / "run" / "vsfwd.sock"
         self.log = directory / "vsfwd.log"
-        self.pins = Path("/sys/fs/bpf/vsfwd-test") / HOST
+        self.pins = BPFFS / HOST_NS / HOST
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> None:
         """Namespaces, and the link to the broker."""
+        remove_leftovers()
         self.down()
         for namespace in (HOST_NS, VM_NS):
             sh(f"ip netns add {namespace}")
         sh(f"ip link add {UPLINK} type veth peer name up0 netns {HOST_NS}")
         sh(f"ip address add {BROKER_ADDRESS}/30 dev {UPLINK}")
         sh(f"ip link set {UPLINK} up")
-        sh(f"ip -n {HOST_NS} address add 198.18.77.2/30 dev up0")
+        sh(f"ip -n {HOST_NS} address add {_LINK + 2}/30 dev up0")
         for device in ("lo", "up0"):
             sh(f"ip -n {HOST_NS} link set {device} up")
 
@@ -76,7 +81,7 @@ class DaemonHost:
             self.pins.parent.rmdir()
 
     def down(self) -> None:
-        """Nothing of this is left; what a killed run left is taken along."""
+        """Nothing of this is left."""
         self.clear()
         for namespace in (HOST_NS, VM_NS):
             sh(f"ip netns delete {namespace}", check=False)
@@ -112,7 +117,7 @@ class DaemonHost:
             assert self.process.poll() is None, self.log.read_text()
             return self.log.read_text().count("event=ready") > before
 
-        wait_until(ready, "vsfwd ready")
+        wait_until(ready, "vsfwd ready", timeout_s=90)  # it compiles: on a busy machine that takes long
 
     def kill(self) -> None:
         if self.process is not None:

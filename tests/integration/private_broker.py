@@ -8,7 +8,6 @@ import asyncio
 import datetime
 import ipaddress
 import secrets
-import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from yarl import URL
 
+from tests.harness.broker import free_ports
 from tests.unit.policy_messages import HOST
 from vagrant.lab.broker import Broker, Tls
 from vsfwd.protocol import envelope, topology
@@ -91,7 +91,7 @@ class PrivateBroker:
         self.host_certificate = self.authority.issue(host, "host")
         self.manager_certificate = self.authority.issue(topology.MANAGER_USER, "manager")
         certificate, key = self.authority.issue("broker", "broker", address)
-        port, api_port, epmd_port, node_port = _free_ports(4)
+        port, api_port, epmd_port, node_port = free_ports(4)
         self.node = Broker(
             directory / "broker",
             address,
@@ -237,12 +237,3 @@ class ManagersEnd:
         header = message.headers[envelope.HEADER]
         assert isinstance(header, bytearray)
         return bytes(header)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -30,7 +30,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateBroker]:
         broker.declare()
         yield broker
     finally:
-        broker.node.stop()
+        broker.node.kill()
 
 
 class Host:

@@ -62,7 +62,7 @@ def wires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Priv
         yield directory, broker
     finally:
         host.down()
-        broker.node.stop()
+        broker.node.kill()
 
 
 class Setting:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.lab import name_of
 from vagrant.lab import layout as layouts
 from vagrant.lab import network
 from vagrant.lab.layout import Layout, Vm
 from vagrant.lab.processes import recall, spawn
 from vagrant.lab.spec import parse
 
-NAME = "testnet"
+NAME = name_of("net")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_a_host_has_no_address_among_its_vms(net: Layout) -> None:
 
 def test_two_labs_stand_side_by_side(net: Layout) -> None:
     """Another name, another number; removing one leaves the other."""
-    other = NAME + "2"
+    other = name_of("other")
     try:
         number = network.claim_number(other)
         assert number != net.number
@@ -87,7 +88,7 @@ def test_two_labs_stand_side_by_side(net: Layout) -> None:
 def test_remove_takes_everything(tmp_path: Path) -> None:
     """Whatever a killed run left, without any memory of it: half a lab, a stray process in it, an empty
     file."""
-    name = "testgone"
+    name = name_of("gone")
     try:
         number = network.claim_number(name)
         pid_file = tmp_path / "pid"

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.lab import name_of
 from vagrant.lab import layout as layouts
 from vagrant.lab import network
 from vagrant.lab.layout import Layout
 from vagrant.lab.probe import Attempt, Protocol, Seen, Servers, probe_all
 from vagrant.lab.spec import parse
 
-NAME = "testprobe"
+NAME = name_of("probe")
 RULES = """
 table inet filter {
     chain input {

@@ -142,7 +142,7 @@ def plug(layout: Layout, vm: Vm) -> None:
 def remove(name: str) -> None:
     """All of the lab of this name that the kernel holds, whoever left it: processes, devices, namespaces."""
     for device in _DEVICES.glob("vsfw*"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # gone meanwhile
             if (device / "ifalias").read_text().strip() == f"vsfw:{name}":
                 _ip(None, f"link del {device.name}")
     for namespace in found(name):
