@@ -1,8 +1,11 @@
 """What holds for every test."""
 
+import os
 import signal
 
 import pytest
+from xdist.scheduler import LoadFileScheduling, Scheduling
+from xdist.workermanage import NodeManager
 
 # A run started in the background of a script inherits SIGINT as ignored, and so would every process that a
 # test starts and interrupts.
@@ -13,3 +16,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, help="what tests/oracle makes its packets of; default: see its tests"
     )
+
+
+IN_THE_LAB = ("tests/integration/test_e2e_", "tests/integration/test_lab.py")
+# What an interrupted worker has made it takes down, a lab among it, and is not killed so soon.
+NodeManager.EXIT_TIMEOUT = 30
+
+
+class FilesAndLab(LoadFileScheduling):
+    """To one worker all tests of a file, and all those in the shared lab, which takes long to build."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "lab" if nodeid.startswith(IN_THE_LAB) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    return FilesAndLab(config, log)
+
+
+def pytest_keyboard_interrupt() -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # after five seconds execnet sends it once more
