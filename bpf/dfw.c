@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * A packet's life, top to bottom: vnic_in() sees what goes to a workload, vnic_out() what comes from it. The headers hold
+ * A packet's life: vnic_in() sees what goes to a workload, vnic_out() what comes from it, packet() decides. The headers hold
  * what can be thought about without maps: packet.h (bytes to struct packet), guards.h (what no rule is asked about),
  * conntrack.h (states), classify.h (rules), reject.h (answers), spoof.h and alg.h (what is said inside). All access to
  * maps is here and in the parts, the files .c below: the loader puts their text in place of the include, since bcc
  * rewrites map calls in the main text only.
  *
- * Every packet passes, is dropped with its reason counted - drop() -, or becomes the answer to itself - reject().
+ * Every packet passes, is dropped with its reason counted - settle() -, or becomes the answer to itself - reject().
  */
 #include <linux/pkt_cls.h>
 
@@ -80,7 +80,7 @@ static __always_inline int filter_frame(struct passage *p, struct policy *policy
 	ether->vlan = p->skb->vlan_present ? p->skb->vlan_tci & 0xfff : UNTAGGED;
 	rule = classify_frame(p, policy, ether, &reason);
 	if (!rule)
-		return reason == REASON_NO_RULE ? TC_ACT_UNSPEC : drop(p, reason);
+		return reason == REASON_NO_RULE ? TC_ACT_UNSPEC : drop(reason);
 	p->packet->length = p->skb->len;
 	__builtin_memset(p->key, 0, sizeof(*p->key));
 	count(rule->counter, p->packet->length, 0);
@@ -88,7 +88,7 @@ static __always_inline int filter_frame(struct passage *p, struct policy *policy
 	report(p, rule, rule->action == ACTION_ALLOW ? REASON_NONE : REASON_RULE_DROP);
 	p->ether = NULL;
 	if (rule->action != ACTION_ALLOW)
-		return drop(p, REASON_RULE_DROP);
+		return drop(REASON_RULE_DROP);
 	if (ether->vlan != UNTAGGED) {
 		p->packet->tagged = 1;
 		p->packet->vlan = ether->vlan;
@@ -97,7 +97,7 @@ static __always_inline int filter_frame(struct passage *p, struct policy *policy
 }
 
 /* What the policy says of a frame as it is. TC_ACT_UNSPEC to go on, or the verdict. */
-static __always_inline int ahead(struct passage *p, struct ether *ether)
+static __always_inline int ahead(struct passage *p)
 {
 	struct policy *policy = find_policy(p);
 	u32 slot = p->slot;
@@ -106,7 +106,7 @@ static __always_inline int ahead(struct passage *p, struct ether *ether)
 	if (!policy)
 		return TC_ACT_UNSPEC;
 	if (policy->mode != MODE_EXCLUDED)
-		return policy->frames[p->direction & 1] ? filter_frame(p, policy, ether) : TC_ACT_UNSPEC;
+		return policy->frames[p->direction & 1] ? filter_frame(p, policy, &p->scratch->ether) : TC_ACT_UNSPEC;
 	count = unfiltered.lookup(&slot);
 	if (count)
 		(*count)++;
@@ -124,26 +124,26 @@ static __always_inline int receive(struct passage *p)
 		u16 *mac = frame.data, ethertype;
 
 		if (frame.data + ETH_HLEN > frame.end)
-			return drop(p, REASON_SHORT);
+			return drop(REASON_SHORT);
 		p->packet->group = mac[0] & 1;
 		if (is_not_mine(p, mac))
-			return drop(p, REASON_NOT_MINE);
+			return drop(REASON_NOT_MINE);
 		if (is_spoofed(p, mac))
-			return drop(p, REASON_SPOOFED_MAC);
+			return drop(REASON_SPOOFED_MAC);
 		ethertype = swap16(mac[6]);
 		if ((skb->vlan_present && !p->packet->tagged) || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
-			return drop(p, REASON_VLAN_TAG);
+			return drop(REASON_VLAN_TAG);
 		if (ethertype == ETH_P_ARP)
 			return p->direction == DIRECTION_OUT ? judge_arp(p) : TC_ACT_OK;
 		if (!is_known(ethertype))
-			return drop(p, REASON_ETHERTYPE);
+			return drop(REASON_ETHERTYPE);
 		reason = parse(&frame, p->packet, p->key, p->direction, ethertype);
 		if (!reason)
 			return TC_ACT_UNSPEC;
 		if (reason != PARSE_MORE || bpf_skb_pull_data(skb, frame.length < MAX_HEADERS ? frame.length : MAX_HEADERS))
 			break;
 	}
-	return drop(p, reason == PARSE_MORE ? REASON_SHORT : reason);
+	return drop(reason == PARSE_MORE ? REASON_SHORT : reason);
 }
 
 /* The key of the flow that an ICMP error is about. The packet it quotes went the other way, from the very address that
@@ -186,14 +186,12 @@ static __always_inline void hear(struct passage *p, struct flow *flow)
 	if (is_fragment(p->packet))
 		flow->side[p->direction & 1].speech = SPEECH_NONE;
 	else
-		stages.call(p->skb, STAGE_SPEECH + p->direction);
+		p->heard = true;
 }
 
 /* A packet of a flow that its policy allows. */
 static __always_inline int advance(struct passage *p, struct flow *flow)
 {
-	int verdict;
-
 	flow->packets[p->direction]++;
 	flow->bytes[p->direction] += p->packet->length;
 	if (*(volatile u32 *)&p->scratch->step == STEP_MOVE)
@@ -202,22 +200,18 @@ static __always_inline int advance(struct passage *p, struct flow *flow)
 		flow->answered = 1;
 	if (flow->side[p->direction & 1].scale == SCALE_UNREAD)
 		learn_scale(p, flow);
-	verdict = pass(p, flow->counter, 0);
 	if (unlikely(flow->side[p->direction & 1].speech))
 		hear(p, flow);
-	return verdict;
+	return pass(p, flow->counter);
 }
 
 /* What follows from the rule that decides; NULL: the flow goes on under the decision it had. */
-static __always_inline int settle(struct passage *p, struct track *t, struct rule *rule, bool home)
+static __always_inline int conclude(struct passage *p, struct track *t, struct rule *rule, bool home)
 {
-	bool stateful;
-	int verdict;
-
 	if (rule) {
 		if (is_tracked(p->packet) && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
 		    !may_begin(rule->tracking, p->packet->segment))
-			return drop(p, REASON_NO_STATE);
+			return drop(REASON_NO_STATE);
 		if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
 			forget(t);
 		if (rule->action != ACTION_ALLOW)
@@ -226,22 +220,30 @@ static __always_inline int settle(struct passage *p, struct track *t, struct rul
 			adopt(p, t->flow, rule);
 	}
 	if (t->flow)
-		return advance(p, t->flow);
+		return GO_WITH_FLOW;
 	if (!rule) /* cannot be, but the verifier cannot know */
-		return drop(p, REASON_INTERNAL);
+		return drop(REASON_INTERNAL);
 	/* What comes in for an address that is not bound opens no way out for an answer from there. */
-	stateful = is_tracked(p->packet) && home && rule->tracking != TRACKING_STATELESS;
+	if (!is_tracked(p->packet) || !home || rule->tracking == TRACKING_STATELESS)
+		return pass(p, rule->counter);
 	/* An answer that nobody asked for must not open a way for questions. */
-	stateful = stateful && (!is_icmp(p->packet) || is_echo_request(p->packet));
-	if (stateful) {
-		if (!begin(p, t, rule))
-			return drop(p, REASON_TABLE_FULL);
-		report(p, rule, REASON_NONE);
-	}
-	verdict = pass(p, rule->counter, stateful);
-	if (stateful && unlikely(t->place->flow.side[p->direction & 1].speech == SPEECH_TFTP_CLIENT))
-		hear(p, &t->place->flow);
-	return verdict;
+	if (is_icmp(p->packet) && !is_echo_request(p->packet))
+		return pass(p, rule->counter);
+	if (!begin(p, t, rule))
+		return drop(REASON_TABLE_FULL);
+	report(p, rule, REASON_NONE);
+	p->sessions = 1;
+	return GO_WITH_FLOW;
+}
+
+/* Whose first packet is asked about. The barrier makes a value of what clang would else read from one of two places, and
+ * so keep all of struct passage in memory. */
+static __always_inline u8 initiator_of(struct passage *p, const struct flow *flow)
+{
+	u8 initiator = p->direction;
+
+	asm volatile("" : "+r"(initiator));
+	return flow ? flow->initiator : initiator;
 }
 
 /* A packet that the policy in force has not been asked about: the first of a flow, the first of a flow since the policy
@@ -257,38 +259,38 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	reason = guard(p->packet, source_of(p->key, p->direction), destination_of(p->key, p->direction), p->direction,
 		       p->vnic->guard & GUARD_ROUTER);
 	if (reason)
-		return drop(p, reason);
+		return drop(reason);
 	if (!policy)
-		return passes_closed(p->packet, p->direction) ? TC_ACT_OK : drop(p, REASON_CLOSED);
+		return passes_closed(p->packet, p->direction) ? TC_ACT_OK : drop(REASON_CLOSED);
 	if (t->flow && t->flow->existing == EXISTING_CUT) {
 		forget(t);
-		return drop(p, REASON_POLICY_CUT);
+		return drop(REASON_POLICY_CUT);
 	}
 	reason = rogue(p->packet, p->key, p->direction, p->vnic->guard);
 	if (reason) {
 		forget(t);
-		return drop(p, reason);
+		return drop(reason);
 	}
 	home = is_at_home(p);
 	if (!home) {
 		forget(t);
 		if (p->direction == DIRECTION_OUT)
-			return drop(p, REASON_SPOOFED_IP);
+			return drop(REASON_SPOOFED_IP);
 	}
 	if (!keeps(p, t->flow)) {
-		question_of(p->packet, p->key, t->flow ? t->flow->initiator : p->direction, &question);
+		question_of(p->packet, p->key, initiator_of(p, t->flow), &question);
 		if (unlikely(policy->alg) && !t->flow && is_tracked(p->packet))
 			rule = announced(p);
 		if (!rule)
 			rule = classify(p, policy, &question, 0, &reason);
 		if (!rule) {
 			forget(t);
-			return drop(p, reason);
+			return drop(reason);
 		}
 		if (unlikely(!decides(rule)))
 			return go_on(p, rule, 0);
 	}
-	return settle(p, t, rule, home);
+	return conclude(p, t, rule, home);
 }
 
 /* NSX's icmpErrorReply: an echo that was answered by an error ends soon, unless more comes of it. No error lets a flow
@@ -310,21 +312,21 @@ static __always_inline int pass_error(struct passage *p)
 	u32 word;
 
 	if (is_fragment(p->packet) || p->packet->group)
-		return drop(p, REASON_ICMP_ERROR_UNRELATED);
+		return drop(REASON_ICMP_ERROR_UNRELATED);
 	/* Any router on the way may send it, so its source is that of no flow and has to be asked about here. */
 	if (is_martian(source_of(p->key, p->direction), destination_of(p->key, p->direction), p->packet->family))
-		return drop(p, REASON_ADDRESS);
+		return drop(REASON_ADDRESS);
 	if (!is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
-		return drop(p, REASON_CHECKSUM);
+		return drop(REASON_CHECKSUM);
 	if (bpf_skb_load_bytes(p->skb, p->packet->l4 + 4, &word, sizeof(word)))
-		return drop(p, REASON_SHORT);
+		return drop(REASON_SHORT);
 	if (asks_too_small(p->packet, word))
-		return drop(p, REASON_MTU);
+		return drop(REASON_MTU);
 	if (!quoted_key(p) || find_track(p, &t) || !t.flow || t.flow->policy_seq != p->policy_seq ||
 	    (p->key->protocol == PROTOCOL_TCP && !is_under_way(t.flow, p->packet->seq, !p->direction)))
-		return drop(p, REASON_ICMP_ERROR_UNRELATED);
+		return drop(REASON_ICMP_ERROR_UNRELATED);
 	hasten(p, t.flow);
-	return pass(p, t.flow->counter, 0);
+	return pass(p, t.flow->counter);
 }
 
 /* What the packet does to its flow, if it has one. TC_ACT_UNSPEC to go on, or the verdict. */
@@ -334,7 +336,7 @@ static __always_inline int track(struct passage *p, struct track *t)
 	volatile u32 *step = &p->scratch->step;
 
 	if (find_track(p, t))
-		return drop(p, REASON_INTERNAL);
+		return drop(REASON_INTERNAL);
 	asm volatile("" : "+r"(t->flow)); /* one pointer, so that what is checked is what is used */
 	if (!t->flow)
 		return TC_ACT_UNSPEC;
@@ -342,16 +344,26 @@ static __always_inline int track(struct passage *p, struct track *t)
 	if (t->flow->policy_seq != p->policy_seq && !find_policy(p))
 		return TC_ACT_UNSPEC;
 	if (tcp && is_decisive(p->packet->segment) && !is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
-		return drop(p, REASON_CHECKSUM);
+		return drop(REASON_CHECKSUM);
 	p->scratch->expected = t->flow->side[p->direction & 1].end;
 	*step = tcp ? tcp_step(t->flow, p->packet, p->direction, p->settings) : other_step(t->flow, p->direction);
 	if (*step == STEP_DROP || *step == STEP_WINDOW)
-		return drop(p, *step == STEP_DROP ? REASON_TCP_STATE : REASON_TCP_WINDOW);
+		return drop(*step == STEP_DROP ? REASON_TCP_STATE : REASON_TCP_WINDOW);
 	if (*step == STEP_NEW)
 		forget(t);
 	else if (t->flow->policy_seq == p->policy_seq)
-		return advance(p, t->flow);
+		return GO_WITH_FLOW;
 	return TC_ACT_UNSPEC;
+}
+
+/* What passes goes on with its flow, and with the fragments behind it. */
+static __always_inline int finish(struct passage *p, struct track *t, int verdict)
+{
+	if (verdict == GO_WITH_FLOW && t->flow)
+		verdict = advance(p, t->flow);
+	if (unlikely(is_fragment(p->packet)) && (verdict == PASSED || verdict == TC_ACT_OK))
+		return note_first(p, verdict);
+	return verdict;
 }
 
 /* A whole packet, or a first fragment. */
@@ -372,84 +384,113 @@ static __always_inline int judge(struct passage *p)
 		if (!reason && is_icmp_error(p->packet) && !is_trusted(p, &p->key->local))
 			reason = REASON_SPOOFED_IP;
 		if (reason)
-			return drop(p, reason);
+			return drop(reason);
 	}
 	if (is_icmp_error(p->packet))
 		return pass_error(p);
 	verdict = is_tracked(p->packet) ? track(p, &t) : TC_ACT_UNSPEC;
-	return verdict == TC_ACT_UNSPEC ? decide(p, &t) : verdict;
+	if (verdict == TC_ACT_UNSPEC)
+		verdict = decide(p, &t);
+	return finish(p, &t, verdict);
 }
 
-/* What every program begins with: whose packet it is, and under which policy. */
-static __always_inline struct scratch *enter(struct passage *p, u64 *in_force)
+/* What becomes of a packet under the policy in force. */
+static __always_inline int answer(struct passage *p)
+{
+	u32 slot = p->slot;
+	int verdict = receive(p);
+
+	if (verdict != TC_ACT_UNSPEC)
+		return verdict;
+	p->flows = flows.lookup(&slot);
+	if (!p->flows)
+		return drop(REASON_INTERNAL);
+	p->now = bpf_jiffies64();
+	if (unlikely(is_fragment(p->packet))) {
+		verdict = follow_first(p);
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
+	}
+	return judge(p);
+}
+
+/* What every program begins with: which way the packet goes, at which vNIC, and under which policy. The map control is
+ * read before the vNIC's place, see types.h. */
+static __always_inline bool enter(struct passage *p)
 {
 	u32 zero = 0;
 	struct scratch *scratch = scratches.lookup(&zero);
 	u64 *now = control.lookup(&zero);
 
-	if (!scratch)
-		return NULL;
+	if (!scratch || !now)
+		return false;
+	p->direction = p->skb->cb[0] & 1;
 	p->asked = scratch->asked;
 	scratch->asked = 0; /* of this packet only, whatever becomes of it */
+	p->in_force = p->asked ? scratch->in_force : *(volatile u64 *)now; /* one policy for the whole packet */
+	p->bank = p->in_force & 1;
+	p->policy_seq = p->in_force >> 1;
 	p->vnic = find_vnic(p->skb->ifindex);
 	p->settings = settings.lookup(&zero);
-	if (!p->vnic || !p->settings || !now)
-		return NULL;
+	if (!p->vnic || !p->settings)
+		return false;
 	p->packet = &scratch->packet;
 	p->key = &scratch->key;
 	p->scratch = scratch;
 	p->slot = p->vnic->slot;
-	*in_force = *(volatile u64 *)now;
-	return scratch;
+	return true;
 }
 
-static __always_inline void under(struct passage *p, u64 in_force)
-{
-	p->bank = in_force & 1;
-	p->policy_seq = in_force >> 1;
-}
-
-/* Only where a vNIC's policy has something to say of frames. By itself, since together with filter() it would be too
+/* Only where a vNIC's policy has something to say of frames. By itself, since together with packet() it would be too
  * much for the verifier. */
-static __always_inline int filter_frames(struct __sk_buff *skb, u8 direction)
+int frame(struct __sk_buff *skb)
 {
-	struct passage p = {.skb = skb, .direction = direction};
-	u64 in_force;
-	struct scratch *scratch = enter(&p, &in_force);
+	struct passage p = {.skb = skb};
 	int verdict;
 
-	if (!scratch)
+	if (!enter(&p))
 		return TC_ACT_SHOT;
-	under(&p, in_force);
 	p.packet->tagged = 0;
 	p.packet->vlan = 0;
-	verdict = ahead(&p, &scratch->ether);
-	if (verdict != TC_ACT_UNSPEC)
-		return verdict;
-	scratch->asked = 1;
-	scratch->in_force = in_force;
-	stages.call(skb, STAGE_PACKET + direction);
-	scratch->asked = 0;
-	return drop(&p, REASON_INTERNAL);
+	verdict = ahead(&p);
+	return settle(&p, verdict == TC_ACT_UNSPEC ? call_stage(&p, STAGE_PACKET) : verdict);
+}
+
+int packet(struct __sk_buff *skb)
+{
+	struct passage p = {.skb = skb};
+
+	if (!enter(&p))
+		return TC_ACT_SHOT;
+	if (skb->mark == (p.settings->mark ^ p.slot)) {
+		skb->mark = 0;
+		return TC_ACT_OK;
+	}
+	if (!p.asked) {
+		if (*(volatile u8 *)&p.vnic->ahead) /* read after the bank, see types.h */
+			return settle(&p, call_stage(&p, STAGE_FRAME));
+		p.packet->tagged = 0;
+		p.packet->vlan = 0;
+	}
+	return settle(&p, answer(&p));
 }
 
 /* The packet has passed already, whatever is heard. */
-static __always_inline int listen(struct __sk_buff *skb, u8 direction)
+int speech(struct __sk_buff *skb)
 {
-	struct passage p = {.skb = skb, .direction = direction};
+	struct passage p = {.skb = skb};
 	struct track t = {};
 	struct tcp_side *side;
-	u64 in_force;
 	u32 slot;
 
-	if (!enter(&p, &in_force))
+	if (!enter(&p))
 		return TC_ACT_SHOT;
 	slot = p.slot;
 	p.flows = flows.lookup(&slot);
 	p.now = bpf_jiffies64();
 	if (!p.flows || find_track(&p, &t) || !t.flow)
 		return TC_ACT_OK;
-	side = &t.flow->side[direction & 1];
+	side = &t.flow->side[p.direction & 1];
 	if (side->speech == SPEECH_TFTP_CLIENT)
 		hear_tftp(&p, t.flow);
 	else
@@ -459,121 +500,58 @@ static __always_inline int listen(struct __sk_buff *skb, u8 direction)
 
 /* decide() goes on here when the rule that matches does not decide: that is rare, and more searches would be too much for
  * the verifier there. */
-static __always_inline int search(struct __sk_buff *skb, u8 direction)
+static __always_inline int search_again(struct passage *p)
 {
-	struct passage p = {.skb = skb, .direction = direction};
+	struct policy *policy = find_policy(p);
 	struct question question;
-	struct policy *policy;
-	struct rule *rule;
 	struct track t = {};
-	u64 in_force;
-	u32 slot, reason;
-	int verdict;
+	struct rule *rule;
+	u32 slot = p->slot, reason;
 
-	if (!enter(&p, &in_force))
-		return TC_ACT_SHOT;
-	under(&p, p.scratch->in_force);
-	slot = p.slot;
-	policy = find_policy(&p);
-	p.flows = flows.lookup(&slot);
-	p.now = bpf_jiffies64();
-	if (!policy || !p.flows || (is_tracked(p.packet) && find_track(&p, &t)))
-		return drop(&p, REASON_INTERNAL);
-	question_of(p.packet, p.key, t.flow ? t.flow->initiator : direction, &question);
-	rule = classify(&p, policy, &question, p.scratch->search, &reason);
+	p->flows = flows.lookup(&slot);
+	p->now = bpf_jiffies64();
+	if (!policy || !p->flows || (is_tracked(p->packet) && find_track(p, &t)))
+		return drop(REASON_INTERNAL);
+	question_of(p->packet, p->key, initiator_of(p, t.flow), &question);
+	rule = classify(p, policy, &question, p->scratch->search, &reason);
 	if (!rule) {
 		forget(&t);
-		return drop(&p, reason);
+		return drop(reason);
 	}
 	if (!decides(rule))
-		return go_on(&p, rule, p.scratch->search);
-	verdict = settle(&p, &t, rule, is_at_home(&p));
-	return unlikely(is_fragment(p.packet)) && verdict == TC_ACT_OK ? note_first(&p) : verdict;
+		return go_on(p, rule, p->scratch->search);
+	return finish(p, &t, conclude(p, &t, rule, is_at_home(p)));
 }
 
-static __always_inline int filter(struct __sk_buff *skb, u8 direction)
+int search(struct __sk_buff *skb)
 {
-	struct passage p = {.skb = skb, .direction = direction};
-	u64 in_force;
-	struct scratch *scratch = enter(&p, &in_force);
-	u32 slot;
-	int verdict;
+	struct passage p = {.skb = skb};
 
-	if (!scratch)
-		return TC_ACT_SHOT;
-	slot = p.slot;
-	if (skb->mark == (p.settings->mark ^ slot)) {
-		skb->mark = 0;
-		return TC_ACT_OK;
-	}
-	if (p.asked) {
-		in_force = scratch->in_force; /* one policy for the whole packet */
-	} else {
-		if (*(volatile u8 *)&p.vnic->ahead) { /* read after the bank, see types.h */
-			stages.call(skb, STAGE_FRAME + direction);
-			return drop(&p, REASON_INTERNAL);
-		}
-		p.packet->tagged = 0;
-		p.packet->vlan = 0;
-	}
-	under(&p, in_force);
-	verdict = receive(&p);
-	if (verdict != TC_ACT_UNSPEC)
-		return verdict;
+	return enter(&p) ? settle(&p, search_again(&p)) : TC_ACT_SHOT;
+}
 
-	p.flows = flows.lookup(&slot);
-	if (!p.flows)
-		return drop(&p, REASON_INTERNAL);
-	p.now = bpf_jiffies64();
+/* Both ways go through one program, since what a packet waits for most is instructions that other work has driven out of
+ * the cache. The direction waits in the packet's control block, not in a map: the stages may be a later daemon's, with
+ * maps of their own. */
+static __always_inline int begin_with(struct __sk_buff *skb, u8 direction)
+{
+	struct passage p = {.skb = skb};
 
-	if (unlikely(is_fragment(p.packet))) {
-		verdict = follow_first(&p);
-		if (verdict != TC_ACT_UNSPEC)
-			return verdict;
-	}
-	verdict = judge(&p);
-	return unlikely(is_fragment(p.packet)) && verdict == TC_ACT_OK ? note_first(&p) : verdict;
+	skb->cb[0] = direction;
+	stages.call(skb, STAGE_PACKET);
+	if (enter(&p))
+		count_drop(&p, REASON_INTERNAL);
+	return TC_ACT_SHOT;
 }
 
 int vnic_in(struct __sk_buff *skb)
 {
-	return filter(skb, DIRECTION_IN);
+	return begin_with(skb, DIRECTION_IN);
 }
 
 int vnic_out(struct __sk_buff *skb)
 {
-	return filter(skb, DIRECTION_OUT);
-}
-
-/* These six are run from vnic_in() and vnic_out(), never attached. */
-int frames_in(struct __sk_buff *skb)
-{
-	return filter_frames(skb, DIRECTION_IN);
-}
-
-int frames_out(struct __sk_buff *skb)
-{
-	return filter_frames(skb, DIRECTION_OUT);
-}
-
-int search_in(struct __sk_buff *skb)
-{
-	return search(skb, DIRECTION_IN);
-}
-
-int search_out(struct __sk_buff *skb)
-{
-	return search(skb, DIRECTION_OUT);
-}
-
-int speech_in(struct __sk_buff *skb)
-{
-	return listen(skb, DIRECTION_IN);
-}
-
-int speech_out(struct __sk_buff *skb)
-{
-	return listen(skb, DIRECTION_OUT);
+	return begin_with(skb, DIRECTION_OUT);
 }
 
 /* Run by the daemon, never attached: writes what time it is in the programs' clock over the first bytes of a packet. */

@@ -194,12 +194,10 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 		pick_up_side(&flow->side[p->direction & 1], p->packet);
 	adopt(p, flow, rule);
 	attend_from_start(flow, p->packet);
-	flow->packets[p->direction] = 1;
-	flow->bytes[p->direction] = p->packet->length;
 	flow->expires = end_of(p, flow->state);
-	if (flow->state == STATE_SYN_SENT)
-		learn_scale(p, flow);
 	asm volatile("" ::: "memory");
 	*t->check = t->hash | 1;
+	t->flow = flow;
+	p->scratch->step = STEP_STAY;
 	return true;
 }

@@ -32,34 +32,34 @@ static __always_inline int follow_first(struct passage *p)
 
 	known = find_fragments(p, &check);
 	if (!known)
-		return drop(p, REASON_INTERNAL);
+		return drop(REASON_INTERNAL);
 	if (known->check != check || !same_key(&known->key, p->key) || known->expires <= p->now)
-		return packet->fragment == FRAGMENT_FIRST ? TC_ACT_UNSPEC : drop(p, REASON_FRAGMENT);
+		return packet->fragment == FRAGMENT_FIRST ? TC_ACT_UNSPEC : drop(REASON_FRAGMENT);
 	if (known->policy_seq != p->policy_seq) {
 		known->check = 0;
-		return packet->fragment == FRAGMENT_FIRST ? TC_ACT_UNSPEC : drop(p, REASON_FRAGMENT);
+		return packet->fragment == FRAGMENT_FIRST ? TC_ACT_UNSPEC : drop(REASON_FRAGMENT);
 	}
 	if (known->next != packet->fragment_at || known->count == MAX_FRAGMENTS) {
 		known->next = FRAGMENTS_POISONED;
-		return drop(p, REASON_FRAGMENT_ORDER);
+		return drop(REASON_FRAGMENT_ORDER);
 	}
 	known->next = packet->fragment_end;
 	known->count++;
 	if (!packet->more_fragments)
 		known->check = 0;
-	return pass(p, known->counter, 0);
+	return pass(p, known->counter);
 }
 
 /* The first fragment has passed. Whichever packet is noted where it belongs gives way: a flood of fragments costs
  * nobody but other fragments of its vNIC. */
-static __always_inline int note_first(struct passage *p)
+static __always_inline int note_first(struct passage *p, int verdict)
 {
 	struct fragments *fresh;
 	u64 check;
 
 	fresh = find_fragments(p, &check);
 	if (!fresh)
-		return drop(p, REASON_INTERNAL);
+		return drop(REASON_INTERNAL);
 	fresh->check = 0;
 	asm volatile("" ::: "memory");
 	fresh->key = *p->key;
@@ -70,5 +70,5 @@ static __always_inline int note_first(struct passage *p)
 	fresh->count = 1;
 	asm volatile("" ::: "memory");
 	fresh->check = check;
-	return TC_ACT_OK;
+	return verdict;
 }

@@ -66,7 +66,7 @@ PINNED("percpu_array", u32, u64, drops, SLOTS * REASONS, 0);
 /* How many packets passed this vNIC because it is excluded? By slot. */
 PINNED("percpu_array", u32, u64, unfiltered, SLOTS, 0);
 
-/* Which program goes on with this packet? By STAGE_* + enum direction. Pinned, since without a reference from user
+/* Which program goes on with this packet? By enum stage. Pinned, since without a reference from user
  * space the kernel empties it. */
 PINNED("prog", u32, u32, stages, STAGES, 0);
 

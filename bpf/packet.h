@@ -117,7 +117,7 @@ struct scratch {
 	struct ether ether; /* what Ethernet rules are asked about */
 	u32 search;         /* SEARCH_: which rules are asked again */
 	u64 in_force;       /* the value of the map control that rules were asked under, when another program goes on */
-	u8 asked;           /* 1: they have been */
+	u8 asked;           /* 1: another program has begun with this packet */
 	u32 way;       /* way_of() */
 	u32 step;      /* enum step */
 	u32 expected;  /* TCP: the sequence number that follows what its sender had sent before */

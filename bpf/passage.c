@@ -11,26 +11,47 @@ struct passage {
 	u32 slot;             /* the vNIC's, read once: the daemon may be giving its place in the map to another */
 	struct settings *settings;
 	void *flows;          /* this vNIC's */
-	u32 bank;             /* the policy this packet sees, whole; read once */
+	u64 in_force;         /* the policy this packet sees, whole: of the map control, read once; below, its parts */
+	u32 bank;
 	u32 policy_seq;
 	u64 now;              /* jiffies */
 	u8 direction;
 	struct packet *packet;
 	struct flow_key *key;
 	u32 counter;          /* of the rule by which it passed */
-	bool asked;           /* filter_frames() has been there before */
+	u32 sessions;         /* 1: it begins a flow */
+	bool heard;           /* alg.c has an ear for what is in it */
+	bool asked;           /* frame() has been there before */
 	struct ether *ether;  /* while Ethernet rules are asked; NULL afterwards */
 	struct scratch *scratch;
 };
 
-static __always_inline int drop(struct passage *p, u32 reason)
+/* What becomes of a packet, beside what the kernel knows: TC_ACT_UNSPEC, it has yet to be decided; TC_ACT_OK, it passes
+ * and no rule has a part in it; and what bpf_redirect() answers. */
+enum verdict {
+	PASSED = 0x100,  /* by the rule of passage.counter */
+	GO_WITH_FLOW,    /* as its flow goes: advance() */
+	DROPPED = 0x200, /* + enum reason */
+};
+
+static __always_inline int drop(u32 reason)
+{
+	return DROPPED + reason;
+}
+
+static __always_inline int pass(struct passage *p, u32 counter)
+{
+	p->counter = counter;
+	return PASSED;
+}
+
+static __always_inline void count_drop(struct passage *p, u32 reason)
 {
 	u32 place = (p->slot & (SLOTS - 1)) * REASONS + (reason & (REASONS - 1));
 	u64 *count = drops.lookup(&place);
 
 	if (count)
 		(*count)++;
-	return TC_ACT_SHOT;
 }
 
 static __always_inline void count(u32 counter, u32 length, u32 sessions)
@@ -44,11 +65,30 @@ static __always_inline void count(u32 counter, u32 length, u32 sessions)
 	counters->sessions += sessions;
 }
 
-static __always_inline int pass(struct passage *p, u32 counter, u32 sessions)
+/* Goes on with another program, under the same policy. */
+static __always_inline int call_stage(struct passage *p, u32 stage)
 {
-	count(counter, p->packet->length, sessions);
-	p->counter = counter;
-	return TC_ACT_OK;
+	p->scratch->asked = 1;
+	p->scratch->in_force = p->in_force;
+	stages.call(p->skb, stage);
+	p->scratch->asked = 0;
+	return drop(REASON_INTERNAL);
+}
+
+/* The kernel's verdict, and the only place where packets are counted that rules let pass, or that anything drops: at each
+ * of the places that decide, it would stand between the instructions of those that go on. */
+static __always_inline int settle(struct passage *p, int verdict)
+{
+	if (likely(verdict == PASSED)) {
+		count(p->counter, p->packet->length, p->sessions);
+		if (unlikely(p->heard))
+			stages.call(p->skb, STAGE_SPEECH);
+		return TC_ACT_OK;
+	}
+	if (verdict < DROPPED)
+		return verdict;
+	count_drop(p, verdict - DROPPED);
+	return TC_ACT_SHOT;
 }
 
 /* Whether there may be one more event of this rule here, and how many there might have been since the last. */

@@ -105,9 +105,7 @@ static __always_inline int go_on(struct passage *p, const struct rule *rule, u32
 	count(rule->counter, p->packet->length, 0);
 	report(p, rule, REASON_NONE);
 	p->scratch->search = which | (rule->monitored ? SEARCH_ENFORCED : SEARCH_APPLICATION);
-	p->scratch->in_force = (u64)p->policy_seq << 1 | p->bank;
-	stages.call(p->skb, STAGE_SEARCH + p->direction);
-	return drop(p, REASON_INTERNAL);
+	return call_stage(p, STAGE_SEARCH);
 }
 
 static __always_inline struct host *find_mac(void *table, const u8 *mac)
@@ -182,10 +180,10 @@ static __always_inline int reject(struct passage *p)
 	u64 *tokens = reject_tokens.lookup(&place);
 
 	if (!reply || !tokens || p->packet->group || !may_reject(p->packet, source, destination))
-		return drop(p, REASON_RULE_REJECT);
+		return drop(REASON_RULE_REJECT);
 	if (!spend(tokens, bpf_jiffies64(), &p->settings->reject))
-		return drop(p, REASON_REJECT_LIMITED);
-	drop(p, REASON_RULE_REJECT);
+		return drop(REASON_REJECT_LIMITED);
+	count_drop(p, REASON_RULE_REJECT);
 	if (become_reply(p->skb, reply, p->packet, destination, source))
 		return TC_ACT_SHOT;
 	p->skb->mark = p->settings->mark ^ p->slot;
@@ -198,5 +196,5 @@ static __always_inline int deny(struct passage *p, const struct rule *rule)
 
 	count(rule->counter, p->packet->length, 0);
 	report(p, rule, rejects ? REASON_RULE_REJECT : REASON_RULE_DROP);
-	return rejects ? reject(p) : drop(p, REASON_RULE_DROP);
+	return rejects ? reject(p) : drop(REASON_RULE_DROP);
 }

@@ -56,13 +56,13 @@ static __always_inline int judge_arp(struct passage *p)
 	bool own;
 
 	if (bpf_skb_load_bytes(p->skb, ETH_HLEN, &arp, sizeof(arp)))
-		return is_guarded(p) ? drop(p, REASON_SHORT) : TC_ACT_OK;
+		return is_guarded(p) ? drop(REASON_SHORT) : TC_ACT_OK;
 	sender = mapped(arp.sender[0] | (u32)arp.sender[1] << 16);
 	own = is_own_arp(&arp, (u16 *)p->vnic->mac);
 	if (own && !is_unspecified(&sender))
 		snoop(p, &sender);
 	if (is_guarded(p) && (!own || (!is_unspecified(&sender) && !is_trusted(p, &sender))))
-		return drop(p, REASON_SPOOFED_ARP);
+		return drop(REASON_SPOOFED_ARP);
 	return TC_ACT_OK;
 }
 

@@ -32,12 +32,14 @@
 #define BINDINGS 131072       /* addresses bound to vNICs of one host */
 #define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
 
-/* The programs of a vNIC, in the map stages: by STAGE_* + enum direction. */
-#define STAGE_PACKET 0
-#define STAGE_FRAME 2
-#define STAGE_SPEECH 4
-#define STAGE_SEARCH 6
-#define STAGES 8
+/* The programs that vnic_in() and vnic_out() go on with, in the map stages. */
+enum stage {
+	STAGE_PACKET,
+	STAGE_FRAME,
+	STAGE_SPEECH,
+	STAGE_SEARCH,
+	STAGES,
+};
 
 /* Seen from the workload. The kernel's words for it are in vsfwd/datapath/attach.py and nowhere else. */
 enum direction {

@@ -136,22 +136,13 @@ class Programs:
         self.pins = pin_dir / schema()
         self.pins.mkdir(parents=True, exist_ok=True)
         self.module = compile_text((SOURCE / "dfw.c").read_text(), self.pins)
-        into, out = DIRECTIONS.index("in"), DIRECTIONS.index("out")
-        self._clock = load_function(self.module, "jiffies", BPF.SCHED_CLS)
+        self._clock, self.vnic_in, self.vnic_out = (
+            load_function(self.module, name, BPF.SCHED_CLS) for name in ("jiffies", "vnic_in", "vnic_out")
+        )
         stages = {
-            constant(f"STAGE_{stage}") + way: load_function(
-                self.module, f"{name}_{DIRECTIONS[way]}", BPF.SCHED_CLS
-            )
-            for stage, name in (
-                ("PACKET", "vnic"),
-                ("FRAME", "frames"),
-                ("SPEECH", "speech"),
-                ("SEARCH", "search"),
-            )
-            for way in (into, out)
+            number: load_function(self.module, name.lower(), BPF.SCHED_CLS)
+            for name, number in _enum("stage").items()
         }
-        self.vnic_in = stages[constant("STAGE_PACKET") + into]
-        self.vnic_out = stages[constant("STAGE_PACKET") + out]
         # All are loaded before any is put in place: those of a daemon before this one may be running.
         for number, program in stages.items():
             bpf.update(self.fd("stages"), struct.pack("<I", number), struct.pack("<I", program))
