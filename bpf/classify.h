@@ -63,7 +63,7 @@ struct question {
 	const struct address *source;
 	const struct address *destination;
 	u32 point;        /* service_point() */
-	u32 source_point; /* of TCP and UDP; 0: it has no ports */
+	u32 source_point; /* of TCP and UDP only */
 	u8 direction; /* enum direction, of the initiator's packets */
 	u8 family;    /* enum family */
 };
@@ -80,13 +80,13 @@ static __always_inline u32 lowest_bit(u64 x)
 	return (x * 0x0101010101010101ULL) >> 56;
 }
 
-/* The lowest bit that is set in all rows, or NO_BIT. There may be no fifth. */
+/* The lowest bit that is set in all rows, or NO_BIT. */
 static __always_inline u32 first_match(const struct row *a, const struct row *b, const struct row *c,
 				       const struct row *d, const struct row *e)
 {
 #pragma unroll
 	for (u32 s = 0; s < SUMMARIES; s++) {
-		u64 summary = a->summary[s] & b->summary[s] & c->summary[s] & d->summary[s] & (e ? e->summary[s] : -1);
+		u64 summary = a->summary[s] & b->summary[s] & c->summary[s] & d->summary[s] & e->summary[s];
 
 		for (u32 tries = 0; tries < 64; tries++) {
 			u32 w;
@@ -97,7 +97,7 @@ static __always_inline u32 first_match(const struct row *a, const struct row *b,
 			w = s * 64 + lowest_bit(summary);
 			asm volatile("" : "+r"(w)); /* keep the verifier from following each value of w by itself */
 			w &= WORDS - 1;
-			word = a->word[w] & b->word[w] & c->word[w] & d->word[w] & (e ? e->word[w] : -1);
+			word = a->word[w] & b->word[w] & c->word[w] & d->word[w] & e->word[w];
 			if (word)
 				return w * 64 + lowest_bit(word);
 			summary &= summary - 1;
@@ -135,17 +135,15 @@ static __always_inline u32 service_point(u8 protocol, u16 port, u8 type, u8 code
 static __always_inline void question_of(const struct packet *packet, const struct flow_key *key, u8 initiator,
 					struct question *question)
 {
-	bool in = initiator == DIRECTION_IN;
-	u16 port = swap16(in ? key->local_port : key->remote_port);
-	u16 source_port = swap16(in ? key->remote_port : key->local_port);
+	const u16 *port = &key->remote_port;
 	u8 type = packet->icmp_type;
 
 	if (is_echo(packet))
-		type = key->query_in == in ? echo_request(packet->family) : echo_reply(packet->family);
-	question->source = in ? &key->remote : &key->local;
-	question->destination = in ? &key->local : &key->remote;
-	question->point = service_point(packet->protocol, port, type, packet->icmp_code);
-	question->source_point = question->point < 2 * 65536 ? SOURCE_POINTS + source_port : 0;
+		type = key->query_in == (initiator == DIRECTION_IN) ? echo_request(packet->family) : echo_reply(packet->family);
+	question->source = &key->remote + (initiator & 1);
+	question->destination = &key->remote + !(initiator & 1);
+	question->point = service_point(packet->protocol, swap16(port[!(initiator & 1)]), type, packet->icmp_code);
+	question->source_point = SOURCE_POINTS + swap16(port[initiator & 1]);
 	question->direction = initiator;
 	question->family = packet->family;
 }

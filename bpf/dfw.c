@@ -130,6 +130,7 @@ static __always_inline int receive(struct passage *p)
 			return drop(REASON_NOT_MINE);
 		if (is_spoofed(p, mac))
 			return drop(REASON_SPOOFED_MAC);
+		look_again(p);
 		ethertype = swap16(mac[6]);
 		if ((skb->vlan_present && !p->packet->tagged) || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
 			return drop(REASON_VLAN_TAG);
@@ -375,6 +376,7 @@ static __always_inline int judge(struct passage *p)
 
 	complete_key(p->key, p->packet, p->direction);
 	asm volatile("" ::: "memory"); /* nothing known of the packet from here on: the verifier has fewer ways to go */
+	look_again(p);
 	if (p->direction == DIRECTION_OUT && is_neighbour_discovery(p->packet))
 		snoop_discovery(p);
 	if (p->direction == DIRECTION_IN && is_dhcp_answer(p->packet))
@@ -424,7 +426,7 @@ static __always_inline bool enter(struct passage *p)
 
 	if (!scratch || !now)
 		return false;
-	p->direction = p->skb->cb[0] & 1;
+	look_again(p);
 	p->asked = scratch->asked;
 	scratch->asked = 0; /* of this packet only, whatever becomes of it */
 	p->in_force = p->asked ? scratch->in_force : *(volatile u64 *)now; /* one policy for the whole packet */

@@ -141,12 +141,12 @@ struct frame {
 /* Where the addresses of a packet in `direction` stand in the key of its flow. */
 static __always_inline struct address *source_of(struct flow_key *key, u8 direction)
 {
-	return direction == DIRECTION_IN ? &key->remote : &key->local;
+	return &key->remote + (direction & 1);
 }
 
 static __always_inline struct address *destination_of(struct flow_key *key, u8 direction)
 {
-	return direction == DIRECTION_IN ? &key->local : &key->remote;
+	return &key->remote + !(direction & 1);
 }
 
 /* An offset into the headers, read back from the map: the verifier forgets what it knew of it, and ways join. */
@@ -521,16 +521,16 @@ static __always_inline bool passes_closed(const struct packet *packet, u8 direct
 /* The rest of the key: parse() has written its addresses. */
 static __always_inline void complete_key(struct flow_key *key, const struct packet *packet, u8 direction)
 {
-	bool in = direction == DIRECTION_IN;
+	u16 *port = &key->remote_port;
 
-	key->remote_port = in ? packet->source_port : packet->destination_port;
-	key->local_port = in ? packet->destination_port : packet->source_port;
+	port[direction & 1] = packet->source_port;
+	port[!(direction & 1)] = packet->destination_port;
 	key->protocol = packet->protocol;
 	key->query_in = 0;
 	key->vlan = packet->vlan;
 	if (is_echo(packet)) {
 		key->remote_port = packet->echo_id;
-		key->query_in = is_echo_request(packet) == in;
+		key->query_in = is_echo_request(packet) == (direction == DIRECTION_IN);
 	}
 }
 

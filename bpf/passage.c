@@ -26,6 +26,12 @@ struct passage {
 	struct scratch *scratch;
 };
 
+/* Read anew, since the verifier forgets what it knew: it would follow each direction to the end by itself. */
+static __always_inline void look_again(struct passage *p)
+{
+	p->direction = *(volatile u32 *)&p->skb->cb[0] & 1;
+}
+
 /* What becomes of a packet, beside what the kernel knows: TC_ACT_UNSPEC, it has yet to be decided; TC_ACT_OK, it passes
  * and no rule has a part in it; and what bpf_redirect() answers. */
 enum verdict {

@@ -39,12 +39,13 @@ static __always_inline bool decides(const struct rule *rule)
 static __always_inline struct rule *classify(struct passage *p, struct policy *policy, struct question *q,
 					     u32 which, u32 *reason)
 {
-	u32 bank = p->bank, applied, row, bit;
+	u32 bank = p->bank, row, bit;
 	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
 	struct row *source, *destination, *service, *vnic, *ports;
 	struct prefix *prefix;
 	struct host *host;
 	u32 *service_row;
+	bool has_ports;
 
 	*reason = REASON_INTERNAL;
 	if (!host_table || !row_table || !table)
@@ -76,20 +77,21 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 	}
 	destination = bpf_map_lookup_elem(row_table, &row);
 
-	applied = policy->row[(which & (SEARCHES - 1)) * 4 + (q->direction & 1) * 2 + (q->family & 1)];
-	vnic = bpf_map_lookup_elem(row_table, &applied);
-	if (!source || !destination || !service || !vnic)
+	has_ports = q->point < 2 * 65536;
+	row = policy->row[(which & (SEARCHES - 1)) * 4 + (q->direction & 1) * 2 + (q->family & 1)];
+	vnic = bpf_map_lookup_elem(row_table, &row);
+	/* Without source ports the vNIC's row again, which says nothing more: one way on, for the verifier. */
+	if (unlikely(policy->source_ports) && has_ports) {
+		service_row = bpf_map_lookup_elem(table, &q->source_point);
+		if (!service_row)
+			return NULL;
+		row = *service_row;
+	}
+	ports = bpf_map_lookup_elem(row_table, &row);
+	if (!source || !destination || !service || !vnic || !ports)
 		return NULL;
 
-	if (unlikely(policy->source_ports) && q->source_point) {
-		service_row = bpf_map_lookup_elem(table, &q->source_point);
-		ports = service_row ? bpf_map_lookup_elem(row_table, service_row) : NULL;
-		if (!ports)
-			return NULL;
-		bit = first_match(source, destination, service, vnic, ports);
-	} else {
-		bit = first_match(source, destination, service, vnic, NULL);
-	}
+	bit = first_match(source, destination, service, vnic, ports);
 	*reason = REASON_NO_RULE;
 	if (bit == NO_BIT)
 		return NULL;

@@ -5,7 +5,8 @@ import pytest
 from tests.harness.datapath import Host, dropped, passed
 from tests.harness.packets import IPV4, IPV6, Net, reply_to, tcp, udp
 from tests.harness.policies import policy
-from vsfwd.datapath import DatapathError
+from vsfwd.datapath import DatapathError, bpf
+from vsfwd.datapath.loader import Programs
 from vsfwd.image import InPlace
 
 pytestmark = pytest.mark.slow
@@ -83,3 +84,29 @@ def test_in_place_needs_a_bank_that_this_daemon_wrote(host: Host) -> None:
     with pytest.raises(DatapathError, match="in place"):
         host.datapath.install(InPlace(image, (), key, None))
     assert here.receive(udp("10.0.9.9", "10.0.0.1")) == passed(1, new=True)
+
+
+def test_programs_of_before_go_on_with_stages_of_now(host: Host, net: Net) -> None:
+    """After a new daemon has loaded, before it attaches, the old programs still know where a packet goes."""
+    here = host.port("here")
+    host.install(["allow out", "drop"], vnics=VNICS)
+    try:
+        with Programs(host.pins):
+            assert here.send(udp(net.here, net.peer)) == passed(1, new=True)
+            assert here.receive(tcp(net.peer, net.here)) == dropped("rule_drop", 2)
+    finally:
+        host.restart()
+
+
+def test_without_a_stage_every_packet_is_dropped_and_counted(host: Host, net: Net) -> None:
+    """Somebody has emptied the map of programs: nothing passes, until the daemon comes again."""
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    stages = host.datapath._programs.fd("stages")
+    try:
+        assert bpf.delete(stages, bytes(4))
+        assert here.send(udp(net.here, net.peer)) == dropped("internal")
+        assert here.receive(udp(net.peer, net.here)) == dropped("internal")
+    finally:
+        host.restart()
+    assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
