@@ -16,8 +16,8 @@ from tests.oracle.guarding import asks_too_small, guarded, rogue
 from tests.oracle.reading import Fragment, Read, Unreadable, read, read_quoted
 from tests.oracle.tracking import Flow, count, follow, may_begin
 from vsfwd.policy.desired import DesiredState
-from vsfwd.policy.evaluate import Packet, Verdict, evaluate
-from vsfwd.policy.model import Action, Direction, ExistingFlows, Tracking
+from vsfwd.policy.evaluate import Frame, Packet, Verdict, evaluate, evaluate_frame
+from vsfwd.policy.model import KNOWN_ETHERTYPES, Action, Direction, ExistingFlows, Tracking
 
 Seen = Callable[[], str | None]
 """For which reason the datapath has dropped the packet; None: it has not."""
@@ -108,6 +108,8 @@ class Model:
         group = bool(frame[0] & 1)
         if direction == "in" and not group and frame[:6] != port.mac:
             return drop("not_mine")
+        if vnic and (decided := self._ask_frame(port, direction, frame)):
+            return decided
         try:
             packet = read(frame)
         except Unreadable as unreadable:
@@ -117,6 +119,21 @@ class Model:
         if packet.fragment is None:
             return self._judge(port, direction, packet, group)
         return self._follow_first(port, direction, packet, group, packet.fragment)
+
+    def _ask_frame(self, port: Port, direction: str, frame: bytes) -> Expected | None:
+        """What a rule for frames decides, counted each time; None: it is for others to say, also of IP and
+        ARP in a frame that one allows."""
+        ethertype = int.from_bytes(frame[12:14], "big")
+        if len(frame) < 14:
+            return None
+        about = Frame(frame[6:12].hex(":"), frame[:6].hex(":"), ethertype)
+        verdict = evaluate_frame(self._state, about, port.id, Direction(direction))
+        if verdict.rule_id is None:
+            return None
+        self.packets[verdict.rule_id] += 1
+        if verdict.action is not Action.ALLOW:
+            return drop("rule_drop")
+        return None if ethertype in KNOWN_ETHERTYPES else PASS
 
     def _judge(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         """A whole packet, or a first fragment."""

@@ -10,6 +10,7 @@ from vsfwd.policy.model import (
     Direction,
     ExistingFlows,
     Family,
+    Frames,
     Group,
     Match,
     Rule,
@@ -31,6 +32,10 @@ PREFIXES: Final = (
     *("10.0.0.0/8", "10.0.0.0/31", "10.0.1.0/24", "10.0.0.1-10.0.1.1", "0.0.0.0/0"),
     *("fd00::/8", "fd00::/112", "fd00::1:0/112", "fd00::1-fd00::1:1", "::/0"),
 )
+MACS: Final = {name: f"02:00:00:00:00:{number:02x}" for number, name in enumerate(OWN)}
+OTHER_MACS: Final = ("02:00:00:00:99:99", "33:33:00:00:00:01")
+"""Of everybody else here, and of a group."""
+ETHERTYPES: Final = (0x0800, 0x86DD, 0x0806, 0x8847)
 PORTS: Final = (22, 53, 79, 80, 81, 443, 65535)
 SOURCE_PORTS: Final = (((1000, 1000),), ((0, 80),), ((81, 1000),))
 PROTOCOLS: Final = (0, 47, 50, 59)
@@ -73,6 +78,8 @@ def changed(rng: Random, objects: Objects) -> Objects:
 
 
 def random_rule(rng: Random) -> Rule:
+    if rng.random() < 0.1:
+        return _frame_rule(rng)
     return Rule(
         name="rule",
         section="section",
@@ -89,8 +96,30 @@ def random_rule(rng: Random) -> Rule:
     )
 
 
+def _frame_rule(rng: Random) -> Rule:
+    """About ARP and other EtherTypes more than about IP, of which something should be left."""
+    return Rule(
+        name="frames",
+        section="ethernet",
+        order=(0, rng.randint(0, 3)),
+        action=rng.choice((Action.ALLOW, Action.DROP)),
+        direction=rng.choices(tuple(Direction), (1, 1, 2))[0],
+        sources=_macs(rng),
+        destinations=_macs(rng),
+        scope=None if rng.random() < 0.7 else tuple(rng.sample(GROUPS, rng.randint(0, 2))),
+        frames=Frames(tuple(rng.sample(ETHERTYPES, rng.choice((1, 2)))) if rng.random() < 0.8 else None),
+    )
+
+
+def _macs(rng: Random) -> Match | None:
+    if rng.random() < 0.4:
+        return None
+    return Match(tuple(rng.sample(GROUPS, rng.randint(0, 2))), excluded=rng.random() < 0.25)
+
+
 def random_group(rng: Random) -> Group:
-    return Group("group", tuple(rng.sample(ADDRESSES + PREFIXES, rng.randint(0, 2))))
+    macs = tuple(rng.sample((*MACS.values(), *OTHER_MACS), rng.choice((0, 0, 1))))
+    return Group("group", tuple(rng.sample(ADDRESSES + PREFIXES, rng.randint(0, 2))), macs)
 
 
 def random_vnic(rng: Random, name: str) -> Vnic:
@@ -98,7 +127,8 @@ def random_vnic(rng: Random, name: str) -> Vnic:
     addresses = OWN[name] if rng.random() < 0.8 else tuple(rng.sample(ADDRESSES, rng.randint(0, 3)))
     groups = tuple(rng.sample(GROUPS, rng.randint(0, 2)))
     segment, excluded = rng.choice((0, 0, 1, 2)), rng.random() < 0.05
-    return Vnic("vm", name, "02:00:00:00:00:01", segment, addresses, groups, excluded=excluded)
+    mac = MACS[name] if rng.random() < 0.9 else rng.choice(tuple(MACS.values()))
+    return Vnic("vm", name, mac, segment, addresses, groups, excluded=excluded)
 
 
 def _match(rng: Random) -> Match | None:
