@@ -51,8 +51,8 @@ def test_random_policies_of_both_layers(examples: int) -> None:
     @given(
         objects=mixed_policies,
         here=slots,
-        ethers=st.lists(frames, min_size=10, max_size=10),
-        sample=st.lists(packets, min_size=5, max_size=5),
+        ethers=st.lists(frames(), min_size=10, max_size=10),
+        sample=st.lists(packets(), min_size=5, max_size=5),
     )
     def check(objects: Objects, here: dict[str, int], ethers: list[Frame], sample: list[Packet]) -> None:
         state = after(DesiredState(), objects, Kind.SNAPSHOT)

@@ -29,7 +29,7 @@ def test_the_image_gives_the_verdict_of_the_first_rule_that_matches(examples: in
     `evaluate`."""
 
     @settings(max_examples=examples, deadline=None)
-    @given(objects=policies, here=slots, sample=st.lists(packets, min_size=20, max_size=20))
+    @given(objects=policies, here=slots, sample=st.lists(packets(), min_size=20, max_size=20))
     def check(objects: Objects, here: dict[str, int], sample: list[Packet]) -> None:
         state = after(DesiredState(), objects, Kind.SNAPSHOT)
         image = compile(state, here)

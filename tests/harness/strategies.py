@@ -143,7 +143,7 @@ mixed_policies = st.fixed_dictionaries(
 """With Ethernet rules, and vNICs with different MAC addresses."""
 
 
-frames = st.sampled_from(
+_frames = st.sampled_from(
     [
         Frame(*fields)
         for fields in product(
@@ -176,10 +176,18 @@ _heads = st.sampled_from(
 )
 _port_pairs = st.sampled_from(list(product((*PORTS, 0, 2, 442, 444), repeat=2)))
 _icmp = st.sampled_from(list(product((0, 3, 8, 128), (0, 1, 2))))
-packets = st.builds(
+_packets = st.builds(
     lambda head, ports, icmp: Packet(*head[:3], ports[0], *icmp, midstream=head[3], source_port=ports[1]),
     _heads,
     _port_pairs,
     _icmp,
 )
-"""Few draws: tests want tens of thousands."""
+
+
+def packets() -> st.SearchStrategy[Packet]:
+    """Few draws each: tests want tens of thousands."""
+    return _packets
+
+
+def frames() -> st.SearchStrategy[Frame]:
+    return _frames

@@ -261,7 +261,7 @@ def worlds(draw: Callable[[Any], Any]) -> World:
     return world(*objects)
 
 
-@given(worlds(), st.sets(st.sampled_from(VNICS), min_size=1), st.lists(packets, min_size=1, max_size=8))
+@given(worlds(), st.sets(st.sampled_from(VNICS), min_size=1), st.lists(packets(), min_size=1, max_size=8))
 def test_a_host_decides_as_the_whole_policy_would(world: World, here: set[str], sent: list[Packet]) -> None:
     """On every vNIC of the host, in and out: the same verdict by the same rule."""
     realised = realise(world)
