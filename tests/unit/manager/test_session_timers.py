@@ -36,6 +36,10 @@ def binding(group: str, id: str = "timers") -> str:
     return f"{GROUPS}/{group}/firewall-session-timer-profile-binding-maps/{id}"
 
 
+def mac(vnic: str) -> str:
+    return f"02:00:00:00:00:0{list(VNICS).index(vnic)}"
+
+
 @pytest.fixture
 async def serving(manager: Manager) -> Manager:
     """web has a vNIC on the segments blue and red, db one on blue; web is on one host, db on the other, and a
@@ -47,7 +51,7 @@ async def serving(manager: Manager) -> Manager:
         body = [
             {
                 "id": VNICS[vnic],
-                "mac": f"02:00:00:00:00:0{list(VNICS).index(vnic)}",
+                "mac": mac(vnic),
                 "addresses": [f"10.0.0.{list(VNICS).index(vnic) + 1}"],
                 "segment_path": f"/infra/segments/{vnic.rsplit('-')[1]}",
             }
@@ -63,7 +67,7 @@ async def serving(manager: Manager) -> Manager:
     await manager.call("PUT", f"{DOMAIN}/security-policies/s", {"rules": [rule]})
     for host, (name, vnics) in zip(HOSTS, cards.items(), strict=True):
         manager.register.add_host(host, name)
-        plugged = (Binding(VNICS[vnic], VMS[name], "02:00:00:00:00:01", vnic) for vnic in vnics)
+        plugged = (Binding(VNICS[vnic], VMS[name], mac(vnic), vnic) for vnic in vnics)
         manager.register.bound(host, Bindings(tuple(plugged)))
     return manager
 
