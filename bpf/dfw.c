@@ -78,13 +78,15 @@ static __always_inline int filter_frame(struct passage *p, struct policy *policy
 		return TC_ACT_UNSPEC; /* receive() says why */
 	__builtin_memcpy(ether, frame, 2 * ETH_ALEN);
 	ether->vlan = p->skb->vlan_present ? p->skb->vlan_tci & 0xfff : UNTAGGED;
-	rule = classify_frame(p, policy, ether, &reason);
-	if (!rule)
-		return reason == REASON_NO_RULE ? TC_ACT_UNSPEC : drop(reason);
 	p->packet->length = p->skb->len;
 	__builtin_memset(p->key, 0, sizeof(*p->key));
-	count(rule->counter, p->packet->length, 0);
 	p->ether = ether;
+	rule = classify_frame(p, policy, ether, &reason);
+	if (!rule) {
+		p->ether = NULL;
+		return reason == REASON_NO_RULE ? TC_ACT_UNSPEC : drop(reason);
+	}
+	count(rule->counter, p->packet->length, 0);
 	report(p, rule, rule->action == ACTION_ALLOW ? REASON_NONE : REASON_RULE_DROP);
 	p->ether = NULL;
 	if (rule->action != ACTION_ALLOW)

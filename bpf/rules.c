@@ -123,15 +123,27 @@ static __always_inline struct host *find_mac(void *table, const u8 *mac)
 	return bpf_map_lookup_elem(table, &key);
 }
 
-/* classify(), for frames. */
+static __always_inline struct rule *first_rule(struct passage *p, struct row *source, struct row *destination,
+					       struct row *type, struct row *vlan, struct row *vnic, u32 *reason)
+{
+	u32 bank = p->bank, bit = first_match(source, destination, type, vlan, vnic);
+	void *table = rules.lookup(&bank);
+
+	*reason = bit == NO_BIT ? REASON_NO_RULE : REASON_INTERNAL;
+	return table && bit != NO_BIT ? bpf_map_lookup_elem(table, &bit) : NULL;
+}
+
+/* classify(), for frames. A monitored rule is counted, and then the others are asked. */
 static __always_inline struct rule *classify_frame(struct passage *p, struct policy *policy, struct ether *ether,
 						   u32 *reason)
 {
-	u32 bank = p->bank, applied = policy->frames[p->direction & 1], row, bit;
+	u32 bank = p->bank, applied = policy->frames[p->direction & 1], row;
+	u32 enforced = policy->frames[SEARCH_ENFORCED * 2 + (p->direction & 1)];
 	u32 type_point = ETHERTYPE_POINTS + ether->type, vlan_point = VLAN_POINTS + ether->vlan;
 	void *host_table = hosts.lookup(&bank), *row_table = rows.lookup(&bank), *table = services.lookup(&bank);
 	struct row *source, *destination, *type, *vlan, *vnic;
 	struct host *from, *to;
+	struct rule *rule;
 	u32 *type_row, *vlan_row;
 
 	*reason = REASON_INTERNAL;
@@ -151,13 +163,14 @@ static __always_inline struct rule *classify_frame(struct passage *p, struct pol
 	vnic = bpf_map_lookup_elem(row_table, &applied);
 	if (!source || !destination || !type || !vlan || !vnic)
 		return NULL;
-	bit = first_match(source, destination, type, vlan, vnic);
-	*reason = REASON_NO_RULE;
-	if (bit == NO_BIT)
-		return NULL;
-	table = rules.lookup(&bank);
+	rule = first_rule(p, source, destination, type, vlan, vnic, reason);
+	if (likely(!rule || !rule->monitored))
+		return rule;
+	count(rule->counter, p->packet->length, 0);
+	report(p, rule, REASON_NONE);
+	vnic = bpf_map_lookup_elem(row_table, &enforced);
 	*reason = REASON_INTERNAL;
-	return table ? bpf_map_lookup_elem(table, &bit) : NULL;
+	return vnic ? first_rule(p, source, destination, type, vlan, vnic, reason) : NULL;
 }
 
 static __always_inline struct policy *find_policy(struct passage *p)

@@ -266,7 +266,7 @@ enum mode {
 /* Map policies, by slot: what is applied to this vNIC. */
 struct policy {
 	u32 row[16];   /* by SEARCH_ * 4 + enum direction * 2 + enum family */
-	u32 frames[2]; /* Ethernet rules, by enum direction; row 0, which is empty: there are none */
+	u32 frames[4]; /* Ethernet rules, by SEARCH_ENFORCED * 2 + enum direction; row 0, which is empty: there are none */
 	u32 segment;   /* its addresses are looked up in this segment, then in 0 */
 	u16 mode;      /* enum mode */
 	u8 alg;        /* 1: some rule that is applied to it has an ALG */

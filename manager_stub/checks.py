@@ -146,8 +146,6 @@ def _not_for_frames(world: World, path: str) -> tuple[str, str] | None:
     rule = world.rules[path].body
     if rule.action == "REJECT":
         return "action", f"a frame cannot be rejected, only dropped (in {path})"
-    if rule.monitored or world.sections[parent_of(path)].body.monitored:
-        return "monitored", f"an Ethernet rule is enforced (in {path})"
     if rule.ip_protocol != "IPV4_IPV6":
         return "ip_protocol", f"an Ethernet rule has EtherTypes (in {path})"
     for field in ("source_groups", "destination_groups"):

@@ -64,7 +64,8 @@ class ServiceRange(NamedTuple):
 class VnicRows(NamedTuple):
     """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
     when no address of its segment is ambiguous). `excluded`: nothing is enforced there, whatever the rows
-    say. `frames_in`, `frames_out`: its Ethernet rules. `again`: the first four without monitored
+    say. `frames_in`, `frames_out`: its Ethernet rules; `frames_again`: both
+    without monitored ones, empty where it has none. `again`: the first four without monitored
     rules, without those before the category Application, and without both; empty where it has no rule that is
     monitored or jumps. `alg`, `source_ports`: some of its rules have an ALG,
     name source ports."""
@@ -80,6 +81,7 @@ class VnicRows(NamedTuple):
     alg: bool = False
     source_ports: bool = False
     again: tuple[int, ...] = ()
+    frames_again: tuple[int, ...] = ()
 
     @property
     def ahead(self) -> bool:
@@ -229,6 +231,7 @@ def canonical(image: Image) -> Image:
             frames_in=renumber(rows.frames_in),
             frames_out=renumber(rows.frames_out),
             again=tuple(map(renumber, rows.again)),
+            frames_again=tuple(map(renumber, rows.frames_again)),
         )
         for slot, rows in sorted(image.vnics.items())
     }

@@ -3,7 +3,7 @@
     <slot> <INET|INET6> match <PASS|DROP|REJECT|JUMP> mainrs/<rule> <IN|OUT> <length> <protocol>
     <src>[/port]-><dst>[/port] [suppressed <n>] [monitored]
     <slot> ETHERNET match <PASS|DROP> mainrs/<rule> <IN|OUT> <length> <EtherType> [VLAN <id>] <src>-><dst>
-    [suppressed <n>]
+    [suppressed <n>] [monitored]
 
 People have parsers for it; what is ours and not NSX's stands last. Lines are written by a thread of their own
 from a bounded queue: whoever reads the log slowly loses lines, which are counted, and never holds up the
@@ -76,15 +76,17 @@ def line(event: Event) -> str:
 def _frame_line(event: Event, ether: Ether) -> str:
     tag = "" if ether.vlan is None else f" VLAN {ether.vlan}"
     what = f"{event.length} {ether.ethertype:#06x}{tag} {ether.source}->{ether.destination}"
-    return f"{event.slot} ETHERNET match {_decision(event)} {what}{_suppressed(event)}"
+    return f"{event.slot} ETHERNET match {_decision(event)} {what}{_what_else(event)}"
 
 
 def _decision(event: Event) -> str:
     return f"{_ACTION[event.action]} mainrs/{event.rule_id} {event.direction.upper()}"
 
 
-def _suppressed(event: Event) -> str:
-    return f" suppressed {event.suppressed}" if event.suppressed else ""
+def _what_else(event: Event) -> str:
+    """What is not in NSX's line."""
+    suppressed = f" suppressed {event.suppressed}" if event.suppressed else ""
+    return f"{suppressed} monitored" if event.monitored else suppressed
 
 
 def _packet_line(event: Event) -> str:
@@ -94,5 +96,4 @@ def _packet_line(event: Event) -> str:
     source = f"{event.source}/{event.source_port}" if ports else f"{event.source}"
     destination = f"{event.destination}/{event.destination_port}" if ports else f"{event.destination}"
     what = f"{event.length} {protocol} {source}->{destination}"
-    monitored = " monitored" if event.monitored else ""
-    return f"{event.slot} {family} match {_decision(event)} {what}{_suppressed(event)}{monitored}"
+    return f"{event.slot} {family} match {_decision(event)} {what}{_what_else(event)}"

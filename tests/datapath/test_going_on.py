@@ -1,6 +1,9 @@
 """Rules that match and do not decide: monitored ones, and those that jump to the category Application."""
 
-from tests.harness.datapath import Host, Seen, dropped, passed
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from tests.harness.datapath import PEER_MAC, Host, Seen, dropped, passed
 from tests.harness.packets import Net, tcp, udp
 
 VNICS = {"here": "10.0.0.1 fd00::1 web"}
@@ -92,3 +95,17 @@ def test_source_ports_count_in_every_search(host: Host, net: Net) -> None:
     host.install(rules, vnics=VNICS)
     assert here.receive(tcp(net.peer, net.here, 80, sport=1000)) == and_counted(dropped("rule_drop", 3), 1)
     assert here.receive(tcp(net.peer, net.here, 80, sport=2000)) == passed(2, new=True)
+
+
+def test_a_monitored_ethernet_rule_is_counted_and_not_enforced(host: Host) -> None:
+    """The next Ethernet rule decides, or what holds where none does; a packet is asked about then."""
+    here = host.port("here")
+    rules = ["drop frames 88cc monitored logged", "allow frames 88cc", "drop frames any monitored", "allow"]
+    host.install(rules, vnics=VNICS)
+    lldp = Ether(src=here.mac, dst=PEER_MAC, type=0x88CC) / Raw(bytes(50))
+    seen = here.send(lldp)
+    assert seen == and_counted(passed(2), 1)
+    assert [(event.rule_id, event.action, event.monitored) for event in seen.events] == [(1, "drop", True)]
+    unknown = Ether(src=here.mac, dst=PEER_MAC, type=0x88CD) / Raw(bytes(50))
+    assert here.send(unknown) == and_counted(dropped("ethertype"), 3)
+    assert here.send(udp("10.0.0.1", "10.0.9.9")) == and_counted(passed(4, new=True), 3)

@@ -71,11 +71,15 @@ def classify_frame(image: Image, slot: int, direction: Direction, frame: Frame) 
             & image.rows[_row_at(image, 262400 + 65536 + (4096 if frame.vlan is None else frame.vlan))]
             & image.rows[applied]
         )
+    monitored = None
+    if bits and image.rules[(bits & -bits).bit_length() - 1].monitored:
+        monitored = image.rules[(bits & -bits).bit_length() - 1].id
+        bits &= image.rows[rows.frames_again[direction is Direction.OUT]]
     if bits:
         rule = image.rules[(bits & -bits).bit_length() - 1]
-        return Verdict(rule.action, rule.id)
+        return Verdict(rule.action, rule.id, monitored=monitored)
     known = frame.ethertype in (0x0800, 0x0806, 0x86DD) and frame.vlan is None
-    return Verdict(Action.ALLOW if known else Action.DROP, None)
+    return Verdict(Action.ALLOW if known else Action.DROP, None, monitored=monitored)
 
 
 def _find_mac(image: Image, mac: str) -> HostEntry:

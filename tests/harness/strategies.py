@@ -110,6 +110,7 @@ ethernet_rules = st.builds(
     destinations=st.none() | st.builds(Match, groups=_groups, excluded=st.booleans()),
     scope=st.none() | _groups,
     frames=st.builds(Frames, ethertypes=_ethertypes, vlans=_vlans),
+    monitored=st.sampled_from((False, False, True)),
 )
 mixed_policies = st.fixed_dictionaries(
     {

@@ -201,7 +201,8 @@ class Policy:
         for slot, vnic in image.vnics.items():
             first = (vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6)
             row = struct.pack("<16I", *first, *(vnic.again or first * 3))
-            frames = struct.pack("<2I", vnic.frames_in, vnic.frames_out)
+            both = (vnic.frames_in, vnic.frames_out)
+            frames = struct.pack("<4I", *both, *(vnic.frames_again or both))
             mode = MODES.index("excluded" if vnic.excluded else "enforced")
             policies[slot] = self._layouts["policies"][1].pack(
                 row=row,

@@ -95,6 +95,7 @@ class FrameBits(Naming[int]):
     selected: Mapping[Direction, int]
     services: tuple[tuple[int, int, int], ...]
     """As in RuleBits, of EtherTypes and VLAN ids; empty where there are no Ethernet rules."""
+    monitored: int
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,10 @@ def _frame_bits(rules: Numbered) -> FrameBits:
         *_sweep(rules, _ethertypes, POINTS_ETHERTYPE, POINTS_VLAN),
         *_sweep(rules, _vlans, POINTS_VLAN, POINTS_SOURCE),
     )
-    return FrameBits(naming.groups, naming.literals, naming.unnamed, selected, services if rules else ())
+    monitored = sum(1 << number for number, rule in rules if rule.monitored)
+    return FrameBits(
+        naming.groups, naming.literals, naming.unnamed, selected, services if rules else (), monitored
+    )
 
 
 def _naming(rules: Numbered, scoped: Numbered, literals_of: Callable[[str], Iterable[K]]) -> Naming[K]:

@@ -224,6 +224,14 @@ class Compiler:
             )
             return in_ipv4, in_ipv6, out_ipv4, out_ipv6
 
+        def frames(applied: int) -> tuple[int, int]:
+            selected = bits.frames.selected
+            return (
+                self._rows.number(applied & selected[Direction.IN]),
+                self._rows.number(applied & selected[Direction.OUT]),
+            )
+
+        frames_in, frames_out = frames(applied)
         again: tuple[int, ...] = ()
         if applied & (bits.monitored | bits.jumping):
             without = (bits.monitored, bits.early, bits.monitored | bits.early)
@@ -232,8 +240,9 @@ class Compiler:
             *rows(applied),
             segment=vnic.segment if vnic.segment in segments else 0,
             excluded=vnic.excluded,
-            frames_in=self._rows.number(applied & bits.frames.selected[Direction.IN]),
-            frames_out=self._rows.number(applied & bits.frames.selected[Direction.OUT]),
+            frames_in=frames_in,
+            frames_out=frames_out,
+            frames_again=frames(applied & ~bits.frames.monitored) if applied & bits.frames.monitored else (),
             alg=bool(applied & bits.alg),
             source_ports=bool(applied & bits.source_ports),
             again=again,

@@ -167,6 +167,7 @@ def evaluate_frame(state: DesiredState, frame: Frame, vnic: str, direction: Dire
     source = _with_mac(state, frame.source)
     if owner is not None and (direction is Direction.IN or owner == vnic):
         source |= set(state.vnics[owner].groups)
+    monitored: int | None = None
     destination = _with_mac(state, frame.destination)
     owner = _mac_owner(state, frame.destination)
     if owner is not None:
@@ -180,9 +181,11 @@ def evaluate_frame(state: DesiredState, frame: Frame, vnic: str, direction: Dire
             and _names(rule.destinations, destination)
             and _is_about(rule.frames, frame)
         ):
-            return Verdict(rule.action, id)
+            if not rule.monitored:
+                return Verdict(rule.action, id, monitored=monitored)
+            monitored = id if monitored is None else monitored
     known = frame.ethertype in KNOWN_ETHERTYPES and frame.vlan is None
-    return Verdict(Action.ALLOW if known else Action.DROP, None)
+    return Verdict(Action.ALLOW if known else Action.DROP, None, monitored=monitored)
 
 
 def _is_about(frames: Frames, frame: Frame) -> bool:

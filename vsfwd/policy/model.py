@@ -230,8 +230,6 @@ class Rule(Object, frozen=True):
             return
         if self.action not in (Action.ALLOW, Action.DROP):
             raise ValueError(f"action: an Ethernet rule cannot {self.action}")
-        if self.monitored:
-            raise ValueError("monitored: an Ethernet rule is enforced")
         if self.services is not None or self.family is not Family.BOTH:
             raise ValueError("services: an Ethernet rule has EtherTypes")
         for match in (self.sources, self.destinations):

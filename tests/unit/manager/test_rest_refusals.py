@@ -248,8 +248,6 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", SECTION, {"category": "Layer2"}, 400, "category: "),
     ("PUT", SECTION, section(action="JUMP_TO_APPLICATION"), 400, "action: JUMP_TO_APPLICATION is for the"),
     ("PUT", SECTION, ethernet(action="JUMP_TO_APPLICATION"), 400, "action: JUMP_TO_APPLICATION is for the"),
-    ("PUT", SECTION, ethernet(monitored=True), 400, "monitored: an Ethernet rule is enforced"),
-    ("PUT", SECTION, {**ethernet(), "monitored": True}, 400, "monitored: an Ethernet rule is enforced"),
     ("PUT", SECTION, ethernet(action="REJECT"), 400, "action: a frame cannot be rejected"),
     ("PUT", SECTION, ethernet(ip_protocol="IPV4"), 400, "ip_protocol: an Ethernet rule"),
     ("PUT", SECTION, ethernet(source_groups=["10.0.0.1"]), 400, "source_groups.0: '10.0.0.1'"),

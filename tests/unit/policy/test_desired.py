@@ -307,3 +307,12 @@ def test_every_field_of_every_kind_is_checked(state: DesiredState) -> None:
                 )
         assert refused(after(state, {kind: {id: fields | {"more": 1}}})) == [(kind, id)]
         assert refused(after(state, {kind: {id: [fields]}})) == [(kind, id)]
+
+
+def test_more_lines_than_a_host_holds_are_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule is a line for each set of source ports it has."""
+    monkeypatch.setattr("vsfwd.policy.desired.MAX_RULES", 3)
+    state = policy(["allow service tcp/80@1,tcp/81@2", "drop"])
+    assert len(state.rules) == 2
+    with pytest.raises(Refused, match="rules: 4 lines are over the limit of 3"):
+        after(state, {"rules": {"2": rule("drop service tcp/80@1,udp")}})
