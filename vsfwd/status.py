@@ -228,7 +228,8 @@ class Answers(api.HostInterface):
             name=first.words or _decision(rule, verdict),
             section=rule.section if rule else "",
             passed_over=[
-                api.PassedOver(over.rule_id, state.rules[over.rule_id].name, over.field) for over in passed
+                api.PassedOver(over.rule_id, state.rules[over.rule_id].name, over.field)
+                for over in (*first.passed_over, *passed)
             ],
             frame_rule=first.frame_rule,
         )

@@ -256,8 +256,9 @@ class PassedOver:
 @dataclass(frozen=True)
 class Explanation:
     """What the policy says about a packet, by reading the rules in order; `rule` is null when none matches,
-    SpoofGuard drops it, or the vNIC is closed or excluded. `frame_rule`: the Ethernet rule that its frame
-    matches, which comes before; null where none does."""
+    its MAC address or SpoofGuard is against it, or the vNIC is closed or excluded. `frame_rule`: the Ethernet
+    rule that its frame matches, which comes before; null where none does. Of Ethernet rules, `passed_over`
+    has the monitored one that is first to match."""
 
     vnic: str
     vm_name: str

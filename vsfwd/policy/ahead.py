@@ -1,18 +1,24 @@
-"""What decides on a packet before any rule for packets is asked: rules for its frame, and SpoofGuard.
+"""What decides on a packet before any rule for packets is asked: whose frame it is in, rules for that frame,
+and SpoofGuard.
 
 A packet is given by its addresses; the frame it comes in follows from the policy, as far as nobody says
 otherwise. Like `evaluate` for reading and not for speed: `vsfwctl explain` asks."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from vsfwd.policy.desired import DesiredState
-from vsfwd.policy.evaluate import Frame, Packet, Verdict, evaluate_frame, owner_of
-from vsfwd.policy.model import Action, Direction, SpoofGuard, Vnic
+from vsfwd.policy.evaluate import Frame, Packet, PassedOver, Verdict, evaluate_frame, owner_of
+from vsfwd.policy.model import ICMPV6, UDP, Action, Direction, SpoofGuard, Vnic
 
 NOBODYS_MAC: Final = ""
 _ETHERTYPES: Final = {4: 0x0800, 6: 0x86DD}
+_DHCP: Final = {4: (68, 67), 6: (546, 547)}
+"""Ports of client and server."""
+_FROM_NOBODY: Final = (131, 132, 133, 135, 143)
+"""ICMPv6 that has no source address yet (RFC 4862, RFC 3590): multicast reports, solicitations of routers,
+and of neighbours, which is duplicate address detection."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +33,33 @@ class Wire:
 
 @dataclass(frozen=True)
 class Ahead:
-    """`frame_rule`: the Ethernet rule that the frame matches. `verdict` is None where rules for packets are
-    to be asked; `words` say why, where that is no rule."""
+    """`frame_rule`: the Ethernet rule that the frame matches; `monitored`: the one that it would have matched
+    first, were that enforced. `verdict` is None where rules for packets are to be asked; `words` say why,
+    where that is no rule."""
 
     frame_rule: int | None
     verdict: Verdict | None = None
     words: str = ""
+    monitored: int | None = None
+
+    @property
+    def passed_over(self) -> list[PassedOver]:
+        """The monitored rule, as `explain` has those for packets."""
+        return [] if self.monitored is None else [PassedOver(self.monitored, "monitored")]
 
 
 def judge(state: DesiredState, packet: Packet, vnic: str, direction: Direction, wire: Wire) -> Ahead:
     """Raises KeyError for a vNIC the state does not have."""
     frame = _frame_of(state, packet, vnic, direction, wire)
+    if words := _misdirected(state.vnics[vnic], frame, direction):
+        return Ahead(None, Verdict(Action.DROP, None), words)
     verdict = evaluate_frame(state, frame, vnic, direction)
+    rule, monitored = verdict.rule_id, verdict.monitored
     if verdict.action is not Action.ALLOW:
-        return Ahead(verdict.rule_id, verdict, "" if verdict.rule_id else "no Ethernet rule allows its frame")
-    if words := _spoofed(state.vnics[vnic], packet, frame, direction):
-        return Ahead(verdict.rule_id, Verdict(Action.DROP, None), words)
-    return Ahead(verdict.rule_id)
+        return Ahead(rule, verdict, "" if rule else "no Ethernet rule allows its frame", monitored)
+    if words := _spoofed(state.vnics[vnic], packet, direction):
+        return Ahead(rule, Verdict(Action.DROP, None), words, monitored)
+    return Ahead(rule, monitored=monitored)
 
 
 def _frame_of(state: DesiredState, packet: Packet, vnic: str, direction: Direction, wire: Wire) -> Frame:
@@ -56,12 +72,43 @@ def _frame_of(state: DesiredState, packet: Packet, vnic: str, direction: Directi
     return Frame(wire.source or source, wire.destination or destination, ethertype, wire.vlan)
 
 
-def _spoofed(vnic: Vnic, packet: Packet, frame: Frame, direction: Direction) -> str:
-    """Why SpoofGuard drops it, or nothing. Who asks for an address (DHCP, neighbour discovery) has none."""
-    if direction is Direction.IN or vnic.spoofguard is SpoofGuard.DISABLED:
-        return ""
-    if frame.source != vnic.mac:
+def _misdirected(vnic: Vnic, frame: Frame, direction: Direction) -> str:
+    """Why the frame is dropped for its MAC address alone, or nothing: no Ethernet rule is asked about it.
+    A device that is promiscuous hears what goes to others; the policy knows of none."""
+    if direction is Direction.IN and frame.destination != vnic.mac and not _is_group(frame.destination):
+        return f"not mine: {frame.destination} is not the vNIC's MAC address"
+    if direction is Direction.OUT and _is_guarded(vnic) and frame.source != vnic.mac:
         return f"SpoofGuard: {frame.source} is not the vNIC's MAC address"
-    if packet.source.is_unspecified or packet.source in map(ip_address, vnic.addresses):
+    return ""
+
+
+def _is_group(mac: str) -> bool:
+    return bool(int(mac[:2], 16) & 1)
+
+
+def _is_guarded(vnic: Vnic) -> bool:
+    return vnic.spoofguard is not SpoofGuard.DISABLED
+
+
+def _spoofed(vnic: Vnic, packet: Packet, direction: Direction) -> str:
+    """Why SpoofGuard drops it, or nothing."""
+    if direction is Direction.IN or not _is_guarded(vnic) or _needs_no_trust(packet):
+        return ""
+    if packet.source in (_made_of(vnic.mac), *map(ip_address, vnic.addresses)):
         return ""
     return f"SpoofGuard: {packet.source} is no address of the vNIC"
+
+
+def _made_of(mac: str) -> IPv6Address:
+    """The link-local address that a MAC address makes (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + host)
+
+
+def _needs_no_trust(packet: Packet) -> bool:
+    """Whether it may come from an address that nobody has trusted yet, or from none: who asks for one."""
+    if packet.protocol == UDP:
+        asks = (packet.source_port, packet.port) == _DHCP[packet.source.version]
+        return asks and (isinstance(packet.source, IPv4Address) or packet.source.is_link_local)
+    return packet.protocol == ICMPV6 and packet.source.is_unspecified and packet.icmp_type in _FROM_NOBODY

@@ -1,13 +1,27 @@
-"""What decides before rules for packets are asked: the rule for a packet's frame, and SpoofGuard."""
+"""What decides before rules for packets are asked: whose frame it is, the rule for it, and SpoofGuard."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 
 from vsfwd.policy.ahead import Ahead, Wire, judge
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.evaluate import Packet, Verdict
-from vsfwd.policy.model import Action, Direction, Frames, Group, Match, Rule, SpoofGuard, Vnic
+from vsfwd.policy.model import (
+    ICMPV6,
+    TCP,
+    UDP,
+    Action,
+    Direction,
+    Frames,
+    Group,
+    Match,
+    Rule,
+    SpoofGuard,
+    Vnic,
+)
 
 IN, OUT = Direction.IN, Direction.OUT
 OWN, PEER = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -51,7 +65,7 @@ def test_a_tag_needs_a_rule() -> None:
 
 @pytest.mark.parametrize(("own", "other"), [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")])
 def test_spoofguard_drops_what_is_not_the_vnics_own(own: str, other: str) -> None:
-    """On the way out, by address and by MAC address; not the unspecified address of who asks for one."""
+    """On the way out, by address and by MAC address."""
     guarded = state(spoofguard=SpoofGuard.MANUAL)
     forged = Ahead(None, DROP, f"SpoofGuard: {other} is no address of the vNIC")
     assert judge(guarded, packet(other, own), "own", OUT, Wire()) == forged
@@ -60,5 +74,63 @@ def test_spoofguard_drops_what_is_not_the_vnics_own(own: str, other: str) -> Non
     assert judge(state(), packet(other, own), "own", OUT, Wire()) == Ahead(None)
     words = judge(guarded, packet(own, other), "own", OUT, Wire(source=PEER)).words
     assert words == f"SpoofGuard: {PEER} is not the vNIC's MAC address"
-    nobody = "::" if ":" in own else "0.0.0.0"
-    assert judge(guarded, packet(nobody, other), "own", OUT, Wire()) == Ahead(None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "passes"),
+    [
+        (Packet(ip_address("0.0.0.0"), ip_address("255.255.255.255"), UDP, 67, source_port=68), True),
+        (Packet(ip_address("10.0.0.9"), ip_address("255.255.255.255"), UDP, 67, source_port=68), True),
+        (Packet(ip_address("0.0.0.0"), ip_address("255.255.255.255"), UDP, 67, source_port=67), False),
+        (Packet(ip_address("0.0.0.0"), ip_address("10.0.0.2"), TCP, 80), False),
+        (Packet(ip_address("fe80::9"), ip_address("ff02::1:2"), UDP, 547, source_port=546), True),
+        (Packet(ip_address("fd00::9"), ip_address("ff02::1:2"), UDP, 547, source_port=546), False),
+        (Packet(ip_address("::"), ip_address("ff02::1:2"), UDP, 547, source_port=546), False),
+        (Packet(ip_address("::"), ip_address("fd00::2"), TCP, 80), False),
+        *(
+            (Packet(ip_address("::"), ip_address("ff02::1"), ICMPV6, icmp_type=type), passes)
+            for type, passes in {135: True, 133: True, 131: True, 132: True, 143: True, 136: False}.items()
+        ),
+        (Packet(ip_address("fe80::9"), ip_address("ff02::1"), ICMPV6, icmp_type=135), False),
+    ],
+)
+def test_who_has_no_address_yet_may_ask_for_one(asked: Packet, passes: bool) -> None:
+    """By DHCP, and in IPv6 as duplicate address detection and its like do; by nothing else."""
+    words = f"SpoofGuard: {asked.source} is no address of the vNIC"
+    expected = Ahead(None) if passes else Ahead(None, DROP, words)
+    assert judge(state(spoofguard=SpoofGuard.TOFU), asked, "own", OUT, Wire()) == expected
+
+
+def test_the_address_that_the_mac_makes_needs_no_trust() -> None:
+    """RFC 4291, appendix A; that of another MAC address does."""
+    guarded = state(spoofguard=SpoofGuard.MANUAL)
+    assert judge(guarded, packet("fe80::ff:fe00:1", "fd00::2"), "own", OUT, Wire()) == Ahead(None)
+    assert judge(guarded, packet("fe80::ff:fe00:2", "fd00::2"), "own", OUT, Wire()).verdict == DROP
+
+
+def test_what_goes_to_another_mac_address_is_not_the_vnics() -> None:
+    """The bridge has flooded it: no rule is asked. A group's frame is everybody's."""
+    ruled, question = state(Frames((0x0800,))), packet("10.0.0.2", "10.0.0.1")
+    words = "not mine: 02:00:00:00:00:09 is not the vNIC's MAC address"
+    elsewhere = Wire(destination="02:00:00:00:00:09")
+    assert judge(ruled, question, "own", IN, elsewhere) == Ahead(None, DROP, words)
+    assert judge(ruled, question, "own", IN, Wire(destination="01:00:5e:00:00:01")).frame_rule == 9
+    assert judge(ruled, packet("10.0.0.1", "10.0.0.2"), "own", OUT, elsewhere) == Ahead(None)
+
+
+def test_a_forged_mac_address_comes_before_the_rules_for_frames() -> None:
+    """The datapath counts it for SpoofGuard, whatever a rule says of it."""
+    ruled = state(Frames((0x0800,)), spoofguard=SpoofGuard.MANUAL)
+    ahead = judge(ruled, packet("10.0.0.1", "10.0.0.9"), "own", OUT, Wire(source=PEER))
+    assert ahead == Ahead(None, DROP, f"SpoofGuard: {PEER} is not the vNIC's MAC address")
+
+
+@pytest.mark.parametrize("spoofguard", [SpoofGuard.DISABLED, SpoofGuard.MANUAL])
+def test_a_monitored_rule_for_frames_is_told(spoofguard: SpoofGuard) -> None:
+    """It decides nothing, so what comes behind it does."""
+    monitoring = state(Frames((0x0800,)), spoofguard)
+    monitoring = replace(monitoring, rules={9: msgspec.structs.replace(monitoring.rules[9], monitored=True)})
+    ahead = judge(monitoring, packet("10.0.0.2", "10.0.0.1"), "own", IN, Wire())
+    assert ahead == Ahead(None, monitored=9)
+    tagged = judge(monitoring, packet("10.0.0.2", "10.0.0.1"), "own", IN, Wire(vlan=7))
+    assert tagged == Ahead(None, DROP, "no Ethernet rule allows its frame")
