@@ -9,6 +9,7 @@ what a type cannot say. Inside the daemon they are trusted."""
 
 import ipaddress
 import re
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -168,6 +169,14 @@ class Frames(Object, frozen=True):
                 raise ValueError(f"vlans: {low}-{high} is not a range within 0-4095")
 
 
+def _is_minute(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return _MINUTE.fullmatch(text) is not None
+
+
 class Schedule(Object, frozen=True):
     """When a rule is in force: from `begins` to before `ends` ("2026-11-22T08:00"; empty: no limit), on
     `days` (0 is Monday; none: on all), in `times` (minutes of the day, from the first to before the second;
@@ -181,7 +190,7 @@ class Schedule(Object, frozen=True):
 
     def __post_init__(self) -> None:
         for field, text in (("begins", self.begins), ("ends", self.ends)):
-            if text and not _MINUTE.fullmatch(text):
+            if text and not _is_minute(text):
                 raise ValueError(f"{field}: {text!r} is no minute")
         if not all(0 <= day <= 6 for day in self.days):
             raise ValueError(f"days: {self.days} are not in 0-6")

@@ -64,6 +64,8 @@ def test_local_time_is_the_hosts() -> None:
     [
         ({"begins": "tomorrow"}, "begins"),
         ({"ends": "2026-11-22"}, "ends"),
+        ({"begins": "2026-13-45T25:61"}, "begins: '2026-13-45T25:61' is no minute"),
+        ({"ends": "2026-02-29T00:00"}, "ends"),
         ({"days": (7,)}, "days"),
         ({"times": ((600, 600),)}, "times"),
         ({"times": ((0, 1441),)}, "times"),
