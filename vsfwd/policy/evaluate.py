@@ -167,11 +167,11 @@ def evaluate_frame(state: DesiredState, frame: Frame, vnic: str, direction: Dire
     source = _with_mac(state, frame.source)
     if owner is not None and (direction is Direction.IN or owner == vnic):
         source |= set(state.vnics[owner].groups)
-    monitored: int | None = None
     destination = _with_mac(state, frame.destination)
     owner = _mac_owner(state, frame.destination)
     if owner is not None:
         destination |= set(state.vnics[owner].groups)
+    monitored: int | None = None
     for id, rule in _in_order(state):
         if (
             rule.frames is not None
