@@ -64,11 +64,12 @@ class ServiceRange(NamedTuple):
 class VnicRows(NamedTuple):
     """Rules applied to a vNIC, by direction and family, and the segment its addresses are looked up in (0
     when no address of its segment is ambiguous). `excluded`: nothing is enforced there, whatever the rows
-    say. `frames_in`, `frames_out`: its Ethernet rules; `frames_again`: both
-    without monitored ones, empty where it has none. `again`: the first four without monitored
-    rules, without those before the category Application, and without both; empty where it has no rule that is
-    monitored or jumps. `alg`, `source_ports`: some of its rules have an ALG,
-    name source ports."""
+    say. `frames_in`, `frames_out`: its Ethernet rules. `alg`, `source_ports`: some of its rules have an ALG,
+    name source ports.
+
+    `again`: the first four without monitored rules, without those before the category Application, and
+    without both; empty where no rule is monitored or jumps. `frames_again`: both of Ethernet rules without
+    monitored ones; empty where none is."""
 
     in_ipv4: int
     in_ipv6: int
