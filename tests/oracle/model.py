@@ -123,9 +123,9 @@ class Model:
     def _ask_frame(self, port: Port, direction: str, frame: bytes) -> Expected | None:
         """What a rule for frames decides, counted each time; None: it is for others to say, also of IP and
         ARP in a frame that one allows."""
-        ethertype = int.from_bytes(frame[12:14], "big")
         if len(frame) < 14:
             return None
+        ethertype = int.from_bytes(frame[12:14], "big")
         about = Frame(frame[6:12].hex(":"), frame[:6].hex(":"), ethertype)
         verdict = evaluate_frame(self._state, about, port.id, Direction(direction))
         if verdict.rule_id is None:
