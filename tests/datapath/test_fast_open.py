@@ -34,21 +34,30 @@ def fast_open(wired: Wired, net: Net) -> Iterator[tuple[socket.socket, socket.so
     listener.settimeout(5)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
     with listener:
-        for lossy in False, True:
-            with inside(wired.here):
-                client = socket.socket(family)
-            if lossy:
-                _nft(wired.here, _FIRST_ACK_IS_LOST)
-            with client:
-                client.sendto(QUESTION, socket.MSG_FASTOPEN, (net.twin, 9))
-                client.settimeout(5)
-                server, _ = listener.accept()
-                with server:
-                    server.settimeout(5)
-                    assert server.recv(100) == QUESTION
-                    if lossy:
-                        yield client, server
-        _nft(wired.here, "delete table inet lossy")
+        with _connected(wired, net, listener):
+            pass
+        _nft(wired.here, _FIRST_ACK_IS_LOST)
+        try:
+            with _connected(wired, net, listener) as ends:
+                yield ends
+        finally:
+            _nft(wired.here, "delete table inet lossy")
+
+
+@contextmanager
+def _connected(
+    wired: Wired, net: Net, listener: socket.socket
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    with inside(wired.here):
+        client = socket.socket(listener.family)
+    with client:
+        client.sendto(QUESTION, socket.MSG_FASTOPEN, (net.twin, 9))
+        client.settimeout(5)
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(5)
+            assert server.recv(100) == QUESTION
+            yield client, server
 
 
 def _nft(namespace: str, text: str) -> None:
