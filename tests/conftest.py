@@ -4,8 +4,6 @@ import os
 import signal
 
 import pytest
-from xdist.scheduler import LoadFileScheduling, Scheduling
-from xdist.workermanage import NodeManager
 
 # A run started in the background of a script inherits SIGINT as ignored, and so would every process that a
 # test starts and interrupts.
@@ -19,18 +17,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 IN_THE_LAB = ("tests/integration/test_e2e_", "tests/integration/test_lab.py")
-# What an interrupted worker has made it takes down, a lab among it, and is not killed so soon.
-NodeManager.EXIT_TIMEOUT = 30
 
 
-class FilesAndLab(LoadFileScheduling):
-    """To one worker all tests of a file, and all those in the shared lab, which takes long to build."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """To one worker all tests of a file, and all those in the shared lab, which takes long to build. Only
+    with -n is there a pytest-xdist to import."""
+    from xdist.scheduler import LoadFileScheduling
+    from xdist.workermanage import NodeManager
 
-    def _split_scope(self, nodeid: str) -> str:
-        return "lab" if nodeid.startswith(IN_THE_LAB) else super()._split_scope(nodeid)
+    class FilesAndLab(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "lab" if nodeid.startswith(IN_THE_LAB) else super()._split_scope(nodeid)
 
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    # What an interrupted worker has made it takes down, a lab among it, and is not killed so soon.
+    NodeManager.EXIT_TIMEOUT = 30
+    config.option.loadscopereorder = False  # files keep their order: the last ones are short
     return FilesAndLab(config, log)
 
 
