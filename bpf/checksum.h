@@ -26,18 +26,20 @@ static __always_inline bool is_intact(struct __sk_buff *skb, const struct packet
 				      u8 *bytes)
 {
 	u32 length = packet->ip_length + ETH_HLEN - packet->l4, done = 0;
-	u32 field = packet->l4 + (packet->protocol == PROTOCOL_TCP ? 16 : 2);
+	const u32 *word = (const u32 *)&key->remote;
 	u64 sum = 0, rest;
-	u16 check;
 
 	if (skb->gso_size)
 		return true;
-	if (packet->protocol != PROTOCOL_ICMP)
-		sum = bpf_csum_diff(0, 0, (void *)&key->remote, 32, swap32(length + packet->protocol));
-	if (bpf_skb_load_bytes(skb, field, &check, sizeof(check)))
-		return false;
-	if (packet->protocol != PROTOCOL_ICMP && check == (u16)~fold(sum))
-		return true;
+	if (packet->protocol != PROTOCOL_ICMP) {
+		sum = swap32(length + packet->protocol);
+#pragma unroll
+		for (u32 i = 0; i < 8; i++)
+			sum += word[i];
+		sum = (u16)~fold(sum);
+		if (packet->check == sum)
+			return true;
+	}
 	for (u32 i = 0; i < CHUNKS && done + BYTES <= length; i++) {
 		if (bpf_skb_load_bytes(skb, packet->l4 + done, bytes, BYTES))
 			return false;

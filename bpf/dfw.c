@@ -369,6 +369,24 @@ static __always_inline int finish(struct passage *p, struct track *t, int verdic
 	return verdict;
 }
 
+/* What says something about its sender, none of it TCP: the daemon is shown it, and a guarded vNIC may not lie. Answers why
+ * it is dropped, or 0. */
+static __always_inline u32 overhear(struct passage *p)
+{
+	u32 reason;
+
+	if (p->direction == DIRECTION_OUT && is_neighbour_discovery(p->packet))
+		snoop_discovery(p);
+	if (p->direction == DIRECTION_IN && is_dhcp_answer(p->packet))
+		snoop(p, NULL);
+	if (!is_guarded(p))
+		return 0;
+	reason = forged(p);
+	if (!reason && is_icmp_error(p->packet) && !is_trusted(p, &p->key->local))
+		reason = REASON_SPOOFED_IP;
+	return reason;
+}
+
 /* A whole packet, or a first fragment. */
 static __always_inline int judge(struct passage *p)
 {
@@ -379,19 +397,14 @@ static __always_inline int judge(struct passage *p)
 	complete_key(p->key, p->packet, p->direction);
 	asm volatile("" ::: "memory"); /* nothing known of the packet from here on: the verifier has fewer ways to go */
 	look_again(p);
-	if (p->direction == DIRECTION_OUT && is_neighbour_discovery(p->packet))
-		snoop_discovery(p);
-	if (p->direction == DIRECTION_IN && is_dhcp_answer(p->packet))
-		snoop(p, NULL);
-	if (is_guarded(p)) {
-		reason = forged(p);
-		if (!reason && is_icmp_error(p->packet) && !is_trusted(p, &p->key->local))
-			reason = REASON_SPOOFED_IP;
+	if (p->packet->protocol != PROTOCOL_TCP) {
+		reason = overhear(p);
 		if (reason)
 			return drop(reason);
+		if (is_icmp_error(p->packet))
+			return pass_error(p);
+		look_again(p);
 	}
-	if (is_icmp_error(p->packet))
-		return pass_error(p);
 	verdict = is_tracked(p->packet) ? track(p, &t) : TC_ACT_UNSPEC;
 	if (verdict == TC_ACT_UNSPEC)
 		verdict = decide(p, &t);

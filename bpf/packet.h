@@ -89,6 +89,7 @@ struct packet {
 	u8 tagged;            /* 1: with a VLAN tag that an Ethernet rule allows */
 	u16 vlan;             /* its VLAN id; 0 without */
 	u16 window;           /* TCP, unscaled, host order */
+	u16 check;            /* TCP and ICMP: the checksum, wire */
 	u32 seq;              /* TCP; host order, like those below. Of an ICMP error: the quoted segment's */
 	u32 end;              /* seq and all that the segment has: data, SYN, FIN */
 	u32 ack;
@@ -224,6 +225,7 @@ static __always_inline int parse_protocol(const struct frame *frame, struct pack
 	if (is_icmp(packet)) {
 		packet->icmp_type = header[0];
 		packet->icmp_code = header[1];
+		packet->check = *(u16 *)(header + 2);
 		packet->echo_id = *(u16 *)(header + 4);
 		return 0;
 	}
@@ -244,6 +246,7 @@ static __always_inline int parse_protocol(const struct frame *frame, struct pack
 	packet->seq = swap32(*(u32 *)(header + 4));
 	packet->ack = swap32(*(u32 *)(header + 8));
 	packet->window = swap16(*(u16 *)(header + 14));
+	packet->check = *(u16 *)(header + 16);
 	/* Of a first fragment: as if it were as long as can be, for the rest is never looked at. */
 	packet->end = packet->seq + (is_fragment(packet) ? 0xffff : end - l4 - size);
 	return parse_flags(packet, header[13] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK));
