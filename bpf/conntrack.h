@@ -124,10 +124,12 @@ static __always_inline bool fits(const struct tcp_side *sender, const struct tcp
 /* What a segment that fits tells of its sender, and of how much the other side may send. */
 static __always_inline void note(struct tcp_side *sender, struct tcp_side *receiver, const struct packet *packet)
 {
-	u32 limit = packet->ack + ((u32)packet->window << (sender->scale & SHIFT));
+	u32 limit = packet->ack + ((u32)packet->window << (sender->scale & SHIFT)), end = packet->end;
 
-	if (is_after(packet->end, sender->end))
-		sender->end = packet->end;
+	if (unlikely(is_fragment(packet)) && is_after(end, sender->limit))
+		end = sender->limit; /* nobody knows how long it is, but no longer than that */
+	if (is_after(end, sender->end))
+		sender->end = end;
 	if (is_after(packet->ack, sender->acked))
 		sender->acked = packet->ack;
 	if (packet->window > sender->window)
@@ -223,12 +225,14 @@ static __always_inline bool is_under_way(const struct flow *flow, u32 seq, u8 di
 	return sender->window && !is_after(seq, sender->end) && !is_after(oldest, seq);
 }
 
-/* Whether a packet of `direction` answers its flow, so that from now on it never gives way to another. */
+/* Whether a packet of `direction` answers its flow, so that from now on it never gives way to another. A responder that
+ * closes before it is acknowledged (RFC 7413) has not been answered: its initiator may be anybody. */
 static __always_inline bool is_answered(const struct flow *flow, u8 direction)
 {
 	if (flow->state <= STATE_CLOSED)
 		return flow->state >= STATE_ESTABLISHED && flow->state != STATE_CLOSED &&
-		       flow->packets[!flow->initiator];
+		       flow->packets[!flow->initiator] &&
+		       (direction == flow->initiator || flow->state == STATE_ESTABLISHED);
 	return direction != flow->initiator;
 }
 

@@ -138,6 +138,19 @@ def test_a_flood_of_openings_evicts_only_its_like(host: Host, here: Port) -> Non
     assert here.drops() == {}
 
 
+def test_a_server_that_closes_at_once_keeps_no_place(host: Host, here: Port) -> None:
+    """To a SYN with a forged source it may send all it has, FIN too (RFC 7413): an opening like any other."""
+    for sport in range(1000, 1010):
+        said = (tcp(NET.here, NET.peer, sport, flags, sport=80) for flags in ("SA", "FA"))
+        play(host, here, (tcp(NET.peer, NET.here, sport=sport), True), *((packet, False) for packet in said))
+    assert here.states() == ["closing_responder"] * 10
+    frame = bytearray(bytes(here.frame_in(tcp("10.1.0.0", NET.here))))
+    for number in range(16 * QUOTA):
+        frame[28:30] = number.to_bytes(2, "big")
+        assert here.run_raw(host.datapath.vnic_in, bytes(frame)) == 0
+    assert set(here.states()) == {"syn_sent"}
+
+
 def test_nothing_gives_way_while_there_are_free_places(host: Host, here: Port) -> None:
     """A closed connection keeps its place for its time, so that a late segment of it still passes."""
     assert open_tcp(host, here, 1000) == [0, 0, 0]

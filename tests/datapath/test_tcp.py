@@ -5,7 +5,8 @@ Sequence numbers begin at ISN on both sides; each side of `Connection` says what
 from collections.abc import Callable
 
 import pytest
-from scapy.layers.inet import TCP
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet
 
 from tests.harness.datapath import Host, Port, Seen, dropped, passed
@@ -391,3 +392,17 @@ def test_x15_a_segment_that_dies_on_the_way_is_like_any(open_: Connection, side:
     open_.say(side, "PA", data=10)
     assert open_.state == "closed"
     assert open_.port.flow().expires_s <= ends
+
+
+def test_a_segment_in_fragments_does_not_end_its_connection(calling: Connection) -> None:
+    """How long it is the first fragment does not say; what comes next still fits."""
+    calling.handshake()
+    first = calling.segment(True, data=60)
+    if IP in first:
+        first.flags = "MF"
+    else:
+        first = IPv6(src=first.src, dst=first.dst) / IPv6ExtHdrFragment(m=1, id=7, nh=6) / first[TCP]
+    take = calling.port.receive if calling.inbound else calling.port.send
+    assert take(first) == passed(1)
+    assert calling.say(False, ack=START + WINDOW) == passed(1)
+    assert calling.say(True, seq=START + WINDOW, data=10) == passed(1)

@@ -91,7 +91,10 @@ class Connection:
         elif not self._fits(segment, direction):
             return Step.OUTSIDE
         sender, other = self.sides[direction], OTHER[direction]
-        sender.end = _most(sender.end, _end(segment))
+        end = _end(segment)
+        if segment.cut and not _least(end, sender.limit):
+            end = sender.limit  # more may follow, but no more than was offered
+        sender.end = _most(sender.end, end)
         sender.window = max(sender.window, segment.window)
         self.unacknowledged[other] = _most(self.unacknowledged[other], segment.ack)
         if other in self.sides:

@@ -15,7 +15,8 @@ KINDS: Final = {
 
 
 class Segment(NamedTuple):
-    """`length` counts data, SYN and FIN. `scale`: what a SYN offers to shift windows by."""
+    """`length` counts data, SYN and FIN. `scale`: what a SYN offers to shift windows by. `cut`: the first
+    fragment, so that `length` is the longest there can be."""
 
     kind: str
     seq: int
@@ -23,6 +24,7 @@ class Segment(NamedTuple):
     length: int = 0
     window: int = 0
     scale: int | None = None
+    cut: bool = False
 
 
 def read_segment(body: bytes, cut: bool) -> Segment | None:
@@ -33,7 +35,7 @@ def read_segment(body: bytes, cut: bool) -> Segment | None:
     seq, ack, window = (int.from_bytes(body[at:end], "big") for at, end in ((4, 8), (8, 12), (14, 16)))
     length = (65535 if cut else len(body) - header) + (kind in ("syn", "syn-ack", "fin"))
     scale = _read_scale(body[20:header]) if kind.startswith("syn") else None
-    return Segment(kind, seq, ack, length, window, scale)
+    return Segment(kind, seq, ack, length, window, scale, cut)
 
 
 def _read_scale(options: bytes) -> int | None:
