@@ -122,7 +122,7 @@ static __always_inline bool needs_no_trust(const struct packet *packet, const st
 	u8 type = packet->icmp_type;
 
 	if (packet->protocol == PROTOCOL_UDP)
-		return is_dhcp_request(packet) || (is_dhcpv6_request(packet) && is_link_local(source));
+		return (is_dhcp_request(packet) && is_unspecified(source)) || (is_dhcpv6_request(packet) && is_link_local(source));
 	return packet->protocol == PROTOCOL_ICMPV6 && is_unspecified(source) &&
 	       (type == ND_SOLICITATION || type == ND_ROUTER_SOLICITATION || type == MLD2_REPORT ||
 		type == MLD_REPORT || type == MLD_DONE);
