@@ -36,15 +36,15 @@
  * Ethernet rules are in the same order, before all others, and found the same way: rows of the two MAC addresses, the
  * EtherType, the VLAN id and the vNIC.
  *
- * A rule may also name source ports. That is a fifth row, looked up only where such a rule is applied to the vNIC. A rule
- * whose services differ in their source ports is several lines here, one behind the other, so that each is a product of
- * rows.
+ * A rule may also name source ports. They are a fifth row; where no such rule is applied to the vNIC, the vNIC's row is
+ * taken twice. A rule whose services differ in their source ports is several lines here, one behind the other, so that
+ * each is a product of rows.
  *
  * A rule that matches may not be the answer: one that is only monitored, or one that jumps to the category Application.
  * Then the search is done again, once or twice, with another row of the vNIC: one without monitored rules, one without what
  * comes before that category, or one without both.
  *
- * Cost: four row lookups, 4 x 4 summary words, and a word of each row for every summary bit that survives - usually
+ * Cost: five row lookups, 5 x 4 summary words, and a word of each row for every summary bit that survives - usually
  * one. An address costs one hash lookup if it is known exactly; otherwise one more in a trie of prefixes.
  *
  * References: Lakshman and Stiliadis, "High-speed policy-based packet forwarding using efficient multi-dimensional

@@ -291,7 +291,7 @@ static __always_inline int decide(struct passage *p, struct track *t)
 			return drop(reason);
 		}
 		if (unlikely(!decides(rule)))
-			return go_on(p, rule, 0);
+			return go_on(p, t, rule, 0);
 	}
 	return conclude(p, t, rule, home);
 }
@@ -362,8 +362,8 @@ static __always_inline int track(struct passage *p, struct track *t)
 /* What passes goes on with its flow, and with the fragments behind it. */
 static __always_inline int finish(struct passage *p, struct track *t, int verdict)
 {
-	if (verdict == GO_WITH_FLOW && t->flow)
-		verdict = advance(p, t->flow);
+	if (verdict == GO_WITH_FLOW)
+		verdict = t->flow ? advance(p, t->flow) : drop(REASON_INTERNAL);
 	if (unlikely(is_fragment(p->packet)) && (verdict == PASSED || verdict == TC_ACT_OK))
 		return note_first(p, verdict);
 	return verdict;
@@ -501,7 +501,7 @@ int speech(struct __sk_buff *skb)
 	u32 slot;
 
 	if (!enter(&p))
-		return TC_ACT_SHOT;
+		return TC_ACT_OK;
 	slot = p.slot;
 	p.flows = flows.lookup(&slot);
 	p.now = bpf_jiffies64();
@@ -527,7 +527,9 @@ static __always_inline int search_again(struct passage *p)
 
 	p->flows = flows.lookup(&slot);
 	p->now = bpf_jiffies64();
-	if (!policy || !p->flows || (is_tracked(p->packet) && find_track(p, &t)))
+	if (!policy)
+		return drop(REASON_CLOSED);
+	if (!p->flows || (is_tracked(p->packet) && find_track(p, &t)))
 		return drop(REASON_INTERNAL);
 	question_of(p->packet, p->key, initiator_of(p, t.flow), &question);
 	rule = classify(p, policy, &question, p->scratch->search, &reason);
@@ -536,7 +538,7 @@ static __always_inline int search_again(struct passage *p)
 		return drop(reason);
 	}
 	if (!decides(rule))
-		return go_on(p, rule, p->scratch->search);
+		return go_on(p, &t, rule, p->scratch->search);
 	return finish(p, &t, conclude(p, &t, rule, is_at_home(p)));
 }
 
@@ -548,8 +550,7 @@ int search(struct __sk_buff *skb)
 }
 
 /* Both ways go through one program, since what a packet waits for most is instructions that other work has driven out of
- * the cache. The direction waits in the packet's control block, not in a map: the stages may be a later daemon's, with
- * maps of their own. */
+ * the cache. */
 static __always_inline int begin_with(struct __sk_buff *skb, u8 direction)
 {
 	struct passage p = {.skb = skb};

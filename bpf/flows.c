@@ -199,5 +199,6 @@ static __always_inline bool begin(struct passage *p, struct track *t, const stru
 	*t->check = t->hash | 1;
 	t->flow = flow;
 	p->scratch->step = STEP_STAY;
+	p->scratch->expected = p->packet->seq;
 	return true;
 }

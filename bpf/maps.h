@@ -70,8 +70,9 @@ PINNED("percpu_array", u32, u64, unfiltered, SLOTS, 0);
  * space the kernel empties it. */
 PINNED("prog", u32, u32, stages, STAGES, 0);
 
-/* What is known of the packet at hand? */
-BPF_F_TABLE("percpu_array", u32, struct scratch, scratches, 1, 0);
+/* What is known of the packet at hand? Pinned, since one stage goes on with what another has found, and may be that of a
+ * later daemon. */
+PINNED("percpu_array", u32, struct scratch, scratches, 1, 0);
 
 /* What did logged rules do? */
 BPF_RINGBUF_OUTPUT(events, 64);

@@ -21,7 +21,7 @@ struct passage {
 	u32 counter;          /* of the rule by which it passed */
 	u32 sessions;         /* 1: it begins a flow */
 	bool heard;           /* alg.c has an ear for what is in it */
-	bool asked;           /* frame() has been there before */
+	bool asked;           /* another stage has begun with this packet */
 	struct ether *ether;  /* while Ethernet rules are asked; NULL afterwards */
 	struct scratch *scratch;
 };
@@ -33,7 +33,7 @@ static __always_inline void look_again(struct passage *p)
 }
 
 /* What becomes of a packet, beside what the kernel knows: TC_ACT_UNSPEC, it has yet to be decided; TC_ACT_OK, it passes
- * and no rule has a part in it; and what bpf_redirect() answers. */
+ * and is not counted again; and what bpf_redirect() answers. */
 enum verdict {
 	PASSED = 0x100,  /* by the rule of passage.counter */
 	GO_WITH_FLOW,    /* as its flow goes: advance() */
@@ -81,8 +81,8 @@ static __always_inline int call_stage(struct passage *p, u32 stage)
 	return drop(REASON_INTERNAL);
 }
 
-/* The kernel's verdict, and the only place where packets are counted that rules let pass, or that anything drops: at each
- * of the places that decide, it would stand between the instructions of those that go on. */
+/* The kernel's verdict. What passes by a rule, or is dropped, is counted here: at each of the places that decide, it would
+ * stand between the instructions of those that go on. */
 static __always_inline int settle(struct passage *p, int verdict)
 {
 	if (likely(verdict == PASSED)) {
@@ -91,9 +91,9 @@ static __always_inline int settle(struct passage *p, int verdict)
 			stages.call(p->skb, STAGE_SPEECH);
 		return TC_ACT_OK;
 	}
-	if (verdict < DROPPED)
+	if (verdict >= 0 && verdict < PASSED)
 		return verdict;
-	count_drop(p, verdict - DROPPED);
+	count_drop(p, verdict >= DROPPED ? verdict - DROPPED : REASON_INTERNAL);
 	return TC_ACT_SHOT;
 }
 

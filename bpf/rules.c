@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Asking the policy, and what follows from its answer. How four rows of bits find a rule is in classify.h.
+ * Asking the policy, and what follows from its answer. How rows of bits find a rule is in classify.h.
  */
 
 static __always_inline struct host *find_host(void *table, u32 segment, const struct address *address)
@@ -102,10 +102,12 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 
 /* The search goes on, in a program of its own, where the rule that matches does not decide. Monitored rules are left out
  * once one of them has been met, and no rule of the category Application jumps, so there is no fourth search. */
-static __always_inline int go_on(struct passage *p, const struct rule *rule, u32 which)
+static __always_inline int go_on(struct passage *p, struct track *t, const struct rule *rule, u32 which)
 {
-	count(rule->counter, p->packet->length, 0);
-	report(p, rule, REASON_NONE);
+	if (!t->flow) { /* what is asked again has been counted */
+		count(rule->counter, p->packet->length, 0);
+		report(p, rule, REASON_NONE);
+	}
 	p->scratch->search = which | (rule->monitored ? SEARCH_ENFORCED : SEARCH_APPLICATION);
 	return call_stage(p, STAGE_SEARCH);
 }

@@ -400,7 +400,7 @@ struct event {
 	u8 direction;
 	u8 family;
 	u8 action;
-	u8 reason;   /* REASON_NONE: a session began */
+	u8 reason;   /* REASON_NONE: a session began, or the search went on */
 	struct ether ether; /* of an Ethernet rule, whose events have no key */
 	u32 suppressed; /* events of this rule and device before this one that the rate did not allow */
 	u32 monitored;  /* 1: nothing came of it, the rule is only monitored */

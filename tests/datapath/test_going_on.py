@@ -4,7 +4,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from tests.harness.datapath import PEER_MAC, Host, Seen, dropped, passed
-from tests.harness.packets import Net, tcp, udp
+from tests.harness.packets import Net, reply_to, tcp, udp
 
 VNICS = {"here": "10.0.0.1 fd00::1 web"}
 
@@ -109,3 +109,18 @@ def test_a_monitored_ethernet_rule_is_counted_and_not_enforced(host: Host) -> No
     unknown = Ether(src=here.mac, dst=PEER_MAC, type=0x88CD) / Raw(bytes(50))
     assert here.send(unknown) == and_counted(dropped("ethertype"), 3)
     assert here.send(udp("10.0.0.1", "10.0.9.9")) == and_counted(passed(4, new=True), 3)
+
+
+def test_a_flow_that_is_asked_again_is_not_counted_again(host: Host, net: Net) -> None:
+    """The reply under a new policy finds its flow by way of the monitored rule, which counts it only once."""
+    here = host.port("here")
+    rules = ["allow monitored", "allow in", "drop"]
+    host.install(rules, vnics=VNICS)
+    question = udp(net.peer, net.here)
+    assert here.receive(question) == and_counted(passed(2, new=True), 1)
+    host.install(rules, vnics=VNICS)
+    assert here.send(reply_to(question)) == passed(2)
+    assert here.receive(question) == passed(2)
+    host.install(["allow monitored", "drop"], vnics=VNICS)
+    assert here.send(reply_to(question)).reason == "rule_drop"
+    assert here.flows() == []

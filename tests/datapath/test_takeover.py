@@ -1,12 +1,14 @@
 """The daemon goes and comes; what the kernel enforces stays."""
 
+import struct
+
 import pytest
 
 from tests.harness.datapath import Host, dropped, passed
 from tests.harness.packets import IPV4, IPV6, Net, reply_to, tcp, udp
 from tests.harness.policies import policy
 from vsfwd.datapath import DatapathError, bpf
-from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.loader import BPF, Programs, _enum, load_function
 from vsfwd.image import InPlace
 
 pytestmark = pytest.mark.slow
@@ -110,3 +112,24 @@ def test_without_a_stage_every_packet_is_dropped_and_counted(host: Host, net: Ne
     finally:
         host.restart()
     assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
+
+
+@pytest.mark.parametrize("order", ["packet first", "search first"])
+def test_stages_of_two_daemons_speak_of_one_packet(host: Host, net: Net, order: str) -> None:
+    """While a new daemon puts its programs in place, one by one: a stage goes on with what another found."""
+    here = host.port("here")
+    host.install(["drop monitored", "allow out", "drop"], vnics=VNICS)
+    stages = host.datapath._programs.fd("stages")
+    stage = _enum("stage")["PACKET" if order == "packet first" else "SEARCH"]
+    try:
+        with Programs(host.pins) as later:
+            for number, name in enumerate(_enum("stage")):
+                if number != stage:
+                    program = load_function(host.datapath._programs.module, name.lower(), BPF.SCHED_CLS)
+                    bpf.update(stages, struct.pack("<I", number), struct.pack("<I", program))
+            for _ in range(2):
+                assert here.receive(tcp(net.peer, net.here)).reason == "rule_drop"
+            assert here.send(udp(net.here, net.peer)).verdict == "pass"
+            assert later.vnic_in
+    finally:
+        host.restart()

@@ -63,9 +63,8 @@ MODES: Final = tuple(name.lower() for name in _enum("mode"))
 
 def schema() -> str:
     """Names the layout of the maps; another layout, another directory of pins."""
-    return hashlib.sha256((SOURCE / "types.h").read_bytes() + (SOURCE / "maps.h").read_bytes()).hexdigest()[
-        :16
-    ]
+    layout = b"".join((SOURCE / name).read_bytes() for name in ("types.h", "maps.h", "packet.h"))
+    return hashlib.sha256(layout).hexdigest()[:16]
 
 
 _PART: Final = re.compile(r'^#include "(\w+\.c)"$', re.MULTILINE)
