@@ -16,7 +16,7 @@ from tests.oracle.guarding import asks_too_small, guarded, rogue
 from tests.oracle.reading import Fragment, Read, Unreadable, read, read_quoted
 from tests.oracle.tracking import Flow, count, follow, may_begin
 from vsfwd.policy.desired import DesiredState
-from vsfwd.policy.evaluate import Frame, Packet, Verdict, evaluate, evaluate_frame
+from vsfwd.policy.evaluate import Frame, Packet, Verdict, evaluate_frame, explain
 from vsfwd.policy.model import KNOWN_ETHERTYPES, Action, Direction, ExistingFlows, Tracking
 
 Seen = Callable[[], str | None]
@@ -80,11 +80,11 @@ class Model:
         self._by: tuple[int, bool] | None = None
         """The rule by which the last packet passed, and whether it was gone once."""
         self.reached: set[str] = set()
-        """Reasons to drop, and states of flows."""
+        """Reasons to drop, states of flows, and how rules matched that do not decide."""
         self._seen: Seen = lambda: None
         self.asked = self.forgotten = 0
         """How often a packet in fragments may have been forgotten, and was."""
-        self._asked: dict[tuple[Packet, str, str], Verdict] = {}
+        self._asked: dict[tuple[Packet, str, str], tuple[Verdict, list[tuple[int, str]]]] = {}
 
     def install(self, state: DesiredState, *, same: bool = False) -> None:
         """Another policy: each flow is asked about again at its next packet, unless it means the same."""
@@ -128,6 +128,9 @@ class Model:
         ethertype = int.from_bytes(frame[12:14], "big")
         about = Frame(frame[6:12].hex(":"), frame[:6].hex(":"), ethertype)
         verdict = evaluate_frame(self._state, about, port.id, Direction(direction))
+        if verdict.monitored is not None:
+            self.packets[verdict.monitored] += 1
+            self.reached.add("monitored frame")
         if verdict.rule_id is None:
             return None
         self.packets[verdict.rule_id] += 1
@@ -288,7 +291,7 @@ class Model:
         if flow.existing is ExistingFlows.KEEP and flow.answered:
             flow.policy = self._policy
             return self._carry(flow, direction)
-        verdict = self._ask(flow.asked, port, flow.initiator)
+        verdict, _ = self._answer(flow.asked, port, flow.initiator)
         if verdict.action is not Action.ALLOW or verdict.rule_id is None:
             del port.flows[key]
             return self._denied(verdict, packet, group=False)
@@ -316,9 +319,28 @@ class Model:
         return Expected("drop", frozenset({"rule_reject"}), may_answer=not no_answer)
 
     def _ask(self, asked: Packet, port: Port, direction: str) -> Verdict:
+        """About what has no flow: it counts for the rules too that match on the way and do not decide."""
+        verdict, on_the_way = self._answer(asked, port, direction)
+        for rule, how in on_the_way:
+            self.packets[rule] += 1
+            self.reached.add(how)
+        return verdict
+
+    def _answer(self, asked: Packet, port: Port, direction: str) -> tuple[Verdict, list[tuple[int, str]]]:
+        """The verdict, and the rules on the way to it: the first of the monitored ones, and the one that
+        jumps."""
         key = (asked, port.id, direction)
         if key not in self._asked:
-            self._asked[key] = evaluate(self._state, asked, port.id, Direction(direction))
+            verdict, passed_over = explain(self._state, asked, port.id, Direction(direction))
+            self._asked[key] = (
+                verdict,
+                [
+                    (over.rule_id, over.field)
+                    for over in passed_over
+                    if over.field == "jump"
+                    or (over.field == "monitored" and over.rule_id == verdict.monitored)
+                ],
+            )
         return self._asked[key]
 
 

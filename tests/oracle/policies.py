@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tests.harness.policies import vnic_id
 from vsfwd.policy.model import (
+    APPLICATION,
     Action,
     Direction,
     ExistingFlows,
@@ -40,12 +41,16 @@ PORTS: Final = (22, 53, 79, 80, 81, 443, 65535)
 SOURCE_PORTS: Final = (((1000, 1000),), ((0, 80),), ((81, 1000),))
 PROTOCOLS: Final = (0, 47, 50, 59)
 ICMP_TYPES: Final = (0, 3, 8, 13, 128, 129, 135, 136)
+MONITORED: Final = 0.1
+JUMPS: Final = 0.1
+"""Of the rules that may, which are half of all."""
 
 Objects = dict[str, dict[str, Any]]
 
 
-def random_policy(rng: Random) -> Objects:
-    rules = {str(number): random_rule(rng) for number in range(1, rng.randint(2, 9))}
+def random_policy(rng: Random, *, decisive: bool = False) -> Objects:
+    """`decisive`: every rule that matches decides."""
+    rules = {str(number): random_rule(rng, decisive=decisive) for number in range(1, rng.randint(2, 9))}
     if rng.random() < 0.7:
         tracking = rng.choice((Tracking.STRICT, Tracking.STRICT, Tracking.LOOSE))
         rules["10"] = Rule(
@@ -77,14 +82,18 @@ def changed(rng: Random, objects: Objects) -> Objects:
     return objects
 
 
-def random_rule(rng: Random) -> Rule:
+def random_rule(rng: Random, *, decisive: bool = False) -> Rule:
     if rng.random() < 0.1:
-        return _frame_rule(rng)
+        return _frame_rule(rng, decisive)
+    place = rng.randint(APPLICATION - 2, APPLICATION + 1)
+    action = rng.choices((Action.ALLOW, Action.DROP, Action.REJECT), (6, 2, 2))[0]
+    if not decisive and place < APPLICATION and rng.random() < JUMPS:
+        action = Action.JUMP_TO_APPLICATION
     return Rule(
         name="rule",
         section="section",
-        order=(rng.randint(0, 3),),
-        action=rng.choices((Action.ALLOW, Action.DROP, Action.REJECT), (6, 2, 2))[0],
+        order=(place,),
+        action=action,
         direction=rng.choices(tuple(Direction), (1, 1, 2))[0],
         family=rng.choices(tuple(Family), (1, 1, 4))[0],
         sources=_match(rng),
@@ -93,10 +102,11 @@ def random_rule(rng: Random) -> Rule:
         scope=None if rng.random() < 0.7 else tuple(rng.sample(GROUPS, rng.randint(0, 2))),
         tracking=rng.choices(tuple(Tracking), (4, 1, 1))[0],
         existing_flows=rng.choices(tuple(ExistingFlows), (4, 1, 1))[0],
+        monitored=not decisive and rng.random() < MONITORED,
     )
 
 
-def _frame_rule(rng: Random) -> Rule:
+def _frame_rule(rng: Random, decisive: bool) -> Rule:
     """About ARP and other EtherTypes more than about IP, of which something should be left."""
     return Rule(
         name="frames",
@@ -108,6 +118,7 @@ def _frame_rule(rng: Random) -> Rule:
         destinations=_macs(rng),
         scope=None if rng.random() < 0.7 else tuple(rng.sample(GROUPS, rng.randint(0, 2))),
         frames=Frames(tuple(rng.sample(ETHERTYPES, rng.choice((1, 2)))) if rng.random() < 0.8 else None),
+        monitored=not decisive and rng.random() < MONITORED,
     )
 
 

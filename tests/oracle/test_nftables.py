@@ -84,9 +84,9 @@ def _differences(host: Host, rng: Random) -> Iterator[tuple[Sent, bool]]:
 
 
 def _policy(rng: Random) -> dict[str, dict[str, object]]:
-    """What nftables can say too: no rules for frames, one address has one owner, connections begin with their
-    SYN."""
-    objects = random_policy(rng)
+    """What nftables can say too: no rules for frames, every rule that matches decides, one address has one
+    owner, connections begin with their SYN."""
+    objects = random_policy(rng, decisive=True)
     plain = {"tracking": Tracking.STRICT, "existing_flows": ExistingFlows.RECHECK}
     return objects | {
         "rules": {
