@@ -5,7 +5,7 @@ A packet is given by its addresses; the frame it comes in follows from the polic
 otherwise. Like `evaluate` for reading and not for speed: `vsfwctl explain` asks."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from vsfwd.policy.desired import DesiredState
@@ -110,5 +110,6 @@ def _needs_no_trust(packet: Packet) -> bool:
     """Whether it may come from an address that nobody has trusted yet, or from none: who asks for one."""
     if packet.protocol == UDP:
         asks = (packet.source_port, packet.port) == _DHCP[packet.source.version]
-        return asks and (isinstance(packet.source, IPv4Address) or packet.source.is_link_local)
+        nobody = packet.source.is_unspecified if packet.source.version == 4 else packet.source.is_link_local
+        return asks and nobody
     return packet.protocol == ICMPV6 and packet.source.is_unspecified and packet.icmp_type in _FROM_NOBODY

@@ -80,7 +80,7 @@ def test_spoofguard_drops_what_is_not_the_vnics_own(own: str, other: str) -> Non
     ("asked", "passes"),
     [
         (Packet(ip_address("0.0.0.0"), ip_address("255.255.255.255"), UDP, 67, source_port=68), True),
-        (Packet(ip_address("10.0.0.9"), ip_address("255.255.255.255"), UDP, 67, source_port=68), True),
+        (Packet(ip_address("10.0.0.9"), ip_address("255.255.255.255"), UDP, 67, source_port=68), False),
         (Packet(ip_address("0.0.0.0"), ip_address("255.255.255.255"), UDP, 67, source_port=67), False),
         (Packet(ip_address("0.0.0.0"), ip_address("10.0.0.2"), TCP, 80), False),
         (Packet(ip_address("fe80::9"), ip_address("ff02::1:2"), UDP, 547, source_port=546), True),
