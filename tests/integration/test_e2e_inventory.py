@@ -13,6 +13,8 @@ from vagrant.lab.probe import Seen
 from vagrant.lab.rest import request
 from vagrant.lab.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 ALLOWED, DROPPED = Seen.ALLOWED, Seen.DROPPED
 INVENTORY = "/api/v1/vsfw"
 GROUP = "domains/default/groups/guests"

@@ -17,6 +17,8 @@ from vagrant.lab.layout import Vm
 from vagrant.lab.probe import Seen
 from vagrant.lab.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 VMS = "/api/v1/vsfw/vms"
 ADDRESSES = "/api/v1/vsfw/addresses"
 

@@ -11,6 +11,8 @@ from vagrant.lab.rest import INFRA, put, request
 from vsfwd.ipc.client import ask
 from vsfwd.policy.model import SessionTimers
 
+pytestmark = pytest.mark.slow
+
 PROFILE = "firewall-session-timer-profiles/short"
 BINDING = f"{group_path('c').removeprefix('/infra/')}/firewall-session-timer-profile-binding-maps/short"
 

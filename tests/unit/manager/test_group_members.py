@@ -20,6 +20,8 @@ from tests.unit.manager.expressions import (
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from vsfwd.protocol.messages import Binding, Bindings, Guest, PowerState
 
+pytestmark = pytest.mark.slow
+
 HOST = "33333333-0000-4000-8000-000000000001"
 WEB, DB = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"
 WEB_VNIC, DB_VNIC = "22222222-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"

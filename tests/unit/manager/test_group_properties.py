@@ -15,6 +15,8 @@ from manager_stub.span import realise
 from manager_stub.world import World
 from tests.unit.manager.expressions import AND, OR, condition, ids, ips, joined, named, nested, paths, world
 
+pytestmark = pytest.mark.slow
+
 GROUPS = tuple("abcdef")
 WORDS = ("", "web", "Web-1", "WEB-1", "db")
 HOSTS = tuple(f"33333333-0000-4000-8000-00000000000{number}" for number in range(3))

@@ -23,6 +23,8 @@ from tests.unit.manager.expressions import (
 )
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
 
+pytestmark = pytest.mark.slow
+
 VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
 WEB = vm("Name", "EQUALS", "web")
 BLUE = segment("Name", "EQUALS", "blue")

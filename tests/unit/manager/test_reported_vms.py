@@ -9,6 +9,8 @@ from tests.unit.manager.expressions import condition, named, vm
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from vsfwd.protocol.messages import Binding, Bindings, Guest, Hello, PowerState, digest_text
 
+pytestmark = pytest.mark.slow
+
 HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 VM, OTHER_VM = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"
 VNIC, OTHER_VNIC = "22222222-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
