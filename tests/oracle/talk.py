@@ -25,7 +25,8 @@ _DATA: Final = (
 _CLOSE: Final = (("initiator", FIN | ACK), ("responder", ACK), ("responder", FIN | ACK), ("initiator", ACK))
 _CLOSED: Final = (("responder", FIN | ACK), ("initiator", FIN | ACK), ("responder", ACK))
 _EARLY: Final = (("initiator", SYN | PSH), *_OPEN[1:2], *(("responder", PSH | ACK),) * 2)
-_SCRIPTS: Final = (
+Script = tuple[tuple[str, int], ...]
+_SCRIPTS: Final[tuple[Script, ...]] = (
     *((*_OPEN, *_DATA, *_CLOSE), (*_OPEN, *_DATA, *_CLOSED), (*_BOTH_OPEN, *_DATA, *_CLOSE)),
     *((*_OPEN, *_DATA, *_DATA, ("initiator", RST)), (*_OPEN, *_DATA, ("responder", RST | ACK))),
     *((("initiator", SYN), ("responder", RST | ACK)), (*_DATA, *_DATA, *_CLOSE)),
@@ -34,6 +35,9 @@ _SCRIPTS: Final = (
 )
 """Connections: as they should be, opened by both, reset, refused, one that was under way before, and such
 whose data is there before the handshake has ended (RFC 7413)."""
+ONE_OPENS: Final = tuple(
+    script for script in _SCRIPTS if script[0][1] & SYN and ("responder", SYN) not in script
+)
 _NUMBERS: Final = (0, 1000, 2**31 - 20, 2**32 - 20)
 _WINDOWS: Final = (0, 0, 1, 500, 8192, 65535, 65535)
 _SCALES: Final = (None, None, 0, 2, 7, 14, 15)
@@ -67,7 +71,9 @@ class Talk:
     scale: dict[str, int | None] = field(default_factory=lambda: {"in": None, "out": None})
     windows: tuple[int, ...] = _WINDOWS
     """What each side of its connections may offer."""
-    script: tuple[tuple[str, int], ...] = ()
+    scripts: tuple[Script, ...] = _SCRIPTS
+    """What its connections may be."""
+    script: Script = ()
     at: int = 0
     last: tuple[str, bytes] | None = None
 
@@ -198,14 +204,14 @@ class Talk:
         direction = self.initiator if side == "initiator" else OTHER[self.initiator]
         data = bytes(rng.choice((1, 30))) if flags & PSH else b""
         options = _options(rng, self.scale[direction]) if flags & SYN else b""
-        window = 0 if rng.random() < 0.05 else None
+        window = 0 if rng.random() < 0.05 and 0 in self.windows else None
         packet = self._segment(direction, flags, data, -1 if again else 0, window=window, options=options)
         self.seq[direction] += len(data) + (bool(flags & (SYN | FIN)) and not again)
         self.last = direction, packet
         return self.last
 
     def _connect(self, rng: Random) -> None:
-        self.at, self.script = 0, rng.choice(_SCRIPTS)
+        self.at, self.script = 0, rng.choice(self.scripts)
         self.seq = {d: rng.choice(_NUMBERS) for d in ("in", "out")}
         self.window = {d: rng.choice(self.windows) for d in ("in", "out")}
         self.scale = {d: rng.choice(_SCALES) for d in ("in", "out")}

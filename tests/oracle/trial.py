@@ -13,8 +13,10 @@ from typing import Final
 from tests.harness.datapath import VERDICTS, Host
 from tests.oracle.asking import Key
 from tests.oracle.asking import address as address_of
+from tests.oracle.connection import OTHER
 from tests.oracle.model import Expected, Model, Port
 from tests.oracle.policies import HERE
+from tests.oracle.reading import TCP, read, read_quoted
 from tests.oracle.tracking import Flow
 from tests.oracle.walk import MACS, Change, Sent, Step
 from vsfwd.datapath import Flow as RealFlow
@@ -79,6 +81,21 @@ class Trial:
         """Without the model."""
         program = self._datapath.vnic_in if sent.direction == "in" else self._datapath.vnic_out
         return bpf.run_program(program, sent.frame, ifindex=self._ports[sent.port].ifindex)[0] == 0
+
+    def state_of(self, sent: Sent) -> str | None:
+        """Of the flow that a TCP segment belongs to, or an ICMP error about one."""
+        packet, direction = read(sent.frame), sent.direction
+        if packet and packet.is_error:
+            packet, direction = read_quoted(packet.quoted, packet.family), OTHER[direction]
+        if packet is None or packet.protocol != TCP:
+            return None
+        ends = [(address_of(packet.source), packet.sport), (address_of(packet.destination), packet.dport)]
+        (remote, remote_port), (local, local_port) = ends if direction == "in" else reversed(ends)
+        wanted = TCP, local, local_port, remote, remote_port
+        for flow in self._ports[sent.port].flows():
+            if (flow.protocol, flow.local, flow.local_port, flow.remote, flow.remote_port) == wanted:
+                return flow.state
+        return None
 
     def _reason(self, name: str, expected: Iterable[str]) -> str:
         """What was counted for the last packet; looks at what is expected first."""
