@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from tests.harness.datapath import Host, Port
-from tests.harness.packets import Net, udp
+from tests.harness.datapath import Host, Port, dropped
+from tests.harness.packets import IPV4, Net, udp
 from tests.harness.policies import policy
 from vsfwd.datapath import bpf
 
@@ -88,3 +88,13 @@ def test_the_last_policy_is_in_force_when_install_returns(host: Host, net: Net) 
     for turn in range(20):
         host.flip(images[turn % 2])
         assert (here.receive(udp(net.peer, net.here)).verdict == "drop") == bool(turn % 2)
+
+
+def test_a_policy_of_thousands_of_rows_is_there_whole(host: Host) -> None:
+    """More rows and addresses than one system call writes: the first, the last and those at its end."""
+    here = host.port("here")
+    sources = [f"10.9.{number >> 8}.{number & 255}" for number in range(2500)]
+    host.install([f"drop from {source}" for source in sources], vnics=VNICS)
+    for number in (0, 1022, 1023, 1024, 2047, 2048, 2499):
+        seen = here.receive(udp(sources[number], IPV4.here))
+        assert seen == dropped("rule_drop", number + 1)

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import compress, islice
 from typing import Final, TypeVar
 
 from vsfwd.datapath import bpf
@@ -26,6 +27,9 @@ V = TypeVar("V")
 TABLES: Final = ("hosts", "prefixes", "services", "rows", "policies", "rules")
 _ROWS_AHEAD: Final = 256
 _HOSTS_AHEAD: Final = 1024
+_BATCH: Final = 1024
+"""Elements a system call writes: a few MB of rows, where all of a big policy would be hundreds."""
+_WORD_BITS: Final = tuple(1 << word for word in range(constant("WORDS")))
 _MAPPED_BITS: Final = 96
 _FAMILY_BITS: Final = 32
 """Bits of a prefix key before its address: the family byte and its padding."""
@@ -79,16 +83,18 @@ class ArrayMap:
 
 @dataclass
 class Bank:
-    """The inner maps of one bank while the daemon may write to them."""
+    """The inner maps of one bank while the daemon may write to them. Rows are written by system call: mapped
+    pages would count as the daemon's memory, and rows are most of a bank."""
 
     hosts: int
-    rows: ArrayMap
+    rows: int
     policies: ArrayMap
     used_rows: int
+    row_places: int
 
     def close(self) -> None:
         os.close(self.hosts)
-        self.rows.close()
+        os.close(self.rows)
         self.policies.close()
 
 
@@ -180,8 +186,9 @@ class Policy:
         services = array("services", max(service.last for service in image.services) + 1)
         for points in image.services:
             services.fill([struct.pack("<Q", points.row) * (points.last - points.first + 1)], points.first)
-        rows = array("rows", len(image.rows) + max(_ROWS_AHEAD, len(image.rows) // 4))
-        rows.fill(map(self._row, image.rows))
+        row_places = len(image.rows) + max(_ROWS_AHEAD, len(image.rows) // 4)
+        rows = create("rows", row_places, bpf.MapType.ARRAY, bpf.F_MMAPABLE | bpf.F_INNER_MAP)
+        self._write(rows, enumerate(image.rows), self._row)
         rules = array("rules", len(image.rules))
         rules.fill(
             self._layouts["rules"][1].pack(
@@ -218,11 +225,11 @@ class Policy:
             hosts=hosts,
             prefixes=prefixes,
             services=services.fd,
-            rows=rows.fd,
+            rows=rows,
             policies=policies.fd,
             rules=rules.fd,
         )
-        return Bank(hosts, rows, policies, len(image.rows)), inner
+        return Bank(hosts, rows, policies, len(image.rows), row_places), inner
 
     def in_place(self, plan: InPlace) -> None:
         """The rows first, then the one entry that points at them, then the sequence: no packet sees half of
@@ -230,12 +237,11 @@ class Policy:
         live = self._live
         if live is None:
             raise DatapathError("change the policy in place: this daemon has not written a bank yet")
-        if live.used_rows + len(plan.new_rows) > live.rows.entries:
+        if live.used_rows + len(plan.new_rows) > live.row_places:
             return self.flip(Flip(plan.image))
-        for row in plan.new_rows:
-            live.rows[live.used_rows] = self._row(row)
-            live.used_rows += 1
         try:
+            self._write(live.rows, enumerate(plan.new_rows, live.used_rows), self._row)
+            live.used_rows += len(plan.new_rows)
             if plan.entry is None:
                 bpf.delete(live.hosts, self._host_key(plan.key))
             else:
@@ -243,7 +249,7 @@ class Policy:
                 bpf.update(live.hosts, key, value)
         except OSError as error:
             if error.errno != errno.E2BIG:
-                raise DatapathError(f"write host entry {plan.key}: {error}") from None
+                raise DatapathError(f"write {plan.key} in place: {error}") from None
             return self.flip(Flip(plan.image))
         self._commit(self.bank)
         return None
@@ -278,10 +284,10 @@ class Policy:
     def _write(
         self, fd: int, items: Iterable[tuple[K, V]], encode: Callable[[K, V], tuple[bytes, bytes]]
     ) -> None:
-        pairs = [encode(key, value) for key, value in items]
-        bpf.update_batch(
-            fd, b"".join(key for key, _ in pairs), b"".join(value for _, value in pairs), len(pairs)
-        )
+        pairs = (encode(key, value) for key, value in items)
+        while batch := list(islice(pairs, _BATCH)):
+            keys, values = zip(*batch, strict=True)
+            bpf.update_batch(fd, b"".join(keys), b"".join(values), len(batch))
 
     def _host_key(self, key: HostKey) -> bytes:
         return self._layouts["hosts"][0].pack(segment=key.segment, address=key.address.to_bytes(16, "big"))
@@ -293,10 +299,11 @@ class Policy:
         key_layout, value_layout = self._layouts["prefixes"]
         return pack_prefix(key_layout, key), value_layout.pack(**entry._asdict())
 
-    def _row(self, row: int) -> bytes:
-        words = row.to_bytes(constant("RULES") // 8, "little")
-        summary = sum(1 << i for i, word in enumerate(struct.unpack(f"<{len(words) // 8}Q", words)) if word)
-        return summary.to_bytes(constant("SUMMARIES") * 8, "little") + words
+    def _row(self, number: int, row: int) -> tuple[bytes, bytes]:
+        words = row.to_bytes(8 * -(-row.bit_length() // 64), "little")
+        summary = sum(compress(_WORD_BITS, memoryview(words).cast("Q")))
+        value = summary.to_bytes(8 * constant("SUMMARIES"), "little") + words
+        return struct.pack("<I", number), value.ljust(self._layouts["rows"][1].size, b"\0")
 
     def close(self) -> None:
         if self._live:
