@@ -52,6 +52,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (_READS, "/api/v1/vsfw/audit-log", Need.AUDIT),
     (("POST",), "/api/v1/search", Need.READ),
     (("POST",), "/policy/api/v1/search", Need.READ),
+    (("POST",), "/api/v1/vsfw/policy/diff", Need.READ),
     (("POST",), "/api/v1/fabric/virtual-machines", Need.OPERATE),
     (("POST",), "/policy/api/v1/fabric/virtual-machines", Need.OPERATE),
     (("POST",), f"{_POINT}/virtual-machines", Need.OPERATE),
@@ -64,6 +65,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (_WRITES, "/api/v1/vsfw/datacenters", Need.POLICY),
     (_WRITES, "/api/v1/vsfw/configurations", Need.POLICY),
     (_WRITES, "/api/v1/vsfw/publish", Need.POLICY),
+    (_WRITES, "/api/v1/vsfw/policy", Need.POLICY),
     (_READS, "/", Need.READ),
 )
 """Methods, the path or what it is below, the need. The first line that fits counts."""

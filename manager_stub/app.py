@@ -24,6 +24,7 @@ from manager_stub.api import (
     inventory,
     members,
     node,
+    policy_file,
     publish,
     realized,
     search,
@@ -85,6 +86,7 @@ def compose(directory: StateDir) -> Parts:
     app.include_router(hierarchy.router(register))
     publishing = Publishing(store, register)
     app.include_router(publish.router(register, publishing))
+    app.include_router(policy_file.router(register, publishing))
     app.include_router(search.router(register))
     app.include_router(realized.router(register))
     app.include_router(transport_nodes.router(register, broker))

@@ -1,7 +1,9 @@
-"""vsfwctl: what this host enforces, at the shell. A client of the local socket like any other.
+"""vsfwctl: what this host enforces, at the shell, as a client of the local socket like any other; and, in
+`managerctl`, the manager's policy as a file.
 
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
-done, 1 the daemon says no (nothing of that name, contradiction), 2 wrong usage, 3 no daemon answers."""
+done, 1 the daemon or the manager says no (nothing of that name, contradiction), 2 wrong usage, 3 neither
+answers."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -13,6 +15,7 @@ import click
 import vsfwd.ipc.interface as api
 from vsfwd.earlyctl import early, early_table
 from vsfwd.ipc import SOCKET
+from vsfwd.managerctl import COMMANDS
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 
 T = TypeVar("T")
@@ -35,7 +38,7 @@ one_vnic = click.option(
 @click.version_option(package_name="vsfwd", prog_name="vsfwctl")
 @click.pass_context
 def main(context: click.Context, socket: Path) -> None:
-    """What the firewall of this host enforces."""
+    """What the firewall of this host enforces, and the manager's policy as a file."""
     context.obj = socket
 
 
@@ -304,7 +307,8 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-main.add_command(early)
+for command in (early, *COMMANDS):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 from asyncvarlink import VarlinkErrorReply
@@ -48,7 +48,7 @@ def ask(socket: Path, question: Callable[[Any], Awaitable[T]]) -> Any:
         end(f"{error.name}: {error}", EXIT_REFUSED)
 
 
-def end(message: str, code: int) -> None:
+def end(message: str, code: int) -> NoReturn:
     click.echo(f"vsfwctl: {message}", err=True)
     sys.exit(code)
 

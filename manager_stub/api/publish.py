@@ -67,7 +67,7 @@ def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing) -
     @routes.get(f"{url}/{{id}}/diff", tags=[*tags])
     async def diff(id: Id) -> Json:
         """What publishing it would change, and in `refused` why it would not be possible."""
-        return _diff(register, planned(register, existing(id)["tree"]))
+        return differences(register, planned(register, existing(id)["tree"]))
 
     @routes.post(f"{url}/{{id}}", tags=[*tags])
     async def publish(
@@ -112,7 +112,7 @@ def _add_configurations(routes: APIRouter, register: Register, publishing: Publi
     @routes.get(f"{url}/{{id}}/diff", tags=[*tags])
     async def diff(id: Number) -> Json:
         """What rolling back to it would change, and in `refused` why it would not be possible."""
-        return _diff(register, publishing.way_back(existing(id)["change"]))
+        return differences(register, publishing.way_back(existing(id)["change"]))
 
     @routes.post(f"{url}/{{id}}", tags=[*tags])
     async def roll_back(
@@ -175,7 +175,7 @@ def with_confirmation(
         raise
 
 
-def _diff(register: Register, change: Change) -> Json:
+def differences(register: Register, change: Change) -> Json:
     found: Json = {"results": change.diff(register.world)}
     try:
         register.check(change.put, change.delete)

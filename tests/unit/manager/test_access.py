@@ -24,6 +24,8 @@ TABLE = [
     (r"POST /policy/api/v1/infra/realized-state/", OPERATE),
     (r"PUT /policy/api/v1/infra/tags/tag-operations/", OPERATE),
     (r"POST /api/v1/vsfw/addresses$", OPERATE),
+    (r"POST /api/v1/vsfw/policy/diff$", ALL),
+    (r"PUT /api/v1/vsfw/policy$", CHANGE_POLICY),
     (r"(PUT|DELETE) /api/v1/vsfw/(vms|clusters|datacenters)/", CHANGE_POLICY),
     (r"(POST|DELETE) /api/v1/vsfw/(configurations|publish)\b", CHANGE_POLICY),
     (r"(POST|PUT|PATCH|DELETE) /policy/api/v1/infra\b", CHANGE_POLICY),

@@ -1,0 +1,53 @@
+"""The policy as one document (/api/v1/vsfw/policy), as `vsfwctl` keeps it in a file: `declared` says what
+is in it."""
+
+import hashlib
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from manager_stub.api.declared import change, document
+from manager_stub.api.errors import Problem
+from manager_stub.api.infra import Patch
+from manager_stub.api.inventory import PREFIX
+from manager_stub.api.objects import Json
+from manager_stub.api.publish import Confirm, differences, with_confirmation
+from manager_stub.publish import Publishing
+from manager_stub.register import Register
+
+Digest = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
+
+
+def router(register: Register, publishing: Publishing) -> APIRouter:
+    routes = APIRouter(tags=["PolicyDocument"])
+    url = f"{PREFIX}/policy"
+
+    @routes.get(url)
+    async def read() -> Json:
+        return document(register.world)
+
+    @routes.post(f"{url}/diff")
+    async def compare(body: Patch) -> Json:
+        """What `PUT` of this body would change, in `refused` why it would not be possible, and in `digest`
+        what to say that exactly this is meant."""
+        found = differences(register, change(register.world, body))
+        return found | {"digest": _digest(found["results"])}
+
+    @routes.put(url)
+    async def put(body: Patch, digest: Digest = None, confirm_within: Confirm = None) -> Json:
+        """The policy is what the body says, all of it or nothing, and what it does not name is gone. Without
+        a difference nothing happens: no revision, no generation, nothing to confirm."""
+        wanted = change(register.world, body)
+        results = wanted.diff(register.world)
+        if digest not in (None, _digest(results)):
+            raise Problem(412, "the policy is not what it was when these differences were shown")
+        if results:
+            with_confirmation(register, publishing, wanted, confirm_within)
+        return {"results": results}
+
+    return routes
+
+
+def _digest(results: list[Json]) -> str:
+    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()

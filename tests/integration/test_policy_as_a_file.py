@@ -1,0 +1,210 @@
+"""vsfwctl with a running manager over TLS: export, apply, confirm, and what goes wrong on the way there."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.broker import free_ports
+from tests.harness.manager import Served, served
+from vsfwd import policyfile
+
+pytestmark = pytest.mark.slow
+
+DOMAIN = "/policy/api/v1/infra/domains/default"
+VSFWCTL = [sys.executable, "-m", "vsfwd.ctl"]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("manager")) as manager:
+        yield manager
+
+
+@pytest.fixture
+def vsfwctl(manager: Served, tmp_path: Path) -> Run:
+    """Runs it in a directory of the test, with its own home; `env` is what differs from good settings."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None, **more: Any) -> Any:
+        home = {"HOME": str(tmp_path), "PATH": "/usr/bin", "PYTHONPATH": os.getcwd()}
+        good = {"VSFWCTL_MANAGER": manager.url, "VSFWCTL_CA": manager.ca}
+        login = {"VSFWCTL_USER": manager.user, "VSFWCTL_PASSWORD": manager.password}
+        every = {key: value for key, value in (home | good | login | (env or {})).items() if value}
+        more = {"stdin": subprocess.DEVNULL} | more
+        argv = [*VSFWCTL, *arguments]
+        return subprocess.run(argv, cwd=tmp_path, env=every, capture_output=True, text=True, **more)
+
+    return run
+
+
+@pytest.fixture
+def exported(manager: Served, vsfwctl: Run, tmp_path: Path) -> Path:
+    """A policy at the manager, and the file of it."""
+    rule = {"id": "in", "action": "ALLOW", "destination_groups": [f"{DOMAIN[14:]}/groups/web"]}
+    manager.rest.patch(f"{DOMAIN}/groups/web", json={"description": "12:30"}).raise_for_status()
+    manager.rest.patch(f"{DOMAIN}/security-policies/s", json={"rules": [rule]}).raise_for_status()
+    done = vsfwctl("export", "-o", "policy.yaml")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return tmp_path / "policy.yaml"
+
+
+def edited(file: Path, was: str, now: str) -> None:
+    text = file.read_text()
+    assert was in text
+    file.write_text(text.replace(was, now))
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_applying_an_export_is_the_identity(
+    manager: Served, vsfwctl: Run, exported: Path, format: str
+) -> None:
+    """In both formats: no difference, nothing published, no question."""
+    saved = manager.rest.get("/api/v1/vsfw/configurations").json()
+    done = vsfwctl("export", "--format", format)
+    file = exported.with_name(f"policy.{format}")
+    file.write_text(done.stdout)
+    assert policyfile.read(file.name, done.stdout) == policyfile.read("policy.yaml", exported.read_text())
+    done = vsfwctl("apply", file.name, "--yes")
+    assert (done.returncode, done.stdout) == (0, "no difference\n")
+    assert manager.rest.get("/api/v1/vsfw/configurations").json() == saved
+
+
+def test_a_dry_run_shows_and_changes_nothing(vsfwctl: Run, exported: Path) -> None:
+    """With --diff the lines; what is not possible is refused, with the reason."""
+    edited(exported, "groups/web\n    action: ALLOW", "groups/web\n    action: REJECT")
+    done = vsfwctl("apply", "policy.yaml", "--dry-run", "--diff")
+    assert done.returncode == 0
+    assert "~ /infra/domains/default/security-policies/s/rules/in\n" in done.stdout
+    assert "    -action: ALLOW\n    +action: REJECT\n" in done.stdout
+    assert "\n1 changed\n" in done.stdout
+    edited(exported, "groups/web", "groups/none")
+    done = vsfwctl("apply", "policy.yaml", "--dry-run")
+    assert done.returncode == 1
+    assert "there is no '/infra/domains/default/groups/none'" in done.stderr
+
+
+def test_a_file_takes_away_what_it_does_not_name(manager: Served, vsfwctl: Run, exported: Path) -> None:
+    """And the file before brings it back."""
+    done = vsfwctl("apply", "-", "--yes", input="version: 1\n", stdin=None)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("3 removed\npublished\n")
+    assert manager.rest.get(f"{DOMAIN}/groups/web").status_code == 404
+    assert "3 added" in vsfwctl("apply", "policy.yaml", "--yes").stdout
+    assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "12:30"
+
+
+def test_a_publish_that_is_not_confirmed_is_undone(manager: Served, vsfwctl: Run, exported: Path) -> None:
+    """Here at once, by word; what is confirmed stays."""
+    edited(exported, "12:30", "other")
+    done = vsfwctl("apply", "policy.yaml", "--yes", "--confirm", "600")
+    assert "undone in 600 s, unless you say: vsfwctl confirm" in done.stdout
+    assert vsfwctl("roll-back").returncode == 0
+    assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "12:30"
+    vsfwctl("apply", "policy.yaml", "--yes", "--confirm", "600")
+    assert vsfwctl("confirm").returncode == 0
+    assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "other"
+    done = vsfwctl("confirm")
+    assert (done.returncode, done.stderr) == (1, "vsfwctl: nothing waits to be confirmed\n")
+
+
+@pytest.mark.parametrize(("answer", "description"), [(b"n\n", "12:30"), (b"y\n", "other")])
+def test_at_a_terminal_it_asks(
+    manager: Served, vsfwctl: Run, exported: Path, answer: bytes, description: str
+) -> None:
+    """And publishes if the answer is yes."""
+    edited(exported, "12:30", "other")
+    mine, its = pty.openpty()
+    try:
+        os.write(mine, answer)
+        done = vsfwctl("apply", "policy.yaml", stdin=its)
+    finally:
+        os.close(mine)
+        os.close(its)
+    assert "publish this? [y/N]" in done.stdout
+    assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == description
+
+
+def test_where_nobody_can_be_asked_it_wants_yes(vsfwctl: Run, exported: Path) -> None:
+    """Before it does anything."""
+    done = vsfwctl("apply", "policy.yaml")
+    assert done.returncode == 2
+    assert "say --yes, or --dry-run" in done.stderr
+
+
+def test_what_is_said_of_the_manager_may_stand_in_a_file(
+    manager: Served, vsfwctl: Run, tmp_path: Path
+) -> None:
+    """In one that others cannot read; its password goes to the manager it names, and to no other."""
+    config = tmp_path / ".config" / "vsfwctl" / "manager.toml"
+    config.parent.mkdir(parents=True)
+    keys = {"manager": manager.url, "ca": manager.ca, "user": manager.user, "password": manager.password}
+    config.write_text("".join(f'{key} = "{value}"\n' for key, value in keys.items()))
+    nothing = dict.fromkeys(("VSFWCTL_MANAGER", "VSFWCTL_CA", "VSFWCTL_USER", "VSFWCTL_PASSWORD"), "")
+    config.chmod(0o640)
+    done = vsfwctl("export", env=nothing)
+    assert (done.returncode, "others can read the password" in done.stderr) == (2, True)
+    config.chmod(0o600)
+    assert vsfwctl("export", env=nothing).returncode == 0
+    done = vsfwctl("export", env=nothing | {"VSFWCTL_MANAGER": "https://192.0.2.1"})
+    assert (done.returncode, "no password for admin" in done.stderr) == (2, True)
+
+
+def test_a_token_takes_the_place_of_user_and_password(manager: Served, vsfwctl: Run) -> None:
+    """From the environment; one that is no token is refused."""
+    made = manager.rest.post("/api/v1/vsfw/tokens", json={"display_name": "ci", "lifetime_s": 3600}).json()
+    login = {"VSFWCTL_USER": "", "VSFWCTL_PASSWORD": ""}
+    assert vsfwctl("export", env=login | {"VSFWCTL_TOKEN": made["token"]}).returncode == 0
+    done = vsfwctl("export", env=login | {"VSFWCTL_TOKEN": "x"})
+    assert (done.returncode, "no such token" in done.stderr) == (1, True)
+
+
+def test_a_role_that_may_not_is_told_so(manager: Served, vsfwctl: Run, exported: Path) -> None:
+    """An auditor exports and compares, and does not publish."""
+    user = {"role": "auditor", "password": "a password of length"}
+    manager.rest.put("/api/v1/vsfw/users/eve", json=user).raise_for_status()
+    eve = {"VSFWCTL_USER": "eve", "VSFWCTL_PASSWORD": user["password"]}
+    edited(exported, "12:30", "other")
+    assert vsfwctl("apply", "policy.yaml", "--dry-run", env=eve).returncode == 0
+    done = vsfwctl("apply", "policy.yaml", "--yes", env=eve)
+    assert (done.returncode, "eve with the role auditor may not PUT" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("env", "status", "said"),
+    [
+        ({"VSFWCTL_MANAGER": ""}, 2, "which manager? Say --manager"),
+        ({"VSFWCTL_MANAGER": "http://127.0.0.1"}, 2, "not https://HOST[:PORT]"),
+        ({"VSFWCTL_CA": "none.crt"}, 2, "--ca: none.crt: No such file or directory"),
+        ({"VSFWCTL_CA": "empty"}, 2, "--ca: empty: no certificate in it"),
+        ({"VSFWCTL_CA": ""}, 3, "not verified by the certificates of this machine"),
+        ({"VSFWCTL_USER": ""}, 2, "nobody to log in as"),
+        ({"VSFWCTL_PASSWORD": ""}, 2, "no password for admin"),
+        ({"VSFWCTL_PASSWORD": "wrong"}, 1, "see VSFWCTL_USER, VSFWCTL_PASSWORD"),
+        ({"VSFWCTL_CONFIG": "none.toml"}, 2, "none.toml: No such file or directory"),
+        ({"VSFWCTL_CONFIG": "bad.toml"}, 2, "bad.toml: Object contains unknown field `colour`"),
+    ],
+)
+def test_what_is_wrong_about_the_manager_is_named(
+    vsfwctl: Run, tmp_path: Path, env: dict[str, str], status: int, said: str
+) -> None:
+    """And what to do about it: 2 where it is the settings, 3 where no manager answers that is trusted."""
+    (tmp_path / "empty").touch()
+    (tmp_path / "bad.toml").write_text("colour = 1\n")
+    done = vsfwctl("export", env=env)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+
+
+def test_a_manager_that_is_not_there_is_3(manager: Served, vsfwctl: Run) -> None:
+    """Nobody listens; or by a name that is not its certificate's."""
+    (port,) = free_ports(1)
+    done = vsfwctl("export", "--manager", f"https://127.0.0.1:{port}")
+    assert (done.returncode, "does the manager run" in done.stderr) == (3, True)
+    done = vsfwctl("export", "--manager", manager.url.replace("127.0.0.1", "localhost"))
+    assert (done.returncode, "say --manager with the name the certificate has" in done.stderr) == (3, True)
