@@ -183,13 +183,22 @@ static __always_inline bool quoted_key(struct passage *p)
 }
 
 /* What has passed is heard by a program of its own, since reading would be too much for the verifier here. What comes in
- * fragments is not heard, nor what follows it. */
+ * fragments is not heard, nor what an ALG would hear behind it. */
 static __always_inline void hear(struct passage *p, struct flow *flow)
 {
-	if (is_fragment(p->packet))
-		flow->side[p->direction & 1].speech = SPEECH_NONE;
-	else
+	struct tcp_side *side = &flow->side[p->direction & 1];
+
+	if (!is_fragment(p->packet))
 		p->heard = true;
+	else if (side->speech != SPEECH_DHCP)
+		side->speech = SPEECH_NONE;
+}
+
+/* It has no flow to be heard by. */
+static __always_inline int pass_alone(struct passage *p, u32 counter)
+{
+	p->heard = !is_fragment(p->packet) && is_dhcp(p->packet, p->direction);
+	return pass(p, counter);
 }
 
 /* A packet of a flow that its policy allows. */
@@ -228,7 +237,7 @@ static __always_inline int conclude(struct passage *p, struct track *t, struct r
 		return drop(REASON_INTERNAL);
 	/* What comes in for an address that is not bound opens no way out for an answer from there. */
 	if (!is_tracked(p->packet) || !home || rule->tracking == TRACKING_STATELESS)
-		return pass(p, rule->counter);
+		return pass_alone(p, rule->counter);
 	/* An answer that nobody asked for must not open a way for questions. */
 	if (is_icmp(p->packet) && !is_echo_request(p->packet))
 		return pass(p, rule->counter);
@@ -264,7 +273,7 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	if (reason)
 		return drop(reason);
 	if (!policy)
-		return passes_closed(p->packet, p->direction) ? TC_ACT_OK : drop(REASON_CLOSED);
+		return passes_closed(p->packet, p->direction) ? pass_alone(p, NO_COUNTER) : drop(REASON_CLOSED);
 	if (t->flow && t->flow->existing == EXISTING_CUT) {
 		forget(t);
 		return drop(REASON_POLICY_CUT);
@@ -364,7 +373,7 @@ static __always_inline int finish(struct passage *p, struct track *t, int verdic
 {
 	if (verdict == GO_WITH_FLOW)
 		verdict = t->flow ? advance(p, t->flow) : drop(REASON_INTERNAL);
-	if (unlikely(is_fragment(p->packet)) && (verdict == PASSED || verdict == TC_ACT_OK))
+	if (unlikely(is_fragment(p->packet)) && verdict == PASSED)
 		return note_first(p, verdict);
 	return verdict;
 }
@@ -377,8 +386,6 @@ static __always_inline u32 overhear(struct passage *p)
 
 	if (p->direction == DIRECTION_OUT && is_neighbour_discovery(p->packet))
 		snoop_discovery(p);
-	if (p->direction == DIRECTION_IN && is_dhcp_answer(p->packet))
-		snoop(p, NULL);
 	if (!is_guarded(p))
 		return 0;
 	reason = forged(p);
@@ -502,6 +509,10 @@ int speech(struct __sk_buff *skb)
 
 	if (!enter(&p))
 		return TC_ACT_OK;
+	if (is_dhcp(p.packet, p.direction)) {
+		snoop_dhcp(&p);
+		return TC_ACT_OK;
+	}
 	slot = p.slot;
 	p.flows = flows.lookup(&slot);
 	p.now = bpf_jiffies64();

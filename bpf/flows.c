@@ -145,6 +145,8 @@ static __always_inline void adopt(struct passage *p, struct flow *flow, const st
 	flow->rule_id = rule->id;
 	flow->existing = rule->existing;
 	attend(flow, p->key, rule);
+	if (is_dhcp(p->packet, p->direction))
+		flow->side[0].speech = flow->side[1].speech = SPEECH_DHCP;
 }
 
 /* Whether a flow goes on under the decision it had, although the policy has changed. Its rule may be gone, and its

@@ -82,8 +82,10 @@ BPF_F_TABLE("percpu_array", u32, struct event, event_draft, 1, 0);
 BPF_RINGBUF_OUTPUT(snoops, 32);
 /* Where is a snooped frame put together? */
 BPF_F_TABLE("percpu_array", u32, struct snoop, snoop_draft, 1, 0);
-/* How many more frames of this vNIC may be shown? By slot, the number of spend() in limit.h. */
-BPF_F_TABLE("array", u32, u64, snoop_buckets, SLOTS, 0);
+/* How many more frames of this vNIC may be shown? By slot * 2 + direction, the number of spend() in limit.h. */
+BPF_F_TABLE("array", u32, u64, snoop_buckets, SLOTS * 2, 0);
+/* Which answer of a DHCP server does this vNIC wait for? By slot * 2 + enum family. */
+BPF_F_TABLE("array", u32, struct dhcp_request, dhcp_requests, SLOTS * 2, 0);
 /* How often may this rule still be logged at this device? When there is no room, the pair longest unused forgets. */
 BPF_F_TABLE("lru_hash", struct log_key, struct log_tokens, log_tokens, 16384, 0);
 /* How many events found the ring buffer full? */

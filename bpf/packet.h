@@ -506,19 +506,26 @@ static __always_inline bool is_icmp_error(const struct packet *packet)
 	return packet->protocol == PROTOCOL_ICMPV6 && type >= 1 && type <= 4;
 }
 
-/* What a workload needs to come up, and all that passes before a policy is in: neighbour discovery, but for router
- * advertisements of its own, and DHCP and DHCPv6 as a client. */
-static __always_inline bool passes_closed(const struct packet *packet, u8 direction)
+/* What the workload says to DHCP and DHCPv6 servers as a client, and they to it. */
+static __always_inline bool is_dhcp(const struct packet *packet, u8 direction)
 {
 	bool in = direction == DIRECTION_IN;
 	u16 client = swap16(in ? packet->destination_port : packet->source_port);
 	u16 server = swap16(in ? packet->source_port : packet->destination_port);
 
-	if (packet->protocol == PROTOCOL_ICMPV6)
-		return packet->icmp_type >= 133 && packet->icmp_type <= 136 && (in || packet->icmp_type != 134);
 	if (packet->protocol != PROTOCOL_UDP)
 		return false;
 	return packet->family == FAMILY_IPV4 ? client == 68 && server == 67 : client == 546 && server == 547;
+}
+
+/* What a workload needs to come up, and all that passes before a policy is in: neighbour discovery, but for router
+ * advertisements of its own, and DHCP as a client. */
+static __always_inline bool passes_closed(const struct packet *packet, u8 direction)
+{
+	if (packet->protocol == PROTOCOL_ICMPV6)
+		return packet->icmp_type >= 133 && packet->icmp_type <= 136 &&
+		       (direction == DIRECTION_IN || packet->icmp_type != 134);
+	return is_dhcp(packet, direction);
 }
 
 /* The rest of the key: parse() has written its addresses. */

@@ -15,6 +15,8 @@
 #define DHCPV6_CLIENT swap16(546)
 #define DHCPV6_SERVER swap16(547)
 #define DHCP_CHADDR 28 /* offset of the client's MAC address in a DHCP message, RFC 2131 */
+#define DHCP_XID 4     /* and of the number of its request */
+#define DHCP_ANSWER_NS (64 * 1000000000ull) /* the longest that a client waits before it asks again, RFC 2131 4.1 */
 
 #define ICMP_ROUTER_ADVERTISEMENT 9
 #define ND_ROUTER_SOLICITATION 133
@@ -104,15 +106,6 @@ static __always_inline bool is_dhcpv6_request(const struct packet *packet)
 {
 	return packet->protocol == PROTOCOL_UDP && packet->family == FAMILY_IPV6 &&
 	       packet->source_port == DHCPV6_CLIENT && packet->destination_port == DHCPV6_SERVER;
-}
-
-static __always_inline bool is_dhcp_answer(const struct packet *packet)
-{
-	bool ipv4 = packet->family == FAMILY_IPV4;
-
-	return packet->protocol == PROTOCOL_UDP &&
-	       packet->destination_port == (ipv4 ? DHCP_CLIENT : DHCPV6_CLIENT) &&
-	       packet->source_port == (ipv4 ? DHCP_SERVER : DHCPV6_SERVER);
 }
 
 /* What may come from an address that nobody has trusted yet: DHCP requests, and from no address at all duplicate

@@ -20,10 +20,11 @@ static __always_inline bool is_trusted(struct passage *p, const struct address *
 	return binding && *binding & BINDING_TRUSTED;
 }
 
-/* Shows the daemon a frame by which the vNIC claims `address`, if it does not know that yet; NULL: it looks itself. */
+/* Shows the daemon a frame by which the vNIC claims `address`, if it does not know that yet; NULL: it looks itself. What
+ * comes in and what goes out have a rate each, so that nobody else can use up what the workload says of itself. */
 static __always_inline void snoop(struct passage *p, const struct address *address)
 {
-	u32 zero = 0, place = p->slot & (SLOTS - 1), length = p->skb->len;
+	u32 zero = 0, place = (p->slot & (SLOTS - 1)) * 2 + (p->direction & 1), length = p->skb->len;
 	struct snoop *draft = snoop_draft.lookup(&zero);
 	u64 *bucket = snoop_buckets.lookup(&place);
 
@@ -105,6 +106,27 @@ static __always_inline void snoop_discovery(struct passage *p)
 	}
 	if (!is_unspecified(&claimed))
 		snoop(p, &claimed);
+}
+
+/* What a DHCP client says and hears, once it has passed. A request is noted; an answer is shown if it is one: soon after the
+ * last request, and with its number. Any other costs nothing, however many come. */
+static __always_inline void snoop_dhcp(struct passage *p)
+{
+	bool ipv4 = p->packet->family == FAMILY_IPV4;
+	u32 place = (p->slot & (SLOTS - 1)) * 2 + (p->packet->family & 1), number;
+	struct dhcp_request *request = dhcp_requests.lookup(&place);
+	u64 now = bpf_ktime_get_ns();
+
+	if (!request || bpf_skb_load_bytes(p->skb, p->packet->l4 + 8 + (ipv4 ? DHCP_XID : 0), &number, sizeof(number)))
+		return;
+	if (!ipv4)
+		number &= swap32(0xffffff); /* before it comes the type of the message */
+	if (p->direction == DIRECTION_OUT) {
+		request->number = number;
+		request->until = now + DHCP_ANSWER_NS;
+	} else if (number == request->number && now < request->until) {
+		snoop(p, NULL);
+	}
 }
 
 /* What every packet of a guarded vNIC is asked, of a flow or not; 0: nothing is wrong with it. Its source address is

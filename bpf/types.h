@@ -207,7 +207,7 @@ struct settings {
 	u32 zero;
 	struct limit log;    /* events of one rule at one vNIC */
 	struct limit reject; /* replies of one vNIC in one direction */
-	struct limit snoop;  /* frames of one vNIC that the daemon is shown */
+	struct limit snoop;  /* frames of one vNIC in one direction that the daemon is shown */
 	u8 transition[TRANSITIONS]; /* by state, side, segment: enum step << 4 | next state (vsfwd/datapath/transitions.py) */
 };
 
@@ -305,12 +305,13 @@ struct flow_key {
 	u16 vlan;        /* VLAN id of a tag that an Ethernet rule allows; 0: none */
 };
 
-/* What an ALG listens for in what one side of a flow says (alg.h). */
+/* What is listened for in what one side of a flow says (alg.h). */
 enum speech {
 	SPEECH_NONE,
 	SPEECH_FTP_CLIENT,  /* commands: PORT, EPRT */
 	SPEECH_FTP_SERVER,  /* replies: 227, 229 */
 	SPEECH_TFTP_CLIENT, /* requests to read or write */
+	SPEECH_DHCP,        /* of no ALG, in both directions: snoop_dhcp() */
 };
 
 #define MID_LINE 0x80 /* what it said last was no end of a line, or nobody knows */
@@ -420,6 +421,13 @@ enum outcome {
 	OUTCOME_PASSED,
 	OUTCOME_BLOCKED, /* dropped: its source is on the list */
 	OUTCOME_LIMITED, /* dropped: its source is over the rate */
+};
+
+/* Map dhcp_requests: the last that the vNIC has sent. */
+struct dhcp_request {
+	u64 until;  /* CLOCK_MONOTONIC; from then on nothing answers it */
+	u32 number; /* wire; xid (RFC 2131), or transaction-id (RFC 8415) in the last three bytes */
+	u32 zero;
 };
 
 #define SNOOP_BYTES 1024 /* room for a snooped frame; a power of two, and one byte of it stays free */

@@ -157,7 +157,7 @@ class Datapath:
             if known is None:
                 self._flows.make(vnic.slot, self._buckets)
                 self._clear_drops(vnic.slot)
-                self._snoops.refill(vnic.slot)
+                self._snoops.reset(vnic.slot)
                 self._fill_reject_tokens(vnic.slot)
                 self._timers.write(vnic.slot, self._lifetimes(vnic_id))
             elif known.ifindex != ifindex:

@@ -1,4 +1,4 @@
-"""Frames by which vNICs claim addresses, from the programs' ring buffer.
+"""Frames by which vNICs claim addresses or are given them, from the programs' ring buffer.
 
 Its reader is bcc's, but not the module's: that one drains every ring at once, and the packet log's events
 would wait for the next of them. What found the ring full, or came faster than the rate, is not seen: whoever
@@ -31,6 +31,8 @@ class Snoops:
     def __init__(self, programs: Programs) -> None:
         self._layout = programs.layouts("snoop_draft")[1]
         self._buckets = programs.fd("snoop_buckets")
+        self._requests = programs.fd("dhcp_requests")
+        self._request_size = programs.layouts("dhcp_requests")[1].size
         self._received: list[Snoop] = []
         self._callback = _RINGBUF_CB_TYPE(self._receive)
         self.fd = programs.fd("snoops")
@@ -53,9 +55,11 @@ class Snoops:
         received, self._received = self._received, []
         return received
 
-    def refill(self, slot: int) -> None:
-        """A new vNIC does not pay for the one that had its slot."""
-        bpf.update(self._buckets, struct.pack("<I", slot), bytes(8))
+    def reset(self, slot: int) -> None:
+        """A new vNIC does not pay for the one that had its slot, and has asked nothing yet."""
+        for place in (slot * 2, slot * 2 + 1):
+            bpf.update(self._buckets, struct.pack("<I", place), bytes(8))
+            bpf.update(self._requests, struct.pack("<I", place), bytes(self._request_size))
 
     def close(self) -> None:
         lib.bpf_free_ringbuf(self._reader)
