@@ -73,10 +73,24 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
 
 def need(method: str, path: str) -> Need:
     for methods, prefix, found in _TABLE:
-        if method in methods and (path == prefix or path.startswith(prefix.rstrip("/") + "/")):
+        if method in methods and _is_below(path, (prefix,)):
             return found
     return Need.SYSTEM
 
 
+def _is_below(path: str, prefixes: tuple[str, ...]) -> bool:
+    """Is one of them, or below one."""
+    return any(path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in prefixes)
+
+
 def may(role: Role, method: str, path: str) -> bool:
     return need(method, path) in GRANTS[role]
+
+
+_CREDENTIALS: Final = ("/api/v1/vsfw/tokens", "/api/v1/vsfw/own-password", "/api/v1/vsfw/users")
+
+
+def makes_credentials(method: str, path: str) -> bool:
+    """Whether a call asks for a password or a session: with a token alone, one that was stolen could outlive
+    being revoked."""
+    return method in ("POST", "PUT") and _is_below(path, _CREDENTIALS)

@@ -15,7 +15,8 @@ from manager_stub.store import Row
 from manager_stub.world import World
 
 SYSTEM: Final = "system"
-"""Who is no user: a new release, a confirmation that did not come."""
+"""Who is no user, and no user may be called: a new release, a confirmation that did not come. Hosts are
+"host <id>", which is no name."""
 
 actor: ContextVar[str] = ContextVar("actor", default=SYSTEM)
 

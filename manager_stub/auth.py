@@ -1,9 +1,14 @@
-"""Passwords, against argon2 hashes.
+"""Passwords, against argon2 hashes, and what guessing costs.
 
-A wrong password costs the address it came from a delay that doubles with every failure, and after some in a
-row, from wherever, the name is locked for a while. A right one is remembered for this process as a keyed
-hash: argon2 takes tens of milliseconds, which is for guesses, not for every request. What is remembered is
-right also while the name is locked, so that guessing locks nobody out who is at work.
+Two things are counted, after OWASP's Authentication Cheat Sheet, "Login Throttling". By source
+(`sources.py`): a wrong password costs it a delay that doubles. By name, from wherever: after some failures in
+a row every further one closes the name, for a time that doubles up to a minute. What is tried while a name is
+closed is refused and renews nothing, so that the name opens again whatever somebody does.
+
+Where a name's password was right before, it is remembered as a keyed hash: argon2 takes tens of
+milliseconds, which is for guesses, not for every request. What is remembered is right there also while the
+name is closed, as OWASP's "Slow Down Online Guessing Attacks with Device Cookies" has it for devices, until
+that source has made some guesses of its own.
 """
 
 import asyncio
@@ -11,18 +16,30 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 import argon2
 import structlog
 
+from manager_stub.sources import source_of
+
 _FIRST_DELAY_S: Final = 0.25
 _LONGEST_DELAY_S: Final = 8.0
-_REMEMBERED_ADDRESSES: Final = 4096
+_REMEMBERED_SOURCES: Final = 4096
+_MOST_WAITING: Final = 64
+"""For their turn, of one source: an honest one has no more connections (`web.py`)."""
 FAILURES: Final = 10
-LOCK_S: Final = 900.0
-"""Failures in a row that lock a name, and for how long; NSX's are 5 and 900 s."""
+"""In a row, and the name is closed. NSX closes it after 5, for 900 s."""
+FIRST_CLOSED_S: Final = 1.0
+LONGEST_CLOSED_S: Final = 60.0
+"""1,440 guesses a day at a name, however many machines guess."""
+FORGOTTEN_S: Final = 900.0
+"""So long after the last failure they do not count any more."""
+_KNOWN_SOURCES: Final = 16
+"""Of a name."""
 
 log = structlog.get_logger("manager.auth")
 
@@ -31,8 +48,58 @@ _NOBODY: Final = _hasher.hash(secrets.token_hex())
 """Verified for a name that does not exist, so that it takes as long as one that does."""
 
 
+def _doubled(seconds: float, times: int, longest: float) -> float:
+    return min(longest, seconds * (1 << min(times, 16)))
+
+
 def hash_password(password: str) -> str:
     return _hasher.hash(password)
+
+
+@dataclass
+class _Source:
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+    failures: int = 0
+    """In a row."""
+
+
+@dataclass
+class _Name:
+    """What is known of a user's name since their password is what it is."""
+
+    failures: int = 0
+    """In a row."""
+    failed: float = 0.0
+    """When the last was."""
+    opens: float = 0.0
+    right: bytes = b""
+    """The keyed hash of the password, where it was said at least once."""
+    known: dict[str, int] = field(default_factory=dict)
+    """Sources that said it, the one that came first first, and how often they said something else since."""
+
+    def remembers(self, source: str, digest: bytes) -> bool:
+        """Whether there is no need to look. Counts at once: what is asked side by side, too."""
+        if source not in self.known:
+            return False
+        if hmac.compare_digest(digest, self.right):
+            return True
+        self.known[source] += 1
+        if self.known[source] >= FAILURES:
+            del self.known[source]
+        return False
+
+    def succeed(self, source: str, digest: bytes) -> None:
+        self.failures, self.right = 0, digest
+        if len(self.known) >= _KNOWN_SOURCES:
+            self.known.pop(next(iter(self.known)))
+        self.known[source] = 0
+
+    def fail(self, now: float) -> None:
+        self.failures = 1 if now - self.failed > FORGOTTEN_S else self.failures + 1
+        self.failed = now
+        if self.failures >= FAILURES:
+            self.opens = now + _doubled(FIRST_CLOSED_S, self.failures - FAILURES, LONGEST_CLOSED_S)
 
 
 class Passwords:
@@ -42,47 +109,58 @@ class Passwords:
         self._hash_of = hash_of
         self._clock = clock
         self._process_key = secrets.token_bytes(32)
-        self._known: dict[str, bytes] = {}
-        self._failures: dict[str, int] = {}
-        self._of_names: dict[str, tuple[int, float]] = {}
-        """Failures in a row, and when the last was; of names that exist."""
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._names: defaultdict[str, _Name] = defaultdict(_Name)
+        """Of users there are."""
+        self._sources: dict[str, _Source] = {}
+        """The one first seen first."""
 
     async def verify(self, name: str, password: str, address: str) -> bool:
-        """Whether it is `name`'s password. Guesses from one address are taken one after the other."""
+        """Whether it is `name`'s password. Guesses from one source are taken one after the other."""
         digest = hashlib.blake2b(f"{name}\0{password}".encode(), key=self._process_key).digest()
-        if name in self._known and hmac.compare_digest(digest, self._known[name]):
+        place = source_of(address)
+        if name in self._names and self._names[name].remembers(place, digest):
             return True
-        if len(self._turns) >= _REMEMBERED_ADDRESSES:
-            self._failures.clear()
-            self._turns.clear()
-        async with self._turns.setdefault(address, asyncio.Lock()):
-            stored = self._hash_of(name)
-            matches = await asyncio.to_thread(_matches, stored or _NOBODY, password)
-            if matches and stored is not None and stored == self._hash_of(name) and not self._locked(name):
-                self._known[name] = digest
-                self._failures.pop(address, None)
-                self._of_names.pop(name, None)
-                return True
-            if stored is not None:
-                log.warning("wrong password", user=name, address=address, locked=self._locked(name))
-                self._of_names[name] = (self._of_names.get(name, (0, 0.0))[0] + 1, self._clock())
-            failures = self._failures.get(address, 0)
-            self._failures[address] = failures + 1
-            await asyncio.sleep(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**failures))
+        source = self._source(place)
+        if source.waiting >= _MOST_WAITING:
             return False
+        source.waiting += 1
+        try:
+            async with source.turn:
+                if await self._is_right(name, password, place, digest):
+                    source.failures = 0
+                    return True
+                source.failures += 1
+                await asyncio.sleep(_doubled(_FIRST_DELAY_S, source.failures - 1, _LONGEST_DELAY_S))
+                return False
+        finally:
+            source.waiting -= 1
 
     def forget(self, name: str) -> None:
         """Its password may be another now."""
-        self._known.pop(name, None)
-        self._of_names.pop(name, None)
+        self._names.pop(name, None)
 
-    def _locked(self, name: str) -> bool:
-        failures, last = self._of_names.get(name, (0, 0.0))
-        if self._clock() - last > LOCK_S:
-            self._of_names.pop(name, None)
+    async def _is_right(self, name: str, password: str, place: str, digest: bytes) -> bool:
+        stored = self._hash_of(name)
+        closed = stored is not None and self._clock() < self._names[name].opens
+        matches = await asyncio.to_thread(_matches, stored or _NOBODY, password)
+        if stored is None or stored != self._hash_of(name):  # changed meanwhile
             return False
-        return failures >= FAILURES
+        if closed:
+            log.warning("a name is closed after wrong passwords", user=name, source=place)
+            return False
+        if not matches:
+            log.warning("wrong password", user=name, source=place)
+            self._names[name].fail(self._clock())
+            return False
+        self._names[name].succeed(place, digest)
+        return True
+
+    def _source(self, place: str) -> _Source:
+        if place not in self._sources:
+            if len(self._sources) >= _REMEMBERED_SOURCES:
+                del self._sources[next(iter(self._sources))]
+            self._sources[place] = _Source()
+        return self._sources[place]
 
 
 def _matches(stored: str, password: str) -> bool:

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from manager_stub import audit
-from manager_stub.access import Role, may
+from manager_stub.access import Role, makes_credentials, may
 from manager_stub.api.errors import answer
 from manager_stub.auth import Passwords
 from manager_stub.locks import is_enterprise_admin
@@ -53,7 +53,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            user = await self._user(Headers(scope=scope), address(scope))
+            user = await self._user(Headers(scope=scope), scope)
             _check(user, scope["method"], scope["path"])
         except Denied as denied:
             headers = {"WWW-Authenticate": 'Basic realm="vsfwd"'} if denied.status == 401 else {}
@@ -67,24 +67,26 @@ class Guard:
             audit.actor.reset(before)
             is_enterprise_admin.reset(unlocked)
 
-    async def _user(self, headers: Headers, address: str) -> User:
+    async def _user(self, headers: Headers, scope: Scope) -> User:
         """Who asks. Raises Denied."""
-        name = await self._name(headers, address)
+        name = await self._name(headers, scope)
         user = self._users.all.get(name)
         if user is None:  # deleted since
             raise Denied(403, WRONG, WRONG_CREDENTIALS)
         return user
 
-    async def _name(self, headers: Headers, address: str) -> str:
+    async def _name(self, headers: Headers, scope: Scope) -> str:
         scheme, _, value = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             name = self._users.of_token(value.strip())
             if name is None:
                 raise Denied(403, "there is no such token, or it has expired", WRONG_CREDENTIALS)
+            if makes_credentials(scope["method"], scope["path"]):
+                raise Denied(403, "this takes a password or a session, not a token", UNAUTHORIZED)
             return name
         if scheme:
             name, password = _basic(scheme, value)
-            if await self._passwords.verify(name, password, address):
+            if await self._passwords.verify(name, password, address(scope)):
                 return name
             raise Denied(403, WRONG, WRONG_CREDENTIALS)
         return self._of_session(headers)

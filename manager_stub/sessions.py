@@ -13,8 +13,8 @@ from typing import Final
 
 IDLE_S: Final = 1800.0
 """NSX's default."""
-MAX_SESSIONS: Final = 1024
-"""The one unused for longest makes room."""
+MAX_SESSIONS: Final = 64
+"""Of a user; the one unused for longest makes room. So nobody ends another's."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Sessions:
 
     def open(self, user: str) -> tuple[str, str]:
         """The id of a new session, and its token."""
-        if len(self._open) >= MAX_SESSIONS:
-            del self._open[next(iter(self._open))]
+        own = [id for id, session in self._open.items() if session.user == user]
+        if len(own) >= MAX_SESSIONS:
+            del self._open[own[0]]
         id, xsrf = secrets.token_hex(32), secrets.token_hex(16)
         self._open[id] = Session(user, xsrf, self._clock())
         return id, xsrf

@@ -13,7 +13,7 @@ from manager_stub import audit
 from manager_stub.access import Role
 from manager_stub.auth import hash_password
 from manager_stub.checks import Refused
-from manager_stub.store import Store
+from manager_stub.store import Store, Transaction
 
 TOKEN_PREFIX: Final = "vsfw_"
 """So that one that was left somewhere is found."""
@@ -57,7 +57,10 @@ class Users:
         return user.password_hash if user else None
 
     def put(self, name: str, role: Role, password: str | None = None) -> None:
-        """Make a user, or change the role, the password or both. Raises Refused."""
+        """Make a user, or change the role, the password or both. With a new password all tokens end: who
+        changes it may do so because somebody else knows it. Raises Refused."""
+        if name == audit.SYSTEM:
+            raise Refused("name", f"{name} is what the audit log calls the manager itself")
         before = self._users.get(name)
         if before is None and password is None:
             raise Refused("password", "a new user needs one")
@@ -68,21 +71,26 @@ class Users:
         was = _logged(before) if before else None
         # Of a password the log has no more than that it is another.
         after = {"role": str(role)} | ({"password": "changed"} if password is not None else {})
+        ended = [] if password is None else self.tokens_of(name)
         with self._store.begin() as transaction:
             transaction.put_user(name, user.password_hash, role)
             transaction.add_changes([audit.change(_path(name), was, after, _now_ms())])
+            _end(transaction, ended)
         self._users[name] = user
+        self._drop(ended)
         self.forget(name)
 
     def delete(self, name: str) -> None:
         """With all tokens. Raises Refused."""
         user = self._users[name]
         self._check_somebody_left(name)
+        ended = self.tokens_of(name)
         with self._store.begin() as transaction:
+            _end(transaction, ended)
             transaction.delete_user(name)
             transaction.add_changes([audit.change(_path(name), _logged(user), None, _now_ms())])
         del self._users[name]
-        self._tokens = {digest: each for digest, each in self._tokens.items() if each.user != name}
+        self._drop(ended)
         self.forget(name)
 
     def _check_somebody_left(self, without: str) -> None:
@@ -115,15 +123,24 @@ class Users:
 
     def revoke(self, token: Token) -> None:
         with self._store.begin() as transaction:
-            transaction.delete_token(token.id)
-            path = f"{_path(token.user)}/tokens/{token.id}"
-            transaction.add_changes([audit.change(path, _told(token), None, _now_ms())])
-        del self._tokens[token.digest]
+            _end(transaction, [token])
+        self._drop([token])
 
     def of_token(self, secret: str) -> str | None:
         """The name of the user whose token this is. None: nobody's, or it has expired."""
         token = self._tokens.get(_digest(secret))
         return token.user if token and _now_ms() < token.expires_ms else None
+
+    def _drop(self, tokens: list[Token]) -> None:
+        for token in tokens:
+            del self._tokens[token.digest]
+
+
+def _end(transaction: Transaction, tokens: list[Token]) -> None:
+    for token in tokens:
+        transaction.delete_token(token.id)
+        path = f"{_path(token.user)}/tokens/{token.id}"
+        transaction.add_changes([audit.change(path, _told(token), None, _now_ms())])
 
 
 def _digest(secret: str) -> str:

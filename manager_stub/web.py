@@ -2,7 +2,7 @@
 
 uvicorn speaks HTTP; connections are accepted here, because uvicorn bounds neither their number nor the time
 that a client takes to say a request. A client that says nothing, or never ends what it says, is cut off; of
-too many from one address the oldest that says nothing goes. All of it holds before a password is asked for.
+too many from one source the oldest that says nothing goes. All of it holds before a password is asked for.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from h11 import IDLE, SEND_BODY
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from manager_stub.sources import source_of
+
 SHUTDOWN_S: Final = 5
 """What open requests are given to end."""
 HANDSHAKE_S: Final = 10.0
@@ -27,7 +29,7 @@ one that says nothing at all after an answer in five seconds."""
 MAX_CONNECTIONS: Final = 512
 """Less than the 1,024 files a process may have open where nobody says otherwise."""
 MAX_FROM_ONE: Final = 64
-"""Connections from one address."""
+"""Connections from one source (`sources.py`)."""
 BACKLOG: Final = 128
 ACCEPT_AGAIN_S: Final = 1.0
 
@@ -37,10 +39,10 @@ log = structlog.get_logger(log="manager.web")
 class _Connection(H11Protocol):
     """uvicorn's protocol with a limit on the time a request takes to come."""
 
-    def __init__(self, server: "WebServer", accepted: socket.socket, address: str) -> None:
+    def __init__(self, server: "WebServer", accepted: socket.socket, source: str) -> None:
         super().__init__(server.config, server.server_state, {})
         self.accepted = accepted
-        self.address = address
+        self.source = source
         self.lost = asyncio.Event()
         self._late: asyncio.TimerHandle | None = None
 
@@ -131,20 +133,21 @@ class WebServer(uvicorn.Server):
                 log.warning("a connection was not accepted", reason=str(error))
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
-            if self._make_room(address):
-                connection = _Connection(self, accepted, address)
+            source = source_of(address)
+            if self._make_room(source):
+                connection = _Connection(self, accepted, source)
                 self._open[connection] = asyncio.create_task(self._serve_one(connection))
             else:
                 accepted.close()
 
-    def _make_room(self, address: str) -> bool:
+    def _make_room(self, source: str) -> bool:
         """Whether one more from there may be served. No request that is being answered is cut off for it."""
-        from_there = [connection for connection in self._open if connection.address == address]
+        from_there = [connection for connection in self._open if connection.source == source]
         for limit, connections in ((MAX_FROM_ONE, from_there), (MAX_CONNECTIONS, list(self._open))):
             if len(connections) < limit:
                 continue
             oldest = next((connection for connection in connections if connection.is_waiting()), None)
-            log.warning("too many connections", limit=limit, refused=address)
+            log.warning("too many connections", limit=limit, refused=source)
             if oldest is None:
                 return False
             del self._open[oldest]
@@ -161,6 +164,6 @@ class WebServer(uvicorn.Server):
             )
             await connection.lost.wait()
         except OSError as error:
-            log.debug("no TLS connection", address=connection.address, reason=str(error))
+            log.debug("no TLS connection", source=connection.source, reason=str(error))
         finally:
             self._open.pop(connection, None)

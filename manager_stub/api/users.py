@@ -51,7 +51,7 @@ def router(users: Users, passwords: Passwords) -> APIRouter:
 
     @routes.post(f"{PREFIX}/own-password", status_code=204)
     async def own_password(body: NewPassword, request: Request) -> None:
-        """Sessions of the user end."""
+        """Sessions and tokens of the user end."""
         name = audit.actor.get()
         if not await passwords.verify(name, body.old_password, address(request.scope)):
             raise Problem(403, "is wrong", "old_password", WRONG_CREDENTIALS)
@@ -71,7 +71,7 @@ def _add_users(routes: APIRouter, users: Users) -> None:
 
     @routes.put(f"{PREFIX}/users/{{name}}")
     async def put(name: Name, body: NewUser) -> Json:
-        """Sessions of the user end."""
+        """Sessions of the user end; with a new password, tokens too."""
         users.put(name, body.role, body.password)
         return _user(users.all[name])
 
@@ -79,6 +79,14 @@ def _add_users(routes: APIRouter, users: Users) -> None:
     async def delete(name: Name) -> Response:
         users.delete(_existing(users, name).name)
         return Response()
+
+    @routes.get(f"{PREFIX}/users/{{name}}/tokens")
+    async def list_tokens_of(name: Name, page: Page) -> Json:
+        return listed(users.tokens_of(_existing(users, name).name), page, _token)
+
+    @routes.delete(f"{PREFIX}/users/{{name}}/tokens/{{id}}")
+    async def revoke_token_of(name: Name, id: Uuid) -> Response:
+        return _revoked(users, _existing(users, name).name, id)
 
 
 def _add_tokens(routes: APIRouter, users: Users) -> None:
@@ -95,11 +103,15 @@ def _add_tokens(routes: APIRouter, users: Users) -> None:
 
     @routes.delete(f"{PREFIX}/tokens/{{id}}")
     async def revoke(id: Uuid) -> Response:
-        for token in users.tokens_of(audit.actor.get()):
-            if token.id == id:
-                users.revoke(token)
-                return Response()
-        raise Problem(404, f"you have no token {id}")
+        return _revoked(users, audit.actor.get(), id)
+
+
+def _revoked(users: Users, name: str, id: str) -> Response:
+    for token in users.tokens_of(name):
+        if token.id == id:
+            users.revoke(token)
+            return Response()
+    raise Problem(404, f"{name} has no token {id}")
 
 
 def _existing(users: Users, name: str) -> User:

@@ -1,20 +1,31 @@
 """A manager for each test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import argon2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from manager_stub import auth
 from manager_stub.state_dir import Addresses, StateDir
 from tests.unit.manager.rest import Manager
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_hashes() -> Iterator[None]:
+    """argon2 as fast as it can be: what it costs is argon2's matter, and every test logs in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auth, "_hasher", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        patch.setattr(auth, "_NOBODY", auth.hash_password("nobody's"))
+        yield
+
+
 @pytest.fixture(scope="session")
-def initialised(tmp_path_factory: pytest.TempPathFactory) -> tuple[StateDir, str]:
+def initialised(_cheap_hashes: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[StateDir, str]:
     """Made once: keys and the password's hash take their time. Tests work on copies of its database."""
     directory = StateDir(tmp_path_factory.mktemp("manager"))
     return directory, directory.create(Addresses("127.0.0.1:1", "127.0.0.1:1", "https://127.0.0.1:1"))

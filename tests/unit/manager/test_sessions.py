@@ -25,14 +25,16 @@ def test_a_session_nobody_uses_ends_and_one_in_use_does_not() -> None:
     assert sessions.user(id, token) is None
 
 
-def test_of_too_many_the_one_unused_for_longest_goes() -> None:
-    """The oldest stays if it is in use."""
+def test_of_too_many_of_a_user_the_one_unused_for_longest_goes() -> None:
+    """The oldest stays if it is in use; nobody ends another user's."""
     sessions = Sessions()
+    others = sessions.open("eve")
     opened = [sessions.open("admin") for _ in range(MAX_SESSIONS)]
     assert sessions.user(*opened[0]) == "admin"
     sessions.open("admin")
     assert sessions.user(*opened[0]) == "admin"
     assert sessions.user(*opened[1]) is None
+    assert sessions.user(*others) == "eve"
 
 
 def test_closed_is_closed() -> None:

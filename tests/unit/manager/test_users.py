@@ -67,10 +67,12 @@ async def test_a_new_password_ends_the_old_one_and_its_sessions(manager: Manager
         ("Eve", USER),
         ("eve", USER | {"surprise": 1}),
         ("admin", {"role": "auditor"}),
+        ("system", USER),
     ],
 )
 async def test_a_user_that_cannot_be_is_refused(manager: Manager, name: str, body: object) -> None:
-    """No password, no such role, too short, no name, an unknown field, no enterprise admin left: 400."""
+    """No password, no such role, too short, no name, an unknown field, no enterprise admin left, the name
+    the audit log has for the manager itself: 400."""
     before = dict(manager.parts.users.all)
     assert (await manager.answer("PUT", f"{VSFW}/users/{name}", body)).status_code == 400
     assert manager.parts.users.all == before
@@ -96,3 +98,56 @@ async def test_a_token_stands_for_its_user_until_it_is_revoked_or_expires(
     await manager.call("DELETE", f"{VSFW}/tokens/{made['id']}")
     assert (await manager.rest.get("/api/v1/node", auth=None, headers=bearer)).status_code == 403
     assert users.Users(manager.parts.store).of_token(made["token"]) is None
+
+
+async def test_tokens_end_with_the_password_they_were_made_under(manager: Manager) -> None:
+    """Changed by its owner or by an admin, also after a restart, and the audit log says so; a new role alone
+    ends none."""
+    await manager.call("PUT", f"{VSFW}/users/eve", USER)
+    for change in ("own", "admin's"):
+        manager.rest.auth = ("eve", PASSWORD)
+        made = await manager.call("POST", f"{VSFW}/tokens", {"display_name": "t"})
+        bearer = {"Authorization": f"Bearer {made['token']}"}
+        await manager.rest.put(f"{VSFW}/users/eve", json={"role": "security_op"}, auth=manager.admin)
+        assert (await manager.rest.get("/api/v1/node", auth=None, headers=bearer)).status_code == 200
+        if change == "own":
+            body = {"old_password": PASSWORD, "password": PASSWORD}
+            await manager.call("POST", f"{VSFW}/own-password", body)
+        else:
+            await manager.rest.put(f"{VSFW}/users/eve", json=USER, auth=manager.admin)
+        assert (await manager.rest.get("/api/v1/node", auth=None, headers=bearer)).status_code == 403
+        assert users.Users(manager.parts.store).of_token(made["token"]) is None
+        manager.rest.auth = manager.admin
+        log = await manager.call("GET", f"{VSFW}/audit-log?path=/vsfw/users/eve/tokens/{made['id']}")
+        assert [bool(line["after"]) for line in log["results"]] == [False, True]
+
+
+async def test_a_token_makes_no_credentials(manager: Manager) -> None:
+    """Not even an enterprise admin's: whoever stole it has it until it is revoked, and nothing after that."""
+    made = await manager.call("POST", f"{VSFW}/tokens", {"display_name": "stolen"})
+    before = dict(manager.parts.users.all)
+    manager.rest.auth, manager.rest.headers["Authorization"] = None, f"Bearer {made['token']}"
+    new = {"old_password": manager.admin[1], "password": PASSWORD}
+    for method, path, body in (
+        ("POST", "tokens", {"display_name": "another"}),
+        ("PUT", "users/eve", USER),
+        ("POST", "own-password", new),
+    ):
+        answer = await manager.answer(method, f"{VSFW}/{path}", body)
+        assert (answer.status_code, answer.json()["error_code"]) == (403, 401)
+    assert manager.parts.users.all == before
+    assert len(manager.parts.users.tokens_of("admin")) == 1
+    await manager.call("DELETE", f"{VSFW}/tokens/{made['id']}")
+
+
+async def test_an_admin_sees_and_revokes_the_tokens_of_others(manager: Manager) -> None:
+    """An auditor sees them; one is named by its user and its id."""
+    await manager.call("PUT", f"{VSFW}/users/eve", USER)
+    eve, url = ("eve", PASSWORD), f"{VSFW}/users/eve/tokens"
+    made = (await manager.rest.post(f"{VSFW}/tokens", json={"display_name": "t"}, auth=eve)).json()
+    (told,) = (await manager.rest.get(url, auth=eve)).json()["results"]
+    assert told == {key: made[key] for key in made if key != "token"}
+    assert (await manager.rest.delete(f"{url}/{made['id']}", auth=eve)).status_code == 403
+    assert (await manager.answer("DELETE", f"{VSFW}/users/admin/tokens/{made['id']}")).status_code == 404
+    await manager.call("DELETE", f"{url}/{made['id']}")
+    assert (await manager.call("GET", url))["results"] == []
