@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Final, NoReturn
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from manager_stub.api import (
     audit_log,
@@ -34,6 +34,7 @@ from manager_stub.api import (
     transport_nodes,
 )
 from manager_stub.api import users as users_api
+from manager_stub.api.bodies import Bodies, check_json
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
 from manager_stub.guard import Guard
@@ -50,7 +51,6 @@ LEASES_S: Final = 5.0
 """How often is looked for leases that have ended."""
 CONFIRMATION_S: Final = 0.5
 """How often is looked for a publish that nobody confirmed in time."""
-MAX_REQUEST: Final = 64 * 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -73,35 +73,36 @@ def compose(directory: StateDir) -> Parts:
     register = Register(store, directory.signing_key())
     broker = Broker(addresses.broker_api, directory.broker_password(), directory.broker_tls())
     publisher = Publisher(register, broker, broker_url, directory.broker_tls())
-    app = FastAPI(title="vsfwd manager", version=version("vsfwd"), max_body_size=MAX_REQUEST)
+    publishing = Publishing(store, register)
     users, sessions = Users(store), Sessions()
     passwords = Passwords(users.password_hash)
     users.forget = _forget_by(passwords, sessions)
-    app.include_router(session.router(passwords, sessions))
-    app.include_router(users_api.router(users, passwords))
-    app.include_router(audit_log.router(store))
-    app.include_router(node.router())
-    app.include_router(infra.router(register))
-    app.include_router(service_entries.router(register))
-    app.include_router(hierarchy.router(register))
-    publishing = Publishing(store, register)
-    app.include_router(publish.router(register, publishing))
-    app.include_router(policy_file.router(register, publishing))
-    app.include_router(search.router(register))
-    app.include_router(realized.router(register))
-    app.include_router(transport_nodes.router(register, broker))
-    app.include_router(capacity.router(register, publishing))
-    app.include_router(certificates.router(directory.path))
-    app.include_router(fabric.router(register))
-    app.include_router(tags.router(register))
-    app.include_router(members.router(register))
-    app.include_router(inventory.router(register))
-    app.include_router(claims.router(register))
-    app.include_router(
-        hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url])
-    )
+    app = FastAPI(title="vsfwd manager", version=version("vsfwd"))
+    app.include_router(session.router(passwords, sessions))  # a form, which it reads itself
+    for routes in (
+        users_api.router(users, passwords),
+        audit_log.router(store),
+        node.router(),
+        infra.router(register),
+        service_entries.router(register),
+        hierarchy.router(register),
+        publish.router(register, publishing),
+        policy_file.router(register, publishing),
+        search.router(register),
+        realized.router(register),
+        transport_nodes.router(register, broker),
+        capacity.router(register, publishing),
+        certificates.router(directory.path),
+        fabric.router(register),
+        tags.router(register),
+        members.router(register),
+        inventory.router(register),
+        claims.router(register),
+        hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url]),
+    ):
+        app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)
-    guard = Guard(app, users, passwords, sessions)
+    guard = Guard(Bodies(app), users, passwords, sessions)
     return Parts(store, users, register, publishing, broker, publisher, guard)
 
 

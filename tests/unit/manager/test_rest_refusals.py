@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from manager_stub.app import MAX_REQUEST
 from manager_stub.guard import LOGIN
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from vsfwd.policy.model import MAX_RULES
@@ -422,13 +421,6 @@ async def test_credentials_that_are_none_are_wrong(manager: Manager, header: byt
     manager.rest.auth = None
     answer = await manager.rest.get(GROUP, headers={b"Authorization": header})
     assert answer.status_code == 401
-
-
-async def test_a_request_over_the_limit_is_refused_unread(manager: Manager) -> None:
-    """It says how long it will be, and is answered at once."""
-    headers = {"Content-Length": str(MAX_REQUEST + 1), "Content-Type": "application/json"}
-    answer = await manager.rest.put(GROUP, headers=headers)
-    assert answer.status_code == 413
 
 
 @pytest.mark.slow
