@@ -25,7 +25,7 @@ class Need(StrEnum):
     AUDIT = auto()
     """Read who may do what, and who did what."""
     OPERATE = auto()
-    """Day to day: tags of VMs, addresses that wait for approval."""
+    """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC."""
     POLICY = auto()
     """Policy and inventory: change, publish, roll back."""
     SYSTEM = auto()
@@ -59,6 +59,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("PUT",), "/policy/api/v1/infra/tags/tag-operations", Need.OPERATE),
     (("POST",), "/policy/api/v1/infra/realized-state/realized-entity", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
+    (("POST",), "/api/v1/vsfw/disputes", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra", Need.POLICY),
     (_WRITES, "/api/v1/vsfw/vms", Need.POLICY),
     (_WRITES, "/api/v1/vsfw/clusters", Need.POLICY),

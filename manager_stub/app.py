@@ -16,6 +16,7 @@ from manager_stub.api import (
     capacity,
     certificates,
     claims,
+    disputes,
     errors,
     fabric,
     hierarchy,
@@ -98,6 +99,7 @@ def compose(directory: StateDir) -> Parts:
         members.router(register),
         inventory.router(register),
         claims.router(register),
+        disputes.router(register),
         hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url]),
     ):
         app.include_router(routes, dependencies=[Depends(check_json)])

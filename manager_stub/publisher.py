@@ -33,6 +33,10 @@ log = structlog.get_logger("manager.publisher")
 
 RESEND_AFTER_S: Final = 5.0
 RESEND_AT_MOST_S: Final = 300.0
+AWAY_AFTER_S: Final = 75.0
+"""A host that did not take its messages for so long is away (Neutron's `agent_down_time`)."""
+LOOK_EVERY: Final = 5
+"""How often in that time the broker is asked who takes them."""
 AT_ONCE: Final = 64
 """Messages published side by side, and reports taken from the queue before the first is acknowledged."""
 
@@ -61,11 +65,13 @@ class Publisher(Link):
         url: str,
         tls: ssl.SSLContext,
         resend_after_s: float = RESEND_AFTER_S,
+        away_after_s: float = AWAY_AFTER_S,
     ) -> None:
         super().__init__("vsfwd manager", [url], lambda: tls)
         self._register = register
         self._broker = broker
         self._resend_after_s = resend_after_s
+        self._away_after_s = away_after_s
         self._tries: dict[str, Try] = {}
         self._woken = asyncio.Event()
         register.wake = self._woken.set
@@ -81,6 +87,7 @@ class Publisher(Link):
         reports = await intake.declare_queue(topology.MANAGER_QUEUE, passive=True)
         session.tasks.create_task(consume(reports, self._take), name="reports")
         session.tasks.create_task(self._publish(commands), name="outbox")
+        session.tasks.create_task(self._watch_hosts(), name="hosts that are away")
 
     # Out
 
@@ -162,6 +169,26 @@ class Publisher(Link):
         await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
 
     # In
+
+    async def _watch_hosts(self) -> NoReturn:
+        """Tell the register who is away. Time counts while the broker answers, so that nobody is away because
+        the broker was."""
+        clock = asyncio.get_running_loop().time
+        seen: dict[str, float] = {}
+        while True:
+            try:
+                connected = await self._broker.connected_hosts()
+            except Unreachable:
+                seen.clear()
+            else:
+                seen = {
+                    host: clock() if host in connected else seen.get(host, clock())
+                    for host in self._register.hosts
+                }
+                self._register.stay_away(
+                    frozenset(host for host, last in seen.items() if clock() - last >= self._away_after_s)
+                )
+            await asyncio.sleep(self._away_after_s / LOOK_EVERY)
 
     async def _take(self, message: AbstractIncomingMessage) -> bool:
         try:

@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from uuid import uuid4
 
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from manager_stub import addresses, audit, catalogue, levels
+from manager_stub import addresses, audit, catalogue, levels, plugged
 from manager_stub.addresses import Claims, Judgements, State
 from manager_stub.checks import (
     Conflict,
@@ -65,6 +66,11 @@ class Host:
     display_name: str
     level: Level
     bindings: tuple[Binding, ...] = ()
+    """The vNICs it has."""
+    disputed: tuple[Binding, ...] = ()
+    """Those it says it has, while others have them (`plugged`)."""
+    disputes: int = 0
+    """How many it claimed that others had, since the manager was started."""
     refusals: tuple[Refusal, ...] = ()
     vsfwd: str = ""
     last_seen_ms: int = 0
@@ -82,6 +88,7 @@ class Register:
         """Called before a change of the policy; raises Refused where somebody else's is not done yet."""
         self.requests: deque[tuple[str, Request]] = deque()
         """What hosts are to be asked, by host."""
+        self._away: frozenset[str] = frozenset()
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
         bindings = {row.id: msgspec.json.decode(row.bindings, type=tuple[Binding, ...]) for row in host_rows}
@@ -92,6 +99,7 @@ class Register:
         outbox = {row.host: outgoing(row) for row in store.outbox()}
         self._hosts = {row.id: self._load(row, outbox.get(row.id)) for row in host_rows}
         self._resume()
+        self._plug(self._said())
         self.write(
             put={path: body for path, body in catalogue.objects().items() if self.world.get(path) is None},
             system=True,
@@ -223,21 +231,62 @@ class Register:
             transaction.delete_host(id)
             transaction.add_changes([audit.change(f"/vsfw/hosts/{id}", name, None, _now_ms())])
         del self._hosts[id]
-        bindings = {host.id: host.bindings for host in self._hosts.values()}
-        world = replace(self.world, hosts=self.world.hosts - {id}, plugged=_plugged(bindings))
-        self._realised = realise(world, self._realised)
+        self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts - {id}))
+        self._plug(self._said())
+
+    # vNICs
 
     def bound(self, id: str, bindings: Bindings) -> None:
-        """The host says which vNICs are plugged there. That cannot be refused: a host for which it is too
-        much keeps its last state."""
-        host = replace(self._hosts[id], bindings=bindings.vnics, last_seen_ms=_now_ms())
-        hosts = {**self._hosts, id: host}
-        plugged = _plugged({host.id: host.bindings for host in hosts.values()})
-        if plugged != self.world.plugged:
-            self._realised = realise(replace(self.world, plugged=plugged), self._realised)
-        self._store_hosts({id: host, **self._advanced(self._realised, hosts.values(), refuse=False)})
-        self._discover(id, bindings.vnics)
-        self._claim(addresses.told_by_tools(self.world.claims, id, bindings.vnics, _now_ms()))
+        """The host says which vNICs are plugged there. A host for which what counts of that is too much keeps
+        its last state."""
+        self._away -= {id}
+        self._hosts[id] = replace(self._hosts[id], last_seen_ms=_now_ms())
+        self._plug({**self._said(), id: bindings.vnics}, concerned=id)
+
+    def settle(self, vnic: str, host: str) -> None:
+        """An operator says which of the hosts that claim a vNIC, and its VM, has them."""
+        was = next((each.id for each in self._hosts.values() if vnic in _ids(each.bindings)), None)
+        log.warning("dispute settled", vnic=vnic, host=host, was=was)
+        said = self._said()
+        given = dict.fromkeys(plugged.given(self.world, vnic, said[host]), host)
+        before = {"host": was} if was else None
+        changed = audit.change(f"/vsfw/vnics/{vnic}", before, {"host": host}, _now_ms())
+        self._plug(said, given, logged=[changed])
+
+    def stay_away(self, hosts: frozenset[str]) -> None:
+        """These hosts have been away for so long that others may have their vNICs."""
+        if hosts != self._away:
+            self._away = hosts
+            self._plug(self._said())
+
+    def _said(self) -> dict[str, tuple[Binding, ...]]:
+        return {host.id: (*host.bindings, *host.disputed) for host in self._hosts.values()}
+
+    def _plug(
+        self,
+        said: Mapping[str, tuple[Binding, ...]],
+        given: Mapping[str, str] = MappingProxyType({}),
+        concerned: str = "",
+        logged: Sequence[Row] = (),
+    ) -> None:
+        """Decide what counts of all that hosts say, and what follows for each; for the one `concerned` also
+        if nothing changed there."""
+        holders = plugged.held(self.world, {host.id: host.bindings for host in self._hosts.values()})
+        taken = plugged.taken(self.world, said, {**holders, **given}, self._away)
+        placed = {id: _placed(host, said[id], taken[id]) for id, host in self._hosts.items()}
+        hosts = {id: host for id, host in placed.items() if id == concerned or host is not self._hosts[id]}
+        where = _plugged({host.id: host.bindings for host in placed.values()})
+        if where != self.world.plugged:
+            self._realised = realise(replace(self.world, plugged=where), self._realised)
+        before = {id: _ids(self._hosts[id].bindings) for id in hosts}
+        self._store_hosts({**hosts, **self._advanced(self._realised, placed.values(), refuse=False)}, logged)
+        for id, host in hosts.items():
+            if id != concerned and not _ids(host.bindings) <= before[id]:
+                # What it said of them, and of their addresses, counted for nothing until now.
+                self.requests.append((id, Request(str(uuid4()), "report")))
+                self.wake()
+            self._discover(id, host.bindings)
+            self._claim(addresses.told_by_tools(self.world.claims, id, host.bindings, _now_ms()))
 
     def _discover(self, host: str, bindings: Iterable[Binding]) -> None:
         """VMs as a host reports them, together if that is possible: one that is not stops no other."""
@@ -354,9 +403,10 @@ class Register:
             moved[host.id] = replace(host, level=levels.want(host.level, wanted, self._key), problem="")
         return moved
 
-    def _store_hosts(self, hosts: Mapping[str, Host]) -> None:
+    def _store_hosts(self, hosts: Mapping[str, Host], logged: Sequence[Row] = ()) -> None:
         with self._store.begin() as transaction:
             _save(transaction, self._hosts, hosts)
+            transaction.add_changes([*logged])
         self._take(hosts)
 
     def _take(self, hosts: Mapping[str, Host]) -> None:
@@ -365,7 +415,9 @@ class Register:
             self.wake()
 
     def _load(self, row: HostRow, outgoing: Outgoing | None) -> Host:
-        bindings = msgspec.json.decode(row.bindings, type=tuple[Binding, ...])
+        bindings, disputed = (
+            msgspec.json.decode(text, type=tuple[Binding, ...]) for text in (row.bindings, row.disputed)
+        )
         wanted, problem = levels.state(self._realised.needs(binding.vnic for binding in bindings)), ""
         try:
             levels.check_size(wanted)
@@ -384,11 +436,37 @@ class Register:
             outgoing,
         )
         refusals = msgspec.json.decode(row.refusals, type=tuple[Refusal, ...])
-        return Host(row.id, row.display_name, level, bindings, refusals, row.vsfwd, row.last_seen_ms, problem)
+        return Host(
+            row.id,
+            row.display_name,
+            level,
+            bindings,
+            disputed,
+            refusals=refusals,
+            vsfwd=row.vsfwd,
+            last_seen_ms=row.last_seen_ms,
+            problem=problem,
+        )
+
+
+def _ids(bindings: Iterable[Binding]) -> frozenset[str]:
+    return frozenset(binding.vnic for binding in bindings)
+
+
+def _placed(host: Host, said: Iterable[Binding], taken: tuple[Binding, ...]) -> Host:
+    """The host with what counts of what it says, and what does not. The same one if that is as it was."""
+    mine = _ids(taken)
+    disputed = tuple(binding for binding in said if binding.vnic not in mine)
+    if (taken, disputed) == (host.bindings, host.disputed):
+        return host
+    new = _ids(disputed) - _ids(host.disputed)
+    if new:
+        log.warning("a host claims vNICs of others", host=host.id, count=len(new), vnics=sorted(new)[:10])
+    return replace(host, bindings=taken, disputed=disputed, disputes=host.disputes + len(new))
 
 
 def _plugged(bindings: Mapping[str, Iterable[Binding]]) -> Mapping[str, frozenset[str]]:
-    """Hosts by the vNICs they say they have."""
+    """Hosts by the vNICs they have."""
     found: dict[str, set[str]] = {}
     for host, there in bindings.items():
         for binding in there:
@@ -429,6 +507,7 @@ def _host_row(host: Host) -> HostRow:
         msgspec.json.encode(host.bindings).decode(),
         host.vsfwd,
         host.last_seen_ms,
+        msgspec.json.encode(host.disputed).decode(),
     )
 
 

@@ -53,6 +53,7 @@ class HostRow:
     bindings: str
     vsfwd: str
     last_seen_ms: int
+    disputed: str
 
 
 @dataclass(frozen=True)

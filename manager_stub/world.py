@@ -99,8 +99,8 @@ class Claimed:
 
 @dataclass(frozen=True)
 class World:
-    """`claims`: the addresses that vNICs were seen with, by vNIC. `plugged`: the hosts that say they have a
-    vNIC; two while it moves."""
+    """`claims`: the addresses that vNICs were seen with, by vNIC. `plugged`: the hosts that have a
+    vNIC."""
 
     kinds: Mapping[str, Mapping[str, Stored[Entity]]] = field(
         default_factory=lambda: {kind: {} for kind in MODELS}

@@ -105,6 +105,8 @@ def _shown(host: Host, connected: frozenset[str] | None) -> Json:
         "refusals": msgspec.to_builtins(host.refusals),
         "problem": host.problem,
         "vnics": msgspec.to_builtins(host.bindings),
+        "disputed_vnics": msgspec.to_builtins(host.disputed),
+        "disputes": host.disputes,
     }
 
 

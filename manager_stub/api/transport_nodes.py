@@ -6,6 +6,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from manager_stub.api.disputes import all_disputes
 from manager_stub.api.hosts import connected_hosts, existing_host
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.broker import Broker
@@ -17,6 +18,8 @@ _HOMES: Final = (
     "/policy/api/v1/infra/sites/default/enforcement-points/default/host-transport-nodes",
 )
 
+_MOST: Final = 10
+"""vNICs that an alarm names."""
 _STATES: Final = ("UP", "DEGRADED", "DOWN", "UNKNOWN")
 
 
@@ -33,7 +36,7 @@ def router(register: Register, broker: Broker) -> APIRouter:
             connected = await connected_hosts(broker)
             hosts = register.hosts.values()
             alarms = [alarm for host in hosts for alarm in _alarms(host, _is_up(host, connected))]
-            return listed(alarms, page, lambda alarm: alarm)
+            return listed([*alarms, *_disputed(register)], page, lambda alarm: alarm)
 
     return routes
 
@@ -113,6 +116,19 @@ def _alarms(host: Host, up: bool | None) -> Iterator[Json]:
         yield _alarm(host, "communication", "management_channel_to_transport_node_down", what)
     if _trouble(host):
         yield _alarm(host, "distributed_firewall", "realization_failed", _trouble(host))
+
+
+def _disputed(register: Register) -> Iterator[Json]:
+    """One for each host that claims what others have."""
+    told: dict[str, list[str]] = {}
+    for each in all_disputes(register):
+        whose = f"host {each['host']['display_name']} ({each['host']['id']})" if each["host"] else "nobody"
+        told.setdefault(each["claimed_by"]["id"], []).append(f"{each['vnic']} of {whose}")
+    for id, vnics in told.items():
+        host = register.hosts[id]
+        more = f" and {len(vnics) - _MOST} more" if len(vnics) > _MOST else ""
+        what = f"Host {host.display_name} ({id}) claims vNICs that are not its own: "
+        yield _alarm(host, "distributed_firewall", "vnic_disputed", what + ", ".join(vnics[:_MOST]) + more)
 
 
 def _alarm(host: Host, feature: str, event: str, description: str) -> Json:

@@ -39,6 +39,7 @@ pytestmark = pytest.mark.slow
 
 DEADLINE_S = 20.0
 RESEND_AFTER_S = 0.3
+AWAY_AFTER_S = 2.0
 GROUPS = "/policy/api/v1/infra/domains/default/groups"
 SECTIONS = "/policy/api/v1/infra/domains/default/security-policies"
 DEFAULT_RULE = f"{SECTIONS}/default-layer3-section/rules/default-layer3-rule"
@@ -79,7 +80,12 @@ class Installation:
         parts = compose(self.directory)
         url = f"amqps://{self.directory.addresses().broker}"
         publisher = Publisher(
-            parts.register, parts.broker, url, self.directory.broker_tls(), resend_after_s=RESEND_AFTER_S
+            parts.register,
+            parts.broker,
+            url,
+            self.directory.broker_tls(),
+            resend_after_s=RESEND_AFTER_S,
+            away_after_s=AWAY_AFTER_S,
         )
         publishing = asyncio.create_task(publisher.run())
         rest = httpx.AsyncClient(
@@ -119,6 +125,12 @@ class Manager:
         await eventually(
             lambda: level().applied == level().wanted_position and level().outgoing is None, "in sync"
         )
+
+    async def connected(self, host: "Host") -> None:
+        """As the broker's statistics have it, which come every few seconds and set no event."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not (await self.shown(host))["connected"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
     async def shown(self, host: "Host") -> Any:
         return await self.call("GET", f"/api/v1/vsfw/hosts/{host.id}")
@@ -229,9 +241,8 @@ async def test_a_host_gets_a_snapshot_and_then_deltas_on_what_it_applied(
         await manager.put_vm("db")
         await eventually(lambda: host.state.vnics[VNIC].groups == (), "the tag has moved")
         await manager.in_sync(host)
-        async with asyncio.timeout(DEADLINE_S):
-            while not (shown := await manager.shown(host))["connected"]:  # noqa: ASYNC110  (statistics set no event)
-                await asyncio.sleep(0.1)
+        await manager.connected(host)
+        shown = await manager.shown(host)
 
     delta = host.headers[known:]
     assert [(header.kind, header.base) for header in delta] == [("delta", host.headers[known - 1].generation)]
@@ -339,6 +350,25 @@ async def test_a_host_can_speak_only_for_itself(
     async with host.connected():
         with pytest.raises(ChannelAccessRefused):
             await host.say("vnics", Bindings(()), host=other.id)
+
+
+async def test_a_vnic_is_one_hosts_until_that_is_away(
+    manager: Manager, installation: Installation, host: Host, tmp_path: Path
+) -> None:
+    """Another host that claims it gets no policy while the first takes its messages, and gets it when the
+    first has been away."""
+    other = await manager.enrol(installation, tmp_path)
+    hosts = manager.register.hosts
+    async with other.connected(VNIC):
+        await eventually(lambda: len(hosts[other.id].bindings) == 1, "nobody had it")
+        await manager.connected(other)
+        async with host.connected(VNIC):
+            await eventually(lambda: len(hosts[host.id].disputed) == 1, "another has it")
+            await manager.connected(host)
+            await manager.in_sync(host)
+            assert host.state.vnics == {}
+    async with host.connected(VNIC):
+        await eventually(lambda: VNIC in host.state.vnics, "the other is away")
 
 
 async def test_a_removed_host_is_cut_off_at_once(manager: Manager, host: Host) -> None:

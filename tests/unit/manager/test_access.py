@@ -23,7 +23,7 @@ TABLE = [
     (r"POST (/policy)?/api/v1/fabric/virtual-machines$", OPERATE),
     (r"POST /policy/api/v1/infra/realized-state/", OPERATE),
     (r"PUT /policy/api/v1/infra/tags/tag-operations/", OPERATE),
-    (r"POST /api/v1/vsfw/addresses$", OPERATE),
+    (r"POST /api/v1/vsfw/(addresses|disputes)$", OPERATE),
     (r"POST /api/v1/vsfw/policy/diff$", ALL),
     (r"PUT /api/v1/vsfw/policy$", CHANGE_POLICY),
     (r"(PUT|DELETE) /api/v1/vsfw/(vms|clusters|datacenters)/", CHANGE_POLICY),

@@ -1,0 +1,59 @@
+"""/api/v1/vsfw/disputes: vNICs that a host claims while another has them, and who is to have them."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from manager_stub.api.errors import Problem
+from manager_stub.api.inventory import PREFIX
+from manager_stub.api.objects import Json, Page, listed
+from manager_stub.model import Strict, Uuid
+from manager_stub.plugged import disputes
+from manager_stub.register import Register
+from vsfwd.protocol.messages import Binding
+
+
+class Decision(Strict):
+    vnic: Uuid
+    host: Uuid
+
+
+def router(register: Register) -> APIRouter:
+    routes = APIRouter(prefix=f"{PREFIX}/disputes", tags=["Dispute"])
+
+    @routes.get("")
+    async def list_disputes(page: Page) -> Json:
+        return listed(all_disputes(register), page, lambda each: each)
+
+    @routes.post("", status_code=204)
+    async def settle(body: Decision, action: Annotated[Literal["settle"], Query()]) -> None:
+        """Give a vNIC, and the VM it is of, to one of the hosts that claim it."""
+        if not any(each["vnic"] == body.vnic for each in all_disputes(register)):
+            raise Problem(404, f"vNIC {body.vnic} is not disputed", "vnic")
+        host = register.hosts.get(body.host)
+        if host is None or body.vnic not in {each.vnic for each in (*host.bindings, *host.disputed)}:
+            raise Problem(409, f"host {body.host} does not say that it has vNIC {body.vnic}", "host")
+        register.settle(body.vnic, body.host)
+
+    return routes
+
+
+def all_disputes(register: Register) -> list[Json]:
+    hosts = register.hosts
+    found = disputes(
+        register.world,
+        {host.id: host.bindings for host in hosts.values()},
+        {host.id: host.disputed for host in hosts.values()},
+    )
+    return [_shown(register, *each) for each in found]
+
+
+def _shown(register: Register, claimant: str, binding: Binding, holder: str) -> Json:
+    """`host` is null where several claim the vNIC and none has it."""
+    vm = register.world.vnics.get(binding.vnic)
+    found = {"vnic": binding.vnic, "vm": vm.path[-36:] if vm else binding.vm}
+    return found | {"claimed_by": _named(register, claimant), "host": _named(register, holder)}
+
+
+def _named(register: Register, host: str) -> Json | None:
+    return {"id": host, "display_name": register.hosts[host].display_name} if host else None
