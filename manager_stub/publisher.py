@@ -9,7 +9,6 @@ doubles; with it goes a request to report, in case it was the host's word that w
 """
 
 import asyncio
-import re
 import ssl
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -24,10 +23,11 @@ from aio_pika.exceptions import DeliveryError
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.levels import Outgoing
 from manager_stub.register import Register
+from manager_stub.reports import BadReport, parse_report
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import HEADER, SIGNATURE
-from vsfwd.protocol.messages import EVENTS, Addresses, Applied, Bindings, Event, Hello, Reply, Request
+from vsfwd.protocol.messages import Addresses, Bindings, Event, Hello, Reply, Request
 
 log = structlog.get_logger("manager.publisher")
 
@@ -39,13 +39,6 @@ LOOK_EVERY: Final = 5
 """How often in that time the broker is asked who takes them."""
 AT_ONCE: Final = 64
 """Messages published side by side, and reports taken from the queue before the first is acknowledged."""
-
-MAX_REPORT: Final = 1024 * 1024
-"""Bytes of one report."""
-LARGEST_NUMBER: Final = 2**53
-"""Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
-
-_KEY: Final = re.compile(r"host\.([0-9a-f-]{36})\.([a-z]+)")
 
 
 @dataclass
@@ -194,7 +187,10 @@ class Publisher(Link):
         try:
             self._report(*parse_report(message.routing_key or "", message.user_id, message.body))
         except BadReport as error:
-            log.error("report refused", key=message.routing_key, reason=str(error))
+            if error.host in self._register.hosts:
+                self._register.disbelieved(error.host, str(error))
+            else:
+                log.error("report refused", key=message.routing_key, reason=str(error))
             return False
         return True
 
@@ -215,29 +211,3 @@ class Publisher(Link):
                 tried.times = 1
                 tried.due = asyncio.get_running_loop().time() + self._resend_after_s
                 self._woken.set()
-
-
-class BadReport(Exception):
-    """Not a report of the host it claims to be from; the text says why."""
-
-
-def parse_report(key: str, user_id: str | None, body: bytes) -> tuple[str, Event]:
-    """Host and report of a message. The broker vouches for `user_id`, so one that is missing or another's
-    is refused. Raises BadReport."""
-    match = _KEY.fullmatch(key)
-    if match is None or match[2] not in EVENTS:
-        raise BadReport("the key is not one of a report")
-    host, kind = match.groups()
-    if user_id != host:
-        raise BadReport(f"user_id is {user_id!r}")
-    if len(body) > MAX_REPORT:
-        raise BadReport(f"{len(body)} bytes are over the limit of {MAX_REPORT}")
-    try:
-        report = msgspec.json.decode(body, type=EVENTS[kind])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadReport(f"{kind}: {error}") from None
-    if isinstance(report, Hello | Applied):
-        for field, number in (("epoch", report.epoch), ("generation", report.generation)):
-            if not 0 <= number < LARGEST_NUMBER:
-                raise BadReport(f"{kind}: {field} {number} was never sent")
-    return host, report

@@ -39,6 +39,7 @@ from manager_stub.model import (
     Vm,
 )
 from manager_stub.reported import reported
+from manager_stub.reports import believable
 from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row, outgoing, stored_object
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, Row, Store, Transaction
@@ -58,6 +59,8 @@ log = structlog.get_logger()
 
 NUMBERED = {"rules": 1000, "segments": 0, "security-policies": 0}
 """Kinds whose objects get a number of their own, and the number before the first: rule ids begin at 1001."""
+MAX_ATTEMPTS = 64
+"""Changes refused on the way to the VMs of one report that can be."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class Host:
     """Those it says it has, while others have them (`plugged`)."""
     disputes: int = 0
     """How many it claimed that others had, since the manager was started."""
+    left_out: tuple[str, ...] = ()
+    """What of its last report, or that all of it, does not count, and why."""
+    reports_refused: int = 0
+    """Since the manager was started."""
     refusals: tuple[Refusal, ...] = ()
     vsfwd: str = ""
     last_seen_ms: int = 0
@@ -241,7 +248,20 @@ class Register:
         its last state."""
         self._away -= {id}
         self._hosts[id] = replace(self._hosts[id], last_seen_ms=_now_ms())
-        self._plug({**self._said(), id: bindings.vnics}, concerned=id)
+        good, wrong = believable(self.world, bindings.vnics)
+        wrong += self._plug({**self._said(), id: good}, reporter=id)
+        self._leave_out(id, wrong)
+
+    def disbelieved(self, id: str, reason: str) -> None:
+        """The host said what cannot be; what it said before stays."""
+        host = self._hosts[id]
+        self._hosts[id] = replace(host, reports_refused=host.reports_refused + 1)
+        self._leave_out(id, [reason])
+
+    def _leave_out(self, id: str, wrong: list[str]) -> None:
+        if wrong and tuple(wrong) != self._hosts[id].left_out:
+            log.error("a report is not believed", host=id, count=len(wrong), reasons=wrong[:10])
+        self._hosts[id] = replace(self._hosts[id], left_out=tuple(wrong))
 
     def settle(self, vnic: str, host: str) -> None:
         """An operator says which of the hosts that claim a vNIC, and its VM, has them."""
@@ -266,44 +286,57 @@ class Register:
         self,
         said: Mapping[str, tuple[Binding, ...]],
         given: Mapping[str, str] = MappingProxyType({}),
-        concerned: str = "",
+        reporter: str = "",
         logged: Sequence[Row] = (),
-    ) -> None:
-        """Decide what counts of all that hosts say, and what follows for each; for the one `concerned` also
-        if nothing changed there."""
+    ) -> list[str]:
+        """Decide what counts of all that hosts say, and what follows. Why VMs of the reporter cannot be."""
         holders = plugged.held(self.world, {host.id: host.bindings for host in self._hosts.values()})
         taken = plugged.taken(self.world, said, {**holders, **given}, self._away)
-        placed = {id: _placed(host, said[id], taken[id]) for id, host in self._hosts.items()}
-        hosts = {id: host for id, host in placed.items() if id == concerned or host is not self._hosts[id]}
-        where = _plugged({host.id: host.bindings for host in placed.values()})
+        hosts = {id: _placed(host, said[id], taken[id]) for id, host in self._hosts.items()}
+        moved = {id: host for id, host in hosts.items() if host is not self._hosts[id]}
+        gained = {id for id in moved if not _ids(moved[id].bindings) <= _ids(self._hosts[id].bindings)}
+        where = _plugged({host.id: host.bindings for host in hosts.values()})
         if where != self.world.plugged:
             self._realised = realise(replace(self.world, plugged=where), self._realised)
-        before = {id: _ids(self._hosts[id].bindings) for id in hosts}
-        self._store_hosts({**hosts, **self._advanced(self._realised, placed.values(), refuse=False)}, logged)
-        for id, host in hosts.items():
-            if id != concerned and not _ids(host.bindings) <= before[id]:
-                # What it said of them, and of their addresses, counted for nothing until now.
-                self.requests.append((id, Request(str(uuid4()), "report")))
-                self.wake()
-            self._discover(id, host.bindings)
-            self._claim(addresses.told_by_tools(self.world.claims, id, host.bindings, _now_ms()))
+            moved |= self._advanced(self._realised, hosts.values(), refuse=False)
+        if reporter:
+            moved.setdefault(reporter, hosts[reporter])
+        self._store_hosts(moved, logged)
+        for id in gained - {reporter}:
+            # What it said of the names and addresses there counted for nothing until now.
+            self.requests.append((id, Request(str(uuid4()), "report")))
+            self.wake()
+        return self._inventory(reporter) if reporter else []
 
-    def _discover(self, host: str, bindings: Iterable[Binding]) -> None:
-        """VMs as a host reports them, together if that is possible: one that is not stops no other."""
-        found = reported(self.world, bindings)
-        if not found:
-            return
+    def _inventory(self, host: str) -> list[str]:
+        """Take VMs and addresses as their host says them; what cannot be, and why."""
+        bindings = self._hosts[host].bindings
+        wrong = self._discover(host, bindings)
+        self._claim(addresses.told_by_tools(self.world.claims, host, bindings, _now_ms()))
+        return wrong
+
+    def _discover(self, host: str, bindings: Iterable[Binding]) -> list[str]:
+        """VMs as a host reports them, together if that is possible; what is not, and why. One that is not
+        stops no other: it is looked for by halves, but not for ever, since every attempt costs a change."""
+        found, wrong = reported(self.world, bindings)
+        waiting, refusals = [list(found)] if found else [], 0
         before = audit.actor.set(f"host {host}")
         try:
-            self.write(put=found)
-        except Refused:
-            for path, vm in found.items():
+            while waiting and refusals < MAX_ATTEMPTS:
+                paths = waiting.pop()
                 try:
-                    self.write(put={path: vm})
+                    self.write(put={path: found[path] for path in paths})
                 except Refused as refused:
-                    log.error("a reported VM is not taken", vm=path, reason=str(refused))
+                    refusals += 1
+                    half = len(paths) // 2
+                    if half:
+                        waiting += [paths[half:], paths[:half]]
+                    else:
+                        wrong.append(f"VM {paths[0]}: {refused}")
         finally:
             audit.actor.reset(before)
+        wrong += [f"VM {path}: too many beside it cannot be" for paths in waiting for path in paths]
+        return wrong
 
     # Addresses
 

@@ -8,22 +8,20 @@ stays in the inventory until it is deleted there.
 
 from collections.abc import Iterable, Mapping
 
-import structlog
 from pydantic import ValidationError
 
 from manager_stub.model import MAX_VNICS, Vm, Vnic
 from manager_stub.world import World
-from vsfwd.policy.model import is_uuid
 from vsfwd.protocol.messages import Binding, PowerState
-
-log = structlog.get_logger()
 
 UNKNOWN_MAC = "00:00:00:00:00:00"
 
 
-def reported(world: World, bindings: Iterable[Binding]) -> Mapping[str, Vm]:
-    """VMs, by path, that are there or are otherwise now. What cannot be is left out, and logged."""
+def reported(world: World, bindings: Iterable[Binding]) -> tuple[Mapping[str, Vm], list[str]]:
+    """VMs, by path, that are there or are otherwise now; and what is left out because it cannot be, and
+    why."""
     found: dict[str, Vm] = {}
+    wrong: list[str] = []
     owners: dict[str, str] = {}
     for binding in bindings:
         path = f"/vsfw/vms/{binding.vm}"
@@ -33,30 +31,27 @@ def reported(world: World, bindings: Iterable[Binding]) -> Mapping[str, Vm]:
         owner = known.path if known else owners.setdefault(binding.vnic, path)
         before = found.get(path) or (world.vms[path].body if path in world.vms else None)
         try:
-            if not is_uuid(binding.vm):
-                raise ValueError("the id is not a UUID in lower case")
             if owner != path:
-                raise ValueError(f"vNIC {binding.vnic} is of {owner}")
+                raise ValueError(f"it is of {owner}, not of {path}")
             after = _with(world, before or Vm(), binding)
         except ValueError as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            log.warning("a reported vNIC is not taken", vm=binding.vm, vnic=binding.vnic, reason=reason)
+            wrong.append(f"vNIC {binding.vnic}: {reason}")
             continue
+        if binding.segment and _segment(binding) not in world.segments:
+            wrong.append(f"vNIC {binding.vnic}: there is no segment {binding.segment}")
         if after != before:
             found[path] = after
-    return found
+    return found, wrong
 
 
 def _with(world: World, vm: Vm, binding: Binding) -> Vm:
     cards = {card.id: card for card in vm.vnics}
     if binding.vnic not in cards and len(cards) >= MAX_VNICS:
-        raise ValueError(f"it has {MAX_VNICS} vNICs already")
-    segment = f"/infra/segments/{binding.segment}"
+        raise ValueError(f"its VM has {MAX_VNICS} vNICs already")
     said: dict[str, object] = {"id": binding.vnic, "mac": binding.mac}
-    if segment in world.segments:
-        said["segment_path"] = segment
-    elif binding.segment:
-        log.warning("a reported segment does not exist", segment=segment, vnic=binding.vnic)
+    if _segment(binding) in world.segments:
+        said["segment_path"] = _segment(binding)
     card = cards.get(binding.vnic)
     cards[binding.vnic] = Vnic.model_validate((card.model_dump(exclude_unset=True) if card else {}) | said)
     guest = binding.guest
@@ -69,3 +64,7 @@ def _with(world: World, vm: Vm, binding: Binding) -> Vm:
     known = vm.model_dump(exclude_unset=True, by_alias=True)
     told = {field: text for field, text in names.items() if text}
     return Vm.model_validate(known | told | {"vnics": list(cards.values())})
+
+
+def _segment(binding: Binding) -> str:
+    return f"/infra/segments/{binding.segment}"

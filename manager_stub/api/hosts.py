@@ -1,6 +1,6 @@
 """/api/v1/vsfw/hosts: enrolment, and where each host stands."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -15,6 +15,9 @@ from manager_stub.levels import Position
 from manager_stub.model import Strict, Text, Uuid
 from manager_stub.pki import Authority
 from manager_stub.register import Host, Register
+
+MAX_SHOWN: Final = 100
+"""Reasons why what a host says does not count."""
 
 
 class Enrolment(Strict):
@@ -107,6 +110,8 @@ def _shown(host: Host, connected: frozenset[str] | None) -> Json:
         "vnics": msgspec.to_builtins(host.bindings),
         "disputed_vnics": msgspec.to_builtins(host.disputed),
         "disputes": host.disputes,
+        "left_out": host.left_out[:MAX_SHOWN],
+        "reports_refused": host.reports_refused,
     }
 
 

@@ -1,7 +1,7 @@
 """Hosts as NSX's transport nodes, their status, and the alarms that follow from it: /api/v1/transport-nodes,
 /api/v1/alarms, and the same in the Policy API."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from fastapi import APIRouter
@@ -19,7 +19,7 @@ _HOMES: Final = (
 )
 
 _MOST: Final = 10
-"""vNICs that an alarm names."""
+"""vNICs, or reasons, that an alarm names."""
 _STATES: Final = ("UP", "DEGRADED", "DOWN", "UNKNOWN")
 
 
@@ -116,6 +116,9 @@ def _alarms(host: Host, up: bool | None) -> Iterator[Json]:
         yield _alarm(host, "communication", "management_channel_to_transport_node_down", what)
     if _trouble(host):
         yield _alarm(host, "distributed_firewall", "realization_failed", _trouble(host))
+    if host.left_out:
+        what = f"The host reports what cannot be: {_first(host.left_out)}"
+        yield _alarm(host, "distributed_firewall", "report_refused", what)
 
 
 def _disputed(register: Register) -> Iterator[Json]:
@@ -126,9 +129,13 @@ def _disputed(register: Register) -> Iterator[Json]:
         told.setdefault(each["claimed_by"]["id"], []).append(f"{each['vnic']} of {whose}")
     for id, vnics in told.items():
         host = register.hosts[id]
-        more = f" and {len(vnics) - _MOST} more" if len(vnics) > _MOST else ""
-        what = f"Host {host.display_name} ({id}) claims vNICs that are not its own: "
-        yield _alarm(host, "distributed_firewall", "vnic_disputed", what + ", ".join(vnics[:_MOST]) + more)
+        what = f"Host {host.display_name} ({id}) claims vNICs that are not its own: {_first(vnics)}"
+        yield _alarm(host, "distributed_firewall", "vnic_disputed", what)
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
+    return "; ".join(texts[:_MOST]) + more
 
 
 def _alarm(host: Host, feature: str, event: str, description: str) -> Json:

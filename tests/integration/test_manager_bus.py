@@ -32,6 +32,7 @@ from manager_stub.state_dir import ADMIN, Addresses, StateDir
 from tests.harness.broker import free_ports
 from vagrant.lab.broker import Broker, Tls
 from vsfwd.policy.desired import DesiredState, apply
+from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol import envelope, topology
 from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, digest_text
 
@@ -278,7 +279,7 @@ async def test_a_host_that_is_current_is_sent_nothing(manager: Manager, host: Ho
     async with host.connected(VNIC, "no UUID"):
         # Said after the hello, and about a vNIC the inventory does not take: it changes nothing the host
         # needs.
-        await eventually(lambda: len(manager.register.hosts[host.id].bindings) == 2, "bindings")
+        await eventually(lambda: len(manager.register.hosts[host.id].left_out) == 1, "bindings")
         assert manager.register.hosts[host.id].level.outgoing is None
     assert host.headers == before
 
@@ -350,6 +351,27 @@ async def test_a_host_can_speak_only_for_itself(
     async with host.connected():
         with pytest.raises(ChannelAccessRefused):
             await host.say("vnics", Bindings(()), host=other.id)
+
+
+async def test_a_host_that_floods_keeps_its_last_good_report(
+    manager: Manager, installation: Installation, host: Host
+) -> None:
+    """Too many vNICs, half a character, nonsense: refused into the dead letters, counted and told; the host
+    goes on with what it had, and its next good report counts."""
+    many = Bindings(tuple(Binding(f"{n:08x}{VNIC[8:]}", "", MAC, "veth") for n in range(MAX_HOST_VNICS + 1)))
+    known = manager.register.hosts
+    async with host.connected(VNIC):
+        await manager.in_sync(host)
+        await host.say("vnics", many)
+        for body in (rb'{"vnics": [{"vnic": "\ud800", "vm": "", "mac": "", "device": ""}]}', b"\xff"):
+            await host.events.publish(
+                aio_pika.Message(body, user_id=host.id), topology.event_key(host.id, "vnics")
+            )
+        await eventually(lambda: known[host.id].reports_refused == 3, "three refused")
+        assert [binding.vnic for binding in known[host.id].bindings] == [VNIC]
+        await manager.in_sync(host)
+        await host.say("vnics", Bindings(()))
+        await eventually(lambda: known[host.id].bindings == () == known[host.id].left_out, "a good one")
 
 
 async def test_a_vnic_is_one_hosts_until_that_is_away(

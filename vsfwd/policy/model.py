@@ -18,6 +18,8 @@ from uuid import UUID
 
 import msgspec
 
+MAX_HOST_VNICS: Final = 1024
+"""vNICs of one host: SLOTS in bpf/types.h."""
 MAX_RULES: Final = 16384
 """Rules a host can hold, counted in lines (`Rule.lines`): the width of a row of bits in the datapath (`RULES`
 in bpf/types.h)."""

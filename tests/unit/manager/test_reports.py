@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from manager_stub.publisher import MAX_REPORT, BadReport, parse_report
 from manager_stub.register import Register
+from manager_stub.reports import MAX_REPORT, BadReport, parse_report
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
 from vsfwd.policy.model import MAX_RULES
 from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, Refusal, digest_text

@@ -1,0 +1,162 @@
+"""What hosts report, as it comes from the bus: whose word it is, and what cannot be said. Pure.
+
+A host may be broken, or an attacker's. What no `vsfwd` says refuses a report whole, and the last good one
+stays; of a report that can be, each vNIC that cannot is left out by itself, with the reason.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import Final
+
+import msgspec
+
+from manager_stub.addresses import MAX_CLAIMS
+from manager_stub.world import World, id_of
+from vsfwd.policy.model import MAX_HOST_VNICS, is_uuid
+from vsfwd.protocol.messages import (
+    EVENTS,
+    Addresses,
+    Applied,
+    Binding,
+    Bindings,
+    Event,
+    Hello,
+    Refusal,
+    Reply,
+)
+
+MAX_REPORT: Final = 1024 * 1024
+"""Bytes of one report."""
+LARGEST_NUMBER: Final = 2**53
+"""Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
+MAX_TEXT: Final = 255
+"""Characters, as where vNICs are announced; of the reason of a refusal more would be a log."""
+MAX_REFUSALS: Final = 100
+"""That are kept: a host that refuses more has one trouble, not many."""
+
+_KEY: Final = re.compile(r"host\.([0-9a-f-]{36})\.([a-z]+)")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class BadReport(Exception):
+    """Not a report that counts; the text says why. `host`: whose it is, where the broker vouches for that."""
+
+    def __init__(self, reason: str, host: str = "") -> None:
+        super().__init__(plain(reason))
+        self.host = host
+
+
+def parse_report(key: str, user_id: str | None, body: bytes) -> tuple[str, Event]:
+    """Host and report of a message. The broker vouches for `user_id`, so one that is missing or another's
+    is refused. Raises BadReport."""
+    match = _KEY.fullmatch(key)
+    if match is None or match[2] not in EVENTS:
+        raise BadReport("the key is not one of a report")
+    host, kind = match.groups()
+    if user_id != host:
+        raise BadReport(f"user_id is {user_id!r}")
+    if len(body) > MAX_REPORT:
+        raise BadReport(f"{kind}: {len(body)} bytes are over the limit of {MAX_REPORT}", host)
+    try:
+        report = msgspec.json.decode(body, type=EVENTS[kind])
+        return host, _possible(report)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadReport(f"{kind}: {error}", host) from None
+
+
+def believable(world: World, bindings: Iterable[Binding]) -> tuple[tuple[Binding, ...], list[str]]:
+    """The bindings that can be, each vNIC once, and why the others cannot. Of two with one id the first, or
+    the one of the VM that the inventory knows."""
+    good: dict[str, Binding] = {}
+    wrong: list[str] = []
+    for binding in sorted(bindings, key=lambda binding: _is_of_another(world, binding)):
+        reason = _impossible(binding)
+        if not reason and binding.vnic in good:
+            reason = "it is there twice"
+        if reason:
+            wrong.append(plain(f"vNIC {binding.vnic[:36]}: {reason}"))
+            continue
+        usable = tuple(address for address in binding.addresses if is_usable(address))
+        if usable != binding.addresses:
+            wrong.append(f"vNIC {binding.vnic}: addresses that are no host's")
+        good[binding.vnic] = msgspec.structs.replace(binding, addresses=usable)
+    return tuple(good.values()), wrong
+
+
+def is_usable(address: str) -> bool:
+    """Whether it can be the address of a vNIC: no zone, no group, not nobody."""
+    found = ip_address(address)
+    zone = getattr(found, "scope_id", None)
+    return zone is None and not (found.is_unspecified or found.is_multicast or found.is_loopback)
+
+
+def plain(text: str) -> str:
+    """Of others, for a log or a page: of bounded length, and with nothing that moves the cursor."""
+    kept = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+    return "".join(letter if letter.isprintable() else "�" for letter in kept)
+
+
+def _is_of_another(world: World, binding: Binding) -> bool:
+    known = world.vnics.get(binding.vnic)
+    return known is not None and id_of(known.path) != binding.vm
+
+
+def _possible(report: Event) -> Event:
+    """As it is to be read. Raises ValueError."""
+    if isinstance(report, Hello | Applied):
+        _check_position(report)
+        return msgspec.structs.replace(report, refusals=tuple(_refusals(report.refusals)))
+    if isinstance(report, Bindings):
+        _check_vnics(len(report.vnics))
+    elif isinstance(report, Addresses):
+        _check_vnics(len(report.vnics))
+        known = {
+            vnic: tuple(claim for claim in claims[:MAX_CLAIMS] if is_usable(claim.address))
+            for vnic, claims in report.vnics.items()
+        }
+        return Addresses(known)
+    elif isinstance(report, Reply):
+        return Reply(plain(report.id), plain(report.error))
+    return report
+
+
+def _check_position(report: Hello | Applied) -> None:
+    for field, number in (("epoch", report.epoch), ("generation", report.generation)):
+        if not 0 <= number < LARGEST_NUMBER:
+            raise ValueError(f"{field} {number} was never sent")
+    if not _DIGEST.fullmatch(report.digest):
+        raise ValueError("digest: not 64 hexadecimal digits")
+    if isinstance(report, Hello) and plain(report.vsfwd) != report.vsfwd:
+        raise ValueError(f"vsfwd: at most {MAX_TEXT} characters, all of which can be printed")
+
+
+def _check_vnics(count: int) -> None:
+    if count > MAX_HOST_VNICS:
+        raise ValueError(f"{count} vNICs are over the {MAX_HOST_VNICS} that a host can have")
+
+
+def _refusals(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
+    """The first ones; their reasons quote objects, and may be long."""
+    for number, refusal in enumerate(refusals):
+        if number == MAX_REFUSALS:
+            break
+        yield Refusal(plain(refusal.kind), plain(refusal.id), plain(refusal.reason))
+
+
+def _impossible(binding: Binding) -> str:
+    """Why a binding cannot be; empty if it can."""
+    if not is_uuid(binding.vnic):
+        return "its id is not a UUID in lower case"
+    if binding.vm and not is_uuid(binding.vm):
+        return "the id of its VM is not a UUID in lower case"
+    if not _MAC.fullmatch(binding.mac):
+        return "its MAC address is none in lower case with colons"
+    if len(binding.addresses) > MAX_CLAIMS:
+        return f"{len(binding.addresses)} addresses are more than {MAX_CLAIMS}"
+    guest = binding.guest
+    texts = (binding.device, binding.segment, guest.name, guest.os_name, guest.computer_name)
+    if any(plain(text) != text for text in texts):
+        return f"device, segment and names have at most {MAX_TEXT} characters, all of which can be printed"
+    return ""
