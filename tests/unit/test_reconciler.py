@@ -1,5 +1,6 @@
 """The reconciler: messages and vNICs in, one datapath served, nothing lost by what fails."""
 
+import gc
 import time
 from datetime import datetime
 from pathlib import Path
@@ -259,6 +260,25 @@ def test_after_an_error_nobody_expected_the_tables_are_built_whole(
 
 def _bug(_: Plan) -> None:
     raise RuntimeError("half done")
+
+
+def test_the_collector_rests_only_while_a_policy_is_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python looks for cycles again after a message, also after one that is refused."""
+    world.plug(PORT)
+    at_work = []
+    install = world.datapath.install
+
+    def watched(plan: Plan) -> None:
+        at_work.append(gc.isenabled())
+        install(plan)
+
+    monkeypatch.setattr(world.datapath, "install", watched)
+    assert world.take(world.policy()).disposition is Disposition.DONE
+    assert (at_work, gc.isenabled()) == ([False], True)
+    assert world.take(Manager().snapshot()).disposition is Disposition.REFUSED
+    assert gc.isenabled()
 
 
 def test_what_is_not_saved_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,17 @@ class Hits(NamedTuple):
 NO_HITS: Final = Hits()
 
 
+def mask(numbers: Iterable[int]) -> int:
+    """These bits. Adding one after the other to an integer would cost the square of their number."""
+    content = bytearray()
+    for number in numbers:
+        place = number >> 3
+        if place >= len(content):
+            content.extend(bytes(place + 1))
+        content[place] |= 1 << (number & 7)
+    return int.from_bytes(content, "little")
+
+
 def union(all_hits: Iterable[Hits]) -> Hits:
     source = not_source = destination = not_destination = scope = 0
     for hits in all_hits:
@@ -129,47 +140,48 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
     frames = [(number, rule) for number, rule in numbered if rule.frames is not None]
     packets = numbered[len(frames) :]
     naming = _naming(packets, numbered, prefixes_of)
-    source_ports = sum(1 << number for number, rule in packets if rule.source_ports())
+    source_ports = mask(number for number, rule in packets if rule.source_ports())
     sources = _sweep(packets, _source_points, POINTS_SOURCE, POINTS) if source_ports else ()
+    entries = tuple(
+        RuleEntry(
+            id,
+            rule.action,
+            rule.logged,
+            rule.tracking,
+            rule.existing_flows,
+            rule.alg_port(Alg.FTP),
+            rule.alg_port(Alg.TFTP),
+            rule.monitored,
+        )
+        for id, rule in ordered
+    )
     return RuleBits(
-        entries=tuple(
-            RuleEntry(
-                id,
-                rule.action,
-                rule.logged,
-                rule.tracking,
-                rule.existing_flows,
-                rule.alg_port(Alg.FTP),
-                rule.alg_port(Alg.TFTP),
-                rule.monitored,
-            )
-            for id, rule in ordered
-        ),
+        entries=entries,
         groups=naming.groups,
         literals=naming.literals,
         unnamed=naming.unnamed,
         selected=_selected(packets),
         services=(*_sweep(packets, _points, 0, POINTS_ETHERTYPE), *sources),
         frames=_frame_bits(frames),
-        alg=sum(1 << number for number, rule in packets if any(map(rule.alg_port, Alg))),
+        alg=mask(number for number, entry in enumerate(entries) if entry.ftp or entry.tftp),
         source_ports=source_ports,
-        monitored=sum(1 << number for number, rule in packets if rule.monitored),
-        jumping=sum(1 << number for number, rule in packets if rule.jumps),
-        early=sum(1 << number for number, rule in packets if rule.order < (APPLICATION,)),
+        monitored=mask(number for number, rule in packets if rule.monitored),
+        jumping=mask(number for number, rule in packets if rule.jumps),
+        early=mask(number for number, rule in packets if rule.order < (APPLICATION,)),
     )
 
 
 def _frame_bits(rules: Numbered) -> FrameBits:
     naming: Naming[int] = _naming(rules, [], lambda _: ())
     selected = {
-        direction: sum(1 << n for n, rule in rules if rule.direction in (direction, Direction.INOUT))
+        direction: mask(n for n, rule in rules if rule.direction in (direction, Direction.INOUT))
         for direction in (Direction.IN, Direction.OUT)
     }
     services = (
         *_sweep(rules, _ethertypes, POINTS_ETHERTYPE, POINTS_VLAN),
         *_sweep(rules, _vlans, POINTS_VLAN, POINTS_SOURCE),
     )
-    monitored = sum(1 << number for number, rule in rules if rule.monitored)
+    monitored = mask(number for number, rule in rules if rule.monitored)
     return FrameBits(
         naming.groups, naming.literals, naming.unnamed, selected, services if rules else (), monitored
     )
@@ -177,36 +189,40 @@ def _frame_bits(rules: Numbered) -> FrameBits:
 
 def _naming(rules: Numbered, scoped: Numbered, literals_of: Callable[[str], Iterable[K]]) -> Naming[K]:
     """What `rules` name as source and destination, and `scoped` as scope."""
-    unnamed = [0] * len(NO_HITS)
-    groups: dict[str, list[int]] = defaultdict(lambda: [0] * len(NO_HITS))
-    literals: dict[K, list[int]] = defaultdict(lambda: [0] * len(NO_HITS))
+
+    def roles() -> tuple[list[int], ...]:
+        """Numbers of rules, by the field of Hits."""
+        return [], [], [], [], []
+
+    unnamed = roles()
+    groups: dict[str, tuple[list[int], ...]] = defaultdict(roles)
+    literals: dict[K, tuple[list[int], ...]] = defaultdict(roles)
     source, not_source, destination, not_destination, scope = range(len(NO_HITS))
     for number, rule in rules:
-        bit = 1 << number
         for match, role, not_role in (
             (rule.sources, source, not_source),
             (rule.destinations, destination, not_destination),
         ):
             if match is None:
-                unnamed[role] |= bit
+                unnamed[role].append(number)
                 continue
             if match.excluded:
                 role = not_role
-                unnamed[role] |= bit
+                unnamed[role].append(number)
             for group in match.groups:
-                groups[group][role] |= bit
+                groups[group][role].append(number)
             for text in match.addresses:
                 for literal in literals_of(text):
-                    literals[literal][role] |= bit
+                    literals[literal][role].append(number)
     for number, rule in scoped:
         if rule.scope is None:
-            unnamed[scope] |= 1 << number
+            unnamed[scope].append(number)
         for group in rule.scope or ():
-            groups[group][scope] |= 1 << number
+            groups[group][scope].append(number)
     return Naming(
-        groups={name: Hits(*masks) for name, masks in groups.items()},
-        literals={literal: Hits(*masks) for literal, masks in literals.items()},
-        unnamed=Hits(*unnamed),
+        groups={name: Hits(*map(mask, numbers)) for name, numbers in groups.items()},
+        literals={literal: Hits(*map(mask, numbers)) for literal, numbers in literals.items()},
+        unnamed=Hits(*map(mask, unnamed)),
     )
 
 
@@ -220,13 +236,15 @@ def prefixes_of(text: str) -> tuple[PrefixKey, ...]:
 
 def _selected(rules: Numbered) -> dict[tuple[Direction, Family], int]:
     """Rules for packets of a direction and a family."""
-    selected = {(direction, family): 0 for direction in (Direction.IN, Direction.OUT) for family in _FAMILIES}
-    for number, rule in rules:
-        bit = 1 << number
-        for direction, family in selected:
-            if rule.direction in (direction, Direction.INOUT) and rule.family in (family, Family.BOTH):
-                selected[direction, family] |= bit
-    return selected
+    return {
+        (direction, family): mask(
+            number
+            for number, rule in rules
+            if rule.direction in (direction, Direction.INOUT) and rule.family in (family, Family.BOTH)
+        )
+        for direction in (Direction.IN, Direction.OUT)
+        for family in _FAMILIES
+    }
 
 
 _FAMILIES: Final = (Family.IPV4, Family.IPV6)
@@ -237,24 +255,21 @@ def _sweep(
 ) -> Iterator[tuple[int, int, int]]:
     """Walk over all points from `start` to before `end`; at each boundary the rules that begin or end there
     are toggled. A rule without points has them all."""
-    every = 0
-    toggles: dict[int, int] = defaultdict(int)
+    every: list[int] = []
+    toggles: dict[int, list[int]] = defaultdict(list)
     for number, rule in rules:
-        bit = 1 << number
         ranges = points_of(rule)
         if ranges is None:
-            every |= bit
+            every.append(number)
             continue
         for first, last in _disjoint(ranges):
-            toggles[first] ^= bit
-            toggles[last + 1] ^= bit
-    row, first = every, start
-    for point in sorted(toggles):
-        if not toggles[point] or point == end:
-            continue
+            toggles[first].append(number)
+            toggles[last + 1].append(number)
+    row, first = mask(every), start
+    for point in sorted(toggles.keys() - {end}):
         if point > first:
             yield first, point - 1, row
-        row ^= toggles[point]
+        row ^= mask(toggles[point])
         first = point
     yield first, end - 1, row
 
@@ -298,10 +313,10 @@ def points_of(service: Service) -> tuple[tuple[int, int], ...]:
 
 
 def _disjoint(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same points in ranges that do not overlap: a rule toggles once at each boundary."""
+    """The same points in ranges with others between: a rule toggles once at each boundary."""
     disjoint: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
-        if disjoint and first <= disjoint[-1][1]:
+        if disjoint and first <= disjoint[-1][1] + 1:
             first, last = disjoint[-1][0], max(last, disjoint[-1][1])
             disjoint[-1] = (first, last)
         else:

@@ -27,7 +27,7 @@ from vsfwd.image import (
     ServiceRange,
     VnicRows,
 )
-from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, rule_bits, union
+from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, mask, prefixes_of, rule_bits, union
 from vsfwd.policy.desired import DesiredState, different
 from vsfwd.policy.ethernet import mac_entries
 from vsfwd.policy.literals import Literals, family_of
@@ -258,7 +258,7 @@ class Compiler:
 
 def _all_but(bits: RuleBits, closed: Set[int]) -> int:
     """All rules but the closed ones."""
-    return ~sum(1 << bit for bit, rule in enumerate(bits.entries) if rule.id in closed) if closed else -1
+    return ~mask(bit for bit, rule in enumerate(bits.entries) if rule.id in closed) if closed else -1
 
 
 class _Rows(list[int]):
@@ -319,8 +319,7 @@ def _guard(vnic: Vnic) -> Guard:
 
 def addresses_of(vnic: Vnic | None) -> set[int]:
     """A vNIC's addresses as the image writes them."""
-    addresses = (ipaddress.ip_address(text) for text in (vnic.addresses if vnic else ()))
-    return {int(address) | (IPV4_MAPPED if address.version == 4 else 0) for address in addresses}
+    return {key.address for text in (vnic.addresses if vnic else ()) for key in prefixes_of(text)}
 
 
 def _contested(id: str, address: int, claims: Iterable[str]) -> Refusal:

@@ -230,11 +230,11 @@ class Rule(Object, frozen=True):
     frames: Frames | None = None
 
     def __post_init__(self) -> None:
-        for alg in Alg:
-            if len(self._alg_ports(alg)) > 1:
-                raise ValueError(f"services: a rule has one port for {alg}")
-            if self._alg_ports(alg) and self.tracking is Tracking.STATELESS:
-                raise ValueError(f"services: {alg} needs a rule that knows connections")
+        for service in self.services or ():
+            if service.alg and service.ports[0][0] != self.alg_port(service.alg):
+                raise ValueError(f"services: a rule has one port for {service.alg}")
+            if service.alg and self.tracking is Tracking.STATELESS:
+                raise ValueError(f"services: {service.alg} needs a rule that knows connections")
         if self.jumps and self.order[:1] >= (APPLICATION,):
             raise ValueError("action: only a rule of an earlier category jumps to those of Application")
         if self.frames is None:
@@ -251,12 +251,12 @@ class Rule(Object, frozen=True):
     def jumps(self) -> bool:
         return self.action is Action.JUMP_TO_APPLICATION
 
-    def _alg_ports(self, alg: Alg) -> set[int]:
-        return {service.ports[0][0] for service in self.services or () if service.alg is alg}
-
     def alg_port(self, alg: Alg) -> int:
         """The port of an ALG, 0: none."""
-        return max(self._alg_ports(alg), default=0)
+        for service in self.services or ():
+            if service.alg is alg:
+                return service.ports[0][0]
+        return 0
 
     def lines(self) -> tuple["Rule", ...]:
         """The rule as lines that follow each other, each of which has source ports or has none: what the
