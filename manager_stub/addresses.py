@@ -1,8 +1,13 @@
 """What a claim of an address is worth: whether a vNIC that was seen with an address has it. Pure.
 
 An address belongs to one vNIC of a segment. What somebody typed comes first, then what somebody approved,
-then leases, then what workloads say of themselves (ARP, neighbour discovery); among equals the first that was
-seen. So no workload takes an address from another by claiming it: the second claim is refused, and told.
+then leases of servers we know, then what else was seen: what workloads say of themselves (ARP, neighbour
+discovery) and leases of others; among equals the first that was seen. So no workload takes an address from
+another by claiming it: the second claim is refused, and told.
+
+A server we know is a vNIC of the same segment that is marked as one: the datapath lets no other vNIC answer
+as a server does. One that is no vNIC (a router's relay, a machine beside the hosts) may be anybody: its
+leases neither outrank nor replace anything, and no answer ends one of them sooner.
 
 A claim that nobody disputes is trusted as the vNIC's SpoofGuard says. MANUAL: once it is approved. TOFU: the
 first IPv4, the first link-local and the first other IPv6 address, unless such a one was typed. DISABLED:
@@ -14,16 +19,12 @@ the vNIC send from it."""
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
-from typing import Final
 
 from manager_stub.model import Segment, SpoofGuard, Vnic
 from manager_stub.world import Claimed, Stored, World
-from vsfwd.protocol.messages import Addresses, Binding, Source
-
-MAX_CLAIMS: Final = 128
-"""Of one vNIC: what a host sends (NSX). A host that says more is not believed."""
-_LEASED: Final = (Source.DHCP, Source.DHCPV6)
+from vsfwd.protocol.messages import LEASED, Addresses, Binding, Claim, Source, has_room
 
 
 class State(StrEnum):
@@ -56,8 +57,9 @@ def judge(world: World) -> Judgements:
     cards = {vnic.id: vnic for vm in world.vms.values() for vnic in vm.body.vnics}
     owners = {(vnic.segment_path, address): vnic.id for vnic in cards.values() for address in vnic.addresses}
     pinned = {(vnic.id, _scope(address)) for vnic in cards.values() for address in vnic.addresses}
+    servers = _servers(world)
     judged: dict[str, list[Judged]] = {}
-    for vnic_id, address, claimed in sorted(_claims(world), key=_precedence):
+    for vnic_id, address, claimed in sorted(_claims(world), key=partial(_precedence, servers)):
         if vnic_id not in cards:
             continue
         vnic = cards[vnic_id]
@@ -92,24 +94,54 @@ def trusted(judgements: Judgements, vnic: str) -> tuple[str, ...]:
 
 
 Claims = Mapping[str, Mapping[str, Claimed]]
+Servers = Mapping[str, Set[str]]
+"""By vNIC, the MAC addresses of its segment's DHCP servers that we know."""
 
 
-def told(claims: Claims, host: str, plugged: frozenset[str], said: Addresses, now_ms: int) -> Claims:
+def told(world: World, host: str, plugged: frozenset[str], said: Addresses, now_ms: int) -> Claims:
     """What is known after a host said what it saw. It can speak only for vNICs that are plugged there; what
-    it does not repeat stays, since a vNIC that moves is the same vNIC."""
-    after = dict(claims)
+    it does not repeat stays, since a vNIC that moves is the same vNIC. A host that says more than there is
+    room for is not believed."""
+    after = dict(world.claims)
+    servers = _servers(world)
     for vnic in said.vnics.keys() & plugged:
         known = dict(after.get(vnic, {}))
         for claim in said.vnics[vnic]:
             before = known.get(claim.address)
             if before is not None:
-                leased = claim.source in _LEASED
-                source, expires = (claim.source, claim.expires) if leased else (before.source, before.expires)
-                known[claim.address] = replace(before, source=source, expires=expires, host=host)
-            elif len(known) < MAX_CLAIMS:
-                known[claim.address] = Claimed(claim.source, claim.expires, host, now_ms)
+                known[claim.address] = replace(_again(before, claim, servers.get(vnic, set())), host=host)
+            elif _has_room(known, claim.source):
+                known[claim.address] = Claimed(claim.source, claim.expires, host, now_ms, server=claim.server)
         after[vnic] = known
     return after
+
+
+def _again(before: Claimed, claim: Claim, servers: Set[str]) -> Claimed:
+    """What is known of an address that is claimed once more at its vNIC."""
+    if claim.source not in LEASED:
+        return before
+    if claim.server in servers:
+        return replace(before, source=claim.source, expires=claim.expires, server=claim.server)
+    if before.source not in LEASED or before.server in servers:
+        return before
+    return replace(before, expires=_later(before.expires, claim.expires))
+
+
+def _later(*expires: int) -> int:
+    return 0 if 0 in expires else max(expires)
+
+
+def _servers(world: World) -> Servers:
+    cards = [vnic for vm in world.vms.values() for vnic in vm.body.vnics]
+    marked: dict[str | None, set[str]] = {}
+    for vnic in cards:
+        if vnic.dhcp_server:
+            marked.setdefault(vnic.segment_path, set()).add(vnic.mac)
+    return {vnic.id: marked[vnic.segment_path] for vnic in cards if vnic.segment_path in marked}
+
+
+def _has_room(known: Mapping[str, Claimed], source: Source) -> bool:
+    return has_room((each.source for each in known.values()), source)
 
 
 def told_by_tools(claims: Claims, host: str, bindings: Iterable[Binding], now_ms: int) -> Claims:
@@ -123,7 +155,7 @@ def told_by_tools(claims: Claims, host: str, bindings: Iterable[Binding], now_ms
             if claimed.source is not Source.TOOLS or claimed.approved or address in binding.addresses
         }
         for address in binding.addresses:
-            if len(known) < MAX_CLAIMS:
+            if _has_room(known, Source.TOOLS):
                 known.setdefault(address, Claimed(Source.TOOLS, 0, host, now_ms))
         if known != after.get(binding.vnic, {}):
             after[binding.vnic] = known
@@ -149,9 +181,10 @@ def _claims(world: World) -> Iterator[tuple[str, str, Claimed]]:
             yield vnic, address, claimed
 
 
-def _precedence(claim: tuple[str, str, Claimed]) -> tuple[bool, bool, int, str, str]:
+def _precedence(servers: Servers, claim: tuple[str, str, Claimed]) -> tuple[bool, bool, int, str, str]:
     vnic, address, claimed = claim
-    return not claimed.approved, claimed.source not in _LEASED, claimed.first_seen_ms, vnic, address
+    given = claimed.source in LEASED and claimed.server in servers.get(vnic, ())
+    return not claimed.approved, not given, claimed.first_seen_ms, vnic, address
 
 
 def _scope(text: str) -> str:

@@ -347,7 +347,7 @@ class Register:
     def claimed(self, id: str, said: Addresses) -> None:
         """The host says which addresses vNICs plugged there were seen with."""
         plugged = frozenset(binding.vnic for binding in self._hosts[id].bindings)
-        self._claim(addresses.told(self.world.claims, id, plugged, said, _now_ms()))
+        self._claim(addresses.told(self.world, id, plugged, said, _now_ms()))
 
     def approve(self, vnic: str, address: str, approved: bool) -> None:
         known = self.world.claims[vnic]

@@ -11,11 +11,12 @@ from typing import Final
 
 import msgspec
 
-from manager_stub.addresses import MAX_CLAIMS
 from manager_stub.world import World, id_of
 from vsfwd.policy.model import MAX_HOST_VNICS, is_uuid
 from vsfwd.protocol.messages import (
     EVENTS,
+    MAX_CLAIMS,
+    MAX_LEASES,
     Addresses,
     Applied,
     Binding,
@@ -113,7 +114,7 @@ def _possible(report: Event) -> Event:
     elif isinstance(report, Addresses):
         _check_vnics(len(report.vnics))
         known = {
-            vnic: tuple(claim for claim in claims[:MAX_CLAIMS] if is_usable(claim.address))
+            vnic: tuple(claim for claim in claims[: MAX_CLAIMS + MAX_LEASES] if is_usable(claim.address))
             for vnic, claims in report.vnics.items()
         }
         return Addresses(known)

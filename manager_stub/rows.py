@@ -75,7 +75,12 @@ def claims_by_vnic(rows: Iterable[Row]) -> Claims:
     claims: dict[str, dict[str, Claimed]] = {}
     for row in rows:
         claim = Claimed(
-            Source(row["source"]), row["expires"], row["host"], row["first_seen_ms"], row["approved"]
+            Source(row["source"]),
+            row["expires"],
+            row["host"],
+            row["first_seen_ms"],
+            row["approved"],
+            row["server"],
         )
         claims.setdefault(row["vnic"], {})[row["address"]] = claim
     return claims

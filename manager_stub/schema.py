@@ -68,6 +68,7 @@ claims = sa.Table(
     sa.Column("host", sa.String, nullable=False),
     sa.Column("first_seen_ms", sa.BigInteger, nullable=False),
     sa.Column("approved", sa.Boolean, nullable=False),
+    sa.Column("server", sa.String, nullable=False, server_default=""),
 )
 users = sa.Table(
     "users",

@@ -87,14 +87,15 @@ class Stored(Generic[T]):
 
 @dataclass(frozen=True)
 class Claimed:
-    """How an address came to be known at a vNIC, and whether somebody approved it. `expires`: of a lease, in
-    seconds since 1970; 0: never."""
+    """How an address came to be known at a vNIC, and whether somebody approved it. Of a lease `expires` is in
+    seconds since 1970, 0: never, and `server` the MAC address from which its answer came."""
 
     source: Source
     expires: int
     host: str
     first_seen_ms: int
     approved: bool = False
+    server: str = ""
 
 
 @dataclass(frozen=True)

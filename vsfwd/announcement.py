@@ -4,10 +4,9 @@ import re
 from ipaddress import ip_address
 from typing import Final
 
-from vsfwd.discovery import MAX_CLAIMS
 from vsfwd.ipc.interface import GuestInfo
 from vsfwd.policy.model import is_uuid
-from vsfwd.protocol.messages import Binding, Guest, PowerState
+from vsfwd.protocol.messages import MAX_CLAIMS, Binding, Guest, PowerState
 
 MAX_TEXT: Final = 255
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")

@@ -1,10 +1,10 @@
 """Which addresses the vNICs here are seen with: learned from the frames the programs show, kept on disk, told
 to the manager.
 
-The manager decides what a claim is worth; this only says what was seen. At most MAX_CLAIMS addresses a vNIC
-are kept, the first ones, so that a workload which claims a whole network fills nothing but its own share. A
-lease that ends is forgotten, what ARP and neighbour discovery said is not, unless the manager asks; a vNIC
-that goes takes all with it."""
+The manager decides what a claim is worth; this only says what was seen. Of a vNIC the first addresses are
+kept for which there is room (`messages.has_room`), so that a workload which claims a whole network fills
+nothing but its own share. A lease that ends is forgotten, what ARP and neighbour discovery said is not,
+unless the manager asks; a vNIC that goes takes all with it."""
 
 import asyncio
 import time
@@ -17,18 +17,15 @@ import structlog
 
 from vsfwd.datapath import Datapath, DatapathError, Snoop
 from vsfwd.policy.model import Vnic
-from vsfwd.protocol.messages import Addresses, Claim, Source
+from vsfwd.protocol.messages import LEASED, Addresses, Claim, has_room
 from vsfwd.reconciler import ApplyThread, Port
 from vsfwd.snooping import claims
 from vsfwd.statefile import StateFile
 
 log = structlog.get_logger(log="vsfwd.discovery")
 
-MAX_CLAIMS: Final = 128
-"""Addresses that snooping learns of one vNIC: NSX."""
 PERIOD_S: Final = 1.0
 IN_ONE_REPORT: Final = 5000
-_LEASED: Final = (Source.DHCP, Source.DHCPV6)
 _IPV4_MAPPED: Final = 0xFFFF << 32
 
 Learned = Mapping[str, Mapping[str, Claim]]
@@ -36,12 +33,15 @@ Learned = Mapping[str, Mapping[str, Claim]]
 
 
 def learn(learned: Learned, seen: Iterable[tuple[str, Claim]]) -> Learned:
-    """What is known after some more was seen. A lease counts for more than what a workload says of itself."""
+    """What is known after some more was seen. A lease is told in place of what the workload says itself; what
+    it is worth depends on its server."""
     after = {vnic: dict(known) for vnic, known in learned.items()}
     for vnic, claim in seen:
         known = after.setdefault(vnic, {})
-        before = known.get(claim.address)
-        if (before is None and len(known) < MAX_CLAIMS) or (before and claim.source in _LEASED):
+        before, leased = known.get(claim.address), claim.source in LEASED
+        renews = leased and before is not None and before.source in LEASED
+        fits = has_room((each.source for each in known.values()), claim.source)
+        if renews or (fits and (leased or before is None)):
             known[claim.address] = claim
     return after
 

@@ -2,8 +2,9 @@
 or nothing out.
 
 ARP and neighbour discovery count when the vNIC speaks of its own MAC address; a lease counts when it is an
-acknowledgement to that MAC address. An ARP probe claims nothing yet; duplicate address detection does, since
-a host may say nothing else of its address for as long as it knows its neighbours."""
+acknowledgement to that MAC address. That the vNIC has asked for it is known to the programs, which show
+nothing else. An ARP probe claims nothing yet; duplicate address detection does, since a host may say nothing
+else of its address for as long as it knows its neighbours."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -50,15 +51,16 @@ def _sent(frame: bytes, mac: bytes) -> list[Claim]:
 
 
 def _received(frame: bytes, mac: bytes, now: int) -> list[Claim]:
+    server = frame[6:12].hex(":")
     if frame[12:14] == _IPV4 and frame[23] == _UDP:
         udp = _ETHERNET + (frame[14] & 15) * 4
-        return _dhcp(frame[udp + 8 :], mac, now)
+        return _dhcp(frame[udp + 8 :], mac, server, now)
     if frame[12:14] == _IPV6 and frame[20] == _UDP and frame[:6] == mac:
-        return _dhcpv6(frame[_ETHERNET + 48 :], now)
+        return _dhcpv6(frame[_ETHERNET + 48 :], server, now)
     return []
 
 
-def _dhcp(message: bytes, mac: bytes, now: int) -> list[Claim]:
+def _dhcp(message: bytes, mac: bytes, server: str, now: int) -> list[Claim]:
     fixed = _bytes(message, 0, _DHCP_FIXED)
     if fixed[:3] != b"\x02\x01\x06" or fixed[28:34] != mac or fixed[236:] != _DHCP_COOKIE:
         return []
@@ -73,14 +75,14 @@ def _dhcp(message: bytes, mac: bytes, now: int) -> list[Claim]:
     lease = options.get(_DHCP_LEASE, b"")
     if options.get(_DHCP_TYPE) != bytes([_DHCP_ACK]) or len(lease) != 4:
         return []
-    return [Claim(str(IPv4Address(fixed[16:20])), Source.DHCP, _ends(lease, now))]
+    return [Claim(str(IPv4Address(fixed[16:20])), Source.DHCP, _ends(lease, now), server)]
 
 
-def _dhcpv6(message: bytes, now: int) -> list[Claim]:
+def _dhcpv6(message: bytes, server: str, now: int) -> list[Claim]:
     if message[0] != _DHCPV6_REPLY:
         return []
     return [
-        Claim(_ipv6(address[:16]), Source.DHCPV6, _ends(address[20:24], now))
+        Claim(_ipv6(address[:16]), Source.DHCPV6, _ends(address[20:24], now), server)
         for kind, associated in _dhcpv6_options(message[4:])
         if kind == _DHCPV6_IA_NA
         for inner, address in _dhcpv6_options(associated[12:])

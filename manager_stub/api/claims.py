@@ -43,11 +43,13 @@ def router(register: Register) -> APIRouter:
 
 
 def _shown(judged: Judged) -> dict[str, Any]:
-    """`expires` is in seconds since 1970, 0 where nothing ends it; `first_seen` in milliseconds."""
+    """`expires` is in seconds since 1970, 0 where nothing ends it; `first_seen` in milliseconds; `server` the
+    MAC address from which a lease came."""
     return {
         "vnic": judged.vnic,
         "address": judged.address,
         "source": judged.claimed.source.upper(),
+        "server": judged.claimed.server,
         "state": judged.state,
         "reason": judged.reason,
         "approved": judged.claimed.approved,

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from vsfwd.announcement import MAX_TEXT, announced
-from vsfwd.discovery import MAX_CLAIMS
 from vsfwd.ipc.interface import GuestInfo
-from vsfwd.protocol.messages import Binding, Guest, PowerState
+from vsfwd.protocol.messages import MAX_CLAIMS, Binding, Guest, PowerState
 
 VNIC, VM = "22222222-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000001"
 GOOD: dict[str, Any] = {

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from vsfwd.datapath import Datapath
-from vsfwd.discovery import IN_ONE_REPORT, MAX_CLAIMS, Discovery, current, duplicates, learn, reports
+from vsfwd.discovery import IN_ONE_REPORT, Discovery, current, duplicates, learn, reports
 from vsfwd.policy.model import Vnic
-from vsfwd.protocol.messages import Addresses, Claim, Source
+from vsfwd.protocol.messages import MAX_CLAIMS, MAX_LEASES, Addresses, Claim, Source
 from vsfwd.reconciler import Port
 from vsfwd.statefile import StateFile
 
@@ -32,6 +32,18 @@ def test_x33_a_workload_that_claims_a_network_fills_its_own_share() -> None:
     assert len(learned["v"]) == MAX_CLAIMS
     assert "10.0.0.1" in learned["v"]
     assert set(learned["w"]) == {"10.1.0.1"}
+
+
+def test_x33_leases_have_a_share_of_their_own() -> None:
+    """Whoever gives a vNIC one address after another fills 16 places, also with addresses that the workload
+    has said itself; what it says of itself, and leases that are renewed, find room."""
+    given = [("v", Claim(f"10.0.1.{n}", LEASE, 100)) for n in range(1, 100)]
+    learned = learn({}, [*given, ("v", Claim("10.0.0.1", ARP)), ("v", Claim("10.0.1.1", LEASE, 200))])
+    assert len(learned["v"]) == MAX_LEASES + 1
+    assert learned["v"]["10.0.1.1"].expires == 200
+    said = [("v", Claim(f"10.0.1.{n}", ARP)) for n in range(1, 100)]
+    sources = [claim.source for claim in learn({}, [*said, *given])["v"].values()]
+    assert (sources.count(LEASE), sources.count(ARP)) == (MAX_LEASES, 99 - MAX_LEASES)
 
 
 def test_leases_end_and_vnics_go() -> None:

@@ -79,10 +79,10 @@ def dhcp(
 
 
 def test_an_acknowledged_lease_is_a_claim_that_ends() -> None:
-    """To everybody's MAC address or the vNIC's own; forever is forever."""
-    assert received(dhcp()) == [Claim("10.0.0.9", Source.DHCP, NOW + 3600)]
-    assert received(dhcp(), "ff:ff:ff:ff:ff:ff") == [Claim("10.0.0.9", Source.DHCP, NOW + 3600)]
-    assert received(dhcp(lease=0xFFFFFFFF)) == [Claim("10.0.0.9", Source.DHCP)]
+    """To everybody's MAC address or the vNIC's own, with that of its server; forever is forever."""
+    assert received(dhcp()) == [Claim("10.0.0.9", Source.DHCP, NOW + 3600, OTHER)]
+    assert received(dhcp(), "ff:ff:ff:ff:ff:ff") == [Claim("10.0.0.9", Source.DHCP, NOW + 3600, OTHER)]
+    assert received(dhcp(lease=0xFFFFFFFF)) == [Claim("10.0.0.9", Source.DHCP, server=OTHER)]
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,10 @@ def dhcpv6(kind: type[Packet] = DHCP6_Reply, valid: int = 7200) -> Packet:
 
 
 def test_dhcpv6_replies_lease_every_address_in_them() -> None:
-    """To the vNIC's own MAC address; an advertisement is no lease, nor is one that ends now."""
+    """To the vNIC's own MAC address, with that of their server; an advertisement is no lease, nor is one that
+    ends now."""
     ends = NOW + 7200
-    assert received(dhcpv6()) == [Claim(f"fd00::{n}", Source.DHCPV6, ends) for n in (8, 9)]
+    assert received(dhcpv6()) == [Claim(f"fd00::{n}", Source.DHCPV6, ends, OTHER) for n in (8, 9)]
     assert received(dhcpv6(), OTHER) == []
     assert received(dhcpv6(DHCP6_Advertise)) == []
     assert received(dhcpv6(valid=0)) == []

@@ -11,6 +11,8 @@ and re-ordered messages; forgery is the signature's matter."""
 
 import hashlib
 import ipaddress
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -59,6 +61,9 @@ class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resync: bool = False
     duration_us: int = 0
     refusals: tuple[Refusal, ...] = ()
+
+
+_SERVER: Final = re.compile(r"|[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def _check_usual(address: str) -> None:
@@ -118,17 +123,34 @@ class Source(StrEnum):
     ND = "nd"
 
 
+LEASED: Final = (Source.DHCP, Source.DHCPV6)
+MAX_CLAIMS: Final = 128
+"""Addresses that one vNIC says of itself: NSX."""
+MAX_LEASES: Final = 16
+"""Addresses that one vNIC is given, so that others who give it one after another leave room for its own."""
+
+
+def has_room(known: Iterable[Source], source: Source) -> bool:
+    """Whether a vNIC whose addresses are known from there may be known by one more."""
+    leased = source in LEASED
+    return sum((each in LEASED) == leased for each in known) < (MAX_LEASES if leased else MAX_CLAIMS)
+
+
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An address that a vNIC was seen with. `expires`: when its lease ends (seconds since 1970), 0: never."""
+    """An address that a vNIC was seen with. Of a lease `expires` is when it ends (seconds since 1970), 0:
+    never, and `server` the MAC address from which its answer came."""
 
     address: str
     source: Source
     expires: int = 0
+    server: str = ""
 
     def __post_init__(self) -> None:
         _check_usual(self.address)
         if not 0 <= self.expires < 2**53:
             raise ValueError(f"expires: {self.expires} is no time")
+        if not _SERVER.fullmatch(self.server):
+            raise ValueError(f"server: {self.server!r} is no MAC address")
 
 
 class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

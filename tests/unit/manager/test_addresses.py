@@ -13,7 +13,7 @@ from tests.unit.manager.test_span import VNICS, world
 from vsfwd.protocol.messages import Addresses, Binding, Bindings, Claim, Source
 
 HOST = "33333333-0000-4000-8000-000000000001"
-VM = ("11111111-0000-4000-8000-000000000000", "11111111-0000-4000-8000-000000000001")
+VM = tuple(f"11111111-0000-4000-8000-00000000000{number}" for number in range(3))
 SEGMENT = "/infra/segments/blue"
 T, W, R = State.TRUSTED, State.WAITING, State.REFUSED
 
@@ -90,11 +90,92 @@ def test_x33_what_is_typed_belongs_to_whom_it_was_typed_for(mode: str) -> None:
     assert states(here) == {"10.0.0.1": R}
 
 
-def test_x33_a_lease_is_worth_more_than_a_word() -> None:
-    """Claimed in advance by ARP, an address still goes to whom a server gives it."""
-    claims = [(0, "10.0.0.1", Source.ARP), (1, "10.0.0.1", Source.DHCP)]
-    here = seen([card(0), card(1)], *claims, mode="TOFU")
-    assert (states(here, 0), states(here, 1)) == ({"10.0.0.1": R}, {"10.0.0.1": T})
+SERVER, STRANGER = "02:00:00:00:00:02", "02:00:00:00:99:99"
+LEASES = pytest.mark.parametrize(
+    ("address", "word", "lease"),
+    [("10.0.0.1", Source.ARP, Source.DHCP), ("fd00::1", Source.ND, Source.DHCPV6)],
+    ids=["ipv4", "ipv6"],
+)
+
+
+def given(server: dict[str, Any], address: str, word: Source, lease: Source, by: str) -> World:
+    """Claimed by the first vNIC, then leased to the second by this MAC address; the third may be a server."""
+    here = seen([card(0), card(1), server], (0, address, word), (1, address, lease), mode="TOFU")
+    leased = replace(here.claims[VNICS[1]][address], server=by)
+    return replace(here, claims={**here.claims, VNICS[1]: {address: leased}})
+
+
+@LEASES
+def test_x33_a_lease_is_worth_more_than_a_word(address: str, word: Source, lease: Source) -> None:
+    """Claimed in advance, an address still goes to whom a marked port of the segment gives it."""
+    here = given(card(2, dhcp_server=True), address, word, lease, SERVER)
+    assert (states(here, 0), states(here, 1)) == ({address: R}, {address: T})
+
+
+@LEASES
+@pytest.mark.parametrize("by", [SERVER, STRANGER, ""])
+@pytest.mark.parametrize("marks", [{}, {"dhcp_server": True, "segment_path": None}, {"router": True}])
+def test_x33_a_lease_of_anybody_is_a_claim_like_others(
+    address: str, word: Source, lease: Source, by: str, marks: dict[str, Any]
+) -> None:
+    """Of a port that is not marked, that is on another segment, or that is none of ours: the first claim
+    stands."""
+    here = given(card(2, **marks), address, word, lease, by)
+    assert (states(here, 0), states(here, 1)) == ({address: T}, {address: R})
+    marked = given(card(2, dhcp_server=True), address, word, lease, STRANGER)
+    assert states(marked, 1) == {address: R}
+
+
+def said(world: World, *claims: Claim) -> dict[str, Claimed]:
+    """What is known of the first vNIC once its host has said these, one after another."""
+    for claim in claims:
+        plugged = frozenset({VNICS[0]})
+        world = replace(world, claims=told(world, HOST, plugged, Addresses({VNICS[0]: (claim,)}), 5))
+    return dict(world.claims[VNICS[0]])
+
+
+def until(claim: Claim, expires: int) -> Claim:
+    return Claim(claim.address, claim.source, expires, claim.server)
+
+
+@LEASES
+def test_x33_a_lease_of_anybody_replaces_nothing(address: str, word: Source, lease: Source) -> None:
+    """Neither what a workload said, which never ends, nor a lease of a server we know, nor the time at which
+    another lease ends, unless it is later; so no neighbour ends it."""
+    here = seen([card(0), card(1), card(2, dhcp_server=True)])
+    soon = Claim(address, lease, 10, STRANGER)
+    assert said(here, Claim(address, word), soon)[address] == Claimed(word, 0, HOST, 5)
+    right = Claim(address, lease, 100, SERVER)
+    assert said(here, right, soon)[address] == Claimed(lease, 100, HOST, 5, server=SERVER)
+    anybody = Claim(address, lease, 100, "02:00:00:00:99:98")
+    known = Claimed(lease, 100, HOST, 5, server="02:00:00:00:99:98")
+    assert said(here, anybody, soon)[address] == known
+    assert said(here, anybody, until(soon, 200))[address] == replace(known, expires=200)
+    for forever in ([anybody, until(soon, 0)], [until(anybody, 0), soon]):
+        assert said(here, *forever)[address] == replace(known, expires=0)
+
+
+@LEASES
+def test_x33_a_lease_of_a_server_we_know_replaces_all(address: str, word: Source, lease: Source) -> None:
+    """What was said, what somebody else gave; and it may end sooner than before. When it was first seen and
+    that it was approved stays."""
+    here = seen([card(0), card(1), card(2, dhcp_server=True)])
+    right = Claim(address, lease, 50, SERVER)
+    known = Claimed(lease, 50, HOST, 5, server=SERVER)
+    for before in (
+        Claim(address, word),
+        Claim(address, lease, 99, STRANGER),
+        Claim(address, lease, 99, SERVER),
+    ):
+        assert said(here, before, right)[address] == known
+
+
+@pytest.mark.parametrize("server", ["02:00:00:00:00:0", "02:00:00:00:00:0G", "02-00-00-00-00-02", "x"])
+def test_x33_a_server_without_a_mac_address_is_no_claim(server: str) -> None:
+    """The message of a host that says so is refused whole."""
+    claim = {"address": "10.0.0.1", "source": "dhcp", "server": server}
+    with pytest.raises(msgspec.ValidationError, match="no MAC address"):
+        msgspec.convert({"vnics": {VNICS[0]: [claim]}}, Addresses)
 
 
 def test_another_segment_is_another_network() -> None:
@@ -105,13 +186,19 @@ def test_another_segment_is_another_network() -> None:
 
 
 def test_a_host_speaks_for_what_is_plugged_there() -> None:
-    """Of other vNICs it says nothing; what it does not repeat stays; more than 128 is not believed."""
-    flood = tuple(Claim(f"10.0.{n // 250}.{n % 250 + 1}", Source.ARP) for n in range(200))
+    """Of other vNICs it says nothing; what it does not repeat stays; more than 128 addresses that a workload
+    says and 16 that it is given is not believed."""
+    flood = tuple(
+        Claim(f"10.{int(source)}.{n // 250}.{n % 250 + 1}", (Source.ARP, Source.DHCP)[source])
+        for n in range(200)
+        for source in (True, False)
+    )
     said = Addresses({VNICS[0]: flood, VNICS[1]: flood})
-    after = told({}, HOST, frozenset({VNICS[0]}), said, 5)
+    after = told(World(), HOST, frozenset({VNICS[0]}), said, 5)
     assert set(after) == {VNICS[0]}
-    assert len(after[VNICS[0]]) == 128
-    assert told(after, HOST, frozenset({VNICS[0]}), Addresses({VNICS[0]: ()}), 6) == after
+    assert len(after[VNICS[0]]) == 128 + 16
+    known = replace(World(), claims=after)
+    assert told(known, HOST, frozenset({VNICS[0]}), Addresses({VNICS[0]: ()}), 6) == after
 
 
 def test_leases_end() -> None:
@@ -185,9 +272,11 @@ async def test_x33_anothers_address_cannot_be_approved(manager: Manager) -> None
 
 
 async def test_claims_and_approvals_outlive_the_manager(manager: Manager) -> None:
-    """What was seen, and by whom it was approved, is read back."""
+    """What was seen, from which server, and that it was approved, is read back."""
     await plugged(manager, card(0, spoofguard="MANUAL"))
-    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.ARP),)}))
+    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.DHCP, 0, SERVER),)}))
+    (shown,) = (await manager.call("GET", f"{VSFW}/addresses"))["results"]
+    assert (shown["source"], shown["server"]) == ("DHCP", SERVER)
     manager.register.approve(VNICS[0], "10.0.0.5", True)
     again = Manager(manager.directory, "")
     assert again.register.world.claims == manager.register.world.claims

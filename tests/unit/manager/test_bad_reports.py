@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import vsfwd
-from manager_stub.addresses import MAX_CLAIMS
 from manager_stub.checks import Refused
 from manager_stub.model import Entity, Vm
 from manager_stub.register import MAX_ATTEMPTS
@@ -17,7 +16,7 @@ from manager_stub.reports import MAX_REFUSALS, MAX_TEXT, BadReport, believable, 
 from manager_stub.world import World
 from tests.unit.manager.rest import VSFW, Manager
 from vsfwd.policy.model import MAX_HOST_VNICS
-from vsfwd.protocol.messages import Addresses, Applied, Binding, Bindings, Guest, digest_text
+from vsfwd.protocol.messages import MAX_CLAIMS, Addresses, Applied, Binding, Bindings, Guest, digest_text
 
 HOST = "33333333-0000-4000-8000-000000000001"
 MAC = "02:00:00:00:00:01"

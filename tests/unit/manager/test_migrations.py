@@ -30,3 +30,18 @@ def test_who_could_do_everything_still_can(tmp_path: Path) -> None:
     store = Store(tmp_path / "manager.db")
     assert store.users() == [{"name": "admin", "password_hash": "hash", "role": "enterprise_admin"}]
     assert store.numbers() == {"rules": 1007}
+
+
+def test_x33_leases_of_unknown_servers_stay(tmp_path: Path) -> None:
+    """Before servers were told, nobody knew them; the addresses are known still."""
+    engine = old_database(tmp_path / "manager.db", "0005")
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO claims VALUES ('v', '10.0.0.1', 'dhcp', 9, 'h', 5, true)"))
+    engine.dispose()
+    (claim,) = Store(tmp_path / "manager.db").claims()
+    assert (claim["address"], claim["expires"], claim["approved"], claim["server"]) == (
+        "10.0.0.1",
+        9,
+        True,
+        "",
+    )
