@@ -53,6 +53,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("POST",), "/api/v1/search", Need.READ),
     (("POST",), "/policy/api/v1/search", Need.READ),
     (("POST",), "/api/v1/vsfw/policy/diff", Need.READ),
+    (("POST",), "/api/v1/vsfw/policy/import/diff", Need.READ),
     (("POST",), "/api/v1/fabric/virtual-machines", Need.OPERATE),
     (("POST",), "/policy/api/v1/fabric/virtual-machines", Need.OPERATE),
     (("POST",), f"{_POINT}/virtual-machines", Need.OPERATE),

@@ -36,12 +36,13 @@ def within(world: World, path: str) -> set[str]:
 def around(world: World, changed: set[str]) -> set[str]:
     """These services, and those that they are nested in, at any depth."""
     found = set(changed)
-    while True:
+    while found:
         more = {
             path
             for path, stored in world.services.items()
             if path not in found and any(reference.path in found for reference in stored.body.references())
         }
         if not more:
-            return found
+            break
         found |= more
+    return found

@@ -3,7 +3,7 @@
 
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
 done, 1 the daemon or the manager says no (nothing of that name, contradiction), 2 wrong usage, 3 neither
-answers."""
+answers, 4 an import left something out."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict

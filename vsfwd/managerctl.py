@@ -1,4 +1,4 @@
-"""`vsfwctl export`, `apply`, `confirm` and `roll-back`: the policy of the manager as a file."""
+"""`vsfwctl export`, `apply`, `confirm`, `roll-back` and `import`: the policy of the manager as a file."""
 
 import functools
 import sys
@@ -18,6 +18,8 @@ from vsfwd.shell import EXIT_REFUSED, EXIT_UNREACHABLE, end
 POLICY: Final = "/api/v1/vsfw/policy"
 PUBLISH: Final = "/api/v1/vsfw/publish"
 EXIT_USAGE: Final = 2
+EXIT_PARTLY: Final = 4
+"""Imported, and something was left out."""
 _OPTIONS: Final = (
     click.option(
         "--manager",
@@ -139,6 +141,33 @@ def apply_(rest: Rest, file: str, dry_run: bool, diff: bool, confirm: int | None
         click.echo(f"undone in {confirm} s, unless you say: vsfwctl confirm")
 
 
+@click.command(name="import")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--dry-run", is_flag=True, help="Say what would change and be left out, and change nothing.")
+@click.option("--diff", is_flag=True, help="Say of each object what changes.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@asks_manager
+def import_(rest: Rest, file: str, dry_run: bool, diff: bool, yes: bool) -> None:
+    """Take what an NSX manager exported, in FILE as it answered GET /policy/api/v1/infra?filter=... (- is
+    standard input).
+
+    What has a counterpart here is taken, all at once, and what is here besides stays. Everything that has
+    none is told in a line; the exit status is 4 then, also of a dry run.
+    """
+    must_not_ask(yes or dry_run, file)
+    tree = read_file(file)
+    with under_way("comparing"):
+        found = rest.call("POST", f"{POLICY}/import/diff", tree)
+    show(found["results"], diff)
+    show_left_out(found)
+    status = EXIT_PARTLY if found["left_out"] else 0
+    settle(found, dry_run, yes, status)
+    with under_way("publishing"):
+        rest.call("POST", f"{POLICY}/import", tree, digest=found["digest"])
+    click.echo("published")
+    sys.exit(status)
+
+
 @click.command()
 @asks_manager
 def confirm(rest: Rest) -> None:
@@ -174,12 +203,12 @@ def read_file(file: str) -> dict[str, Any]:
         end(str(error), EXIT_USAGE)
 
 
-def settle(found: Any, dry_run: bool, yes: bool) -> None:
-    """Ends the program where nothing is to be published."""
+def settle(found: Any, dry_run: bool, yes: bool, status: int = 0) -> None:
+    """Ends the program where nothing is to be published, with `status` if that is no refusal."""
     if "refused" in found:
         end(f"{found['refused']}; nothing is changed", EXIT_REFUSED)
     if dry_run or not found["results"]:
-        sys.exit(0)
+        sys.exit(status)
     if not yes:
         click.confirm("publish this?", abort=True)
 
@@ -197,6 +226,16 @@ def show(results: Sequence[Any], diff: bool) -> None:
     click.echo(told or "no difference")
 
 
+def show_left_out(found: Any) -> None:
+    if found["metadata"]:
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(found["metadata"].items()))
+        click.echo(f"of no account here: {counts}")
+    for each in found["left_out"]:
+        click.secho(f"left out  {each['path']}  {each['what']}  {each['why']}", fg="yellow")
+    if found["left_out"]:
+        click.echo(f"{len(found['left_out'])} left out")
+
+
 def _lines(before: Any, after: Any) -> Iterator[str]:
     old, new = (
         [] if side is None else policyfile.write(side, as_json=False).splitlines() for side in (before, after)
@@ -206,4 +245,4 @@ def _lines(before: Any, after: Any) -> Iterator[str]:
             yield line
 
 
-COMMANDS: Final = (export, apply_, confirm, roll_back)
+COMMANDS: Final = (export, apply_, import_, confirm, roll_back)

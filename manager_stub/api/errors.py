@@ -67,13 +67,13 @@ def install(app: FastAPI) -> None:
 
 def describe(errors: Sequence[Mapping[str, Any]]) -> str:
     """ "field.path: what is wrong" of each error."""
-    told = [_describe(error) for error in errors[:_MOST]]
+    told = [": ".join(filter(None, place_and_reason(error))) for error in errors[:_MOST]]
     if len(errors) > _MOST:
         told.append(f"and {len(errors) - _MOST} more")
     return "; ".join(told)
 
 
-def _describe(error: Mapping[str, Any]) -> str:
+def place_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
     where = [str(part) for part in error["loc"] if part not in ("body", "path", "query")]
     # pydantic puts the chosen member of a union into the location; a caller's body has no such level.
     where = [
@@ -84,4 +84,4 @@ def _describe(error: Mapping[str, Any]) -> str:
         where.append("resource_type")
     if error["type"] == "extra_forbidden":
         reason = "unknown field"
-    return f"{'.'.join(where)}: {reason}" if where else reason
+    return ".".join(where), reason

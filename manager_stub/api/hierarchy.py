@@ -20,7 +20,7 @@ from manager_stub.publish import Change
 from manager_stub.register import Register
 from manager_stub.world import MODELS, Stored, parent_of
 
-_TREE: Final[dict[str, dict[str, str]]] = {
+TREE: Final[dict[str, dict[str, str]]] = {
     "Infra": {
         "Domain": "domains",
         "Service": "services",
@@ -94,7 +94,7 @@ def _walk(register: Register, change: _Plan, kind: str, path: str, node: Json, w
             id = _id.validate_python(body.get("id"))
         except ValidationError as error:
             raise Problem(400, describe(error.errors()), f"{place}.id") from None
-        _take(register, change, f"{path}/{_TREE[kind][below]}/{id}", below, child, body, f"{place}.{below}")
+        _take(register, change, f"{path}/{TREE[kind][below]}/{id}", below, child, body, f"{place}.{below}")
 
 
 def _opened(child: Any, kind: str, where: str) -> tuple[str, Json]:
@@ -105,7 +105,7 @@ def _opened(child: Any, kind: str, where: str) -> tuple[str, Json]:
     else:
         below = type.removeprefix("Child") if isinstance(type, str) else None
         body = child.get(below) if below else None
-    if below not in _TREE.get(kind, {}):
+    if below not in TREE.get(kind, {}):
         raise Problem(400, f"{type!r} is nothing that {kind} has", f"{where}.resource_type")
     if not isinstance(body, dict):
         raise Problem(400, "missing", f"{where}.{below}")
@@ -158,7 +158,7 @@ def _delete(register: Register, change: _Plan, path: str, kind: str) -> None:
 
 def _children(register: Register, kind: str, path: str, types: set[str]) -> list[Json]:
     found: list[Json] = []
-    for below, word in _TREE.get(kind, {}).items():
+    for below, word in TREE.get(kind, {}).items():
         for node in _nodes(register, below, f"{path}/{word}"):
             children = _children(register, below, node["path"], types)
             if below in types or children:

@@ -1,5 +1,6 @@
 """The policy as one document (/api/v1/vsfw/policy), as `vsfwctl` keeps it in a file: `declared` says what
-is in it."""
+is in it. And what another manager exported (/api/v1/vsfw/policy/import): `imported` says what becomes of
+it."""
 
 import hashlib
 import json
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Query
 
 from manager_stub.api.declared import change, document
 from manager_stub.api.errors import Problem
+from manager_stub.api.imported import imported
 from manager_stub.api.infra import Patch
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json
@@ -40,13 +42,37 @@ def router(register: Register, publishing: Publishing) -> APIRouter:
         a difference nothing happens: no revision, no generation, nothing to confirm."""
         wanted = change(register.world, body)
         results = wanted.diff(register.world)
-        if digest not in (None, _digest(results)):
-            raise Problem(412, "the policy is not what it was when these differences were shown")
+        _check_digest(digest, results)
         if results:
             with_confirmation(register, publishing, wanted, confirm_within)
         return {"results": results}
 
+    @routes.post(f"{url}/import/diff")
+    async def compare_import(body: Patch) -> Json:
+        """What `POST …/import` of this tree would change, as of a document; in `left_out` what has no
+        counterpart here, by path, what and why; in `metadata` fields that are of no account, counted."""
+        taken = imported(register.world, body)
+        found = differences(register, taken.change())
+        return found | taken.report() | {"digest": _digest(found["results"])}
+
+    @routes.post(f"{url}/import")
+    async def take(body: Patch, digest: Digest = None) -> Json:
+        """What has a counterpart is here as it is there, all of it or nothing; what the tree does not have
+        stays."""
+        taken = imported(register.world, body)
+        wanted = taken.change()
+        results = wanted.diff(register.world)
+        _check_digest(digest, results)
+        if results:
+            register.write(put=wanted.put)
+        return {"results": results} | taken.report()
+
     return routes
+
+
+def _check_digest(digest: str | None, results: list[Json]) -> None:
+    if digest not in (None, _digest(results)):
+        raise Problem(412, "the policy is not what it was when these differences were shown")
 
 
 def _digest(results: list[Json]) -> str:

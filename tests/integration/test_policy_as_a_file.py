@@ -1,5 +1,6 @@
 """vsfwctl with a running manager over TLS: export, apply, confirm, and what goes wrong on the way there."""
 
+import json
 import os
 import pty
 import subprocess
@@ -111,6 +112,26 @@ def test_a_publish_that_is_not_confirmed_is_undone(manager: Served, vsfwctl: Run
     assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "other"
     done = vsfwctl("confirm")
     assert (done.returncode, done.stderr) == (1, "vsfwctl: nothing waits to be confirmed\n")
+
+
+def test_an_import_says_what_it_left_out(manager: Served, vsfwctl: Run, tmp_path: Path) -> None:
+    """A line each and the exit status 4, of a dry run too; 0 where nothing was."""
+    tier = {"resource_type": "ChildTier1", "Tier1": {"id": "t1", "path": "/infra/tier-1s/t1"}}
+    group = {"resource_type": "ChildGroup", "Group": {"id": "from-nsx", "_revision": 3}}
+    domain = {"resource_type": "ChildDomain", "Domain": {"id": "default", "children": [group]}}
+    file = tmp_path / "nsx.json"
+    file.write_text(json.dumps({"resource_type": "Infra", "children": [domain, tier]}))
+    done = vsfwctl("import", "nsx.json", "--dry-run")
+    assert (done.returncode, done.stderr) == (4, "")
+    assert "+ /infra/domains/default/groups/from-nsx\n1 added\n" in done.stdout
+    assert "of no account here: _revision 1" in done.stdout
+    assert "left out  /infra/tier-1s/t1  Tier1  has no counterpart here\n1 left out\n" in done.stdout
+    assert manager.rest.get(f"{DOMAIN}/groups/from-nsx").status_code == 404
+    assert vsfwctl("import", "nsx.json", "--yes").returncode == 4
+    assert manager.rest.get(f"{DOMAIN}/groups/from-nsx").is_success
+    file.write_text(json.dumps({"resource_type": "Infra", "children": [domain]}))
+    done = vsfwctl("import", "nsx.json", "--yes")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no difference")
 
 
 @pytest.mark.parametrize(("answer", "description"), [(b"n\n", "12:30"), (b"y\n", "other")])

@@ -1,0 +1,440 @@
+"""What an NSX manager exported: taken as it means, and every thing that is not is in the report."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from manager_stub.api.errors import Problem
+from manager_stub.api.imported import imported
+from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
+
+IMPORT = f"{VSFW}/policy/import"
+SECTION = "/infra/domains/default/security-policies/web"
+DEFAULTS = "/infra/domains/default/security-policies/default-layer3-section"
+GROUPS = "/infra/domains/default/groups"
+
+
+def nsx(kind: str, id: str, **fields: Any) -> dict[str, Any]:
+    """A child as an NSX manager exports it, with what it says of every object."""
+    said = {
+        "resource_type": kind,
+        "id": id,
+        "display_name": id,
+        "path": f"/somewhere/{id}",
+        "relative_path": id,
+        "parent_path": "/somewhere",
+        "remote_path": "",
+        "unique_id": "5a59778c-47d4-4444-a529-3f0652f3d422",
+        "realization_id": "5a59778c-47d4-4444-a529-3f0652f3d422",
+        "owner_id": "9d96be5a-afca-498c-8c04-8ca4514f7b40",
+        "origin_site_id": "9d96be5a-afca-498c-8c04-8ca4514f7b40",
+        "marked_for_delete": False,
+        "overridden": False,
+        "_create_time": 1688751880285,
+        "_create_user": "admin",
+        "_last_modified_time": 1689007787614,
+        "_last_modified_user": "admin",
+        "_system_owned": False,
+        "_protection": "NOT_PROTECTED",
+        "_revision": 7,
+    }
+    return {"resource_type": f"Child{kind}", "marked_for_delete": False, kind: said | fields}
+
+
+def rule(id: str, **fields: Any) -> dict[str, Any]:
+    said = {
+        "action": "ALLOW",
+        "source_groups": ["ANY"],
+        "destination_groups": [f"{GROUPS}/web"],
+        "services": ["/infra/services/HTTPS"],
+        "profiles": ["ANY"],
+        "scope": ["ANY"],
+        "logged": False,
+        "disabled": False,
+        "sources_excluded": False,
+        "destinations_excluded": False,
+        "direction": "IN_OUT",
+        "ip_protocol": "IPV4_IPV6",
+        "is_default": False,
+        "rule_id": 1011,
+        "sequence_number": 10,
+    }
+    return nsx("Rule", id, **said | fields)
+
+
+def condition(**fields: Any) -> dict[str, Any]:
+    said = {"member_type": "VirtualMachine", "key": "Tag", "operator": "EQUALS", "value": "tier|web"}
+    return {"resource_type": "Condition", "id": "c", "_protection": "NOT_PROTECTED"} | said | fields
+
+
+def export() -> Any:
+    """One of each kind that has a counterpart."""
+    section = {
+        "category": "Application",
+        "sequence_number": 5,
+        "stateful": True,
+        "tcp_strict": False,
+        "locked": False,
+        "lock_modified_time": 0,
+        "internal_section_id": "x",
+        "rule_count": 2,
+        "connectivity_preference": "NONE",
+        "logging_enabled": False,
+        "scheduler_path": "/infra/firewall-schedulers/week",
+    }
+    entry = {"l4_protocol": "TCP", "source_ports": [], "destination_ports": ["8080"]}
+    or_ = {"resource_type": "ConjunctionOperator", "conjunction_operator": "OR", "marked_for_delete": False}
+    nested = {"resource_type": "NestedExpression", "expressions": [condition()]}
+    addresses = {"resource_type": "IPAddressExpression", "ip_addresses": ["10.0.0.0/24", "fd00::1"]}
+    below = [
+        nsx(
+            "Group",
+            "web",
+            expression=[condition(), or_, nested, or_, addresses],
+            tags=[{"scope": "a", "tag": "b"}],
+            extended_expression=[],
+            reference=False,
+        ),
+        nsx(
+            "SecurityPolicy",
+            "web",
+            **section,
+            children=[
+                rule("in"),
+                rule("out", direction="OUT", services=["/infra/services/alt"], sequence_number=20),
+            ],
+        ),
+        nsx(
+            "SecurityPolicy",
+            "default-layer3-section",
+            is_default=True,
+            category="Application",
+            display_name="Default Layer3 Section",
+            sequence_number=999999,
+            children=[
+                rule("default_rule_NDP", is_default=True, sequence_number=25000, destination_groups=["ANY"]),
+                rule(
+                    "default-layer3-rule",
+                    is_default=True,
+                    action="DROP",
+                    logged=True,
+                    services=["ANY"],
+                    destination_groups=["ANY"],
+                    sequence_number=2147483647,
+                ),
+            ],
+        ),
+    ]
+    ports = nsx("ServiceEntry", "alt-8080", **entry)
+    ports["ServiceEntry"]["resource_type"] = "L4PortSetServiceEntry"
+    return {
+        "resource_type": "Infra",
+        "id": "infra",
+        "display_name": "infra",
+        "path": "/infra",
+        "_revision": 1,
+        "children": [
+            nsx("Domain", "default", children=below),
+            nsx("Service", "alt", service_type="NON_ETHER", is_default=False, children=[ports]),
+            nsx("Service", "HTTPS", is_default=True, _system_owned=True, service_entries=[{"x": 1}]),
+            nsx(
+                "PolicyFirewallScheduler",
+                "week",
+                days=["MONDAY"],
+                time_interval=[],
+                recurring=True,
+                start_date="01/01/2026",
+                timezone="UTC",
+            ),
+            nsx("Segment", "blue", overlay_id=71, vlan_ids=[]),
+            nsx("PolicyExcludeList", "exclude-list", members=[f"{GROUPS}/web"]),
+        ],
+    }
+
+
+def below(tree: Any, *path: str) -> Any:
+    """The object with these ids, from the root."""
+    for id in path:
+        children = tree["children"]
+        tree = next(
+            body
+            for child in children
+            for body in child.values()
+            if isinstance(body, dict) and body["id"] == id
+        )
+    return tree
+
+
+async def test_what_has_a_counterpart_is_taken_and_nothing_is_left_out(manager: Manager) -> None:
+    """Groups, services with entries below them, schedules, segments, sections, rules, what is predefined; the
+    same export again changes nothing."""
+    answer = await manager.call("POST", IMPORT, export())
+    assert answer["left_out"] == []
+    assert answer["metadata"]["unique_id"] == 13
+    assert answer["metadata"]["profiles"] == 4
+    assert answer["metadata"]["Service predefined here too"] == 1
+    section = await manager.call("GET", f"{DOMAIN}/security-policies/web")
+    assert [each["id"] for each in section["rules"]] == ["in", "out"]
+    assert section["tcp_strict"] is False
+    group = await manager.call("GET", f"{DOMAIN}/groups/web")
+    assert len(group["expression"]) == 5
+    service = await manager.call("GET", f"{INFRA}/services/alt")
+    assert service["service_entries"][0]["destination_ports"] == ["8080"]
+    default = await manager.call("GET", f"/policy/api/v1{DEFAULTS}/rules/default-layer3-rule")
+    assert (default["action"], default["logged"]) == ("DROP", True)
+    stored = manager.stored()
+    assert (await manager.call("POST", IMPORT, export()))["results"] == []
+    assert manager.stored() == stored
+
+
+async def test_what_is_here_already_stays(manager: Manager) -> None:
+    """Where the export does not have it."""
+    await manager.call("PUT", f"{DOMAIN}/groups/mine", {})
+    await manager.call("POST", IMPORT, export())
+    await manager.call("GET", f"{DOMAIN}/groups/mine")
+
+
+FAULTS: list[tuple[tuple[str, ...], dict[str, Any], str, str, str]] = [
+    # below which object, what is put there, path, what and why of the report; "-" where the object is taken
+    ((), {"children+": nsx("Tier1", "t1")}, "/somewhere/t1", "Tier1", "has no counterpart here"),
+    (
+        ("default",),
+        {"children+": nsx("GatewayPolicy", "g")},
+        "/somewhere/g",
+        "GatewayPolicy",
+        "no counterpart",
+    ),
+    ((), {"children+": nsx("Domain", "cgw")}, "/somewhere/cgw", "Domain", "no counterpart"),
+    (("web-group",), {"children+": nsx("GroupMonitoring", "m")}, "/somewhere/m", "GroupMonitoring", "-"),
+    (
+        ("web", "in"),
+        {"profiles": ["/infra/context-profiles/SSL"]},
+        f"{SECTION}/rules/in",
+        "profiles",
+        "may say",
+    ),
+    (("web", "in"), {"tag": "for the log"}, f"{SECTION}/rules/in", "tag: for the log", "-"),
+    (("web", "in"), {"action": "REDIRECT"}, f"{SECTION}/rules/in", "action: REDIRECT", "Input should be"),
+    (("web", "in"), {"scope": ["/infra/segments/blue"]}, f"{SECTION}/rules/in", "scope.0", "not here"),
+    (("web", "in"), {"services": ["/infra/services/own"]}, f"{SECTION}/rules/in", "services.0", "not here"),
+    (
+        ("web", "in"),
+        {"marked_for_delete": True},
+        f"{SECTION}/rules/in",
+        "marked_for_delete",
+        "deletes nothing",
+    ),
+    (("web",), {"application_connectivity_strategy": [{}]}, SECTION, "application_", "may say"),
+    (("web",), {"category": "SharedPreRules"}, SECTION, "category: SharedPreRules", "Input should be"),
+    (("web",), {"logging_enabled": True}, SECTION, "logging_enabled: True", "-"),
+    (("web-group",), {"children": {}}, f"{GROUPS}/web/children", "children", "-"),
+    (("web",), {"children+": "x"}, f"{SECTION}/children.2", "None", "-"),
+    (("web",), {"children+": rule("in")}, f"{SECTION}/rules/in", "Rule", "-"),
+    (
+        ("web-group",),
+        {"expression": [condition(member_type="IPSet")]},
+        f"{GROUPS}/web",
+        "expression.0.member",
+        "left",
+    ),
+    (
+        ("web-group",),
+        {"expression": [condition(new=1)]},
+        f"{GROUPS}/web",
+        "expression.0.new: 1",
+        "unknown field",
+    ),
+    (("web-group",), {"expression": [condition(description="d")]}, f"{GROUPS}/web", "expression.0.desc", "-"),
+    (
+        ("web-group",),
+        {"expression": [{"resource_type": "IdentityGroupExpression"}]},
+        f"{GROUPS}/web",
+        "expr",
+        "left",
+    ),
+    (("web-group",), {"extended_expression": [{"x": 1}]}, f"{GROUPS}/web", "extended_expression", "left out"),
+    (
+        ("alt",),
+        {"service_entries": [{"resource_type": "ALGTypeServiceEntry", "alg": "SUN_RPC_TCP"}]},
+        "/infra/services/alt",
+        "service_entries.0.alg: SUN_RPC_TCP",
+        "left out",
+    ),
+    (
+        ("alt",),
+        {"children+": nsx("ServiceEntry", "odd")},
+        "/infra/services/alt",
+        "service_entries.1",
+        "left out",
+    ),
+    (
+        ("HTTPS",),
+        {"_system_owned": False, "is_default": False},
+        "/infra/services/HTTPS",
+        "service_entries",
+        "left",
+    ),
+    (("blue",), {"transport_zone_path": "/z"}, "/infra/segments/blue", "transport_zone_path: /z", "-"),
+    (("blue",), {"vlan_ids": ["0-4094"]}, "/infra/segments/blue", "vlan_ids.0: 0-4094", "left out"),
+    (
+        ("default-layer3-section",),
+        {"children+": rule("own")},
+        f"{DEFAULTS}/rules/own",
+        "Rule",
+        "no further rules",
+    ),
+    (
+        ("default-layer3-section", "default_rule_NDP"),
+        {"is_default": False, "disabled": True},
+        f"{DEFAULTS}/rules/default-ndp",
+        "disabled",
+        "-",
+    ),
+]
+
+
+def faulty(where: tuple[str, ...], put: dict[str, Any]) -> Any:
+    tree = export()
+    if where and where[0] not in ("alt", "HTTPS", "blue", "default"):
+        where = ("default", *where)
+    if where[-1:] == ("web-group",):
+        node = tree["children"][0]["Domain"]["children"][0]["Group"]
+    elif where[1:] == ("web",) or where[1:2] == ("web",):
+        node = tree["children"][0]["Domain"]["children"][1]["SecurityPolicy"]
+        node = below(node, *where[2:])
+    else:
+        node = below(tree, *where)
+    for key, value in put.items():
+        if key.endswith("+"):
+            node.setdefault("children", []).append(copy.deepcopy(value))
+        else:
+            node[key] = value
+    return tree
+
+
+async def test_each_thing_without_a_counterpart_is_in_the_report(manager: Manager) -> None:
+    """By path, what, and why; and the rest is taken."""
+    clean = imported(manager.register.world, export()).put.keys()
+    for where, put, path, what, why in FAULTS:
+        found = imported(manager.register.world, faulty(where, put))
+        lines = [line for line in found.left_out if line.path == path and line.what.startswith(what)]
+        assert len(lines) == 1, (where, put, found.left_out)
+        if why == "-":
+            assert path in found.put or path not in clean, (where, put)
+        else:
+            assert why in lines[0].why
+            assert path not in found.put
+        about = {line.path for line in found.left_out}
+        assert clean - found.put.keys() <= about
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Of every object within."""
+    if isinstance(value, dict):
+        yield path
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from places(inner, (*path, index))
+
+
+async def test_an_unknown_field_is_found_wherever_it_stands(manager: Manager) -> None:
+    """In every object of an export, however deep: each is named in the report."""
+    tree, tried = export(), 0
+    for place in places(tree):
+        if 2 in place[1:2]:
+            continue  # what is predefined on both sides is the same thing, whatever it says
+        changed = copy.deepcopy(tree)
+        node = changed
+        for key in place:
+            node = node[key]
+        node["surprise"] = "!"
+        found = imported(manager.register.world, changed)
+        assert any("surprise" in line.what for line in found.left_out), place
+        tried += 1
+    assert tried > 30
+
+
+async def test_what_is_left_out_takes_with_it_what_names_it(manager: Manager) -> None:
+    """A group, the group that has it as a member, the section applied to that one, its rules and those of
+    others that name it: a line each, and nothing of them is here."""
+    tree = faulty(("web-group",), {"expression": [{"resource_type": "IdentityGroupExpression"}]})
+    domain = below(tree, "default")
+    paths = {"resource_type": "PathExpression", "paths": [f"{GROUPS}/web"]}
+    domain["children"] += [
+        nsx("Group", "outer", expression=[paths]),
+        nsx(
+            "SecurityPolicy",
+            "scoped",
+            scope=[f"{GROUPS}/outer"],
+            rules=[rule("below", destination_groups=["ANY"])["Rule"]],
+        ),
+        nsx(
+            "SecurityPolicy",
+            "other",
+            children=[
+                rule("bad", source_groups=[f"{GROUPS}/outer"]),
+                rule("good", destination_groups=["ANY"]),
+            ],
+        ),
+    ]
+    answer = await manager.call("POST", f"{IMPORT}/diff", tree)
+    sections = "/infra/domains/default/security-policies"
+    lost = {line["path"] for line in answer["left_out"]}
+    assert lost == {
+        f"{GROUPS}/web",
+        f"{GROUPS}/outer",
+        f"{sections}/scoped",
+        f"{sections}/scoped/rules/below",
+        f"{sections}/other/rules/bad",
+        f"{SECTION}/rules/in",
+        f"{SECTION}/rules/out",
+        "/infra/settings/firewall/security/exclude-list",
+    }
+    taken = {each["path"] for each in answer["results"]}
+    assert f"{sections}/other/rules/good" in taken
+    assert not taken & lost
+
+
+async def test_an_export_of_a_part_goes_by_references(manager: Manager) -> None:
+    """As with a filter for rules only: the section is here already."""
+    await manager.call("PUT", f"{DOMAIN}/security-policies/web", {})
+    section = {"resource_type": "ChildResourceReference", "target_type": "SecurityPolicy", "id": "web"}
+    only = rule("in", destination_groups=["ANY"])
+    domain = {
+        "resource_type": "ChildResourceReference",
+        "target_type": "Domain",
+        "id": "default",
+        "children": [section | {"children": [only]}],
+    }
+    answer = await manager.call("POST", IMPORT, {"resource_type": "Infra", "children": [domain]})
+    assert answer["left_out"] == []
+    assert [each["path"] for each in answer["results"]] == [f"{SECTION}/rules/in"]
+    domain["children"] = [section | {"id": "none", "children": [only]}]
+    answer = await manager.call("POST", IMPORT, {"resource_type": "Infra", "children": [domain]})
+    assert "belongs to" in answer["left_out"][0]["why"]
+
+
+async def test_what_is_no_export_or_cannot_be_changes_nothing(manager: Manager) -> None:
+    """Refused whole, with the reason; and so is what is not any more what was shown."""
+    before = manager.stored()
+    cycle = export()
+    paths = {"resource_type": "PathExpression", "paths": [f"{GROUPS}/web"]}
+    below(cycle, "default")["children"][0]["Group"]["expression"] = [paths]
+    for tree, query, status, said in (
+        ({"results": []}, "", 400, "no hierarchical export"),
+        (cycle, "", 400, "members of each other"),
+        (export(), f"?digest={'0' * 64}", 412, "is not what it was"),
+    ):
+        answer = await manager.answer("POST", f"{IMPORT}{query}", tree)
+        assert answer.status_code == status
+        assert said in answer.json()["error_message"]
+    deep: Any = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(Problem):
+        imported(manager.register.world, faulty(("web-group",), {"tags": deep}))
+    assert manager.stored() == before
