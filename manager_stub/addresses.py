@@ -24,7 +24,7 @@ from ipaddress import ip_address
 
 from manager_stub.model import Segment, SpoofGuard, Vnic
 from manager_stub.world import Claimed, Stored, World
-from vsfwd.protocol.messages import LEASED, Addresses, Binding, Claim, Source, has_room
+from vsfwd.protocol.messages import Addresses, Binding, Claim, Source, has_room
 
 
 class State(StrEnum):
@@ -117,12 +117,11 @@ def told(world: World, host: str, plugged: frozenset[str], said: Addresses, now_
 
 
 def _again(before: Claimed, claim: Claim, servers: Set[str]) -> Claimed:
-    """What is known of an address that is claimed once more at its vNIC."""
-    if claim.source not in LEASED:
-        return before
+    """What is known of an address that is claimed once more at its vNIC. What a workload says itself never
+    ends."""
     if claim.server in servers:
         return replace(before, source=claim.source, expires=claim.expires, server=claim.server)
-    if before.source not in LEASED or before.server in servers:
+    if before.server in servers:
         return before
     return replace(before, expires=_later(before.expires, claim.expires))
 
@@ -183,7 +182,7 @@ def _claims(world: World) -> Iterator[tuple[str, str, Claimed]]:
 
 def _precedence(servers: Servers, claim: tuple[str, str, Claimed]) -> tuple[bool, bool, int, str, str]:
     vnic, address, claimed = claim
-    given = claimed.source in LEASED and claimed.server in servers.get(vnic, ())
+    given = claimed.server in servers.get(vnic, ())
     return not claimed.approved, not given, claimed.first_seen_ms, vnic, address
 
 

@@ -141,17 +141,25 @@ def until(claim: Claim, expires: int) -> Claim:
 @LEASES
 def test_x33_a_lease_of_anybody_replaces_nothing(address: str, word: Source, lease: Source) -> None:
     """Neither what a workload said, which never ends, nor a lease of a server we know, nor the time at which
-    another lease ends, unless it is later; so no neighbour ends it."""
+    another lease ends, unless it is later or the workload says the same; so no neighbour ends it."""
     here = seen([card(0), card(1), card(2, dhcp_server=True)])
     soon = Claim(address, lease, 10, STRANGER)
     assert said(here, Claim(address, word), soon)[address] == Claimed(word, 0, HOST, 5)
     right = Claim(address, lease, 100, SERVER)
-    assert said(here, right, soon)[address] == Claimed(lease, 100, HOST, 5, server=SERVER)
+    for forged in (soon, until(soon, 200)):
+        assert said(here, right, forged)[address] == Claimed(lease, 100, HOST, 5, server=SERVER)
+    assert said(here, right, Claim(address, word))[address] == Claimed(lease, 100, HOST, 5, server=SERVER)
     anybody = Claim(address, lease, 100, "02:00:00:00:99:98")
     known = Claimed(lease, 100, HOST, 5, server="02:00:00:00:99:98")
     assert said(here, anybody, soon)[address] == known
     assert said(here, anybody, until(soon, 200))[address] == replace(known, expires=200)
-    for forever in ([anybody, until(soon, 0)], [until(anybody, 0), soon]):
+    own = Claim(address, word)
+    for forever in (
+        [anybody, until(soon, 0)],
+        [until(anybody, 0), soon],
+        [anybody, own],
+        [anybody, soon, own],
+    ):
         assert said(here, *forever)[address] == replace(known, expires=0)
 
 
