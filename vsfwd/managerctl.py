@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vsfwd import policyfile
 from vsfwd.rest import Denied, Login, Rest, Unreachable, Unusable
-from vsfwd.shell import EXIT_REFUSED, EXIT_UNREACHABLE, end
+from vsfwd.shell import EXIT_REFUSED, EXIT_UNREACHABLE, end, printable
 
 POLICY: Final = "/api/v1/vsfw/policy"
 PUBLISH: Final = "/api/v1/vsfw/publish"
@@ -231,7 +231,8 @@ def show_left_out(found: Any) -> None:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(found["metadata"].items()))
         click.echo(f"of no account here: {counts}")
     for each in found["left_out"]:
-        click.secho(f"left out  {each['path']}  {each['what']}  {each['why']}", fg="yellow")
+        line = f"left out  {each['path']}  {each['what']}  {each['why']}"
+        click.secho(printable(line), fg="yellow")
     if found["left_out"]:
         click.echo(f"{len(found['left_out'])} left out")
 

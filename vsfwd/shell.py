@@ -49,8 +49,13 @@ def ask(socket: Path, question: Callable[[Any], Awaitable[T]]) -> Any:
 
 
 def end(message: str, code: int) -> NoReturn:
-    click.echo(f"vsfwctl: {message}", err=True)
+    click.echo(f"vsfwctl: {printable(message)}", err=True)
     sys.exit(code)
+
+
+def printable(text: str) -> str:
+    """What others wrote does not move the cursor here."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def print_json(value: object) -> None:

@@ -116,7 +116,7 @@ def _without_inner(node: Node, below: list[Node]) -> Node:
     entries = [each.body for each in below if _is_entry(node, each)]
     listed = body.get("service_entries", [])
     if entries and isinstance(listed, list):
-        ids = {entry.get("id") for entry in listed if isinstance(entry, dict)}
+        ids = [entry.get("id") for entry in listed if isinstance(entry, dict)]
         body["service_entries"] = listed + [entry for entry in entries if entry.get("id") not in ids]
     beside = (*node.beside, *(key for each in below if _is_entry(node, each) for key in each.beside))
     return replace(node, body=body, beside=beside)

@@ -29,14 +29,19 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture
-def vsfwctl(manager: Served, tmp_path: Path) -> Run:
-    """Runs it in a directory of the test, with its own home; `env` is what differs from good settings."""
+def settings(manager: Served, tmp_path: Path) -> dict[str, str]:
+    """Good ones, in the environment, with a home of the test."""
+    home = {"HOME": str(tmp_path), "PATH": "/usr/bin", "PYTHONPATH": os.getcwd()}
+    good = {"VSFWCTL_MANAGER": manager.url, "VSFWCTL_CA": manager.ca}
+    return home | good | {"VSFWCTL_USER": manager.user, "VSFWCTL_PASSWORD": manager.password}
+
+
+@pytest.fixture
+def vsfwctl(settings: dict[str, str], tmp_path: Path) -> Run:
+    """Runs it in the test's directory; `env` is what differs from good settings, empty what is not there."""
 
     def run(*arguments: str, env: dict[str, str] | None = None, **more: Any) -> Any:
-        home = {"HOME": str(tmp_path), "PATH": "/usr/bin", "PYTHONPATH": os.getcwd()}
-        good = {"VSFWCTL_MANAGER": manager.url, "VSFWCTL_CA": manager.ca}
-        login = {"VSFWCTL_USER": manager.user, "VSFWCTL_PASSWORD": manager.password}
-        every = {key: value for key, value in (home | good | login | (env or {})).items() if value}
+        every = {key: value for key, value in (settings | (env or {})).items() if value}
         more = {"stdin": subprocess.DEVNULL} | more
         argv = [*VSFWCTL, *arguments]
         return subprocess.run(argv, cwd=tmp_path, env=every, capture_output=True, text=True, **more)
@@ -132,6 +137,61 @@ def test_an_import_says_what_it_left_out(manager: Served, vsfwctl: Run, tmp_path
     file.write_text(json.dumps({"resource_type": "Infra", "children": [domain]}))
     done = vsfwctl("import", "nsx.json", "--yes")
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no difference")
+
+
+def test_what_changed_while_it_asked_is_not_published(
+    manager: Served, vsfwctl: Run, exported: Path, settings: dict[str, str]
+) -> None:
+    """The answer was to other differences: refused, and nothing of the file is there."""
+    edited(exported, "12:30", "other")
+    mine, its = pty.openpty()
+    argv = [*VSFWCTL, "apply", "policy.yaml"]
+    pipes: dict[str, Any] = {"stdin": its, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, cwd=exported.parent, env=settings, text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert "changed" in (process.stdout.readline() + process.stdout.readline())
+        manager.rest.patch(f"{DOMAIN}/groups/another", json={}).raise_for_status()
+        os.write(mine, b"y\n")
+        _, errors = process.communicate(timeout=30)
+    os.close(mine)
+    os.close(its)
+    assert (process.returncode, "look at the differences again" in errors) == (1, True)
+    assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "12:30"
+    manager.rest.delete(f"{DOMAIN}/groups/another").raise_for_status()
+
+
+def test_while_another_publish_waits_there_is_none(manager: Served, vsfwctl: Run, exported: Path) -> None:
+    """Somebody else's has to be confirmed first; it is named."""
+    user = {"role": "security_engineer", "password": "a password of length"}
+    manager.rest.put("/api/v1/vsfw/users/bob", json=user).raise_for_status()
+    edited(exported, "12:30", "other")
+    begin = {"action": "begin", "confirm_within": 600}
+    manager.rest.post("/api/v1/vsfw/publish", params=begin).raise_for_status()
+    bob = {"VSFWCTL_USER": "bob", "VSFWCTL_PASSWORD": user["password"]}
+    done = vsfwctl("apply", "policy.yaml", "--yes", env=bob)
+    manager.rest.post("/api/v1/vsfw/publish", params={"action": "confirm"}).raise_for_status()
+    assert (done.returncode, "a publish of admin waits to be confirmed" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        ("version: 1\ngroups: [\n", 2, "vsfwctl: policy.yaml:3:1: "),
+        ("version: 1\nversion: 1\n", 2, "vsfwctl: policy.yaml:2:1: 'version' is there twice"),
+        ("version: 1\ntier-0s: []\n", 1, "vsfwctl: tier-0s: unknown kind; there are services,"),
+        ("groups: []\n", 1, "vsfwctl: version: None; this manager reads version 1"),
+        ('version: 1\ngroups:\n- id: "a\\eb"\n', 1, "vsfwctl: /infra/domains/default/groups/a\ufffdb: id: "),
+    ],
+)
+def test_a_file_that_is_no_policy_is_said_by_its_place(
+    vsfwctl: Run, tmp_path: Path, text: str, status: int, said: str
+) -> None:
+    """By line and column where it cannot be read, by kind and field where the manager cannot take it; without
+    what would move the cursor."""
+    (tmp_path / "policy.yaml").write_text(text)
+    done = vsfwctl("apply", "policy.yaml", "--yes")
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(said)
 
 
 @pytest.mark.parametrize(("answer", "description"), [(b"n\n", "12:30"), (b"y\n", "other")])

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from vsfwd.ctl import main
@@ -61,3 +62,11 @@ def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> No
 def test_wrong_usage_is_2(tmp_path: Path, arguments: list[str]) -> None:
     """Before anything is asked."""
     assert vsfwctl(tmp_path / "none.sock", *arguments).exit_code == 2
+
+
+def test_the_shell_completes_commands_and_options() -> None:
+    """Those of the host and those of the manager."""
+    shell = ShellComplete(main, {}, "vsfwctl", "_VSFWCTL_COMPLETE")
+    assert [found.value for found in shell.get_completions([], "ex")] == ["explain", "export"]
+    assert [found.value for found in shell.get_completions(["apply"], "--d")] == ["--dry-run", "--diff"]
+    assert [found.type for found in shell.get_completions(["apply"], "pol")] == ["file"]

@@ -2,10 +2,12 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from manager_stub.api.declared import change
 from manager_stub.api.errors import Problem
 from manager_stub.api.imported import imported
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
@@ -356,6 +358,36 @@ async def test_an_unknown_field_is_found_wherever_it_stands(manager: Manager) ->
         assert any("surprise" in line.what for line in found.left_out), place
         tried += 1
     assert tried > 30
+
+
+@pytest.mark.slow
+async def test_nonsense_in_any_place_is_reported_or_refused(manager: Manager) -> None:
+    """Instead of any value of an export, and of a document: never a fault of the manager."""
+    world = manager.register.world
+    await manager.call("POST", IMPORT, export())
+    document = await manager.call("GET", f"{VSFW}/policy")
+    for read, body in ((imported, export()), (change, document)):
+        for place in [*values(body)]:
+            for nonsense in NONSENSE:
+                changed = copy.deepcopy(body)
+                node = changed
+                for key in place[:-1]:
+                    node = node[key]
+                node[place[-1]] = nonsense
+                with suppress(Problem):
+                    read(world, changed)
+
+
+NONSENSE: list[Any] = [None, True, -1, "\x00", [], {}, [{}], [[1]], {"id": {}}, {"id": []}]
+
+
+def values(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The place of every value within."""
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from values(each, (*path, key))
 
 
 async def test_what_is_left_out_takes_with_it_what_names_it(manager: Manager) -> None:
