@@ -25,7 +25,7 @@ class Need(StrEnum):
     AUDIT = auto()
     """Read who may do what, and who did what."""
     OPERATE = auto()
-    """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC."""
+    """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC, traceflows."""
     POLICY = auto()
     """Policy and inventory: change, publish, roll back."""
     SYSTEM = auto()
@@ -61,6 +61,8 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("POST",), "/policy/api/v1/infra/realized-state/realized-entity", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/disputes", Need.OPERATE),
+    (_WRITES, "/policy/api/v1/infra/traceflows", Need.OPERATE),
+    (_WRITES, "/api/v1/traceflows", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra", Need.POLICY),
     (_WRITES, "/api/v1/vsfw/vms", Need.POLICY),
     (_WRITES, "/api/v1/vsfw/clusters", Need.POLICY),

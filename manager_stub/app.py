@@ -32,6 +32,7 @@ from manager_stub.api import (
     service_entries,
     session,
     tags,
+    traceflows,
     transport_nodes,
 )
 from manager_stub.api import users as users_api
@@ -97,6 +98,7 @@ def compose(directory: StateDir) -> Parts:
         fabric.router(register),
         tags.router(register),
         members.router(register),
+        traceflows.router(register),
         inventory.router(register),
         claims.router(register),
         disputes.router(register),

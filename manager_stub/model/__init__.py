@@ -52,6 +52,7 @@ from manager_stub.model.services import (
     Service,
 )
 from manager_stub.model.timers import TIMERS, SessionTimerBinding, SessionTimerProfile
+from manager_stub.model.traceflow import FieldsPacketData, TraceflowConfig, TraceflowRequest
 
 __all__ = [
     "ANY",
@@ -75,6 +76,7 @@ __all__ = [
     "ExcludedMembers",
     "Expression",
     "ExternalIDExpression",
+    "FieldsPacketData",
     "FirewallScheduler",
     "Group",
     "HostAddress",
@@ -100,6 +102,8 @@ __all__ = [
     "Strict",
     "Tag",
     "Text",
+    "TraceflowConfig",
+    "TraceflowRequest",
     "Uuid",
     "Vm",
     "Vnic",
