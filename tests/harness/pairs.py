@@ -4,6 +4,9 @@ import socket
 
 from vagrant.lab.probe import inside
 
+PATIENCE_S = 20
+"""Of what a flow lets by, however often a busy kernel loses it; what has no flow any more never comes."""
+
 
 class Pair:
     """A server in one namespace, and connections to it from another."""
@@ -18,10 +21,10 @@ class Pair:
     def connect(self) -> "Connection":
         with inside(self.client):
             near = socket.socket(self.family)
-        near.settimeout(5)
+        near.settimeout(PATIENCE_S)
         near.connect(self.where)
         far, _ = self.listener.accept()
-        far.settimeout(5)
+        far.settimeout(PATIENCE_S)
         return Connection(near, far)
 
     def close(self) -> None:
