@@ -2,7 +2,6 @@
 
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -172,8 +171,8 @@ def test_a_bucket_fills_again(drop: Drop, net: Net) -> None:
 
 
 def test_a_flood_passes_at_the_rate(drop: Drop, host: Host, net: Net) -> None:
-    """Half a second of one source, by the programs' clock: what passes is the burst and what the rate gives in
-    that time. The bucket holds half a second's tokens, so none is lost while the test waits for its CPU."""
+    """Half a second of one source, by the programs' clock: what passes is the burst and what the rate gives
+    in that time. The bucket holds half a second's tokens, so none is lost while the test has no CPU."""
     drop.attach(rate=1000, burst=500)
     frame = bytes(ETHER / udp(net.peer, net.here))
     hz, jiffies = host.datapath.status()["hz"], host.datapath._programs.jiffies

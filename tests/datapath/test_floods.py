@@ -36,8 +36,8 @@ def four() -> Iterator[Wired]:
 
 @pytest.fixture
 def world(four: Wired) -> Iterator[Wired]:
-    """No flow of a flood ends by itself while a slow machine looks at what it did: an echo's 20 seconds can be
-    less than that takes."""
+    """No flow of a flood ends by itself while a slow machine looks at what it did: an echo's 20 seconds can
+    be less than that takes."""
     four.replug()
     four.install(["allow"])
     with four.host.timers(ECHO=3600, FIRST=3600, SINGLE=3600):

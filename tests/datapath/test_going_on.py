@@ -1,10 +1,13 @@
 """Rules that match and do not decide: monitored ones, and those that jump to the category Application."""
 
+import pytest
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
-from scapy.packet import Raw
+from scapy.packet import Packet, Raw
 
-from tests.harness.datapath import PEER_MAC, Host, Seen, dropped, passed
-from tests.harness.packets import Net, reply_to, tcp, udp
+from tests.harness.datapath import PEER_MAC, Host, Seen, dropped, passed, rejected
+from tests.harness.packets import IPV4, Net, echo, ip, reply_to, tcp, udp, unreachable
 
 VNICS = {"here": "10.0.0.1 fd00::1 web"}
 
@@ -124,3 +127,75 @@ def test_a_flow_that_is_asked_again_is_not_counted_again(host: Host, net: Net) -
     host.install(["allow monitored", "drop"], vnics=VNICS)
     assert here.send(reply_to(question)).reason == "rule_drop"
     assert here.flows() == []
+
+
+ON_THE_WAY = pytest.mark.parametrize("first", ["drop monitored", "jump", "jump monitored"])
+"""Rule 1; what it does not decide, rule 2 does, of the category Application."""
+
+
+def piece(net: Net, at: int, data: bytes, more: bool) -> Packet:
+    """A fragment of a UDP packet from the peer."""
+    if net is IPV4:
+        return IP(src=net.peer, dst=net.here, id=7, flags="MF" if more else 0, frag=at // 8, proto=17) / data
+    header = IPv6ExtHdrFragment(id=7, m=int(more), offset=at // 8, nh=17)
+    return ip(net.peer, net.here, nh=44) / header / data
+
+
+@ON_THE_WAY
+def test_fragments_go_with_the_rule_that_decides(host: Host, net: Net, first: str) -> None:
+    """The first is counted on the way; those behind it count for the rule that let it pass, and no more for
+    others. Of one that is dropped nothing passes."""
+    here = host.port("here")
+    host.install([first, "allow app service udp/53", "drop app"], vnics=VNICS)
+    for port, begins in ((53, passed(2, new=True)), (54, dropped("rule_drop", 3))):
+        datagram = bytes(udp(net.peer, net.here, port, data=40).payload)
+        assert here.receive(piece(net, 0, datagram[:24], more=True)) == and_counted(begins, 1)
+        follows = passed(2) if port == 53 else dropped("fragment")
+        assert here.receive(piece(net, 24, datagram[24:40], more=True)) == follows
+        assert here.receive(piece(net, 40, datagram[40:], more=False)) == follows
+    assert here.flow().packets_in == 1
+
+
+@ON_THE_WAY
+def test_a_stateless_rule_that_decides_makes_no_flow(host: Host, net: Net, first: str) -> None:
+    """Each packet is asked about by itself, so each is counted on the way; the reply and an error are
+    nobody's."""
+    here = host.port("here")
+    host.install([f"{first} in", "allow app in stateless", "drop app"], vnics=VNICS)
+    for question in (tcp(net.peer, net.here, 80, "A"), udp(net.peer, net.here), echo(net.peer, net.here)):
+        for _ in range(2):
+            assert here.receive(question) == and_counted(passed(2), 1)
+        assert here.flows() == []
+    assert here.send(reply_to(udp(net.peer, net.here))) == dropped("rule_drop", 3)
+    assert here.send(unreachable(net.here, udp(net.peer, net.here))) == dropped("icmp_error_unrelated")
+
+
+@ON_THE_WAY
+def test_a_rule_that_decides_may_reject(host: Host, net: Net, first: str) -> None:
+    """Answered as without the rule before it: the RST and the error are the same bytes."""
+    here = host.port("here")
+    questions = [tcp(net.peer, net.here), udp(net.peer, net.here)]
+    host.install(["reject app"], vnics=VNICS)
+    plain = [here.receive(question) for question in questions]
+    assert plain == [rejected(1), rejected(1)]
+    host.install([first, "reject app"], vnics=VNICS)
+    for question, before in zip(questions, plain, strict=True):
+        seen = here.receive(question)
+        assert seen == and_counted(rejected(2), 1)
+        assert bytes(seen.reply or b"") == bytes(before.reply or b"") != b""
+    assert here.flows() == []
+
+
+@ON_THE_WAY
+def test_a_rule_that_decides_may_have_an_alg(host: Host, net: Net, first: str) -> None:
+    """Its flow is heard: the data connection that a client announces passes, under the same rule, and is not
+    counted on the way, since no rule was asked."""
+    here = host.port("here")
+    host.install([f"{first} in", "allow app in service tftp/69", "drop app"], vnics=VNICS)
+    request = udp(net.peer, net.here, 69, sport=2000)
+    request.payload.remove_payload()
+    request = request / Raw(b"\0\1file\0octet\0")
+    assert here.receive(request) == and_counted(passed(2, new=True), 1)
+    assert here.send(udp(net.here, net.peer, 2001, sport=3000)) == dropped("rule_drop", 3)
+    assert here.send(udp(net.here, net.peer, 2000, sport=3000)) == passed(2, new=True)
+    assert here.receive(udp(net.peer, net.here, 3000, sport=2000)) == passed(2)
