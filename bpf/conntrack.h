@@ -185,6 +185,10 @@ static __always_inline int tcp_step(struct flow *flow, const struct packet *pack
 	struct tcp_side *sender = &flow->side[direction & 1], *receiver = &flow->side[!(direction & 1)];
 	int step = cell >> 4;
 
+	keep_near(flow);
+	keep_near(packet);
+	keep_near(sender);
+	keep_near(receiver);
 	if (step != STEP_MOVE)
 		return step;
 	if (segment == SEGMENT_ACK || segment == SEGMENT_FIN) {

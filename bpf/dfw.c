@@ -115,6 +115,16 @@ static __always_inline int ahead(struct passage *p)
 	return TC_ACT_OK;
 }
 
+/* What carries no IP: ARP as SpoofGuard says, the rest is dropped. */
+static __always_inline int judge_frame(struct passage *p, u16 ethertype)
+{
+	if (ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
+		return drop(REASON_VLAN_TAG);
+	if (ethertype != ETH_P_ARP)
+		return drop(REASON_ETHERTYPE);
+	return p->direction == DIRECTION_OUT ? judge_arp(p) : TC_ACT_OK;
+}
+
 /* Whose packet is it, and is it one at all? TC_ACT_UNSPEC to go on, or the verdict. */
 static __always_inline int receive(struct passage *p)
 {
@@ -134,12 +144,10 @@ static __always_inline int receive(struct passage *p)
 			return drop(REASON_SPOOFED_MAC);
 		look_again(p);
 		ethertype = swap16(mac[6]);
-		if ((skb->vlan_present && !p->packet->tagged) || ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
+		if (skb->vlan_present && !p->packet->tagged)
 			return drop(REASON_VLAN_TAG);
-		if (ethertype == ETH_P_ARP)
-			return p->direction == DIRECTION_OUT ? judge_arp(p) : TC_ACT_OK;
-		if (!is_known(ethertype))
-			return drop(REASON_ETHERTYPE);
+		if (unlikely(ethertype != ETH_P_IP && ethertype != ETH_P_IPV6))
+			return judge_frame(p, ethertype);
 		reason = parse(&frame, p->packet, p->key, p->direction, ethertype);
 		if (!reason)
 			return TC_ACT_UNSPEC;
@@ -204,6 +212,7 @@ static __always_inline int pass_alone(struct passage *p, u32 counter)
 /* A packet of a flow that its policy allows. */
 static __always_inline int advance(struct passage *p, struct flow *flow)
 {
+	keep_near(flow);
 	flow->packets[p->direction]++;
 	flow->bytes[p->direction] += p->packet->length;
 	if (*(volatile u32 *)&p->scratch->step == STEP_MOVE)

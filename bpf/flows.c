@@ -16,6 +16,8 @@ static __always_inline bool same_key(const struct flow_key *a, const struct flow
 	const u32 *x = (const u32 *)a, *y = (const u32 *)b;
 	u32 difference = 0;
 
+	keep_near(x);
+	keep_near(y);
 #pragma unroll
 	for (int i = 0; i < SEEDS - 1; i++)
 		difference |= x[i] ^ y[i];

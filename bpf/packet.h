@@ -150,6 +150,10 @@ static __always_inline struct address *destination_of(struct flow_key *key, u8 d
 	return &key->remote + !(direction & 1);
 }
 
+/* What is used often from here on. A value of its own, since clang reads one that lives long from the stack for each use,
+ * and calculates one that depends on the direction anew. */
+#define keep_near(value) asm volatile("" : "+r"(value))
+
 /* An offset into the headers, read back from the map: the verifier forgets what it knew of it, and ways join. */
 static __always_inline u32 reread(const u32 *offset)
 {
@@ -206,19 +210,44 @@ static __always_inline int parse_flags(struct packet *packet, u8 flags)
 	return 0;
 }
 
+static __always_inline int parse_tcp(const struct frame *frame, struct packet *packet, u8 *header, u64 l4, u64 end)
+{
+	u64 size;
+
+	if (l4 + 20 > end)
+		return REASON_SHORT;
+	if ((void *)header + 20 > frame->end)
+		return beyond(frame, l4 + 20);
+	size = (header[12] >> 4) * 4;
+	if (size < 20 || l4 + size > end)
+		return REASON_HEADER;
+	packet->source_port = *(u16 *)header;
+	packet->destination_port = *(u16 *)(header + 2);
+	packet->header = size;
+	packet->seq = swap32(*(u32 *)(header + 4));
+	packet->ack = swap32(*(u32 *)(header + 8));
+	packet->window = swap16(*(u16 *)(header + 14));
+	packet->check = *(u16 *)(header + 16);
+	/* Of a first fragment: as if it were as long as can be, for the rest is never looked at. */
+	packet->end = packet->seq + (is_fragment(packet) ? 0xffff : end - l4 - size);
+	return parse_flags(packet, header[13] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK));
+}
+
 /* Ports, flags, types. The protocol's header is at `l4`, the IP packet ends at `end`. */
-static __always_inline int parse_protocol(const struct frame *frame, struct packet *packet, u32 l4, u32 end)
+static __always_inline int parse_protocol(const struct frame *frame, struct packet *packet, u64 l4, u64 end)
 {
 	u8 *header = frame->data + l4;
-	u32 size;
+	u64 size;
 
-	asm volatile("" : "+r"(header)); /* one pointer, so that what is checked is what is read */
-	if (packet->protocol != PROTOCOL_TCP && packet->protocol != PROTOCOL_UDP && !is_icmp(packet))
+	keep_near(header); /* and one pointer, so that what is checked is what is read */
+	keep_near(packet);
+	if (likely(packet->protocol == PROTOCOL_TCP))
+		return parse_tcp(frame, packet, header, l4, end);
+	if (packet->protocol != PROTOCOL_UDP && !is_icmp(packet))
 		return 0;
 	if (packet->protocol == (packet->family == FAMILY_IPV6 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6))
 		return REASON_ICMP_FAMILY;
-	size = packet->protocol == PROTOCOL_TCP ? 20 : 8;
-	if (l4 + size > end)
+	if (l4 + 8 > end)
 		return REASON_SHORT;
 	if ((void *)header + 8 > frame->end)
 		return beyond(frame, l4 + 8);
@@ -231,25 +260,10 @@ static __always_inline int parse_protocol(const struct frame *frame, struct pack
 	}
 	packet->source_port = *(u16 *)header;
 	packet->destination_port = *(u16 *)(header + 2);
-	if (packet->protocol == PROTOCOL_UDP) {
-		size = swap16(*(u16 *)(header + 4));
-		if (!size && frame->gso)
-			return 0;
-		return size < 8 || (l4 + size > end && !is_fragment(packet)) ? REASON_LENGTH : 0;
-	}
-	if ((void *)header + 20 > frame->end)
-		return beyond(frame, l4 + 20);
-	size = (header[12] >> 4) * 4;
-	if (size < 20 || l4 + size > end)
-		return REASON_HEADER;
-	packet->header = size;
-	packet->seq = swap32(*(u32 *)(header + 4));
-	packet->ack = swap32(*(u32 *)(header + 8));
-	packet->window = swap16(*(u16 *)(header + 14));
-	packet->check = *(u16 *)(header + 16);
-	/* Of a first fragment: as if it were as long as can be, for the rest is never looked at. */
-	packet->end = packet->seq + (is_fragment(packet) ? 0xffff : end - l4 - size);
-	return parse_flags(packet, header[13] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK));
+	size = swap16(*(u16 *)(header + 4));
+	if (!size && frame->gso)
+		return 0;
+	return size < 8 || (l4 + size > end && !is_fragment(packet)) ? REASON_LENGTH : 0;
 }
 
 /* LSRR or SSRR, be it copied into fragments or not. */
@@ -365,7 +379,7 @@ static __always_inline int parse_ipv4(const struct frame *frame, struct packet *
 				      struct address *destination)
 {
 	struct iphdr *ip = frame->data + ETH_HLEN;
-	u32 header, field;
+	u64 header, field, length;
 
 	if ((void *)(ip + 1) > frame->end)
 		return beyond(frame, ETH_HLEN + sizeof(*ip));
@@ -379,16 +393,17 @@ static __always_inline int parse_ipv4(const struct frame *frame, struct packet *
 	packet->hop_limit = ip->ttl;
 	*source = mapped(ip->saddr);
 	*destination = mapped(ip->daddr);
-	packet->ip_length = swap16(ip->tot_len);
-	if (!packet->ip_length && frame->gso)
-		packet->ip_length = frame->length - ETH_HLEN;
-	if (packet->ip_length < header || packet->ip_length > frame->length - ETH_HLEN)
+	length = swap16(ip->tot_len);
+	if (!length && frame->gso)
+		length = frame->length - ETH_HLEN;
+	packet->ip_length = length;
+	if (length < header || ETH_HLEN + length > frame->length)
 		return REASON_LENGTH;
 	field = swap16(ip->frag_off) & (IPV4_MORE_FRAGMENTS | IPV4_OFFSET);
 	if (likely(!field))
 		return 0;
 	packet->options = 1;
-	return note_fragment(packet, ip->id, (field & IPV4_OFFSET) * 8, field & IPV4_MORE_FRAGMENTS, packet->ip_length - header);
+	return note_fragment(packet, ip->id, (field & IPV4_OFFSET) * 8, field & IPV4_MORE_FRAGMENTS, length - header);
 }
 
 static __always_inline int parse_ipv6(const struct frame *frame, struct packet *packet, struct address *source,
@@ -421,8 +436,12 @@ static __always_inline int parse(const struct frame *frame, struct packet *packe
 {
 	struct address *source = source_of(key, direction), *destination = destination_of(key, direction);
 	bool ipv4 = ethertype == ETH_P_IP;
-	u32 l4 = ETH_HLEN + (ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)), end;
+	u64 l4 = ETH_HLEN + (ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)), end;
 	int reason;
+
+	keep_near(packet);
+	keep_near(source);
+	keep_near(destination);
 
 	packet->length = frame->length;
 	packet->source_port = 0;
