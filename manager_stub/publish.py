@@ -41,18 +41,19 @@ class Change:
 
     def diff(self, world: World) -> list[dict[str, Any]]:
         """By path, what each object is and what it would be."""
-        found = [(path, None) for path in self.delete] + [
-            (path, body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True))
-            for path, body in self.put.items()
-        ]
         shown = []
-        for path, after in sorted(found, key=lambda each: each[0]):
+        for path in sorted({*self.delete, *self.put}):
             stored = world.get(path)
-            before = json.loads(document_of(stored)) if stored else None
-            after = after and {key: after[key] for key in after if key not in ("id", "_revision")}
+            before = _said(stored.body) if stored else None
+            after = _said(self.put[path]) if path in self.put else None
             if before != after:
                 shown.append({"path": path, "before": before, "after": after})
         return shown
+
+
+def _said(body: Entity) -> dict[str, Any]:
+    """What is not so anyway."""
+    return body.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"id", "revision"})
 
 
 class Publishing:

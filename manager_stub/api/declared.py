@@ -79,9 +79,11 @@ def _with_inner(world: World, stored: Stored[Entity]) -> Json:
 
 
 def _said(stored: Stored[Entity]) -> Json:
-    return stored.body.model_dump(
-        mode="json", by_alias=True, exclude_unset=True, exclude_none=True, exclude=_NOT_SAID
-    )
+    """Without what is so anyway; null is said against what is shipped otherwise."""
+    said = stored.body.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_NOT_SAID)
+    if shipped := objects().get(stored.path):
+        said |= stored.body.model_dump(mode="json", include=shipped.model_fields_set - _NOT_SAID)
+    return said
 
 
 def change(world: World, said: Json) -> Change:

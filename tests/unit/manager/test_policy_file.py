@@ -90,7 +90,7 @@ async def test_one_of_each_kind_comes_and_goes_by_a_document(manager: Manager) -
 
 async def test_what_was_read_changes_nothing_when_it_is_written(manager: Manager) -> None:
     """No revision, no saved configuration, no line in the audit log; also where rules have no number or the
-    same one, a section is locked, and NSX's own fields stand in an entry."""
+    same one, a section is locked, what is predefined lost its name, and an entry was added by itself."""
     await put(manager, web())
     await manager.call("PUT", f"{SECTION}/rules/alone", {"action": "DROP"})
     await manager.call("PUT", f"{SECTION}/rules/another", {"action": "REJECT"})
@@ -100,6 +100,9 @@ async def test_what_was_read_changes_nothing_when_it_is_written(manager: Manager
         f"{INFRA}/services/alt/service-entries/more",
         {"resource_type": "IGMPTypeServiceEntry", "display_name": "more"},
     )
+    nameless = {"action": "DROP", "services": ["ANY"], "sequence_number": 2147483647, "_revision": 0}
+    default = f"{DOMAIN}/security-policies/default-layer3-section/rules/default-layer3-rule"
+    await manager.call("PUT", default, nameless)
     document = await manager.call("GET", POLICY)
     stored, saved = manager.stored(), await manager.call("GET", f"{VSFW}/configurations")
     log = await manager.call("GET", f"{VSFW}/audit-log")
