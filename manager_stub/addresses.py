@@ -7,7 +7,9 @@ another by claiming it: the second claim is refused, and told.
 
 A server we know is a vNIC of the same segment that is marked as one: the datapath lets no other vNIC answer
 as a server does. One that is no vNIC (a router's relay, a machine beside the hosts) may be anybody: its
-leases neither outrank nor replace anything, and no answer ends one of them sooner.
+leases neither outrank nor replace anything, and no answer ends one of them sooner. And that a server answered
+is the word of a host, which may be an attacker's: a lease outranks no claim that another host has told
+earlier of a vNIC it has.
 
 A claim that nobody disputes is trusted as the vNIC's SpoofGuard says. MANUAL: once it is approved. TOFU: the
 first IPv4, the first link-local and the first other IPv6 address, unless such a one was typed. DISABLED:
@@ -57,12 +59,11 @@ def judge(world: World) -> Judgements:
     cards = {vnic.id: vnic for vm in world.vms.values() for vnic in vm.body.vnics}
     owners = {(vnic.segment_path, address): vnic.id for vnic in cards.values() for address in vnic.addresses}
     pinned = {(vnic.id, _scope(address)) for vnic in cards.values() for address in vnic.addresses}
-    servers = _servers(world)
+    claims = [(cards[vnic], address, claimed) for vnic, address, claimed in _claims(world) if vnic in cards]
+    servers, told = _servers(world), _told(world, claims)
     judged: dict[str, list[Judged]] = {}
-    for vnic_id, address, claimed in sorted(_claims(world), key=partial(_precedence, servers)):
-        if vnic_id not in cards:
-            continue
-        vnic = cards[vnic_id]
+    for vnic, address, claimed in sorted(claims, key=partial(_precedence, servers, told)):
+        vnic_id = vnic.id
         owner = owners.get((vnic.segment_path, address))
         segment = world.segments[vnic.segment_path] if vnic.segment_path else None
         if owner is not None and owner != vnic_id:
@@ -96,6 +97,8 @@ def trusted(judgements: Judgements, vnic: str) -> tuple[str, ...]:
 Claims = Mapping[str, Mapping[str, Claimed]]
 Servers = Mapping[str, Set[str]]
 """By vNIC, the MAC addresses of its segment's DHCP servers that we know."""
+Told = Mapping[tuple[str | None, str], Mapping[str, int]]
+"""When each host told first of an address of a segment, for vNICs that are plugged there."""
 
 
 def told(world: World, host: str, plugged: frozenset[str], said: Addresses, now_ms: int) -> Claims:
@@ -180,10 +183,23 @@ def _claims(world: World) -> Iterator[tuple[str, str, Claimed]]:
             yield vnic, address, claimed
 
 
-def _precedence(servers: Servers, claim: tuple[str, str, Claimed]) -> tuple[bool, bool, int, str, str]:
+def _told(world: World, claims: Iterable[tuple[Vnic, str, Claimed]]) -> Told:
+    found: dict[tuple[str | None, str], dict[str, int]] = {}
+    for vnic, address, claimed in claims:
+        hosts = found.setdefault((vnic.segment_path, address), {})
+        if claimed.host in world.plugged.get(vnic.id, ()):
+            hosts[claimed.host] = min(claimed.first_seen_ms, hosts.get(claimed.host, claimed.first_seen_ms))
+    return found
+
+
+def _precedence(
+    servers: Servers, told: Told, claim: tuple[Vnic, str, Claimed]
+) -> tuple[bool, bool, int, str, str]:
     vnic, address, claimed = claim
-    given = claimed.server in servers.get(vnic, ())
-    return not claimed.approved, not given, claimed.first_seen_ms, vnic, address
+    when, hosts = claimed.first_seen_ms, told[vnic.segment_path, address]
+    given = claimed.server in servers.get(vnic.id, ())
+    given = given and not any(host != claimed.host and earlier < when for host, earlier in hosts.items())
+    return not claimed.approved, not given, when, vnic.id, address
 
 
 def _scope(text: str) -> str:

@@ -210,7 +210,8 @@ def _groups(asked: Groups, before: Realised) -> Mapping[str, bytes]:
 
 def _judgements(world: World, before: Realised) -> Judgements:
     old = before.world
-    if world.claims is old.claims and world.vms is old.vms and world.segments is old.segments:
+    claims_stay = world.claims is old.claims and world.plugged is old.plugged
+    if claims_stay and world.vms is old.vms and world.segments is old.segments:
         return before.judgements
     return judge(world) if world.claims else {}
 

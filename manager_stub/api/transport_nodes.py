@@ -6,6 +6,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
+from manager_stub.addresses import State
 from manager_stub.api.disputes import all_disputes
 from manager_stub.api.hosts import connected_hosts, existing_host
 from manager_stub.api.objects import Json, Page, listed
@@ -36,7 +37,8 @@ def router(register: Register, broker: Broker) -> APIRouter:
             connected = await connected_hosts(broker)
             hosts = register.hosts.values()
             alarms = [alarm for host in hosts for alarm in _alarms(host, _is_up(host, connected))]
-            return listed([*alarms, *_disputed(register)], page, lambda alarm: alarm)
+            alarms += [*_disputed(register), *_duplicate(register)]
+            return listed(alarms, page, lambda alarm: alarm)
 
     return routes
 
@@ -131,6 +133,19 @@ def _disputed(register: Register) -> Iterator[Json]:
         host = register.hosts[id]
         what = f"Host {host.display_name} ({id}) claims vNICs that are not its own: {_first(vnics)}"
         yield _alarm(host, "distributed_firewall", "vnic_disputed", what)
+
+
+def _duplicate(register: Register) -> Iterator[Json]:
+    """One for each host that tells of addresses of others."""
+    told: dict[str, list[str]] = {}
+    for judged in register.judgements.values():
+        for each in judged:
+            if each.state is State.REFUSED and each.claimed.host in register.hosts:
+                what = f"{each.address} at vNIC {each.vnic}, but {each.reason}"
+                told.setdefault(each.claimed.host, []).append(what)
+    for id, addresses in told.items():
+        what = f"The host tells of addresses that others have: {_first(addresses)}"
+        yield _alarm(register.hosts[id], "distributed_firewall", "duplicate_ip_address", what)
 
 
 def _first(texts: Sequence[str]) -> str:

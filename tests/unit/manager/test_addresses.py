@@ -7,12 +7,13 @@ import msgspec
 import pytest
 
 from manager_stub.addresses import State, alive, judge, told
+from manager_stub.span import realise
 from manager_stub.world import Claimed, World
 from tests.unit.manager.rest import VSFW, Manager
 from tests.unit.manager.test_span import VNICS, world
-from vsfwd.protocol.messages import Addresses, Binding, Bindings, Claim, Source
+from vsfwd.protocol.messages import LEASED, Addresses, Binding, Bindings, Claim, Source
 
-HOST = "33333333-0000-4000-8000-000000000001"
+HOST, ROGUE = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 VM = tuple(f"11111111-0000-4000-8000-00000000000{number}" for number in range(3))
 SEGMENT = "/infra/segments/blue"
 T, W, R = State.TRUSTED, State.WAITING, State.REFUSED
@@ -31,6 +32,20 @@ def seen(cards: list[dict[str, Any]], *claims: tuple[int, str, Source], mode: st
     for time, (number, address, source) in enumerate(claims):
         known.setdefault(VNICS[number], {})[address] = Claimed(source, 0, HOST, time)
     return replace(base, claims=known)
+
+
+def leased_by_hosts(*claims: tuple[int, str, Source], mode: str = "DISABLED") -> World:
+    """The first vNIC on a rogue's host, the second on another; all leases are said to be their server's."""
+    here = seen([card(0), card(1), card(2, dhcp_server=True)], *claims, mode=mode)
+    hosts = {VNICS[0]: ROGUE, VNICS[1]: HOST}
+    known = {
+        vnic: {
+            address: replace(each, host=hosts[vnic], server=SERVER if each.source in LEASED else "")
+            for address, each in found.items()
+        }
+        for vnic, found in here.claims.items()
+    }
+    return replace(here, claims=known, plugged={vnic: frozenset({host}) for vnic, host in hosts.items()})
 
 
 def states(world: World, number: int = 0) -> dict[str, State]:
@@ -186,6 +201,36 @@ def test_x33_a_server_without_a_mac_address_is_no_claim(server: str) -> None:
         msgspec.convert({"vnics": {VNICS[0]: [claim]}}, Addresses)
 
 
+@LEASES
+@pytest.mark.parametrize("mode", ["DISABLED", "TOFU"])
+def test_x33_a_host_cannot_lease_what_a_vnic_of_another_host_has(
+    address: str, word: Source, lease: Source, mode: str
+) -> None:
+    """An attacker's host says that the server gave it the address: refused, however the other came by it. One
+    that nobody had is its."""
+    for known in (word, Source.TOOLS, lease):
+        here = leased_by_hosts((1, address, known), (0, address, lease), mode=mode)
+        assert (states(here, 0), states(here, 1)) == ({address: R}, {address: T})
+    first = leased_by_hosts((0, address, lease), (1, address, word), mode=mode)
+    assert (states(first, 0), states(first, 1)) == ({address: T}, {address: R})
+
+
+def test_an_address_of_a_vm_that_is_plugged_nowhere_can_be_leased() -> None:
+    """Whoever had it before is gone; what was seen of it is not, until it is forgotten."""
+    here = leased_by_hosts((1, "10.0.0.1", Source.ARP), (0, "10.0.0.1", Source.DHCP))
+    gone = replace(here, plugged={VNICS[0]: frozenset({ROGUE})})
+    assert (states(gone, 0), states(gone, 1)) == ({"10.0.0.1": T}, {"10.0.0.1": R})
+    before = realise(here)
+    assert realise(gone, before).judgements == realise(gone).judgements != before.judgements
+
+
+def test_x33_what_a_host_told_earlier_of_one_address_is_worth_nothing_for_another() -> None:
+    """A lease of an address that no other host claims is the vNIC's first, whatever the others claim."""
+    claims = [(1, "10.0.0.3", Source.ARP), (0, "10.0.0.1", Source.ARP), (0, "10.0.0.2", Source.DHCP)]
+    here = leased_by_hosts(*claims, mode="TOFU")
+    assert (states(here, 0), states(here, 1)) == ({"10.0.0.1": W, "10.0.0.2": T}, {"10.0.0.3": T})
+
+
 def test_another_segment_is_another_network() -> None:
     """The same address on two segments is two addresses."""
     claims = [(0, "10.0.0.1", Source.ARP), (1, "10.0.0.1", Source.ARP)]
@@ -264,6 +309,33 @@ async def test_x33_a_change_waits_until_it_is_approved(manager: Manager) -> None
     ((host, request),) = manager.register.requests
     assert (host, request.method, request.vnic, request.address) == (HOST, "forget", VNICS[0], "10.0.0.5")
     assert (await manager.call("GET", f"{VSFW}/addresses"))["results"] == []
+
+
+async def test_x33_an_address_of_another_host_is_an_alarm(manager: Manager) -> None:
+    """Who claims it, what is said of it and whose it is; the owner's host goes on being sent it, and the
+    alarm goes when an operator forgets the owner's claim, with the address then being the other's."""
+    await plugged(manager, card(0), card(1), card(2, dhcp_server=True))
+    manager.register.add_host(ROGUE, "rogue")
+    cards = [Binding(VNICS[number], VM[number], card(number)["mac"], "veth") for number in (0, 1)]
+    manager.register.bound(HOST, Bindings((cards[1],)))
+    manager.register.bound(ROGUE, Bindings((cards[0],)))
+    manager.register.claimed(HOST, Addresses({VNICS[1]: (Claim("10.0.0.1", Source.ARP),)}))
+    stolen = Claim("10.0.0.1", Source.DHCP, 0, SERVER)
+    manager.register.claimed(ROGUE, Addresses({VNICS[0]: (stolen,)}))
+    assert sent(manager, 1)["addresses"] == ["10.0.0.1"]
+    (alarm,) = [each for each in await alarms(manager) if each["event_type"] == "duplicate_ip_address"]
+    assert alarm["node_id"] == ROGUE
+    for text in (VNICS[0], VNICS[1], "10.0.0.1"):
+        assert text in alarm["description"]
+    named = {"vnic": VNICS[1], "address": "10.0.0.1"}
+    await manager.call("POST", f"{VSFW}/addresses?action=forget", named)
+    assert "addresses" not in sent(manager, 1)
+    assert [each["event_type"] for each in await alarms(manager)] == []
+
+
+async def alarms(manager: Manager) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await manager.call("GET", "/api/v1/alarms"))["results"]
+    return found
 
 
 async def test_x33_anothers_address_cannot_be_approved(manager: Manager) -> None:
