@@ -15,8 +15,9 @@ import msgspec
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from manager_stub.classes import classes
 from manager_stub.span import Objects
-from vsfwd.policy.model import MAX_RULES, Rule
+from vsfwd.policy.model import MAX_CLASSES, MAX_RULES, Rule
 from vsfwd.protocol.envelope import Kind, Message, seal
 from vsfwd.protocol.messages import DELETE, KINDS, Changes, Raw, digest_text, object_digest
 from vsfwd.protocol.topology import MAX_BODY, MAX_DECODED
@@ -101,6 +102,12 @@ def check_size(wanted: State) -> None:
     lines = sum(map(rule_lines, rules.values()))
     if lines > MAX_RULES:
         raise TooMuch(f"{lines} rules apply there, counted in lines; a host holds at most {MAX_RULES}")
+    different = classes(wanted.objects, MAX_CLASSES)
+    if different > MAX_CLASSES:
+        raise TooMuch(
+            f"addresses there are of {different} classes, by the groups and prefixes that have them; "
+            f"a host tells at most {MAX_CLASSES} apart"
+        )
     size = sum(len(raw) + len(id) + 8 for kind in KINDS for id, raw in wanted.objects[kind].items())
     if size > MAX_DECODED:
         raise TooMuch(f"the policy is {size} bytes there; at most {MAX_DECODED} can be sent")

@@ -24,6 +24,11 @@ MAX_RULES: Final = 16384
 """Rules a host can hold, counted in lines (`Rule.lines`): the width of a row of bits in the datapath (`RULES`
 in bpf/types.h)."""
 
+MAX_CLASSES: Final = 65536
+"""Classes of addresses a host is to tell apart: sets of groups and prefixes that have an address. Each is two
+rows of bits in the datapath: 270 MB of the kernel's memory, twice while a policy takes the place of another.
+The manager sees to it."""
+
 MAX_SEGMENT: Final = 2**32 - 2
 
 

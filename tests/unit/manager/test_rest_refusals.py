@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from manager_stub.classes import classes
 from manager_stub.guard import LOGIN
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from vsfwd.policy.model import MAX_RULES
@@ -436,6 +437,24 @@ async def test_more_rules_than_a_host_holds_are_refused_whole(furnished: Manager
     assert furnished.stored() == before
     await furnished.call("PUT", SECTION, {"rules": rules[1:]})
     assert len(furnished.register.hosts[HOST].level.wanted.objects["rules"]) == MAX_RULES
+
+
+async def test_more_classes_of_addresses_than_a_host_tells_apart_are_refused_whole(
+    furnished: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that names two addresses more: refused naming the host and both numbers, nothing is stored."""
+    furnished.register.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
+    objects = furnished.register.hosts[HOST].level.wanted.objects
+    limit = classes(objects, 0) + 1
+    monkeypatch.setattr("manager_stub.levels.MAX_CLASSES", limit)
+    rule = {"id": "r", "action": "DROP", "source_groups": ["192.0.2.1", "192.0.2.2"]}
+    before = furnished.stored()
+    answer = await furnished.answer("PUT", SECTION, {"rules": [rule]})
+    assert answer.status_code == 400
+    assert f"host host ({HOST}): addresses there are of {limit + 1} classes" in answer.json()["error_message"]
+    assert f"at most {limit} apart" in answer.json()["error_message"]
+    assert furnished.stored() == before
+    await furnished.call("PUT", SECTION, {"rules": [rule | {"source_groups": ["192.0.2.1"]}]})
 
 
 async def test_a_host_that_cannot_be_set_up_at_the_broker_is_not_enrolled(manager: Manager, csr: str) -> None:
