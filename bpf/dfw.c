@@ -226,24 +226,20 @@ static __always_inline int advance(struct passage *p, struct flow *flow)
 	return pass(p, flow->counter);
 }
 
-/* What follows from the rule that decides; NULL: the flow goes on under the decision it had. */
+/* What follows from the rule that decides. */
 static __always_inline int conclude(struct passage *p, struct track *t, struct rule *rule, bool home)
 {
-	if (rule) {
-		if (is_tracked(p->packet) && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
-		    !may_begin(rule->tracking, p->packet->segment))
-			return drop(REASON_NO_STATE);
-		if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
-			forget(t);
-		if (rule->action != ACTION_ALLOW)
-			return deny(p, rule);
-		if (t->flow)
-			adopt(p, t->flow, rule);
-	}
-	if (t->flow)
+	if (is_tracked(p->packet) && !t->flow && p->packet->protocol == PROTOCOL_TCP &&
+	    !may_begin(rule->tracking, p->packet->segment))
+		return drop(REASON_NO_STATE);
+	if (rule->action != ACTION_ALLOW || rule->tracking == TRACKING_STATELESS)
+		forget(t);
+	if (rule->action != ACTION_ALLOW)
+		return deny(p, rule);
+	if (t->flow) {
+		adopt(p, t->flow, rule);
 		return GO_WITH_FLOW;
-	if (!rule) /* cannot be, but the verifier cannot know */
-		return drop(REASON_INTERNAL);
+	}
 	/* What comes in for an address that is not bound opens no way out for an answer from there. */
 	if (!is_tracked(p->packet) || !home || rule->tracking == TRACKING_STATELESS)
 		return pass_alone(p, rule->counter);
@@ -255,6 +251,19 @@ static __always_inline int conclude(struct passage *p, struct track *t, struct r
 	report(p, rule, REASON_NONE);
 	p->sessions = 1;
 	return GO_WITH_FLOW;
+}
+
+/* What follows from a search of `which` rules: SEARCH_. Without a rule `reason` says why. */
+static __always_inline int follow(struct passage *p, struct track *t, struct rule *rule, u32 reason, u32 which,
+				  bool home)
+{
+	if (!rule) {
+		forget(t);
+		return drop(reason);
+	}
+	if (unlikely(!decides(rule)))
+		return go_on(p, t, rule, which);
+	return conclude(p, t, rule, home);
 }
 
 /* Whose first packet is asked about. The barrier makes a value of what clang would else read from one of two places, and
@@ -298,20 +307,14 @@ static __always_inline int decide(struct passage *p, struct track *t)
 		if (p->direction == DIRECTION_OUT)
 			return drop(REASON_SPOOFED_IP);
 	}
-	if (!keeps(p, t->flow)) {
-		question_of(p->packet, p->key, initiator_of(p, t->flow), &question);
-		if (unlikely(policy->alg) && !t->flow && is_tracked(p->packet))
-			rule = announced(p);
-		if (!rule)
-			rule = classify(p, policy, &question, 0, &reason);
-		if (!rule) {
-			forget(t);
-			return drop(reason);
-		}
-		if (unlikely(!decides(rule)))
-			return go_on(p, t, rule, 0);
-	}
-	return conclude(p, t, rule, home);
+	if (keeps(p, t->flow))
+		return GO_WITH_FLOW;
+	question_of(p->packet, p->key, initiator_of(p, t->flow), &question);
+	if (unlikely(policy->alg) && !t->flow && is_tracked(p->packet))
+		rule = announced(p);
+	if (!rule)
+		rule = classify(p, policy, &question, 0, &reason);
+	return follow(p, t, rule, reason, 0, home);
 }
 
 /* NSX's icmpErrorReply: an echo that was answered by an error ends soon, unless more comes of it. No error lets a flow
@@ -553,13 +556,7 @@ static __always_inline int search_again(struct passage *p)
 		return drop(REASON_INTERNAL);
 	question_of(p->packet, p->key, initiator_of(p, t.flow), &question);
 	rule = classify(p, policy, &question, p->scratch->search, &reason);
-	if (!rule) {
-		forget(&t);
-		return drop(reason);
-	}
-	if (!decides(rule))
-		return go_on(p, &t, rule, p->scratch->search);
-	return finish(p, &t, conclude(p, &t, rule, is_at_home(p)));
+	return finish(p, &t, follow(p, &t, rule, reason, p->scratch->search, is_at_home(p)));
 }
 
 int search(struct __sk_buff *skb)
