@@ -1,5 +1,5 @@
 """vsfwctl: what this host enforces, at the shell, as a client of the local socket like any other; and, in
-`managerctl`, the manager's policy as a file.
+`managerctl`, the manager's policy as a file, in `lintctl` what is wrong with it.
 
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
 done, 1 the daemon or the manager says no (nothing of that name, contradiction), 2 wrong usage, 3 neither
@@ -15,6 +15,7 @@ import click
 import vsfwd.ipc.interface as api
 from vsfwd.earlyctl import early, early_table
 from vsfwd.ipc import SOCKET
+from vsfwd.lintctl import lint
 from vsfwd.managerctl import COMMANDS
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 
@@ -307,7 +308,7 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-for command in (early, *COMMANDS):
+for command in (early, *COMMANDS, lint):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""/infra/rule-analysis: what is in the policy and does nothing, or more than it should. NSX's Policy API has
+no such call; the words are those of its rule analysis, which is another product."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from manager_stub.api.infra import PREFIX
+from manager_stub.api.objects import Json, Page, listed
+from manager_stub.lint import Finding, Kind, lint
+from manager_stub.register import Register
+from manager_stub.world import World
+
+
+def router(register: Register) -> APIRouter:
+    routes = APIRouter(prefix=PREFIX, tags=["RuleAnalysis"])
+    busy = asyncio.Lock()
+
+    @routes.get("/infra/rule-analysis")
+    async def analysis(page: Page, kind: Annotated[Kind | None, Query()] = None) -> Json:
+        """Of the policy as it is now; `kind` asks for one kind of findings."""
+        async with busy:  # one at a time, on a thread of its own: a large policy takes seconds
+            realised = register.realised
+            found = await asyncio.to_thread(lint, realised)
+        wanted = [finding for finding in found if kind in (None, finding.kind)]
+        return listed(wanted, page, lambda finding: _shown(realised.world, finding))
+
+    return routes
+
+
+def _shown(world: World, finding: Finding) -> Json:
+    return {
+        "kind": finding.kind,
+        **_object(world, finding.path),
+        "why": finding.why,
+        "others": [_object(world, path) for path in finding.others],
+        "next_step": finding.next_step,
+    }
+
+
+def _object(world: World, path: str) -> Json:
+    stored = world.get(path)
+    return {"path": path, "display_name": stored.name if stored else ""}

@@ -1,0 +1,240 @@
+"""What is in the policy and does nothing, or more than it should. Pure: reads, and changes nothing.
+
+A rule that is said to decide nothing decides nothing, for any packet and whoever is a member of what
+(`covering`). That a group is empty, or that a scope selects nothing, is so now, and changes with the
+inventory. Of predefined objects is told only what can be changed of them."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from ipaddress import ip_address
+from typing import Final
+
+import msgspec
+
+from manager_stub.catalogue import DEFAULT_SECTION
+from manager_stub.covering import Sets, covered
+from manager_stub.groups import Groups
+from manager_stub.model import (
+    ANY,
+    ETHERNET,
+    Entry,
+    L4PortSetServiceEntry,
+    PathExpression,
+    Rule,
+    SecurityPolicy,
+)
+from manager_stub.span import Realised
+from manager_stub.wire import service_entries
+from manager_stub.world import Stored, World, kind_of, parent_of
+from vsfwd.policy.model import Group as WireGroup
+from vsfwd.policy.model import Prefix
+from vsfwd.policy.model import Rule as WireRule
+
+_EVERYWHERE: Final = frozenset({ANY, "0.0.0.0/0", "::/0"})
+
+
+class Kind(StrEnum):
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    SHADOWED = auto()
+    """Decides nothing: a rule above, which does something else, matches all that it matches."""
+    REDUNDANT = auto()
+    """Another rule does the same to all that it matches."""
+    TOO_WIDE = auto()
+    """Allows everything, or every port of a protocol."""
+    MATCHES_NOTHING = auto()
+    """All groups of its source, or of its destination, are empty."""
+    APPLIED_TO_NOTHING = auto()
+    EMPTY_GROUP = auto()
+    UNUSED_GROUP = auto()
+    UNUSED_SERVICE = auto()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`others`: paths of the objects that make it so."""
+
+    kind: Kind
+    path: str
+    why: str
+    next_step: str
+    others: tuple[str, ...] = ()
+
+
+def lint(realised: Realised) -> list[Finding]:
+    """By kind and path."""
+    found = [*_covered(realised), *_wide(realised.world), *_empty(realised), *_applied_to_nothing(realised)]
+    found += _unused(realised.world)
+    kinds = list(Kind)
+    return sorted(found, key=lambda finding: (kinds.index(finding.kind), finding.path))
+
+
+def _covered(realised: Realised) -> Iterator[Finding]:
+    world = realised.world
+    stored = {rule.number: rule for rule in world.rules.values()}
+    wire = {
+        int(rule.id): msgspec.json.decode(rule.raw, type=WireRule) for rule in realised.rules.by_path.values()
+    }
+    found = covered(wire, _sets(realised))
+    for number, other in (*found.never.items(), *found.spare.items()):
+        rule, by = stored[number], stored[other]
+        if rule.system_owned:
+            continue
+        what = f"{by.name!r} {'above' if number in found.never else 'below'} matches all that it matches"
+        if wire[number].action is wire[other].action:
+            yield Finding(Kind.REDUNDANT, rule.path, f"{what}, and does the same", "delete it", (by.path,))
+        else:
+            why = f"{what}, and says {by.body.action}: it never decides"
+            step = "move it above the other, narrow the other, or delete it"
+            yield Finding(Kind.SHADOWED, rule.path, why, step, (by.path,))
+
+
+def _sets(realised: Realised) -> Sets:
+    """By the ids that rules have for groups."""
+    asked = realised.asked
+    ids = {path: stored.unique_id for path, stored in asked.stored.items()}
+    return Sets(
+        {id: msgspec.json.decode(raw, type=WireGroup) for id, raw in realised.groups.items()},
+        {ids[path]: {ids[other] for other in wider} for path, wider in _wider(asked).items()},
+        {ids[path] for path in ids if not asked.terms[path]},
+    )
+
+
+def _wider(asked: Groups) -> dict[str, set[str]]:
+    """Groups that have all members and addresses of a group, by their definition: they name it, or a group
+    that does. What is named is joined to the rest by OR only."""
+    having: dict[str, set[str]] = {}
+    for path, terms in asked.terms.items():
+        for part in (part for term in terms for part in term):
+            for inner in part.item.paths if isinstance(part.item, PathExpression) else ():
+                if kind_of(inner) == "groups":
+                    having.setdefault(inner, set()).add(path)
+    found: dict[str, set[str]] = {}
+    for path in having:
+        wider, waiting = set[str](), [path]
+        while waiting:
+            more = having.get(waiting.pop(), set()) - wider
+            wider |= more
+            waiting += more
+        found[path] = wider
+    return found
+
+
+def _enabled(world: World) -> Iterator[tuple[Stored[Rule], SecurityPolicy]]:
+    """With their sections."""
+    for rule in world.rules.values():
+        if not rule.body.disabled:
+            yield rule, world.sections[parent_of(rule.path)].body
+
+
+def _wide(world: World) -> Iterator[Finding]:
+    for rule, section in _enabled(world):
+        body = rule.body
+        if body.action != "ALLOW" or section.category == ETHERNET or body.monitored or section.monitored:
+            continue
+        entries = service_entries(world, body)
+        if entries is None and [bool(_EVERYWHERE & set(values)) for _, values in _ends(body)] == [True, True]:
+            why = "allows every service from everywhere to everywhere"
+            yield Finding(Kind.TOO_WIDE, rule.path, why, _narrower(rule))
+        for protocol in _whole_protocols(entries or []):
+            why = f"allows every port of {protocol}"
+            yield Finding(Kind.TOO_WIDE, rule.path, why, "name the ports that are needed")
+
+
+def _ends(rule: Rule) -> Iterator[tuple[str, list[str]]]:
+    """The fields of source and destination that exclude nothing, and what they name."""
+    if not rule.sources_excluded:
+        yield "source_groups", rule.source_groups
+    if not rule.destinations_excluded:
+        yield "destination_groups", rule.destination_groups
+
+
+def _whole_protocols(entries: Iterable[Entry]) -> list[str]:
+    """Those of which an entry has every port; port 0 is none that is used."""
+    return sorted(
+        {
+            entry.l4_protocol
+            for entry in entries
+            if isinstance(entry, L4PortSetServiceEntry)
+            and not entry.source_ports
+            and (not entry.destination_ports or {"0-65535", "1-65535"} & set(entry.destination_ports))
+        }
+    )
+
+
+def _narrower(rule: Stored[Rule]) -> str:
+    if parent_of(rule.path) == DEFAULT_SECTION:
+        return "allow above it what is needed, and set its action to DROP"
+    return "name who may reach whom, with which services"
+
+
+def _empty(realised: Realised) -> Iterator[Finding]:
+    """Groups in which nobody is, and rules that name no other."""
+    world = realised.world
+    empty = {
+        path
+        for path, group in world.groups.items()
+        if not realised.members[group.unique_id] and not any(realised.asked.lists[path])
+    }
+    users: dict[str, set[str]] = {path: set() for path in empty}
+    for user, reference in world.referrers(empty):
+        users[reference.path].add(user)
+    for path, named_by in users.items():
+        why = "has no member and lists no address"
+        step = "look at its expression, or at what it should find in the inventory"
+        yield Finding(Kind.EMPTY_GROUP, path, why, step, tuple(sorted(named_by)))
+    for rule, _ in _enabled(world):
+        for field, values in _ends(rule.body):
+            if set(values) <= empty:
+                why = f"{field} names empty groups only: it matches nothing now"
+                step = "give the groups members, or delete the rule"
+                yield Finding(Kind.MATCHES_NOTHING, rule.path, why, step, tuple(sorted(set(values))))
+
+
+def _applied_to_nothing(realised: Realised) -> Iterator[Finding]:
+    """A section with a scope of its own, or a rule of one that has none."""
+    world, selects = realised.world, _Selecting(realised)
+    scoped = [(path, section.body.scope) for path, section in world.sections.items()]
+    scoped += [(rule.path, rule.body.scope) for rule, section in _enabled(world) if section.scope == [ANY]]
+    for path, scope in scoped:
+        if scope != [ANY] and not any(map(selects, scope)):
+            why = "its scope selects no vNIC now: it applies to nothing"
+            step = "name groups that have members, or ANY"
+            yield Finding(Kind.APPLIED_TO_NOTHING, path, why, step, tuple(sorted(set(scope))))
+
+
+class _Selecting:
+    """Whether a group, as scope, selects a vNIC: as a member, or by an address."""
+
+    def __init__(self, realised: Realised) -> None:
+        self._realised = realised
+        self._addresses: dict[int, list[int]] = {4: [], 6: []}
+        for card in realised.cards.values():
+            for address in map(ip_address, card.vnic.addresses):
+                self._addresses[address.version].append(int(address))
+        for numbers in self._addresses.values():
+            numbers.sort()
+
+    def __call__(self, path: str) -> bool:
+        group = self._realised.world.groups[path]
+        if self._realised.members[group.unique_id]:
+            return True
+        return any(map(self._has_one, self._realised.asked.lists[path].prefixes))
+
+    def _has_one(self, prefix: Prefix) -> bool:
+        numbers, host = self._addresses[prefix.family], (32 if prefix.family == 4 else 128) - prefix.length
+        place = bisect_left(numbers, prefix.bits)
+        return place < len(numbers) and numbers[place] >> host == prefix.bits >> host
+
+
+def _unused(world: World) -> Iterator[Finding]:
+    there = {path for path, group in world.groups.items() if not group.system_owned}
+    there |= {path for path, service in world.services.items() if not service.system_owned}
+    used = {reference.path for _, reference in world.referrers(there)}
+    for path in there - used:
+        kind = Kind.UNUSED_GROUP if kind_of(path) == "groups" else Kind.UNUSED_SERVICE
+        yield Finding(kind, path, "nothing names it", "delete it, unless it waits for a rule")

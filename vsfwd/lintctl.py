@@ -1,0 +1,57 @@
+"""`vsfwctl lint`: what is in the manager's policy and does nothing, or more than it should."""
+
+from typing import Any, Final
+
+import click
+
+from vsfwd.managerctl import asks_manager, under_way
+from vsfwd.rest import Rest
+from vsfwd.shell import as_json, print_json, print_table, printable, wide_console
+
+ANALYSIS: Final = "/policy/api/v1/infra/rule-analysis"
+_NEAR: Final = "/infra/domains/default/"
+"""What every path of a rule or a group begins with: not shown in the table."""
+_MOST: Final = 3
+"""Other objects that the table names for one finding; JSON has all."""
+
+
+@click.command()
+@click.option(
+    "--kind", metavar="KIND", help="Only these: SHADOWED, REDUNDANT, TOO_WIDE, MATCHES_NOTHING, ..."
+)
+@as_json
+@asks_manager
+def lint(rest: Rest, kind: str | None, as_json: bool) -> None:
+    """Rules that never decide, that nobody would miss, that allow too much or apply to nothing; groups that
+    are empty; what nothing uses. With why, and what to do."""
+    with under_way("reading the policy"):
+        found = _all(rest, kind.upper() if kind else None)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [each["kind"], _short(each["path"]), each["why"], _others(each["others"]), each["next_step"]]
+        for each in found
+    ]
+    columns = ("finding", "object", "why", "because of", "next step")
+    print_table(wide_console(), columns, [[printable(cell) for cell in row] for row in rows])
+
+
+def _all(rest: Rest, kind: str | None) -> list[Any]:
+    found: list[Any] = []
+    cursor: str | None = None
+    while True:
+        page = rest.call("GET", ANALYSIS, kind=kind, cursor=cursor)
+        found += page["results"]
+        cursor = page.get("cursor")
+        if cursor is None:
+            return found
+
+
+def _short(path: str) -> str:
+    return path.removeprefix(_NEAR)
+
+
+def _others(others: list[Any]) -> str:
+    more = [f"and {len(others) - _MOST} more"] if len(others) > _MOST else []
+    return ", ".join([*(_short(each["path"]) for each in others[:_MOST]), *more])
