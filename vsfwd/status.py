@@ -24,7 +24,7 @@ from vsfwd.discovery import Discovery
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Conflict, Interfaces
 from vsfwd.packetlog import PacketLog
-from vsfwd.policy import ahead, evaluate
+from vsfwd.policy.decision import decide
 from vsfwd.policy.model import Direction, Rule, Vnic
 from vsfwd.protocol.messages import digest_text
 from vsfwd.reconciler import ApplyThread, Port, Reconciler
@@ -204,34 +204,25 @@ class Answers(api.HostInterface):
         if len(ids) > 1:
             raise api.Refused(reason=f"{vnic} has {len(ids)} vNICs; name one: {', '.join(ids)}")
         state = self._parts.reconciler.enforced()
-        if ids[0] not in state.vnics:
-            return api.Explanation(ids[0], "", "drop", None, "closed: no policy for this vNIC yet", "", [])
-        if state.vnics[ids[0]].excluded:
-            name = "excluded: nothing is enforced on this vNIC"
-            return api.Explanation(ids[0], self._vm_name(ids[0]), "allow", None, name, "", [])
         try:
             direction, spec, wire = Direction(packet.direction), packet_of(packet), wire_of(packet)
         except ValueError as error:
             raise api.Refused(reason=str(error)) from None
-        first = ahead.judge(state, spec, ids[0], direction, wire)
-        verdict, passed = (
-            (first.verdict, [])
-            if first.verdict
-            else await asyncio.to_thread(evaluate.explain, state, spec, ids[0], direction)
-        )
+        decision = await asyncio.to_thread(decide, state, spec, ids[0], direction, wire)
+        verdict = decision.verdict
         rule = state.rules[verdict.rule_id] if verdict.rule_id is not None else None
         return api.Explanation(
             vnic=ids[0],
             vm_name=self._vm_name(ids[0]),
             action=str(verdict.action),
             rule=verdict.rule_id,
-            name=first.words or _decision(rule, verdict),
+            name=_decision(rule, decision.words),
             section=rule.section if rule else "",
             passed_over=[
                 api.PassedOver(over.rule_id, state.rules[over.rule_id].name, over.field)
-                for over in (*first.passed_over, *passed)
+                for over in decision.passed_over
             ],
-            frame_rule=first.frame_rule,
+            frame_rule=decision.frame_rule,
         )
 
     @varlinkmethod
@@ -316,10 +307,11 @@ class Answers(api.HostInterface):
         )
 
 
-def _decision(rule: Rule | None, verdict: evaluate.Verdict) -> str:
+def _decision(rule: Rule | None, words: str) -> str:
+    """By what it was decided: a rule, words, or the one with the other."""
     if rule is None:
-        return "no rule matches"
-    return f"{rule.name} (strict, and the packet begins no connection)" if verdict.no_state else rule.name
+        return words
+    return f"{rule.name} ({words})" if words else rule.name
 
 
 def _check_device(name: str) -> None:
