@@ -88,9 +88,12 @@ class Publisher(Link):
         clock = asyncio.get_running_loop().time
         while True:
             self._woken.clear()
-            while self._register.requests:
-                await self._request(commands, *self._register.requests[0])
-                self._register.requests.popleft()
+            requests = self._register.requests
+            while requests:
+                oldest = requests[0]
+                await self._request(commands, *oldest)
+                if requests and requests[0] is oldest:  # who asked may have taken it back meanwhile
+                    requests.popleft()
             waiting = self._waiting()
             due = [host for host, each in waiting.items() if each.due <= clock()]
             for first in range(0, len(due), AT_ONCE):
@@ -185,10 +188,13 @@ class Publisher(Link):
 
     async def _take(self, message: AbstractIncomingMessage) -> bool:
         try:
-            self._report(*parse_report(message.routing_key or "", message.user_id, message.body))
+            encoding = message.content_encoding or "json"
+            self._report(*parse_report(message.routing_key or "", message.user_id, message.body, encoding))
         except BadReport as error:
             if error.host in self._register.hosts:
                 self._register.disbelieved(error.host, str(error))
+                if error.kind == "reply":
+                    self._register.unreadable(error.host, str(error))
             else:
                 log.error("report refused", key=message.routing_key, reason=str(error))
             return False
@@ -203,6 +209,7 @@ class Publisher(Link):
             self._register.claimed(host, report)
         elif isinstance(report, Reply):
             log.info("reply", host=host, request=report.id, error=report.error)
+            self._register.replied(host, report)
         else:
             self._register.reported(host, report)
             if isinstance(report, Hello) and (tried := self._tries.get(host)):

@@ -51,6 +51,7 @@ from vsfwd.protocol.messages import (
     Bindings,
     Hello,
     Refusal,
+    Reply,
     Request,
     digest_text,
 )
@@ -95,6 +96,9 @@ class Register:
         """Called before a change of the policy; raises Refused where somebody else's is not done yet."""
         self.requests: deque[tuple[str, Request]] = deque()
         """What hosts are to be asked, by host."""
+        self.replied: Callable[[str, Reply], None] = lambda host, reply: None
+        self.unreadable: Callable[[str, str], None] = lambda host, reason: None
+        """Called with what a host answers, or with why its answer cannot be read."""
         self._away: frozenset[str] = frozenset()
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
@@ -153,10 +157,12 @@ class Register:
         self._numbers, self._realised = numbers, realised
         self._take(hosts)
 
-    def check(self, put: Mapping[str, Entity], delete: Collection[str]) -> None:
-        """Raises Refused where `write` would."""
-        stored = [self._next(path, body, dict(self._numbers), False, 0) for path, body in put.items()]
-        self._possible(stored, list(delete), False)
+    def after(self, put: Mapping[str, Entity], delete: Collection[str]) -> Realised:
+        """What `write` would lead to. Raises Refused where it would."""
+        numbers = dict(self._numbers)
+        stored = [self._next(path, body, numbers, False, 0) for path, body in put.items()]
+        realised, _ = self._possible(stored, list(delete), False)
+        return realised
 
     def _possible(
         self, stored: list[Stored[Entity]], delete: list[str], system: bool

@@ -13,10 +13,12 @@ import msgspec
 
 from manager_stub.world import World, id_of
 from vsfwd.policy.model import MAX_HOST_VNICS, is_uuid
+from vsfwd.protocol.envelope import Refused, unpack
 from vsfwd.protocol.messages import (
     EVENTS,
     MAX_CLAIMS,
     MAX_LEASES,
+    MAX_SEEN,
     Addresses,
     Applied,
     Binding,
@@ -29,6 +31,8 @@ from vsfwd.protocol.messages import (
 
 MAX_REPORT: Final = 1024 * 1024
 """Bytes of one report."""
+MAX_DECODED_REPORT: Final = 8 * 1024 * 1024
+"""Bytes it may have after decompression."""
 LARGEST_NUMBER: Final = 2**53
 """Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
 MAX_TEXT: Final = 255
@@ -42,14 +46,16 @@ _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 class BadReport(Exception):
-    """Not a report that counts; the text says why. `host`: whose it is, where the broker vouches for that."""
+    """Not a report that counts; the text says why. `host`: whose it is, where the broker vouches for that;
+    and its kind."""
 
-    def __init__(self, reason: str, host: str = "") -> None:
+    def __init__(self, reason: str, host: str = "", kind: str = "") -> None:
         super().__init__(plain(reason))
         self.host = host
+        self.kind = kind
 
 
-def parse_report(key: str, user_id: str | None, body: bytes) -> tuple[str, Event]:
+def parse_report(key: str, user_id: str | None, body: bytes, encoding: str = "json") -> tuple[str, Event]:
     """Host and report of a message. The broker vouches for `user_id`, so one that is missing or another's
     is refused. Raises BadReport."""
     match = _KEY.fullmatch(key)
@@ -59,12 +65,12 @@ def parse_report(key: str, user_id: str | None, body: bytes) -> tuple[str, Event
     if user_id != host:
         raise BadReport(f"user_id is {user_id!r}")
     if len(body) > MAX_REPORT:
-        raise BadReport(f"{kind}: {len(body)} bytes are over the limit of {MAX_REPORT}", host)
+        raise BadReport(f"{kind}: {len(body)} bytes are over the limit of {MAX_REPORT}", host, kind)
     try:
-        report = msgspec.json.decode(body, type=EVENTS[kind])
+        report = msgspec.json.decode(unpack(encoding, body, MAX_DECODED_REPORT), type=EVENTS[kind])
         return host, _possible(report)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BadReport(f"{kind}: {error}", host) from None
+    except (Refused, msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadReport(f"{kind}: {error}", host, kind) from None
 
 
 def believable(world: World, bindings: Iterable[Binding]) -> tuple[tuple[Binding, ...], list[str]]:
@@ -119,7 +125,10 @@ def _possible(report: Event) -> Event:
         }
         return Addresses(known)
     elif isinstance(report, Reply):
-        return Reply(plain(report.id), plain(report.error))
+        flows = sum(map(len, report.flows.values()))
+        if flows > MAX_SEEN:
+            raise ValueError(f"{flows} flows are over the {MAX_SEEN} of one answer")
+        return msgspec.structs.replace(report, id=plain(report.id), error=plain(report.error))
     return report
 
 

@@ -111,9 +111,11 @@ class BrokerLink(Link):
     async def _published(self, exchange: AbstractExchange, event: Event) -> bool:
         """Whether there is nothing left to do about `event`. It may arrive twice."""
         kind = _KIND[type(event)]
+        encoding, body = envelope.pack(msgspec.json.encode(event))
         message = aio_pika.Message(
-            msgspec.json.encode(event),
+            body,
             content_type="application/json",
+            content_encoding=encoding,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             type=kind,
             user_id=self._host,

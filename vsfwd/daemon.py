@@ -29,6 +29,7 @@ from vsfwd.policy.model import Vnic
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Event, Reply, Request
 from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
+from vsfwd.seen import SeenFlows
 from vsfwd.statefile import StateFile
 from vsfwd.status import Answers, Parts
 
@@ -91,6 +92,9 @@ class Daemon:
             statefile, datapath, apply_thread, lambda: self.reconciler.ports, self.broker.send
         )
 
+        self.seen = SeenFlows(datapath, apply_thread, lambda: self.reconciler.ports)
+        packet_log.watch = self.seen.take
+
     async def run(self) -> None:
         await self.apply_thread(self.reconciler.load)
         async with self.interfaces, asyncio.TaskGroup() as tasks:
@@ -129,6 +133,8 @@ class Daemon:
         elif request.method == "forget":
             await self.discovery.forget(request.vnic, request.address)
             self.broker.send(Reply(request.id))
+        elif request.method == "flows":
+            self.broker.send(await self.seen.answer(request))
         else:
             log.warning("request of an unknown kind", id=request.id, method=request.method)
             self.broker.send(

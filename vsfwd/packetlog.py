@@ -12,6 +12,7 @@ daemon."""
 import asyncio
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -30,10 +31,11 @@ _PROTOCOL: Final = {TCP: "TCP", UDP: "UDP", ICMP: "ICMP", ICMPV6: "ICMPv6"}
 
 
 class PacketLog:
-    """Owns the writing thread. `lost` counts the lines that found no room."""
+    """Owns the writing thread. `lost` counts the lines that found no room. `watch` is told every event."""
 
     def __init__(self, datapath: Datapath) -> None:
         self.lost = 0
+        self.watch: Callable[[Event], None] = lambda _: None
         self._datapath = datapath
         self._waiting: queue.Queue[Event | None] = queue.Queue(WAITING)
         self._writer = threading.Thread(target=self._write, name="pktlog", daemon=True)
@@ -59,6 +61,7 @@ class PacketLog:
             self._writer.join(CLOSE_S)
 
     def take(self, event: Event) -> None:
+        self.watch(event)
         try:
             self._waiting.put_nowait(event)
         except queue.Full:

@@ -178,7 +178,7 @@ def with_confirmation(
 def differences(register: Register, change: Change) -> Json:
     found: Json = {"results": change.diff(register.world)}
     try:
-        register.check(change.put, change.delete)
+        register.after(change.put, change.delete)
     except Refused as refused:
         return found | {"refused": str(refused)}
     return found

@@ -5,9 +5,11 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from yarl import URL
 
 from manager_stub import catalogue
 from manager_stub.app import Parts, compose
+from manager_stub.inquiry import Inquiry
 from manager_stub.model import Rule
 from manager_stub.publisher import Publisher
 from manager_stub.state_dir import ADMIN, Addresses, StateDir
@@ -34,7 +37,17 @@ from vagrant.lab.broker import Broker, Tls
 from vsfwd.policy.desired import DesiredState, apply
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol import envelope, topology
-from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, digest_text
+from vsfwd.protocol.messages import (
+    MAX_SEEN,
+    Applied,
+    Binding,
+    Bindings,
+    Hello,
+    Reply,
+    Request,
+    SeenFlow,
+    digest_text,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +167,7 @@ class Host:
         self.id: str = given["id"]
         self.state = DesiredState()
         self.headers: list[envelope.Header] = []
+        self.asked: asyncio.Queue[Request] = asyncio.Queue()
         self.deaf = False
         self._url = URL(given["broker_urls"][0]).with_path("/vsfw").with_query(auth="external")
         self._manager_key = Ed25519PublicKey.from_public_bytes(base64.b64decode(given["manager_key"]))
@@ -173,20 +187,29 @@ class Host:
             channel = await connection.channel()
             self.events = await channel.get_exchange(topology.EVENTS, ensure=False)
             queue = await channel.declare_queue(topology.policy_queue(self.id), passive=True)
+            app = await channel.declare_queue(topology.app_queue(self.id), passive=True)
             await self.say(
                 "hello",
                 Hello(self.state.epoch, self.state.generation, digest_text(self.state.digest), "test"),
             )
             await self.say("vnics", Bindings(tuple(Binding(vnic, VM, MAC, "veth0") for vnic in vnics)))
             await queue.consume(self._take)
+            await app.consume(self._ask)
             yield self
 
     async def connect(self) -> AbstractConnection:
         return await aio_pika.connect(self._url, ssl_context=self._tls, timeout=DEADLINE_S)
 
     async def say(self, kind: str, what: msgspec.Struct, *, host: str = "", user: str = "") -> None:
-        message = aio_pika.Message(msgspec.json.encode(what), user_id=user or self.id)
+        encoding, body = envelope.pack(msgspec.json.encode(what))
+        message = aio_pika.Message(body, content_encoding=encoding, user_id=user or self.id)
         await self.events.publish(message, topology.event_key(host or self.id, kind))
+
+    async def _ask(self, message: AbstractIncomingMessage) -> None:
+        await message.ack()
+        request = msgspec.json.decode(message.body, type=Request)
+        if request.method == "flows":
+            self.asked.put_nowait(request)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         sealed = envelope.Message(
@@ -431,6 +454,36 @@ async def test_a_session_that_the_broker_ends_begins_anew(
             assert client.delete("/api/connections/username/manager").is_success
         await eventually(lambda: not manager.publisher.connected_to is not None, "the session has ended")
         await manager.call("PATCH", DEFAULT_RULE, {"logged": not default_rule(manager).logged})
+        await manager.in_sync(host)
+
+
+async def test_a_host_answers_with_all_it_may_say_or_with_what_cannot_be_read(
+    manager: Manager, host: Host
+) -> None:
+    """Ten thousand flows between addresses without a pattern fit into one answer, compressed. One that is no
+    answer is refused, and so known to whoever waits; neither ends the manager's session."""
+    inquiry = Inquiry(manager.register, DEADLINE_S)
+    chance = random.Random(1)
+
+    def address() -> str:
+        return str(IPv6Address(chance.getrandbits(128)))
+
+    flows = tuple(
+        SeenFlow("in", 6, address(), address(), number, number, None, None, number, 1)
+        for number in range(MAX_SEEN)
+    )
+    async with host.connected(VNIC):
+        for answer, error in (
+            (lambda id: Reply(id, flows={VNIC: flows}), ""),
+            (lambda id: Hello(1, 1, "no answer", "test"), "its answer was refused"),
+        ):
+            asking = asyncio.create_task(inquiry.flows([host.id], 5))
+            request = await asyncio.wait_for(host.asked.get(), DEADLINE_S)
+            assert (request.method, request.minutes) == ("flows", 5)
+            await host.say("reply", answer(request.id))
+            told = (await asking)[host.id]
+            assert told.error.startswith(error)
+            assert told.flows == ({} if error else {VNIC: flows})
         await manager.in_sync(host)
 
 

@@ -5,7 +5,7 @@ its place is the next one's."""
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
@@ -38,6 +38,8 @@ class Flow:
     bytes_out: int
     expires_s: float
     policy_seq: int
+    vlan: int | None = None
+    """Id of the tag that its packets bear."""
 
 
 def address_of(raw: bytes) -> IPv4Address | IPv6Address:
@@ -54,6 +56,7 @@ def key_fields(raw: dict[str, Any]) -> dict[str, Any]:
         "local_port": int.from_bytes(raw["local_port"].to_bytes(2, "little"), "big"),
         "remote": address_of(raw["remote"]),
         "remote_port": int.from_bytes(raw["remote_port"].to_bytes(2, "little"), "big"),
+        "vlan": raw["vlan"] or None,
     }
 
 
@@ -98,6 +101,19 @@ class FlowTables:
         return [
             flow for key, value in self._taken(slot) if (flow := self._flow(key, value, now)).expires_s > 0
         ]
+
+    def seen(
+        self, slot: int, lifetimes_s: Mapping[str, float], within_s: float
+    ) -> Iterator[tuple[Flow, float]]:
+        """Flows of which a packet passed in the last seconds, and how long ago: live ones, and ended ones
+        whose place nobody has taken."""
+        now = self._programs.jiffies()
+        for key, value in self._taken(slot):
+            flow = self._flow(key, value, now)
+            # A packet starts the lifetime anew. Of flows that were forbidden since, nothing is known.
+            age_s = max(0.0, lifetimes_s[flow.state] - flow.expires_s)
+            if age_s <= within_s:
+                yield flow, age_s
 
     def held(self, slot: int) -> float:
         """The share of its places that live flows hold which give way to nobody: of some buckets, since the

@@ -331,6 +331,11 @@ class Datapath:
     def flows(self, slot: int) -> list[Flow]:
         return self._flows.flows(slot)
 
+    def seen(self, slot: int, within_s: float) -> list[tuple[Flow, float]]:
+        """Flows of the last seconds, ended ones too as far as the table still has them, each with the
+        seconds since its last packet."""
+        return list(self._flows.seen(slot, self._timers.read(slot), within_s))
+
     def know(self, slot: int, addresses: Set[int]) -> None:
         """The programs need not show again that the vNIC claims these addresses; others they will."""
         self._bindings.know(slot, addresses)

@@ -28,7 +28,7 @@ class Event:
     """The first packet of a session that a logged rule allows, or any packet it denies. Source and
     destination are the packet's; of an Ethernet rule, `ether` has them. `reason` is "none" when it passed;
     `suppressed` are the events of this rule and vNIC between the last one and this that the rate did not
-    allow. `monitored`: nothing came of it, the rule is only monitored."""
+    allow. `monitored`: nothing came of it, the rule is only monitored. `icmp_type`: of an echo."""
 
     time_ns: int
     slot: int
@@ -46,9 +46,13 @@ class Event:
     suppressed: int = 0
     monitored: bool = False
     ether: Ether | None = None
+    vlan: int | None = None
+    icmp_type: int | None = None
 
 
 AT_ONCE: Final = 1000
+_ECHO: Final = {1: (8, 0), 58: (128, 129)}
+"""Request and reply, of ICMP and ICMPv6."""
 
 
 class Events:
@@ -80,7 +84,8 @@ class Events:
 
     def _event(self, raw: bytes) -> Event:
         event = self._layout.unpack(raw)
-        key = key_fields(self._key.unpack(event["key"]))
+        raw_key = self._key.unpack(event["key"])
+        key = key_fields(raw_key)
         source, destination = ("remote", "local") if event["direction"] == 0 else ("local", "remote")
         return Event(
             time_ns=event["time_ns"],
@@ -99,6 +104,8 @@ class Events:
             suppressed=event["suppressed"],
             monitored=bool(event["monitored"]),
             ether=self._ether_of(event["ether"]),
+            vlan=key["vlan"],
+            icmp_type=_echo_type(raw_key, event["direction"]),
         )
 
     def _ether_of(self, raw: bytes) -> Ether | None:
@@ -107,3 +114,11 @@ class Events:
             return None
         vlan = None if ether["vlan"] == constant("UNTAGGED") else ether["vlan"]
         return Ether(ether["source"].hex(":"), ether["destination"].hex(":"), ether["type"], vlan)
+
+
+def _echo_type(key: dict[str, Any], direction: int) -> int | None:
+    """The ICMP type of an echo, told from other ICMP by its identifier (which some echoes have not)."""
+    if key["protocol"] not in _ECHO or not key["remote_port"]:
+        return None
+    request, reply = _ECHO[key["protocol"]]
+    return request if key["query_in"] == (direction == 0) else reply

@@ -50,6 +50,11 @@ class Timers:
         for state, lifetime in seconds.items():
             self._jiffies[slot * self._states + State[state]] = round(lifetime * self._hz)
 
+    def read(self, slot: int) -> dict[str, float]:
+        """Seconds by state, in the words of `conntrack.Flow`."""
+        first = slot * self._states
+        return {state.name.lower(): self._jiffies[first + state] / self._hz for state in State}
+
     def close(self) -> None:
         self._jiffies.release()
         self._pages.close()

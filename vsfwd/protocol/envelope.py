@@ -71,8 +71,7 @@ def seal(
     size."""
     if len(json) > MAX_DECODED:
         raise ValueError(f"policy of {len(json)} bytes is over the limit of {MAX_DECODED}")
-    encoding = "zstd" if len(json) > COMPRESS_ABOVE else "json"
-    body = zstandard.compress(json, 1) if encoding == "zstd" else json
+    encoding, body = pack(json)
     if len(body) > MAX_BODY:
         raise ValueError(f"message of {len(body)} bytes is over the limit of {MAX_BODY}")
     header = msgspec.json.encode(
@@ -103,15 +102,24 @@ def unseal(key: Ed25519PublicKey, message: Message, host: str) -> tuple[Header, 
     header = verify_header(key, message.header, message.signature, host)
     if hashlib.sha256(message.body).hexdigest() != header.body:
         raise Refused("body: not the bytes that were signed")
-    if header.encoding == "json":
-        return header, message.body
-    if header.encoding != "zstd":
-        raise Refused(f"encoding: {header.encoding!r} is unknown")
+    return header, unpack(header.encoding, message.body, MAX_DECODED)
+
+
+def pack(json: bytes) -> tuple[str, bytes]:
+    """How a body travels: its encoding, and its bytes."""
+    return ("zstd", zstandard.compress(json, 1)) if len(json) > COMPRESS_ABOVE else ("json", json)
+
+
+def unpack(encoding: str, body: bytes, at_most: int) -> bytes:
+    """The JSON of a body. Raises Refused."""
+    if encoding == "json":
+        return body
+    if encoding != "zstd":
+        raise Refused(f"encoding: {encoding!r} is unknown")
     try:
         # The frame says how large it is; it is believed only downwards, so a bomb is refused before it grows.
-        if not 0 <= zstandard.frame_content_size(message.body) <= MAX_DECODED:
-            raise Refused(f"size: the body does not say that it decodes to at most {MAX_DECODED} bytes")
-        json = zstandard.ZstdDecompressor().decompress(message.body)
+        if not 0 <= zstandard.frame_content_size(body) <= at_most:
+            raise Refused(f"size: the body does not say that it decodes to at most {at_most} bytes")
+        return zstandard.ZstdDecompressor().decompress(body)
     except zstandard.ZstdError as error:
         raise Refused(f"body: {error}") from None
-    return header, json

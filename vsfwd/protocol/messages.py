@@ -14,7 +14,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -161,19 +161,50 @@ class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The manager, on a host's app queue. `report`: say hello and bindings again. `forget`: `vnic` is not to
-    be known by `address` any more, until it is seen with it again."""
+    be known by `address` any more, until it is seen with it again. `flows`: which flows did the vNICs here
+    see in the last `minutes`?"""
 
     id: str
     method: str
     vnic: str = ""
     address: str = ""
+    minutes: int = 0
 
 
-class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host's answer to a Request. `error` is empty when it was done."""
+MAX_MINUTES: Final = 24 * 60
+"""How far back `flows` may ask."""
+MAX_SEEN: Final = 10_000
+"""Flows in one reply."""
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class SeenFlow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Flows that a vNIC saw, which differ in their source port only. `direction`, `source`, `destination` are
+    those of the first packet, `source_port` is that of the newest flow; 0 where there are none. `icmp_type`:
+    of an echo. `vlan`: of a tag. `age_s`: since the last packet."""
+
+    direction: Literal["in", "out"]
+    protocol: _Byte
+    source: str
+    destination: str
+    port: _Port
+    source_port: _Port
+    icmp_type: _Byte | None
+    vlan: Annotated[int, msgspec.Meta(ge=0, le=4095)] | None
+    packets: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    age_s: Annotated[int, msgspec.Meta(ge=0, le=60 * MAX_MINUTES)]
+
+
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A host's answer to a Request. `error` is empty when it was done. `flows`: by vNIC. Not in it are
+    `left_out` of them, the oldest, and those of `unread` vNICs."""
 
     id: str
     error: str = ""
+    flows: dict[str, tuple[SeenFlow, ...]] = {}
+    left_out: int = 0
+    unread: int = 0
 
 
 Event = Hello | Applied | Bindings | Addresses | Reply

@@ -1,18 +1,33 @@
 """What hosts report: whose word it is, and what the register makes of it."""
 
+import os
+
 import msgspec
 import pytest
+import zstandard
 
 from manager_stub.register import Register
-from manager_stub.reports import MAX_REPORT, BadReport, parse_report
+from manager_stub.reports import MAX_DECODED_REPORT, MAX_REPORT, BadReport, parse_report
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
 from vsfwd.policy.model import MAX_RULES
-from vsfwd.protocol.messages import Applied, Binding, Bindings, Hello, Refusal, digest_text
+from vsfwd.protocol.envelope import pack
+from vsfwd.protocol.messages import (
+    MAX_SEEN,
+    Applied,
+    Binding,
+    Bindings,
+    Hello,
+    Refusal,
+    Reply,
+    SeenFlow,
+    digest_text,
+)
 
 HOST, OTHER = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
 HELLO = Hello(0, 0, digest_text(0), "0.1")
 BODY = msgspec.json.encode(HELLO)
+FLOW = SeenFlow("out", 6, "10.0.0.1", "10.0.0.2", 80, 1, None, None, 1, 1)
 PLUGGED = Bindings((Binding(VNIC, VM, "02:00:00:00:00:01", "veth0"),))
 
 
@@ -48,6 +63,37 @@ def test_a_report_that_is_not_what_it_says_is_refused(
     """Another's name, no name, no such kind, a body that is broken or of another kind."""
     with pytest.raises(BadReport, match=reason):
         parse_report(key, user, body)
+
+
+def test_a_report_may_be_compressed() -> None:
+    """As a host packs what is long."""
+    long = Reply("r", flows={VNIC: (FLOW,) * MAX_SEEN})
+    encoding, body = pack(msgspec.json.encode(long))
+    assert encoding == "zstd"
+    assert parse_report(f"host.{HOST}.reply", HOST, body, encoding) == (HOST, long)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "reason"),
+    [
+        (zstandard.compress(b" " * (MAX_DECODED_REPORT + 1)), "zstd", "decodes to at most"),
+        (b"nonsense", "zstd", "reply: "),
+        (b"{}", "gzip", "encoding"),
+        (os.urandom(MAX_REPORT + 1), "zstd", "limit"),
+        (b'{"id":"r","flows":{"v":[["out",6,"a","b",70000,1,null,null,1,1]]}}', "json", "70000|65535"),
+        (b'{"id":"r","flows":{"v":[["up",6,"a","b",1,1,null,null,1,1]]}}', "json", "up"),
+        (b'{"id":"r","flows":{"v":[["out",6,"a","b",1,1,null,null,1,1,1]]}}', "json", "length"),
+        (msgspec.json.encode(Reply("r", flows={VNIC: (FLOW,) * (MAX_SEEN + 1)})), "json", "10001 flows"),
+    ],
+    ids=["bomb", "no frame", "unknown", "long", "port", "direction", "more", "many"],
+)
+def test_an_answer_that_cannot_be_read_is_still_known_as_its_hosts(
+    body: bytes, encoding: str, reason: str
+) -> None:
+    """Whoever waits for it can be told."""
+    with pytest.raises(BadReport, match=reason) as refused:
+        parse_report(f"host.{HOST}.reply", HOST, body, encoding)
+    assert (refused.value.host, refused.value.kind) == (HOST, "reply")
 
 
 @pytest.fixture
