@@ -5,7 +5,7 @@ shares no code with `compile`; the tests hold the two against each other, and `v
 the steps."""
 
 import ipaddress
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -143,16 +143,36 @@ def mismatches(
     Raises KeyError for a vNIC the state does not have: it has no policy, and is closed.
     """
     port = state.vnics[vnic]
-    source = _known(state, packet.source, port)
-    if direction is Direction.OUT and owner_of(state, packet.source, port) not in (vnic, None):
-        # Identity comes from the port a packet enters by: whoever sends from another vNIC's address is not in
-        # the groups of that vNIC.
-        source = _Known(packet.source, _listing(state, packet.source))
+    source = _sender(state, packet.source, vnic, direction)
     destination = _known(state, packet.destination, port)
     applied = _applied(state, port)
     for id, rule in _in_order(state):
         if rule.frames is None:
             yield id, _first_mismatch(rule, packet, direction, source, destination, applied)
+
+
+def _sender(state: DesiredState, address: Address, vnic: str, direction: Direction) -> _Known:
+    """Identity comes from the port a packet enters by: whoever sends from another vNIC's address is not in
+    the groups of that vNIC."""
+    port = state.vnics[vnic]
+    if direction is Direction.OUT and owner_of(state, address, port) not in (vnic, None):
+        return _Known(address, _listing(state, address))
+    return _known(state, address, port)
+
+
+def near_rules(state: DesiredState, address: Address, vnic: str, direction: Direction) -> Mapping[int, Rule]:
+    """Rules that can match packets of this address at the vNIC's end, in order: its source on the way out,
+    its destination on the way in. All other rules can be left out of a state that is asked about those."""
+    port = state.vnics[vnic]
+    out, applied = direction is Direction.OUT, _applied(state, port)
+    known = _sender(state, address, vnic, direction) if out else _known(state, address, port)
+    return {
+        id: rule
+        for id, rule in _in_order(state)
+        if (rule.scope is None or not applied.isdisjoint(rule.scope))
+        and rule.direction in (direction, Direction.INOUT)
+        and (rule.frames is not None or _matches(rule.sources if out else rule.destinations, known))
+    }
 
 
 def evaluate_frame(state: DesiredState, frame: Frame, vnic: str, direction: Direction) -> Verdict:
