@@ -38,9 +38,11 @@ from manager_stub.api import (
 )
 from manager_stub.api import users as users_api
 from manager_stub.api.bodies import Bodies, check_json
+from manager_stub.api.dry_run import DryRun
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
 from manager_stub.guard import Guard
+from manager_stub.inquiry import Inquiry
 from manager_stub.publish import Publishing
 from manager_stub.publisher import Publisher
 from manager_stub.register import Register
@@ -89,7 +91,7 @@ def compose(directory: StateDir) -> Parts:
         infra.router(register),
         service_entries.router(register),
         hierarchy.router(register),
-        publish.router(register, publishing),
+        publish.router(register, publishing, DryRun(register, Inquiry(register))),
         policy_file.router(register, publishing),
         search.router(register),
         realized.router(register),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
+from manager_stub.api.dry_run import DryRun, Minutes
 from manager_stub.api.errors import Problem
 from manager_stub.api.hierarchy import planned
 from manager_stub.api.infra import PREFIX as POLICY
@@ -33,15 +34,15 @@ class Saved(Strict):
     display_name: Annotated[Text, Field(min_length=1)]
 
 
-def router(register: Register, publishing: Publishing) -> APIRouter:
+def router(register: Register, publishing: Publishing, dry_run: DryRun) -> APIRouter:
     routes = APIRouter()
-    _add_drafts(routes, register, publishing)
-    _add_configurations(routes, register, publishing)
+    _add_drafts(routes, register, publishing, dry_run)
+    _add_configurations(routes, register, publishing, dry_run)
     _add_confirmation(routes, publishing)
     return routes
 
 
-def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing) -> None:
+def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing, dry_run: DryRun) -> None:
     url, tags = f"{POLICY}/infra/drafts", ["PolicyDraft"]
 
     def existing(id: str) -> Row:
@@ -69,6 +70,12 @@ def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing) -
         """What publishing it would change, and in `refused` why it would not be possible."""
         return differences(register, planned(register, existing(id)["tree"]))
 
+    @routes.get(f"{url}/{{id}}/dry-run", tags=[*tags])
+    async def try_out(id: Id, minutes: Minutes = 15) -> Json:
+        """Which flows that were seen in the last minutes would end otherwise, were it published; and which
+        hosts did not tell."""
+        return await dry_run(planned(register, existing(id)["tree"]), minutes)
+
     @routes.post(f"{url}/{{id}}", tags=[*tags])
     async def publish(
         id: Id, action: Annotated[Literal["publish"], Query()], confirm_within: Confirm = None
@@ -87,7 +94,9 @@ def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing) -
         return Response()
 
 
-def _add_configurations(routes: APIRouter, register: Register, publishing: Publishing) -> None:
+def _add_configurations(
+    routes: APIRouter, register: Register, publishing: Publishing, dry_run: DryRun
+) -> None:
     url, tags = f"{PREFIX}/configurations", ["Configuration"]
 
     def existing(id: int) -> Row:
@@ -113,6 +122,11 @@ def _add_configurations(routes: APIRouter, register: Register, publishing: Publi
     async def diff(id: Number) -> Json:
         """What rolling back to it would change, and in `refused` why it would not be possible."""
         return differences(register, publishing.way_back(existing(id)["change"]))
+
+    @routes.get(f"{url}/{{id}}/dry-run", tags=[*tags])
+    async def try_out(id: Number, minutes: Minutes = 15) -> Json:
+        """As that of a draft."""
+        return await dry_run(publishing.way_back(existing(id)["change"]), minutes)
 
     @routes.post(f"{url}/{{id}}", tags=[*tags])
     async def roll_back(
