@@ -3,7 +3,7 @@
 Every packet of the flood is allowed and of a flow that the tables do not have any more: the most a workload
 can ask of the programs. It is sent as fast as one core sends, and once at 20,000 a second; what was offered
 stands in the report, since a sender that waits for no firewall offers more. The connections have the other
-core.
+core; what a firewall costs them when nobody floods stands first.
 
     python -m tests.bench.flood DEVICE FRAME VARYING RATE     until SIGTERM; prints packets a second
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,7 +68,7 @@ FLOODS: Final = (
 
 
 def planned_s(rounds: int) -> float:
-    return len(FLOODS) * rounds * ROUND_S
+    return (1 + len(FLOODS)) * rounds * ROUND_S
 
 
 def run(rounds: int, progress: Progress) -> list[Figure]:
@@ -76,30 +76,32 @@ def run(rounds: int, progress: Progress) -> list[Figure]:
     with lab(), firewalls(FLOODED, RULES) as walls, traffic(FLOODED.client, FLOODED.server) as ends:
         # The bridge learns where the sink is, and floods nobody else.
         kernel.run(SINK.namespace, ["ping", "-c", "1", FLOODER.v4])
-        for flood in FLOODS:
+        for flood in (None, *FLOODS):
             figures += _measure(flood, walls, ends, rounds, progress)
     return figures
 
 
 def _measure(
-    flood: Flood, walls: Firewalls, ends: Traffic, rounds: int, progress: Progress
+    flood: Flood | None, walls: Firewalls, ends: Traffic, rounds: int, progress: Progress
 ) -> Iterator[Figure]:
+    name = flood.name if flood else "no flood"
     offered: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
 
     def sample(variant: str) -> float:
-        with walls.active(Variant(variant)), _flooding(flood, offered[variant]):
+        with walls.active(Variant(variant)), _flooding(flood, offered[variant]) if flood else nullcontext():
             return ends.sample(Kind.CONNECTIONS)
 
     def done(number: int) -> None:
-        progress.step(f"flood of {flood.name}: round {number} of {rounds}", ROUND_S)
+        progress.step(f"flood, {name}: round {number} of {rounds}", ROUND_S)
 
     samples = interleave(sample, VARIANTS, rounds, done)
     none, vsfwd = samples[Variant.NONE], samples[Variant.VSFWD]
-    group = f"connections under {flood.name}"
-    for variant in VARIANTS:
+    group = f"connections under {name}"
+    for variant in VARIANTS if flood else ():
         yield Figure("flood", group, f"offered, {variant}", RULES, "thousand/s", estimate(offered[variant]))
     yield Figure("flood", group, Variant.NONE, RULES, "/s", estimate(none))
-    yield Figure("flood", group, "vsfwd ÷ none", RULES, RATIO, ratio(vsfwd, none), TARGET, samples)
+    target = TARGET if flood else None
+    yield Figure("flood", group, "vsfwd ÷ none", RULES, RATIO, ratio(vsfwd, none), target, samples)
 
 
 @contextmanager
