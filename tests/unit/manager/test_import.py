@@ -17,6 +17,12 @@ SECTION = "/infra/domains/default/security-policies/web"
 DEFAULTS = "/infra/domains/default/security-policies/default-layer3-section"
 GROUPS = "/infra/domains/default/groups"
 
+GROUP = "Domain:default/Group:web"
+POLICY = "Domain:default/SecurityPolicy:web"
+RULE = f"{POLICY}/Rule:in"
+DEFAULT = "Domain:default/SecurityPolicy:default-layer3-section"
+"""Places in an export, see `below`."""
+
 
 def nsx(kind: str, id: str, **fields: Any) -> dict[str, Any]:
     """A child as an NSX manager exports it, with what it says of every object."""
@@ -156,16 +162,11 @@ def export() -> Any:
     }
 
 
-def below(tree: Any, *path: str) -> Any:
-    """The object with these ids, from the root."""
-    for id in path:
-        children = tree["children"]
-        tree = next(
-            body
-            for child in children
-            for body in child.values()
-            if isinstance(body, dict) and body["id"] == id
-        )
+def below(tree: Any, where: str) -> Any:
+    """The object at a place, as in "Domain:default/Group:web"; the root where that is empty."""
+    for step in filter(None, where.split("/")):
+        kind, id = step.split(":")
+        tree = next(child[kind] for child in tree["children"] if child.get(kind, {}).get("id") == id)
     return tree
 
 
@@ -198,97 +199,61 @@ async def test_what_is_here_already_stays(manager: Manager) -> None:
     await manager.call("GET", f"{DOMAIN}/groups/mine")
 
 
-FAULTS: list[tuple[tuple[str, ...], dict[str, Any], str, str, str]] = [
+FAULTS: list[tuple[str, dict[str, Any], str, str, str]] = [
     # below which object, what is put there, path, what and why of the report; "-" where the object is taken
-    ((), {"children+": nsx("Tier1", "t1")}, "/somewhere/t1", "Tier1", "has no counterpart here"),
+    ("", {"children+": nsx("Tier1", "t1")}, "/somewhere/t1", "Tier1", "has no counterpart here"),
     (
-        ("default",),
+        "Domain:default",
         {"children+": nsx("GatewayPolicy", "g")},
         "/somewhere/g",
         "GatewayPolicy",
         "no counterpart",
     ),
-    ((), {"children+": nsx("Domain", "cgw")}, "/somewhere/cgw", "Domain", "no counterpart"),
-    (("web-group",), {"children+": nsx("GroupMonitoring", "m")}, "/somewhere/m", "GroupMonitoring", "-"),
+    ("", {"children+": nsx("Domain", "cgw")}, "/somewhere/cgw", "Domain", "no counterpart"),
+    (GROUP, {"children+": nsx("GroupMonitoring", "m")}, "/somewhere/m", "GroupMonitoring", "-"),
+    (RULE, {"profiles": ["/infra/context-profiles/SSL"]}, f"{SECTION}/rules/in", "profiles", "may say"),
+    (RULE, {"tag": "for the log"}, f"{SECTION}/rules/in", "tag: for the log", "-"),
+    (RULE, {"action": "REDIRECT"}, f"{SECTION}/rules/in", "action: REDIRECT", "Input should be"),
+    (RULE, {"scope": ["/infra/segments/blue"]}, f"{SECTION}/rules/in", "scope.0", "not here"),
+    (RULE, {"services": ["/infra/services/own"]}, f"{SECTION}/rules/in", "services.0", "not here"),
+    (RULE, {"marked_for_delete": True}, f"{SECTION}/rules/in", "marked_for_delete", "deletes nothing"),
+    (POLICY, {"application_connectivity_strategy": [{}]}, SECTION, "application_", "may say"),
+    (POLICY, {"category": "SharedPreRules"}, SECTION, "category: SharedPreRules", "Input should be"),
+    (POLICY, {"logging_enabled": True}, SECTION, "logging_enabled: True", "-"),
+    (GROUP, {"children": {}}, f"{GROUPS}/web/children", "children", "-"),
+    (POLICY, {"children+": "x"}, f"{SECTION}/children.2", "None", "-"),
+    (POLICY, {"children+": rule("in")}, f"{SECTION}/rules/in", "Rule", "-"),
+    (GROUP, {"expression": [condition(member_type="IPSet")]}, f"{GROUPS}/web", "expression.0.member", "left"),
+    (GROUP, {"expression": [condition(new=1)]}, f"{GROUPS}/web", "expression.0.new: 1", "unknown field"),
+    (GROUP, {"expression": [condition(description="d")]}, f"{GROUPS}/web", "expression.0.desc", "-"),
+    (GROUP, {"expression": [{"resource_type": "IdentityGroupExpression"}]}, f"{GROUPS}/web", "expr", "left"),
+    (GROUP, {"extended_expression": [{"x": 1}]}, f"{GROUPS}/web", "extended_expression", "left out"),
     (
-        ("web", "in"),
-        {"profiles": ["/infra/context-profiles/SSL"]},
-        f"{SECTION}/rules/in",
-        "profiles",
-        "may say",
-    ),
-    (("web", "in"), {"tag": "for the log"}, f"{SECTION}/rules/in", "tag: for the log", "-"),
-    (("web", "in"), {"action": "REDIRECT"}, f"{SECTION}/rules/in", "action: REDIRECT", "Input should be"),
-    (("web", "in"), {"scope": ["/infra/segments/blue"]}, f"{SECTION}/rules/in", "scope.0", "not here"),
-    (("web", "in"), {"services": ["/infra/services/own"]}, f"{SECTION}/rules/in", "services.0", "not here"),
-    (
-        ("web", "in"),
-        {"marked_for_delete": True},
-        f"{SECTION}/rules/in",
-        "marked_for_delete",
-        "deletes nothing",
-    ),
-    (("web",), {"application_connectivity_strategy": [{}]}, SECTION, "application_", "may say"),
-    (("web",), {"category": "SharedPreRules"}, SECTION, "category: SharedPreRules", "Input should be"),
-    (("web",), {"logging_enabled": True}, SECTION, "logging_enabled: True", "-"),
-    (("web-group",), {"children": {}}, f"{GROUPS}/web/children", "children", "-"),
-    (("web",), {"children+": "x"}, f"{SECTION}/children.2", "None", "-"),
-    (("web",), {"children+": rule("in")}, f"{SECTION}/rules/in", "Rule", "-"),
-    (
-        ("web-group",),
-        {"expression": [condition(member_type="IPSet")]},
-        f"{GROUPS}/web",
-        "expression.0.member",
-        "left",
-    ),
-    (
-        ("web-group",),
-        {"expression": [condition(new=1)]},
-        f"{GROUPS}/web",
-        "expression.0.new: 1",
-        "unknown field",
-    ),
-    (("web-group",), {"expression": [condition(description="d")]}, f"{GROUPS}/web", "expression.0.desc", "-"),
-    (
-        ("web-group",),
-        {"expression": [{"resource_type": "IdentityGroupExpression"}]},
-        f"{GROUPS}/web",
-        "expr",
-        "left",
-    ),
-    (("web-group",), {"extended_expression": [{"x": 1}]}, f"{GROUPS}/web", "extended_expression", "left out"),
-    (
-        ("alt",),
+        "Service:alt",
         {"service_entries": [{"resource_type": "ALGTypeServiceEntry", "alg": "SUN_RPC_TCP"}]},
         "/infra/services/alt",
         "service_entries.0.alg: SUN_RPC_TCP",
         "left out",
     ),
     (
-        ("alt",),
+        "Service:alt",
         {"children+": nsx("ServiceEntry", "odd")},
         "/infra/services/alt",
         "service_entries.1",
         "left out",
     ),
     (
-        ("HTTPS",),
+        "Service:HTTPS",
         {"_system_owned": False, "is_default": False},
         "/infra/services/HTTPS",
         "service_entries",
         "left",
     ),
-    (("blue",), {"transport_zone_path": "/z"}, "/infra/segments/blue", "transport_zone_path: /z", "-"),
-    (("blue",), {"vlan_ids": ["0-4094"]}, "/infra/segments/blue", "vlan_ids.0: 0-4094", "left out"),
+    ("Segment:blue", {"transport_zone_path": "/z"}, "/infra/segments/blue", "transport_zone_path: /z", "-"),
+    ("Segment:blue", {"vlan_ids": ["0-4094"]}, "/infra/segments/blue", "vlan_ids.0: 0-4094", "left out"),
+    (DEFAULT, {"children+": rule("own")}, f"{DEFAULTS}/rules/own", "Rule", "no further rules"),
     (
-        ("default-layer3-section",),
-        {"children+": rule("own")},
-        f"{DEFAULTS}/rules/own",
-        "Rule",
-        "no further rules",
-    ),
-    (
-        ("default-layer3-section", "default_rule_NDP"),
+        f"{DEFAULT}/Rule:default_rule_NDP",
         {"is_default": False, "disabled": True},
         f"{DEFAULTS}/rules/default-ndp",
         "disabled",
@@ -297,20 +262,12 @@ FAULTS: list[tuple[tuple[str, ...], dict[str, Any], str, str, str]] = [
 ]
 
 
-def faulty(where: tuple[str, ...], put: dict[str, Any]) -> Any:
+def faulty(where: str, put: dict[str, Any]) -> Any:
     tree = export()
-    if where and where[0] not in ("alt", "HTTPS", "blue", "default"):
-        where = ("default", *where)
-    if where[-1:] == ("web-group",):
-        node = tree["children"][0]["Domain"]["children"][0]["Group"]
-    elif where[1:] == ("web",) or where[1:2] == ("web",):
-        node = tree["children"][0]["Domain"]["children"][1]["SecurityPolicy"]
-        node = below(node, *where[2:])
-    else:
-        node = below(tree, *where)
+    node = below(tree, where)
     for key, value in put.items():
-        if key.endswith("+"):
-            node.setdefault("children", []).append(copy.deepcopy(value))
+        if key == "children+":
+            node.setdefault("children", []).append(value)
         else:
             node[key] = value
     return tree
@@ -393,8 +350,8 @@ def values(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 async def test_what_is_left_out_takes_with_it_what_names_it(manager: Manager) -> None:
     """A group, the group that has it as a member, the section applied to that one, its rules and those of
     others that name it: a line each, and nothing of them is here."""
-    tree = faulty(("web-group",), {"expression": [{"resource_type": "IdentityGroupExpression"}]})
-    domain = below(tree, "default")
+    tree = faulty(GROUP, {"expression": [{"resource_type": "IdentityGroupExpression"}]})
+    domain = below(tree, "Domain:default")
     paths = {"resource_type": "PathExpression", "paths": [f"{GROUPS}/web"]}
     domain["children"] += [
         nsx("Group", "outer", expression=[paths]),
@@ -455,7 +412,7 @@ async def test_what_is_no_export_or_cannot_be_changes_nothing(manager: Manager) 
     before = manager.stored()
     cycle = export()
     paths = {"resource_type": "PathExpression", "paths": [f"{GROUPS}/web"]}
-    below(cycle, "default")["children"][0]["Group"]["expression"] = [paths]
+    below(cycle, GROUP)["expression"] = [paths]
     for tree, query, status, said in (
         ({"results": []}, "", 400, "no hierarchical export"),
         (cycle, "", 400, "members of each other"),
@@ -468,5 +425,5 @@ async def test_what_is_no_export_or_cannot_be_changes_nothing(manager: Manager) 
     for _ in range(2000):
         deep = [deep]
     with pytest.raises(Problem):
-        imported(manager.register.world, faulty(("web-group",), {"tags": deep}))
+        imported(manager.register.world, faulty(GROUP, {"tags": deep}))
     assert manager.stored() == before
