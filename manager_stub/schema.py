@@ -41,7 +41,7 @@ hosts = sa.Table(
     sa.Column("bindings", sa.Text, nullable=False),
     sa.Column("vsfwd", sa.String, nullable=False),
     sa.Column("last_seen_ms", sa.BigInteger, nullable=False),
-    sa.Column("disputed", sa.Text, nullable=False),
+    sa.Column("disputed", sa.Text, nullable=False, server_default="[]"),
 )
 # The message a host has not yet said it applied; at most one a host.
 outbox = sa.Table(
