@@ -19,6 +19,8 @@ _OLDEST: Final = 66_000
 
 class Step(Enum):
     PASS = auto()
+    STAY = auto()
+    """It passes and changes nothing; no timer starts."""
     NEW = auto()
     """It begins another flow; this one has ended."""
     IMPOSSIBLE = auto()
@@ -127,12 +129,12 @@ class Connection:
         if segment.seq == sender.end:
             return None
         if self.state == "syn_sent":
-            return Step.PASS
+            return Step.STAY
         waited_for = self.unacknowledged[direction]
         if segment.seq == waited_for:
             return None
         near = _least(waited_for, segment.seq) and _least(segment.seq, sender.limit)
-        return Step.PASS if near else Step.OUTSIDE
+        return Step.STAY if near else Step.OUTSIDE
 
     def _synchronize(self, segment: Segment, direction: str) -> Step | None:
         """SYN or SYN-ACK. What a SYN-ACK acknowledges must be a SYN that was sent."""
@@ -144,7 +146,7 @@ class Connection:
         if self.state != "syn_recv":
             self._open(segment, direction)
         elif _end(segment) != self.sides[direction].end:
-            return Step.PASS
+            return Step.STAY
         if acknowledges:
             self.unacknowledged[other] = segment.ack
             self.sides[other].limit = (segment.ack + segment.window) % 2**32
@@ -180,17 +182,17 @@ def _following(state: str, side: str, kind: str) -> str | Step:
             return Step.NEW
         if kind == "rst" and state == "fin_wait":
             return "closed"
-        return Step.PASS if state == "closed" or kind == "syn-ack" else "fin_wait"
+        return Step.STAY if state == "closed" or kind == "syn-ack" else "fin_wait"
     if kind == "rst":
         return "closed"
     if state == "syn_sent":
         if side == "initiator":
             return "syn_sent" if kind == "syn" else Step.IMPOSSIBLE
-        return "syn_recv" if kind in ("syn", "syn-ack") else Step.PASS
+        return "syn_recv" if kind in ("syn", "syn-ack") else Step.STAY
     if state == "syn_recv":
         return _in_handshake(side, kind)
     if kind in ("syn", "syn-ack"):
-        return Step.PASS  # the receiver answers with a challenge (RFC 5961 4)
+        return Step.STAY  # the receiver answers with a challenge (RFC 5961 4)
     if kind == "ack" or state == f"closing_{side}":
         return state
     return "fin_wait" if state.startswith("closing") else f"closing_{side}"

@@ -2,7 +2,7 @@
 
 Rules are asked of `vsfwd.policy.evaluate`, the specification, which shares nothing with the compiler;
 bytes are read by `reading`, flows follow `tracking`. What is here is the order in which these are asked
-(bpf/README.md, "A packet's path"), flows, policies and what they count. No clock: timers stand still."""
+(bpf/README.md, "A packet's path"), flows, policies and what they count. The clock moves by `pause` only."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from tests.oracle.asking import Key, comes_up, key_of, question
 from tests.oracle.connection import OTHER, Connection, Step
 from tests.oracle.guarding import asks_too_small, guarded, rogue
 from tests.oracle.reading import Fragment, Read, Unreadable, read, read_quoted
-from tests.oracle.tracking import Flow, count, follow, may_begin
+from tests.oracle.tracking import TIMERS, Flow, count, follow, may_begin
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.evaluate import Frame, Packet, Verdict, evaluate_frame, explain
-from vsfwd.policy.model import KNOWN_ETHERTYPES, Action, Direction, ExistingFlows, Tracking
+from vsfwd.policy.model import KNOWN_ETHERTYPES, Action, Direction, ExistingFlows, SessionTimers, Tracking
 
 Seen = Callable[[], str | None]
 """For which reason the datapath has dropped the packet; None: it has not."""
@@ -77,6 +77,8 @@ class Model:
         """Rules of which it is not said what they count."""
         self._state = DesiredState()
         self._policy = 0
+        self.now = 0
+        """In seconds."""
         self._by: tuple[int, bool] | None = None
         """The rule by which the last packet passed, and whether it was gone once."""
         self.reached: set[str] = set()
@@ -94,6 +96,26 @@ class Model:
             flow.orphan |= flow.rule not in state.rules
         for counted in (self._asked, self.packets, self.sessions, self.unsure):
             counted.clear()
+
+    def pause(self, seconds: int) -> None:
+        """A packet in fragments is forgotten after 30 seconds, which no pause is shorter than."""
+        self.now += seconds
+        for port in self.ports.values():
+            port.pieces.clear()
+
+    def alive(self, port: Port) -> list[tuple[Key, Flow]]:
+        return [(key, flow) for key, flow in port.flows.items() if flow.ends > self.now]
+
+    def _flow(self, port: Port, key: Key) -> Flow | None:
+        flow = port.flows.get(key)
+        if flow is None or flow.ends > self.now:
+            return flow
+        self.reached.add(f"{flow.state} expired")
+        del port.flows[key]
+        return None
+
+    def _lifetime(self, port: Port, timer: str) -> int:
+        return (self._state.vnics[port.id].timers or SessionTimers()).seconds()[timer]
 
     def judge(self, name: str, direction: str, frame: bytes, seen: Seen) -> Expected:
         self._seen = seen
@@ -200,11 +222,13 @@ class Model:
         quoted = read_quoted(packet.quoted, packet.family)
         if quoted is None or quoted.source != packet.destination or (quoted.is_icmp and not quoted.is_echo):
             return drop("icmp_error_unrelated")
-        flow = port.flows.get(key_of(quoted, OTHER[direction]))
+        flow = self._flow(port, key_of(quoted, OTHER[direction]))
         if flow is None or flow.policy != self._policy:
             return drop("icmp_error_unrelated")
         if flow.connection and not _is_under_way(flow.connection, quoted, OTHER[direction]):
             return drop("icmp_error_unrelated")
+        if flow.state == "echo":
+            flow.ends = min(flow.ends, self.now + self._lifetime(port, "icmp_error_reply"))
         return self._pass(flow.rule, flow.orphan)
 
     def _pass(self, rule: int, orphan: bool = False) -> Expected:
@@ -229,7 +253,7 @@ class Model:
 
     def _stateful(self, port: Port, direction: str, packet: Read) -> Expected:
         key = key_of(packet, direction)
-        flow = port.flows.get(key)
+        flow = self._flow(port, key)
         reason = guarded(packet, direction)
         if flow is None and reason:
             return drop(reason)
@@ -244,11 +268,11 @@ class Model:
                 return drop("tcp_state")
             if step is Step.OUTSIDE:
                 return drop("tcp_window")
-            if step is Step.PASS:
+            if step is not Step.NEW:
                 port.flows[key] = moved
                 if moved.policy == self._policy:
-                    return self._carry(moved, direction)
-                return self._again(port, direction, packet, key, moved)
+                    return self._carry(port, moved, direction, step)
+                return self._again(port, direction, packet, key, moved, step)
             del port.flows[key]
         return self._first(port, direction, packet, key)
 
@@ -277,9 +301,9 @@ class Model:
         )
         port.flows[key] = flow
         self.sessions[verdict.rule_id] += 1
-        return self._carry(flow, direction)
+        return self._carry(port, flow, direction, Step.PASS)
 
-    def _again(self, port: Port, direction: str, packet: Read, key: Key, flow: Flow) -> Expected:
+    def _again(self, port: Port, direction: str, packet: Read, key: Key, flow: Flow, step: Step) -> Expected:
         """A flow under a policy that has not been asked about it: cut, kept, or asked as its first
         packet. Denied, it ends; under a stateless rule too, but the packet that finds out passes."""
         if flow.existing is ExistingFlows.CUT:
@@ -290,7 +314,7 @@ class Model:
             return drop(reason)
         if flow.existing is ExistingFlows.KEEP and flow.answered:
             flow.policy = self._policy
-            return self._carry(flow, direction)
+            return self._carry(port, flow, direction, step)
         verdict, _ = self._answer(flow.asked, port, flow.initiator)
         if verdict.action is not Action.ALLOW or verdict.rule_id is None:
             del port.flows[key]
@@ -300,10 +324,12 @@ class Model:
             del port.flows[key]
         flow.rule, flow.existing, flow.policy = verdict.rule_id, rule.existing_flows, self._policy
         flow.orphan = False
-        return self._carry(flow, direction)
+        return self._carry(port, flow, direction, step)
 
-    def _carry(self, flow: Flow, direction: str) -> Expected:
+    def _carry(self, port: Port, flow: Flow, direction: str, step: Step) -> Expected:
         count(flow, direction)
+        if step is Step.PASS:
+            flow.ends = self.now + self._lifetime(port, TIMERS[flow.state])
         self.reached.add(f"in {flow.state}")
         return self._pass(flow.rule, flow.orphan)
 

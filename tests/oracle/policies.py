@@ -5,6 +5,7 @@ from random import Random
 from typing import Any, Final
 
 from tests.harness.policies import vnic_id
+from tests.oracle.clock import random_timers
 from vsfwd.policy.model import (
     APPLICATION,
     Action,
@@ -139,7 +140,8 @@ def random_vnic(rng: Random, name: str) -> Vnic:
     groups = tuple(rng.sample(GROUPS, rng.randint(0, 2)))
     segment, excluded = rng.choice((0, 0, 1, 2)), rng.random() < 0.05
     mac = MACS[name] if rng.random() < 0.9 else rng.choice(tuple(MACS.values()))
-    return Vnic("vm", name, mac, segment, addresses, groups, excluded=excluded)
+    timers = random_timers(rng)
+    return Vnic("vm", name, mac, segment, addresses, groups, excluded=excluded, timers=timers)
 
 
 def _match(rng: Random) -> Match | None:

@@ -23,6 +23,8 @@ STATES = {
 """Of flows."""
 ON_THE_WAY = {"monitored", "jump"}
 """Rules for packets that match and do not decide; those for frames are few."""
+EXPIRED = {f"{state.removeprefix('in ')} expired" for state in STATES}
+"""A packet has come too late for a flow in each state."""
 REASONS = {reason.name.lower() for reason in Reason} - NOT_IN_THE_MODEL
 
 
@@ -32,9 +34,9 @@ REASONS = {reason.name.lower() for reason in Reason} - NOT_IN_THE_MODEL
 )
 def test_the_programs_do_what_the_documents_say(host: Host, walks: int, seed: int | None) -> None:
     """A thousand packets a walk, with a policy that changes: no packet has another fate than in the model.
-    Together they go everywhere: a packet is dropped for each reason, a flow is in each state, a rule that
-    matches does not decide."""
-    everywhere = REASONS | STATES | ON_THE_WAY
+    Together they go everywhere: a packet is dropped for each reason, a flow is in each state and
+    ends in it, a rule that matches does not decide."""
+    everywhere = REASONS | STATES | EXPIRED | ON_THE_WAY
     reached = set[str]()
     for number in range(walks) if seed is None else [seed]:
         steps = walk(number, PACKETS)

@@ -1,7 +1,5 @@
 """What a packet does to its flow, as the documents say it: RFC 9293's connections (`connection`), and NSX's
-words for the others.
-
-Time stands still in this model; what timers do is asked in tests/datapath."""
+words for the others, and for how long each is remembered."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,6 +9,20 @@ from tests.oracle.reading import Read
 from vsfwd.policy.evaluate import Packet
 from vsfwd.policy.model import ExistingFlows, Tracking
 
+TIMERS: Final = {
+    "syn_sent": "tcp_first_packet",
+    "syn_recv": "tcp_opening",
+    "established": "tcp_established",
+    "closing_initiator": "tcp_closing",
+    "closing_responder": "tcp_closing",
+    "fin_wait": "tcp_finwait",
+    "closed": "tcp_closed",
+    "first": "udp_first_packet",
+    "single": "udp_single",
+    "multiple": "udp_multiple",
+    "echo": "icmp_first_packet",
+}
+"""Of what a flow has seen: NSX's."""
 _UNANSWERED: Final = ("syn_sent", "syn_recv", "closed")
 
 
@@ -32,6 +44,8 @@ class Flow:
     connection: Connection | None
     answered: bool = False
     orphan: bool = False
+    ends: int = 0
+    """In seconds; from then on it is missing."""
     packets: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 0})
 
     @property

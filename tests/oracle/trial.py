@@ -3,6 +3,7 @@
 Policies reach the kernel as they do in the daemon: compiled from what changed, in place where that is
 possible."""
 
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,17 +14,19 @@ from typing import Final
 from tests.harness.datapath import VERDICTS, Host
 from tests.oracle.asking import Key
 from tests.oracle.asking import address as address_of
+from tests.oracle.clock import pause
 from tests.oracle.connection import OTHER
 from tests.oracle.model import Expected, Model, Port
 from tests.oracle.policies import HERE
 from tests.oracle.reading import TCP, read, read_quoted
 from tests.oracle.tracking import Flow
-from tests.oracle.walk import MACS, Change, Sent, Step
+from tests.oracle.walk import MACS, Change, Pause, Sent, Step
 from vsfwd.datapath import Flow as RealFlow
 from vsfwd.datapath import Reason, bpf
 from vsfwd.datapath.loader import constant
 from vsfwd.image import Image, Nothing, diff
 from vsfwd.policy.compile import Compiler
+from vsfwd.reconciler import timers
 
 MANY: Final = 5
 
@@ -55,12 +58,17 @@ class Trial:
         """What was expected and what was seen, if these differ."""
         if isinstance(step, Sent):
             return self._send(step)
-        return self.settle() or self._install(step)
+        if isinstance(step, Pause):
+            pause(self._datapath, step.seconds)
+            self.model.pause(step.seconds)
+            return None
+        return self.settle() or self.compare_flows() or self._install(step)
 
     def _install(self, change: Change) -> None:
         image = self._compiler.update(change.state, self._datapath.slots)
         plan = diff(self._image, image)
         self._datapath.install(plan)
+        self._datapath.set_timers(timers(change.state, self._datapath.slots))
         self._image, self._counters = plan.image, self._datapath.rule_counters()
         # What means the same may be left as it is, and no flow is asked again.
         self.model.install(change.state, same=isinstance(plan, Nothing))
@@ -139,7 +147,7 @@ class Trial:
     def compare_flows(self) -> tuple[str, str] | None:
         """What each vNIC remembers."""
         for name, port in self.model.ports.items():
-            expected = Counter(_card(key, flow) for key, flow in port.flows.items())
+            expected = Counter(_card(key, flow, self.model.now) for key, flow in self.model.alive(port))
             seen = Counter(_real_card(flow) for flow in self._ports[name].flows())
             if expected != seen:
                 return f"{name} has flows {[*(expected - seen)]}", f"{[*(seen - expected)]}"
@@ -173,14 +181,19 @@ def _words(expected: Expected) -> str:
     return f"{expected.verdict} {' or '.join(sorted(expected.reasons))}"
 
 
-def _card(key: Key, flow: Flow) -> tuple[object, ...]:
+def _card(key: Key, flow: Flow, now: int) -> tuple[object, ...]:
     protocol, remote, remote_port, local, local_port, _ = key
     ends = (str(address_of(local)), local_port, str(address_of(remote)), remote_port)
-    packets = (flow.packets["in"], flow.packets["out"])
-    return (protocol, *ends, flow.initiator, flow.state, flow.rule, *packets)
+    seen = (flow.packets["in"], flow.packets["out"], _about(flow.ends - now))
+    return (protocol, *ends, flow.initiator, flow.state, flow.rule, *seen)
 
 
 def _real_card(flow: RealFlow) -> tuple[object, ...]:
     ends = (str(flow.local), flow.local_port, str(flow.remote), flow.remote_port)
-    packets = (flow.packets_in, flow.packets_out)
-    return (flow.protocol, *ends, flow.initiator, flow.state, flow.rule_id, *packets)
+    seen = (flow.packets_in, flow.packets_out, _about(flow.expires_s))
+    return (flow.protocol, *ends, flow.initiator, flow.state, flow.rule_id, *seen)
+
+
+def _about(seconds: float) -> int:
+    """What is left of a timer, some seconds of which the walk itself has taken."""
+    return math.ceil(seconds / 50) * 50

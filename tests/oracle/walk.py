@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.harness.policies import after, policy
 from tests.oracle import frames
+from tests.oracle.clock import random_pause
 from tests.oracle.malformed import least, malformed
 from tests.oracle.policies import HERE, OUTSIDE, OWN, PORTS, PROTOCOLS, changed, random_policy
 from tests.oracle.reading import UDP
@@ -19,6 +20,8 @@ from vsfwd.protocol.envelope import Kind
 MACS: Final = {name: bytes([2, 0, 0, 0, 0, number]) for number, name in enumerate(HERE)}
 GROUP_MAC: Final = bytes.fromhex("333300000001")
 PACKETS_A_POLICY: Final = 200
+PAUSES: Final = 0.015
+"""Of the packets, those that come late."""
 TALKS: Final = 10
 
 
@@ -48,7 +51,17 @@ class Sent:
         return f"{self.port} {self.direction} {self.frame.hex()}"
 
 
-Step = Change | Sent
+@dataclass(frozen=True)
+class Pause:
+    """Nothing for a while."""
+
+    seconds: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds} seconds later"
+
+
+Step = Change | Sent | Pause
 
 
 def walk(seed: int, packets: int) -> list[Step]:
@@ -97,6 +110,8 @@ class _Walk:
                 objects = changed(rng, objects) if number else objects
                 state = after(state, objects, Kind.SNAPSHOT)
                 steps.append(Change(state))
+            if rng.random() < PAUSES:
+                steps.append(Pause(random_pause(rng)))
             steps.append(self._packet())
         return steps
 
