@@ -37,6 +37,7 @@ from manager_stub.api import (
     transport_nodes,
 )
 from manager_stub.api import users as users_api
+from manager_stub.api.aside import Aside
 from manager_stub.api.bodies import Bodies, check_json
 from manager_stub.api.dry_run import DryRun
 from manager_stub.auth import Passwords
@@ -82,6 +83,7 @@ def compose(directory: StateDir) -> Parts:
     users, sessions = Users(store), Sessions()
     passwords = Passwords(users.password_hash)
     users.forget = _forget_by(passwords, sessions)
+    aside = Aside()
     app = FastAPI(title="vsfwd manager", version=version("vsfwd"))
     app.include_router(session.router(passwords, sessions))  # a form, which it reads itself
     for routes in (
@@ -91,9 +93,9 @@ def compose(directory: StateDir) -> Parts:
         infra.router(register),
         service_entries.router(register),
         hierarchy.router(register),
-        publish.router(register, publishing, DryRun(register, Inquiry(register))),
-        policy_file.router(register, publishing),
-        search.router(register),
+        publish.router(register, publishing, aside, DryRun(register, Inquiry(register))),
+        policy_file.router(register, publishing, aside),
+        search.router(register, aside),
         realized.router(register),
         rule_analysis.router(register),
         transport_nodes.router(register, broker),

@@ -88,8 +88,9 @@ class Publishing:
             transaction.add_changes([audit.change(f"{_SAVED}/{row['id']}", name, None, _now_ms())])
             transaction.delete_configuration(row["id"])
 
-    def way_back(self, change: int) -> Change:
-        """What undoes all that happened to the policy after that change. Inventory, users and hosts stay."""
+    def way_back(self, world: World, change: int) -> Change:
+        """What undoes all that happened to the policy after that change. Inventory, users and hosts stay. May
+        be asked beside the loop."""
         first: dict[str, str | None] = {}
         for row in self._store.changes_since(change):
             if is_policy(row["path"]):
@@ -97,7 +98,7 @@ class Publishing:
         put: dict[str, Entity] = {}
         delete = []
         for path, before in first.items():
-            stored = self._register.world.get(path)
+            stored = world.get(path)
             if before is not None and (stored is None or document_of(stored) != before):
                 put[path] = MODELS[kind_of(path)].model_validate(json.loads(before))
             elif before is None and stored is not None and not stored.system_owned:
@@ -106,7 +107,7 @@ class Publishing:
 
     def roll_back(self, change: int) -> None:
         """All or nothing. Raises Refused."""
-        back = self.way_back(change)
+        back = self.way_back(self._register.world, change)
         self._register.write(put=back.put, delete=back.delete)
         log.warning("rolled back", user=audit.actor.get(), to_change=change, objects=len(back.put))
 

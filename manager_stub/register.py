@@ -9,6 +9,7 @@ waits: its methods are not coroutines, so nothing comes between.
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from uuid import uuid4
@@ -132,6 +133,12 @@ class Register:
         """Those of a VM, by its path, on which nothing is enforced."""
         cards = self._realised.cards
         return [vnic.id for vnic in self.world.vms[vm].body.vnics if cards[vnic.id].excluded]
+
+    def frozen(self) -> "Register":
+        """As it is now, for a thread that asks `check` of it while this one goes on. Not to be written to."""
+        found = copy(self)
+        found._hosts = dict(self._hosts)
+        return found
 
     # Objects
 

@@ -2,18 +2,24 @@
 
 A term is `field:value`, `field:(a OR b)` or a value alone, which is looked for in id, name and description.
 Values have the wildcards * and ?; a backslash takes a character as it is; case does not matter. Pure, and the
-time that matching takes is bounded by the length of the query times that of what it is matched with.
+time that matching takes is bounded by the number of terms times the length of what they are matched with
+(wildcards are RE2's, which is linear).
 """
 
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import re2
+
 Document = dict[str, Any]
 Predicate = Callable[[Document], bool]
 
 MAX_QUERY: Final = 4096
 MAX_DEPTH: Final = 20
+MAX_TERMS: Final = 64
+MAX_WILDCARDS: Final = 16
+"""Of a term."""
 _WORDS: Final = re.compile(r'\s+|(?P<word>[()]|"(?:\\.|[^"\\])*"|(?:\\.|[^\s()"\\])+)', re.DOTALL)
 _OPERATORS: Final = ("AND", "OR", "NOT", "(", ")")
 _ANYWHERE: Final = ("id", "display_name", "description")
@@ -67,6 +73,7 @@ class _Parser:
         self._words = words
         self._at = 0
         self._depth = 0
+        self._terms = 0
 
     @property
     def next(self) -> str | None:
@@ -95,6 +102,9 @@ class _Parser:
         return lambda document: all(side(document) for side in sides)
 
     def _one(self, field: str | None) -> Predicate:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise BadQuery(f"it has more than {MAX_TERMS} terms")
         word = self._take()
         if word == "NOT":
             return self._within(lambda: _negated(self._one(field)))
@@ -136,45 +146,30 @@ def _negated(predicate: Predicate) -> Predicate:
 def _term(field: str | None, word: str) -> Predicate:
     if word in _OPERATORS:
         raise BadQuery(f"{word!r} is not expected there")
-    pattern = _pattern(word)
+    matches = _matcher(word)
     fields = _ANYWHERE if field is None else (field,)
-    return lambda document: any(_like(pattern, value) for name in fields for value in values(document, name))
+    return lambda document: any(matches(value.lower()) for name in fields for value in values(document, name))
 
 
-def _pattern(word: str) -> list[str]:
-    """Characters as they are, in lower case; wildcards as "*" and "?", a literal one as "\\*"."""
+def _matcher(word: str) -> Callable[[str], bool]:
+    """Whether a value in lower case is what the word means."""
     quoted = len(word) > 1 and word.startswith('"')
-    text = word[1:-1] if quoted else word
-    found: list[str] = []
+    literal, expression, wildcards = "", "(?s)", 0
     escaped = False
-    for character in text:
-        if escaped:
-            found.append(f"\\{character}" if character in "*?" else character.lower())
-            escaped = False
-        elif character == "\\":
+    for character in (word[1:-1] if quoted else word).lower():
+        if not escaped and character == "\\":
             escaped = True
-        elif quoted and character in "*?":
-            found.append(f"\\{character}")
+            continue
+        if character in "*?" and not escaped and not quoted:
+            wildcards += 1
+            expression += ".*" if character == "*" else "."
         else:
-            found.append(character.lower())
-    return found
-
-
-def _like(pattern: list[str], value: str) -> bool:
-    """A wildcard match without backtracking beyond the last star."""
-    text = value.lower()
-    at = star = 0
-    place, retry = 0, -1
-    while at < len(text):
-        if place < len(pattern) and pattern[place] == "*":
-            place, star, retry = place + 1, place + 1, at
-        elif place < len(pattern) and (
-            pattern[place] == "?" or pattern[place].removeprefix("\\") == text[at]
-        ):
-            place, at = place + 1, at + 1
-        elif retry >= 0:
-            retry += 1
-            place, at = star, retry
-        else:
-            return False
-    return all(each == "*" for each in pattern[place:])
+            expression += re2.escape(character)
+        literal += character
+        escaped = False
+    if not wildcards:
+        return lambda value: value == literal
+    if wildcards > MAX_WILDCARDS:
+        raise BadQuery(f"{wildcards} wildcards in one value are more than {MAX_WILDCARDS}")
+    pattern = re2.compile(expression)
+    return lambda value: pattern.fullmatch(value) is not None

@@ -61,7 +61,8 @@ class Rules:
             scopes = frozenset[str]().union(*(rule.scope for rule in rules if rule.scope))
             found = Selection({rule.id: rule.raw for rule in rules}, peers | scopes, peers)
             if len(self._selections) >= REMEMBERED_SELECTIONS:
-                del self._selections[next(iter(self._selections))]
+                # A comparison beside the loop may do the same: `list` is one step for other threads.
+                self._selections.pop(list(self._selections)[0], None)  # noqa: RUF015
             self._selections[memberships] = found
         return found
 

@@ -42,8 +42,9 @@ class DryRun:
         if self._running.locked():
             raise Problem(409, "another dry run is under way")
         async with self._running:
-            hosts, before = dict(self._register.hosts), self._register.realised
-            after = self._register.after(change.put, change.delete)
+            frozen = self._register.frozen()
+            hosts, before = frozen.hosts, frozen.realised
+            after = await asyncio.to_thread(frozen.after, change.put, change.delete)
             plugged = {id: frozenset(each.vnic for each in host.bindings) for id, host in hosts.items()}
             now, decoded = Now(datetime.now(UTC).replace(tzinfo=None), datetime.now()), dict[bytes, Any]()
             old, new = (Policy(realised, plugged, now, decoded) for realised in (before, after))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from manager_stub.api.aside import Aside, Check
 from manager_stub.api.declared import change, document
 from manager_stub.api.errors import Problem
 from manager_stub.api.imported import imported
@@ -21,7 +22,7 @@ from manager_stub.register import Register
 Digest = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
 
 
-def router(register: Register, publishing: Publishing) -> APIRouter:
+def router(register: Register, publishing: Publishing, aside: Aside) -> APIRouter:
     routes = APIRouter(tags=["PolicyDocument"])
     url = f"{PREFIX}/policy"
 
@@ -33,7 +34,8 @@ def router(register: Register, publishing: Publishing) -> APIRouter:
     async def compare(body: Patch) -> Json:
         """What `PUT` of this body would change, in `refused` why it would not be possible, and in `digest`
         what to say that exactly this is meant."""
-        found = differences(register, change(register.world, body))
+        frozen = register.frozen()
+        found = await aside.run(lambda check: differences(frozen, change(frozen.world, body), check))
         return found | {"digest": _digest(found["results"])}
 
     @routes.put(url)
@@ -51,9 +53,14 @@ def router(register: Register, publishing: Publishing) -> APIRouter:
     async def compare_import(body: Patch) -> Json:
         """What `POST …/import` of this tree would change, as of a document; in `left_out` what has no
         counterpart here, by path, what and why; in `metadata` fields that are of no account, counted."""
-        taken = imported(register.world, body)
-        found = differences(register, taken.change())
-        return found | taken.report() | {"digest": _digest(found["results"])}
+        frozen = register.frozen()
+
+        def read(check: Check) -> Json:
+            taken = imported(frozen.world, body)
+            return differences(frozen, taken.change(), check) | taken.report()
+
+        found = await aside.run(read)
+        return found | {"digest": _digest(found["results"])}
 
     @routes.post(f"{url}/import")
     async def take(body: Patch, digest: Digest = None) -> Json:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
+from manager_stub.api.aside import Aside, Check
 from manager_stub.api.dry_run import DryRun, Minutes
 from manager_stub.api.errors import Problem
 from manager_stub.api.hierarchy import planned
@@ -34,15 +35,17 @@ class Saved(Strict):
     display_name: Annotated[Text, Field(min_length=1)]
 
 
-def router(register: Register, publishing: Publishing, dry_run: DryRun) -> APIRouter:
+def router(register: Register, publishing: Publishing, aside: Aside, dry_run: DryRun) -> APIRouter:
     routes = APIRouter()
-    _add_drafts(routes, register, publishing, dry_run)
-    _add_configurations(routes, register, publishing, dry_run)
+    _add_drafts(routes, register, publishing, aside, dry_run)
+    _add_configurations(routes, register, publishing, aside, dry_run)
     _add_confirmation(routes, publishing)
     return routes
 
 
-def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing, dry_run: DryRun) -> None:
+def _add_drafts(
+    routes: APIRouter, register: Register, publishing: Publishing, aside: Aside, dry_run: DryRun
+) -> None:
     url, tags = f"{POLICY}/infra/drafts", ["PolicyDraft"]
 
     def existing(id: str) -> Row:
@@ -68,7 +71,8 @@ def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing, d
     @routes.get(f"{url}/{{id}}/diff", tags=[*tags])
     async def diff(id: Id) -> Json:
         """What publishing it would change, and in `refused` why it would not be possible."""
-        return differences(register, planned(register, existing(id)["tree"]))
+        tree, frozen = existing(id)["tree"], register.frozen()
+        return await aside.run(lambda check: differences(frozen, planned(frozen, tree), check))
 
     @routes.get(f"{url}/{{id}}/dry-run", tags=[*tags])
     async def try_out(id: Id, minutes: Minutes = 15) -> Json:
@@ -95,7 +99,7 @@ def _add_drafts(routes: APIRouter, register: Register, publishing: Publishing, d
 
 
 def _add_configurations(
-    routes: APIRouter, register: Register, publishing: Publishing, dry_run: DryRun
+    routes: APIRouter, register: Register, publishing: Publishing, aside: Aside, dry_run: DryRun
 ) -> None:
     url, tags = f"{PREFIX}/configurations", ["Configuration"]
 
@@ -121,19 +125,22 @@ def _add_configurations(
     @routes.get(f"{url}/{{id}}/diff", tags=[*tags])
     async def diff(id: Number) -> Json:
         """What rolling back to it would change, and in `refused` why it would not be possible."""
-        return differences(register, publishing.way_back(existing(id)["change"]))
+        saved, frozen = existing(id)["change"], register.frozen()
+        return await aside.run(
+            lambda check: differences(frozen, publishing.way_back(frozen.world, saved), check)
+        )
 
     @routes.get(f"{url}/{{id}}/dry-run", tags=[*tags])
     async def try_out(id: Number, minutes: Minutes = 15) -> Json:
         """As that of a draft."""
-        return await dry_run(publishing.way_back(existing(id)["change"]), minutes)
+        return await dry_run(publishing.way_back(register.world, existing(id)["change"]), minutes)
 
     @routes.post(f"{url}/{{id}}", tags=[*tags])
     async def roll_back(
         id: Number, action: Annotated[Literal["roll_back"], Query()], confirm_within: Confirm = None
     ) -> Response:
         """The policy is as it was then, all of it or nothing."""
-        change = publishing.way_back(existing(id)["change"])
+        change = publishing.way_back(register.world, existing(id)["change"])
         with_confirmation(register, publishing, change, confirm_within)
         return Response()
 
@@ -189,8 +196,10 @@ def with_confirmation(
         raise
 
 
-def differences(register: Register, change: Change) -> Json:
+def differences(register: Register, change: Change, check: Check) -> Json:
+    check()
     found: Json = {"results": change.diff(register.world)}
+    check()
     try:
         register.after(change.put, change.delete)
     except Refused as refused:

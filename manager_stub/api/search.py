@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from manager_stub.api.aside import Aside, Check
 from manager_stub.api.errors import Problem
-from manager_stub.api.fabric import places, vm_shown
+from manager_stub.api.fabric import Places, places, vm_shown
 from manager_stub.api.objects import Json, Page, Paging, listed, shown
 from manager_stub.model import Strict
 from manager_stub.register import Register
 from manager_stub.search import MAX_QUERY, BadQuery, parse, values
+from manager_stub.world import World
 
 Text = Annotated[str, Field(max_length=MAX_QUERY)]
 Field_ = Annotated[str, Query(max_length=100)]
@@ -26,41 +28,44 @@ class Pipeline(Strict):
     """Each looks among what the one before it found."""
 
 
-def router(register: Register) -> APIRouter:
+def router(register: Register, aside: Aside) -> APIRouter:
     routes = APIRouter(tags=["Search"])
     for home in ("/api/v1/search", "/policy/api/v1/search"):
-        _add(routes, register, home)
+        _add(routes, register, aside, home)
     return routes
 
 
-def _add(routes: APIRouter, register: Register, home: str) -> None:
+def _add(routes: APIRouter, register: Register, aside: Aside, home: str) -> None:
+    async def answer(queries: list[str], page: Paging, sort_by: str, ascending: bool) -> Json:
+        try:
+            wanted = [parse(query) for query in queries]
+        except BadQuery as error:
+            raise Problem(400, str(error), "query") from None
+        world, where = register.world, places(register)
+
+        def search(check: Check) -> Json:
+            found = [each for each in _documents(world, where, check) if all(want(each) for want in wanted)]
+            found.sort(key=lambda document: next(values(document, sort_by), ""), reverse=not ascending)
+            # Other than a list, a search always says where the next page would begin.
+            end = {"cursor": str(min(page.cursor + page.size, len(found)))}
+            return end | listed(found, page, lambda document: document)
+
+        return await aside.run(search)
+
     @routes.get(home)
     @routes.get(f"{home}/query")
     async def query(query: Text, page: Page, sort_by: Field_ = "path", sort_ascending: bool = True) -> Json:
-        return _answer(register, [query], page, sort_by, sort_ascending)
+        return await answer([query], page, sort_by, sort_ascending)
 
     @routes.post(f"{home}/querypipeline")
     async def pipeline(
         body: Pipeline, page: Page, sort_by: Field_ = "path", sort_ascending: bool = True
     ) -> Json:
-        return _answer(register, [step.query for step in body.query_pipeline], page, sort_by, sort_ascending)
+        return await answer([step.query for step in body.query_pipeline], page, sort_by, sort_ascending)
 
 
-def _answer(register: Register, queries: list[str], page: Paging, sort_by: str, ascending: bool) -> Json:
-    try:
-        wanted = [parse(query) for query in queries]
-    except BadQuery as error:
-        raise Problem(400, str(error), "query") from None
-    found = [document for document in _documents(register) if all(want(document) for want in wanted)]
-    found.sort(key=lambda document: next(values(document, sort_by), ""), reverse=not ascending)
-    answer = listed(found, page, lambda document: document)
-    # Other than a list, a search always says where the next page would begin.
-    return {"cursor": str(min(page.cursor + page.size, len(found)))} | answer
-
-
-def _documents(register: Register) -> Iterator[Json]:
-    where = places(register)
-    yield from (vm_shown(vm, where) for vm in register.world.vms.values())
-    for kind, objects in register.world.kinds.items():
-        if kind != "vms":
-            yield from (shown(stored) for stored in objects.values())
+def _documents(world: World, where: Places, check: Check) -> Iterator[Json]:
+    for kind, objects in world.kinds.items():
+        for stored in objects.values():
+            check()
+            yield vm_shown(world.vms[stored.path], where) if kind == "vms" else shown(stored)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from manager_stub.search import MAX_DEPTH, MAX_QUERY, BadQuery, parse
+from manager_stub.search import MAX_DEPTH, MAX_QUERY, MAX_TERMS, MAX_WILDCARDS, BadQuery, parse
 
 GROUP = {
     "resource_type": "Group",
@@ -31,6 +31,8 @@ GROUP = {
         "id:*",
         "tags.tag:web\\*",
         'tags.tag:"web*"',
+        "tags.tag:w*\\*",
+        "id:W?B-*",
         "expression.value:tier|web",
         "_system_owned:false",
         "web-1",
@@ -50,6 +52,8 @@ def test_a_query_finds_what_it_describes(query: str) -> None:
         "id:web",
         "id:web-1?",
         "tags.tag:web\\?",
+        "id:w.b*",
+        "id:*-[1]",
         "NOT id:web-1",
         "no.such.field:*",
         "servers",
@@ -67,10 +71,13 @@ def test_a_query_does_not_find_what_is_otherwise(query: str) -> None:
         "x" * (MAX_QUERY + 1),
         "(" * (MAX_DEPTH + 1) + "a" + ")" * (MAX_DEPTH + 1),
         "NOT " * (MAX_DEPTH + 1) + "a",
+        "a " * (MAX_TERMS + 1),
+        f"id:({' OR '.join('a' * (MAX_TERMS + 1))})",
+        "id:" + "*a" * (MAX_WILDCARDS + 1),
     ],
 )
 def test_what_is_no_query_is_refused(query: str) -> None:
-    """Cut off, without operands, not closed, too long, nested too deep."""
+    """Cut off, without operands, not closed, too long, nested too deep, too many terms or wildcards."""
     with pytest.raises(BadQuery):
         parse(query)
 
@@ -78,5 +85,5 @@ def test_what_is_no_query_is_refused(query: str) -> None:
 def test_wildcards_cannot_be_made_slow() -> None:
     """The pattern that makes a backtracking matcher take for ever: as long as any other."""
     begin = time.monotonic()
-    assert not parse("id:" + "*a" * 200 + "b")({"id": "a" * 1000})
+    assert not parse("id:" + "*a" * MAX_WILDCARDS + "b")({"id": "a" * 100_000})
     assert time.monotonic() - begin < 2.0

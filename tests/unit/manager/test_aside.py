@@ -1,0 +1,117 @@
+"""Reads that take long: they stop nobody else, have an end, and are few at a time."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from manager_stub import audit
+from manager_stub.api import aside, publish, search
+from manager_stub.api.aside import MAX_OF_ONE, MAX_WAITING, Aside
+from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
+
+LATE_S = 20.0
+SEARCH = "/policy/api/v1/search/query?query=id:x"
+
+
+class Held:
+    """Work that goes on until it may end."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any) -> str:
+        self.begun.set()
+        assert self.may_end.wait(LATE_S)
+        return "done"
+
+
+def of(user: str, beside: Aside, work: Callable[..., str]) -> "asyncio.Task[str]":
+    before = audit.actor.set(user)
+    try:
+        return asyncio.create_task(beside.run(work))
+    finally:
+        audit.actor.reset(before)
+
+
+async def test_a_user_has_few_at_a_time_and_others_have_theirs() -> None:
+    """503 for one more of the same user, and of anybody once all places are taken; free again when they have
+    ended, also when nobody waits for the answer any more."""
+    beside, held = Aside(), Held()
+    waiting = [of(f"user {n // MAX_OF_ONE}", beside, held) for n in range(MAX_WAITING)]
+    await asyncio.to_thread(held.begun.wait, LATE_S)
+    waiting[0].cancel()
+    for user in ("user 0", "user 1", "somebody else"):
+        with pytest.raises(HTTPException) as refused:
+            await of(user, beside, held)
+        assert refused.value.status_code == 503
+    held.may_end.set()
+    assert await asyncio.gather(*waiting[1:]) == ["done"] * (MAX_WAITING - 1)
+    assert await of("user 0", beside, held) == "done"
+
+
+async def test_it_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 that says so; the next one has its own time."""
+    beside = Aside()
+
+    def endless(check: aside.Check) -> str:
+        while True:
+            check()
+
+    monkeypatch.setattr(aside, "READ_S", 0.05)
+    with pytest.raises(HTTPException, match="this takes more than"):
+        await of("eve", beside, endless)
+    assert await of("eve", beside, lambda check: "done") == "done"
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "path"),
+    [
+        (search, "shown", SEARCH),
+        (publish, "planned", f"{INFRA}/drafts/d/diff"),
+        (publish, "differences", f"{VSFW}/configurations/1/diff"),
+    ],
+    ids=["search", "diff of a draft", "diff of a configuration"],
+)
+async def test_the_manager_goes_on_while_somebody_searches_or_compares(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, module: Any, step: str, path: str
+) -> None:
+    """Others' calls are answered and published meanwhile; one user's third question is refused."""
+    await manager.call("PUT", f"{INFRA}/drafts/d", {"user_area": {}})
+    held = Held()
+    monkeypatch.setattr(module, step, held)
+    asking = [asyncio.create_task(manager.answer("GET", path)) for _ in range(MAX_OF_ONE)]
+    await asyncio.to_thread(held.begun.wait, LATE_S)
+    await manager.call("PUT", f"{DOMAIN}/groups/g", {})
+    refused = await manager.answer("GET", path)
+    assert (refused.status_code, refused.json()["httpStatus"]) == (503, "SERVICE_UNAVAILABLE")
+    monkeypatch.undo()
+    held.may_end.set()
+    await asyncio.gather(*asking, return_exceptions=True)
+    await manager.call("GET", path)
+
+
+async def test_what_is_compared_does_not_change_meanwhile(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison is of one moment: what is written while it runs is not in it."""
+    await manager.call("PUT", f"{INFRA}/drafts/d", {"user_area": {}})
+    before = len(manager.register.world.groups)
+    held, plan = Held(), publish.planned
+    found: list[int] = []
+
+    def late(register: Any, tree: Any) -> Any:
+        held()
+        found.append(len(register.world.groups))
+        return plan(register, tree)
+
+    monkeypatch.setattr(publish, "planned", late)
+    asking = asyncio.create_task(manager.call("GET", f"{INFRA}/drafts/d/diff"))
+    await asyncio.to_thread(held.begun.wait, LATE_S)
+    await manager.call("PUT", f"{DOMAIN}/groups/g", {})
+    held.may_end.set()
+    assert await asking == {"results": []}
+    assert found == [before]
