@@ -206,14 +206,13 @@ class Policy:
         )
         policies = array("policies", constant("SLOTS"))
         for slot, vnic in image.vnics.items():
-            first = (vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6)
-            row = struct.pack("<16I", *first, *(vnic.again or first * 3))
-            both = (vnic.frames_in, vnic.frames_out)
-            frames = struct.pack("<4I", *both, *(vnic.frames_again or both))
+            # What is not asked again has row 0 there, which is empty.
+            row = (vnic.in_ipv4, vnic.in_ipv6, vnic.out_ipv4, vnic.out_ipv6, *vnic.again)
+            frames = (vnic.frames_in, vnic.frames_out, *vnic.frames_again)
             mode = MODES.index("excluded" if vnic.excluded else "enforced")
             policies[slot] = self._layouts["policies"][1].pack(
-                row=row,
-                frames=frames,
+                row=struct.pack(f"<{len(row)}I", *row),
+                frames=struct.pack(f"<{len(frames)}I", *frames),
                 segment=vnic.segment,
                 mode=mode,
                 alg=vnic.alg,
