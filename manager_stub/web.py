@@ -1,7 +1,8 @@
 """The web server under the REST interface: who may connect, and what clients cannot do to each other.
 
 uvicorn speaks HTTP; connections are accepted here, because uvicorn bounds neither their number nor the time
-that a client takes to say a request. A client that says nothing, or never ends what it says, is cut off; of
+that a client takes to say a request or to take the answer. A client that says nothing, or never ends what it
+says, or does not read, is cut off; of
 too many from one source the oldest that says nothing goes. All of it holds before a password is asked for.
 """
 
@@ -14,7 +15,7 @@ from typing import Final
 
 import structlog
 import uvicorn
-from h11 import IDLE, SEND_BODY
+from h11 import CLOSED, IDLE, MUST_CLOSE, SEND_BODY
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -24,7 +25,8 @@ SHUTDOWN_S: Final = 5
 """What open requests are given to end."""
 HANDSHAKE_S: Final = 10.0
 REQUEST_S: Final = 30.0
-"""What a client is given to say a whole request, since it connected or since the last answer. uvicorn closes
+"""What a client is given to say a whole request, since it connected or since the last answer, and to take the
+last answer. uvicorn closes
 one that says nothing at all after an answer in five seconds."""
 MAX_CONNECTIONS: Final = 512
 """Less than the 1,024 files a process may have open where nobody says otherwise."""
@@ -47,8 +49,8 @@ class _Connection(H11Protocol):
         self._late: asyncio.TimerHandle | None = None
 
     def is_waiting(self) -> bool:
-        """For its client: for the handshake, or for a request."""
-        return self.conn.their_state in (IDLE, SEND_BODY)
+        """For its client: for the handshake, for a request, or to take the answer."""
+        return self.conn.their_state in (IDLE, SEND_BODY) or self.conn.our_state in (MUST_CLOSE, CLOSED)
 
     def close(self) -> None:
         """At once, also in the middle of a handshake, where there is no transport yet."""

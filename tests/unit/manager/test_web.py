@@ -18,6 +18,8 @@ ADDRESS = "127.0.0.1"
 REQUEST = b"GET / HTTP/1.1\r\nHost: manager\r\nConnection: close\r\n\r\n"
 SOON_S = 0.5
 LATE_S = 10.0
+LARGE = 32 * 1024 * 1024
+"""More than sockets hold."""
 
 
 class Site:
@@ -38,8 +40,10 @@ class Site:
             pass
         if scope["path"] == "/slow":
             await self.may.wait()
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
+        length = LARGE if scope["path"] == "/large" else 0
+        headers = [(b"content-length", b"%d" % length)] if length else []
+        await send({"type": "http.response.start", "status": 200 if length else 204, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(length)})
 
     async def connect(
         self, *, secure: bool = True, address: str = "127.0.0.2"
@@ -118,6 +122,30 @@ async def test_x49_a_request_that_comes_by_drops_is_cut_off(
     assert await is_cut_off(reader)
     dripping.cancel()
     await asyncio.gather(dripping, return_exceptions=True)
+    writer.close()
+
+
+@pytest.mark.parametrize("last", [b"Connection: close\r\n", b""], ids=["the last answer", "not the last"])
+async def test_x49_a_client_that_does_not_take_the_answer_is_cut_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch, last: bytes
+) -> None:
+    """It asks for much and reads nothing: its connection ends, whether it wanted to keep it or not; what it
+    then reads is not the whole."""
+    monkeypatch.setattr(manager_stub.web, "REQUEST_S", SOON_S)
+    reader, writer = await site.connect()
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    request = REQUEST.replace(b"/", b"/large", 1).replace(b"Connection: close\r\n", last)
+    writer.write(request)
+    await site.asked.acquire()
+    (connection,) = site.server.server_state.connections
+    assert isinstance(connection, manager_stub.web._Connection)
+    await asyncio.wait_for(connection.lost.wait(), LATE_S)
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    taken = 0
+    with suppress(ConnectionError):
+        while chunk := await asyncio.wait_for(reader.read(LARGE), LATE_S):
+            taken += len(chunk)
+    assert taken < LARGE
     writer.close()
 
 
