@@ -101,6 +101,8 @@ class Register:
         self.unreadable: Callable[[str, str], None] = lambda host, reason: None
         """Called with what a host answers, or with why its answer cannot be read."""
         self._away: frozenset[str] = frozenset()
+        self._heard: dict[str, tuple[str, int]] = {}
+        """By host: what it was asked to say again, and when it said last which vNICs it has."""
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
         bindings = {row.id: msgspec.json.decode(row.bindings, type=tuple[Binding, ...]) for row in host_rows}
@@ -251,6 +253,7 @@ class Register:
             transaction.delete_host(id)
             transaction.add_changes([audit.change(f"/vsfw/hosts/{id}", name, None, _now_ms())])
         del self._hosts[id]
+        self._heard.pop(id, None)
         self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts - {id}))
         self._plug(self._said())
 
@@ -259,11 +262,27 @@ class Register:
     def bound(self, id: str, bindings: Bindings) -> None:
         """The host says which vNICs are plugged there. A host for which what counts of that is too much keeps
         its last state."""
+        if self._is_overtaken(id, bindings):
+            return
         self._away -= {id}
         self._hosts[id] = replace(self._hosts[id], last_seen_ms=_now_ms())
         good, wrong = believable(self.world, bindings.vnics)
         wrong += self._plug({**self._said(), id: good}, reporter=id)
         self._leave_out(id, wrong)
+
+    def _is_overtaken(self, id: str, said: Bindings) -> bool:
+        """Whether the host has said something later already. It is asked: its clock may have been set."""
+        asked, newest_ns = self._heard.get(id, ("", 0))
+        answered = said.answers and said.answers == asked
+        if answered or not said.said_ns or said.said_ns >= newest_ns:
+            self._heard[id] = "", said.said_ns
+            return False
+        log.warning("an old report of vNICs is left out", host=id, older_by_ns=newest_ns - said.said_ns)
+        request = Request(str(uuid4()), "report")
+        self._heard[id] = request.id, newest_ns
+        self.requests.append((id, request))
+        self.wake()
+        return True
 
     def disbelieved(self, id: str, reason: str) -> None:
         """The host said what cannot be; what it said before stays."""

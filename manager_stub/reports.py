@@ -117,6 +117,8 @@ def _possible(report: Event) -> Event:
         return msgspec.structs.replace(report, refusals=tuple(_refusals(report.refusals)))
     if isinstance(report, Bindings):
         _check_vnics(len(report.vnics))
+        if not 0 <= report.said_ns < 2**63:
+            raise ValueError(f"said_ns: {report.said_ns} is no time")
     elif isinstance(report, Addresses):
         _check_vnics(len(report.vnics))
         known = {

@@ -6,6 +6,7 @@ levelled, so a new session begins by saying all of it (`greet`) and forgets what
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NoReturn
@@ -20,7 +21,7 @@ from vsfwd.amqp import CONNECT_TIMEOUT_S, PUBLISH_TIMEOUT_S, Link, Session, Sess
 from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
 from vsfwd.protocol import envelope, topology
-from vsfwd.protocol.messages import EVENTS, Event, Request
+from vsfwd.protocol.messages import EVENTS, Bindings, Event, Request
 
 log = structlog.get_logger(log="vsfwd.broker")
 
@@ -51,6 +52,7 @@ class BrokerLink(Link):
         self._outgoing: deque[Event] = deque(maxlen=OUTGOING)
         self._has_outgoing = asyncio.Event()
         self._taken = 0
+        self._said_ns = 0
 
     def send(self, event: Event) -> None:
         """Say something when there is a session; without one, the next greeting says it."""
@@ -111,6 +113,9 @@ class BrokerLink(Link):
     async def _published(self, exchange: AbstractExchange, event: Event) -> bool:
         """Whether there is nothing left to do about `event`. It may arrive twice."""
         kind = _KIND[type(event)]
+        if isinstance(event, Bindings):
+            self._said_ns = max(time.time_ns(), self._said_ns + 1)
+            event = msgspec.structs.replace(event, said_ns=self._said_ns)
         encoding, body = envelope.pack(msgspec.json.encode(event))
         message = aio_pika.Message(
             body,

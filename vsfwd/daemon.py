@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 import structlog
+from msgspec import structs
 
 from vsfwd.alarms import Alarms
 from vsfwd.broker import BrokerLink
@@ -27,7 +28,7 @@ from vsfwd.ipc.server import IpcServer
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy.model import Vnic
 from vsfwd.protocol.envelope import Message
-from vsfwd.protocol.messages import Event, Reply, Request
+from vsfwd.protocol.messages import Bindings, Event, Reply, Request
 from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
 from vsfwd.seen import SeenFlows
 from vsfwd.statefile import StateFile
@@ -128,7 +129,8 @@ class Daemon:
     async def _request(self, request: Request) -> None:
         if request.method == "report":
             for event in self._greet():
-                self.broker.send(event)
+                asked = isinstance(event, Bindings)
+                self.broker.send(structs.replace(event, answers=request.id) if asked else event)
             self.broker.send(Reply(request.id))
         elif request.method == "forget":
             await self.discovery.forget(request.vnic, request.address)

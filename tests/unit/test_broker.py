@@ -2,16 +2,20 @@
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import aio_pika
+import msgspec
 import pytest
 
 import vsfwd.amqp
 from tests.harness.pki import Pki
 from vsfwd.amqp import Link, Session
 from vsfwd.broker import BrokerLink
+from vsfwd.protocol.messages import Bindings
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,20 @@ async def test_a_request_that_cannot_be_read_goes_to_the_dead_letters(body: byte
     nobody = cast(Any, None)
     link = BrokerLink(cast(Any, SimpleNamespace(host_id="host", broker_urls=())), nobody, nobody, nobody)
     assert await link._take_request(cast(Any, SimpleNamespace(body=body))) is False
+
+
+async def test_what_is_plugged_is_said_later_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the clock is set back, so that the manager knows which word is the last."""
+    nobody, said = cast(Any, None), []
+
+    async def publish(message: aio_pika.Message, *_: Any, **__: Any) -> None:
+        said.append(msgspec.json.decode(message.body, type=Bindings).said_ns)
+
+    link = BrokerLink(cast(Any, SimpleNamespace(host_id="host", broker_urls=())), nobody, nobody, nobody)
+    for now in (1000, 1000, 10):
+        monkeypatch.setattr(time, "time_ns", lambda now=now: now)
+        assert await link._published(cast(Any, SimpleNamespace(publish=publish)), Bindings(()))
+    assert said == [1000, 1001, 1002]
 
 
 class _Hopeful(Link):

@@ -106,10 +106,15 @@ class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             _check_usual(address)
 
 
-class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host, on connect and whenever it changes: all vNICs that are plugged here."""
+class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A host, on connect and whenever it changes: all vNICs that are plugged here. `said_ns` is when, by the
+    host's clock in ns since 1970, and later each time: what a session that broke had under way may arrive
+    after the word of the next one. `answers` is the id of the Request to say it, which counts whatever the
+    clock says: it may have been set."""
 
     vnics: tuple[Binding, ...]
+    said_ns: int = 0
+    answers: str = ""
 
 
 class Source(StrEnum):

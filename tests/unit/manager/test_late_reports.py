@@ -1,0 +1,47 @@
+"""Reports that arrive after newer ones: of a session that broke, or redelivered."""
+
+import pytest
+
+from manager_stub.register import Register
+from tests.unit.manager.rest import Manager
+from vsfwd.protocol.messages import Binding, Bindings
+
+pytestmark = pytest.mark.slow
+
+HOST = "33333333-0000-4000-8000-000000000001"
+OLD, NEW = (
+    Binding(f"22222222-0000-4000-8000-00000000000{n}", "", "02:00:00:00:00:01", "veth") for n in (1, 2)
+)
+
+
+def has(register: Register) -> tuple[Binding, ...]:
+    return register.hosts[HOST].bindings
+
+
+async def test_an_old_report_does_not_overtake_a_newer_one(manager: Manager) -> None:
+    """It is left out, and the host is asked to say it again; the same one twice is no trouble."""
+    register = manager.register
+    register.add_host(HOST, "host")
+    for _ in range(2):
+        register.bound(HOST, Bindings((NEW,), said_ns=20))
+    assert list(register.requests) == []
+    register.bound(HOST, Bindings((OLD,), said_ns=10))
+    assert has(register) == (NEW,)
+    ((host, request),) = register.requests
+    assert (host, request.method) == (HOST, "report")
+
+
+async def test_a_clock_that_was_set_back_costs_one_question(manager: Manager) -> None:
+    """The answer counts, and from then on the clock as it is now; an answer to what nobody asked does not."""
+    register = manager.register
+    register.add_host(HOST, "host")
+    register.bound(HOST, Bindings((OLD,), said_ns=2**62))
+    register.bound(HOST, Bindings((NEW,), said_ns=5, answers="something"))
+    assert has(register) == (OLD,)
+    _, request = register.requests.popleft()
+    register.bound(HOST, Bindings((NEW,), said_ns=6, answers=request.id))
+    assert has(register) == (NEW,)
+    register.bound(HOST, Bindings((), said_ns=7))
+    assert has(register) == ()
+    register.bound(HOST, Bindings((OLD,), said_ns=6, answers=request.id))
+    assert has(register) == ()
