@@ -20,7 +20,7 @@ from msgspec import structs
 from vsfwd.alarms import Alarms
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
-from vsfwd.datapath import Datapath, Limit, Settings
+from vsfwd.datapath import Datapath, DatapathError, Limit, Settings
 from vsfwd.discovery import Discovery, duplicates
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Interfaces
@@ -99,6 +99,7 @@ class Daemon:
     async def run(self) -> None:
         await self.apply_thread(self.reconciler.load)
         async with self.interfaces, asyncio.TaskGroup() as tasks:
+            await self._remove_older_pins()
             ipc = IpcServer(self.config.socket, self.version, self._answers)
             for name, task in {
                 "signals": _until_stopped(),
@@ -114,6 +115,15 @@ class Daemon:
                 tasks.create_task(_essential(name, task), name=name)
             notify("READY=1")
             log.info("ready", host=self.config.host_id, vnics=len(self.reconciler.ports))
+
+    async def _remove_older_pins(self) -> None:
+        try:
+            removed = await self.apply_thread(self.datapath.remove_older_pins)
+        except DatapathError as error:
+            log.warning("pins of an older daemon stay until the next start", reason=str(error))
+        else:
+            if removed:
+                log.info("pins of older daemons removed", schemas=removed)
 
     # -- from the manager ------------------------------------------------------------------------------
 

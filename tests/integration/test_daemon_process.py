@@ -152,6 +152,17 @@ async def test_a_killed_daemon_leaves_enforcement_and_comes_back_without_a_broke
     assert (hello.generation, hello.digest) == (2, setting.host.manager.digest)
 
 
+async def test_pins_of_daemons_with_other_structs_are_removed(setting: Setting) -> None:
+    """At the start, when the programs of now are on every vNIC."""
+    await setting.with_policy()
+    setting.host.kill()
+    older = setting.host.pins / "0123456789abcdef"
+    older.mkdir()
+    setting.host.start(setting.config)
+    assert not older.exists()
+    assert setting.host.ping()
+
+
 async def test_without_a_policy_file_the_status_says_what_the_kernel_has(setting: Setting) -> None:
     """The files are lost, the daemon starts again: the vNIC is still filtered by the old policy, so it is
     open."""

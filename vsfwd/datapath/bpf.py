@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from functools import cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from vsfwd.datapath.errors import DatapathError
@@ -35,9 +36,11 @@ class Command(IntEnum):
     MAP_UPDATE = 2
     MAP_DELETE = 3
     MAP_NEXT_KEY = 4
+    OBJ_GET = 7
     PROG_ATTACH = 8
     PROG_DETACH = 9
     TEST_RUN = 10
+    PROG_NEXT_ID = 11
     PROG_BY_ID = 13
     MAP_BY_ID = 14
     INFO = 15
@@ -234,13 +237,43 @@ def program_name(id_: int) -> str:
         raise
 
 
+def programs() -> Iterator[int]:
+    """Ids of all that are loaded on this host, whoever loaded them."""
+    attributes = bytearray(struct.pack("<III", 0, 0, 0))
+    while True:
+        try:
+            _bpf(Command.PROG_NEXT_ID, attributes)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return
+            raise
+        (id_,) = struct.unpack_from("<I", attributes, 4)
+        yield id_
+        struct.pack_into("<I", attributes, 0, id_)
+
+
+def pinned_id(path: Path) -> int:
+    """Of the map that is pinned there."""
+    name = _buffer(bytes(path) + b"\0")
+    fd = _bpf(Command.OBJ_GET, bytearray(struct.pack("<QII", _address(name), 0, 0)))
+    try:
+        (id_,) = struct.unpack_from("<I", _info(fd, _buffer(80)), 4)
+        return int(id_)
+    finally:
+        os.close(fd)
+
+
 def program_maps(fd: int) -> list[int]:
     """A descriptor of each map the program uses, up to 64."""
+    return [map_by_id(id_) for id_ in program_map_ids(fd)]
+
+
+def program_map_ids(fd: int) -> tuple[int, ...]:
     # struct bpf_prog_info: how many ids there is room for, and are, at 52; where they go, at 56.
     ids = _buffer(4 * 64)
     info = _info(fd, _buffer(bytes(52) + struct.pack("<IQ", 64, _address(ids)) + bytes(16)))
     (count,) = struct.unpack_from("<I", info, 52)
-    return [map_by_id(id_) for id_ in struct.unpack_from(f"<{count}I", ids.raw)]
+    return struct.unpack_from(f"<{count}I", ids.raw)
 
 
 def attached_programs(ifindex: int, attach_type: int) -> list[int]:

@@ -23,6 +23,7 @@ from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.guards import Bindings, guard_bits
 from vsfwd.datapath.loader import Programs, Reason, constant, schema
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
+from vsfwd.datapath.pins import remove_older
 from vsfwd.datapath.snoops import Snoop, Snoops
 from vsfwd.datapath.timers import TIMEOUTS_S, Timers, timeouts_s
 from vsfwd.datapath.transitions import packed_transitions
@@ -101,6 +102,14 @@ class Datapath:
             if datapath._hooks.attached(vnic.ifindex):
                 datapath._hooks.attach(vnic.ifindex, datapath.vnic_in, datapath.vnic_out)
         return datapath
+
+    def remove_older_pins(self) -> list[str]:
+        """Those of daemons with other structs, once all devices that they served bear our programs; answers
+        their schemas."""
+        try:
+            return remove_older(self._programs.pins)
+        except OSError as error:
+            raise DatapathError(f"remove pins of an older daemon: {error}") from None
 
     def configure(self, settings: Settings) -> None:
         """Lifetimes and limits for the programs, from the next packet on; what vNICs that are taken over have
