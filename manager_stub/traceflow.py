@@ -17,6 +17,7 @@ from manager_stub.model import ANY, FieldsPacketData, Rule
 from manager_stub.span import Card, Realised
 from manager_stub.world import Stored, parent_of
 from vsfwd.policy import ahead, evaluate, schedule
+from vsfwd.policy.decision import decide
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.evaluate import Packet, Verdict
 from vsfwd.policy.model import Action, Direction, Group, Vnic, parse_address
@@ -133,33 +134,22 @@ def _judge(
 ) -> Judgement:
     vnic, everything = card.vnic.id, _state(realised, card.vnic.id)
     local = any(rule.schedule and not rule.schedule.utc for rule in everything.rules.values())
-    if card.excluded:
-        words = "excluded: nothing is enforced on this vNIC"
-        return Judgement(card, direction, Verdict(Action.ALLOW, None), words, None, None, (), (), local)
     state = schedule.without(everything, schedule.closed(everything.rules, now))
-    first = ahead.judge(state, packet, vnic, direction, wire)
-    verdict, passed = (
-        (first.verdict, []) if first.verdict else evaluate.explain(state, packet, vnic, direction)
-    )
+    decision = decide(state, packet, vnic, direction, wire)
+    number = decision.verdict.rule_id
     stored = {rule.number: rule for rule in realised.world.rules.values()}
-    rule = stored[verdict.rule_id] if verdict.rule_id and not first.verdict else None
+    rule = stored[number] if number and number != decision.frame_rule else None
     return Judgement(
         card,
         direction,
-        verdict,
-        first.words or _words(verdict),
-        stored[first.frame_rule] if first.frame_rule else None,
+        decision.verdict,
+        decision.words,
+        stored[decision.frame_rule] if decision.frame_rule else None,
         rule,
         tuple(_named(realised, state, rule, packet, vnic, direction)) if rule else (),
-        tuple((stored[over.rule_id], over.field) for over in (*first.passed_over, *passed)),
+        tuple((stored[over.rule_id], over.field) for over in decision.passed_over),
         local,
     )
-
-
-def _words(verdict: Verdict) -> str:
-    if verdict.rule_id is None:
-        return "no rule matches"
-    return "the rule is strict, and the packet begins no connection" if verdict.no_state else ""
 
 
 def _state(realised: Realised, vnic: str) -> DesiredState:

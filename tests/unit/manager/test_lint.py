@@ -87,7 +87,7 @@ ENDS = st.sampled_from(
         *(["10.0.0.0/24", "fd00::/64"], ["10.0.0.1", path("db")], ["0.0.0.0/0"], [path("empty")]),
     ]
 )
-RULES = st.fixed_dictionaries(
+RANDOM_RULES = st.fixed_dictionaries(
     {
         "action": st.sampled_from(("ALLOW", "DROP")),
         "source_groups": ENDS,
@@ -101,7 +101,7 @@ ADDRESSES = [ip_address(text) for text in ("10.0.0.1", "10.0.0.7", "192.0.2.1", 
 
 
 @pytest.mark.slow
-@given(st.lists(RULES, min_size=3, max_size=3))
+@given(st.lists(RANDOM_RULES, min_size=3, max_size=3))
 @settings(max_examples=80, deadline=None)
 def test_without_what_is_shadowed_or_redundant_every_verdict_stays(rules: list[dict[str, Any]]) -> None:
     """From what the manager knows of its groups, for every packet between these addresses; what is shadowed

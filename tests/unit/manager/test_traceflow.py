@@ -1,14 +1,25 @@
 """Traceflows: which rules decide about a packet from vNIC to vNIC and why, in NSX's shape."""
 
+from datetime import datetime
+from ipaddress import ip_address
+from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from manager_stub.api import traceflows
 from manager_stub.api.traceflows import IDLE_S, MAX_TRACEFLOWS, Traceflows
-from manager_stub.model import TraceflowConfig
+from manager_stub.model import FieldsPacketData, TraceflowConfig
+from manager_stub.span import Card, Realised, realise
+from manager_stub.traceflow import Trace, trace
 from tests.unit.manager.expressions import vm
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
+from tests.unit.manager.test_lint import RANDOM_RULES, policy
+from tests.unit.manager.test_span import state, whole
+from vsfwd.policy.evaluate import Packet, evaluate
+from vsfwd.policy.schedule import Now
 from vsfwd.protocol.messages import Binding, Bindings
 
 pytestmark = pytest.mark.slow
@@ -330,3 +341,33 @@ async def test_an_auditor_reads_and_an_operator_runs(tiers: Manager) -> None:
         assert (await tiers.answer("PUT", f"{INFRA}/traceflows/{role}", body)).status_code == runs
         assert (await tiers.answer("GET", f"{INFRA}/traceflows/t/observations")).status_code == 200
         tiers.rest.auth = admin
+
+
+def traced(objects: Realised, source: Card, destination: str, port: int) -> Trace:
+    version = "ip_header" if "." in destination else "ipv6_header"
+    data = {version: {"dst_ip": destination}, "transport_header": {"tcp_header": {"dst_port": port}}}
+    return trace(objects, source, FieldsPacketData.model_validate(data), Now(datetime.min, datetime.min))
+
+
+@given(st.lists(RANDOM_RULES, min_size=3, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_a_trace_says_what_the_whole_policy_says_and_why_all_of_it(rules: list[dict[str, Any]]) -> None:
+    """Between two VMs and to an address outside: the verdicts of the evaluator over all there is, out and in;
+    and for each field of the deciding rule something that the packet is."""
+    realised = realise(policy(*rules))
+    everything = state(whole(realised))
+    cards = list(realised.cards.values())
+    for source, destination in product(cards, ("10.0.0.1", "192.0.2.1", "10.0.0.7")):
+        if destination in source.vnic.addresses:
+            continue
+        for port in (80, 22):
+            found = traced(realised, source, destination, port)
+            packet = Packet(ip_address(source.vnic.addresses[0]), ip_address(destination), 6, port)
+            judged = [each for each in (found.leaving, found.arriving) if each]
+            for each in judged:
+                expected = evaluate(everything, packet, each.card.vnic.id, each.direction)
+                assert each.verdict == expected
+                fields = {named.field for named in each.named}
+                assert fields == ({"source_groups", "destination_groups", "scope"} if each.rule else set())
+            arrives = found.leaving.passes and destination != "10.0.0.7"
+            assert len(judged) == 1 + arrives
