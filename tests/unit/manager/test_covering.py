@@ -3,6 +3,7 @@
 from dataclasses import replace
 from ipaddress import ip_address
 from itertools import product
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from tests.harness.policies import after, policy
 from tests.harness.strategies import frames, mixed_policies, packets, policies
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.evaluate import Frame, Packet, evaluate, evaluate_frame, mismatches
-from vsfwd.policy.model import Direction, Schedule
+from vsfwd.policy.model import Action, Direction, Group, Rule, Schedule, Service
 from vsfwd.protocol.envelope import Kind
 
 DIRECTIONS = (Direction.IN, Direction.OUT)
@@ -187,6 +188,7 @@ NOT_NEVER = [
     ("drop service tcp/80-89,tcp/91-99", "allow service tcp/80-99"),
     ("drop from nets", "allow from 10.0.0.0/8"),
     ("drop from 10.0.0.0/8", "allow from nets"),
+    ("drop from 10.0.0.0,10.0.0.8/30", "allow from 10.0.0.0/28"),
     ("drop from not 10.0.0.1", "allow from web"),
     ("drop on web", "allow"),
     ("jump from web", "allow from web app"),
@@ -226,3 +228,31 @@ def test_what_a_rule_below_decides_the_same_is_found() -> None:
     ):
         state = policy(rules)
         assert covered(state.rules, Sets(state.groups)) == Covered(never, spare), rules
+
+
+def test_a_rule_with_a_schedule_hides_only_what_is_in_force_with_it() -> None:
+    """The same schedule; nothing of another one, or of a rule that always is."""
+    days = Schedule(days=(0,)), Schedule(days=(1,)), None
+    for above, below in product(days, repeat=2):
+        rules = policy(["drop from web", "allow from web"]).rules
+        rules = {1: structs.replace(rules[1], schedule=above), 2: structs.replace(rules[2], schedule=below)}
+        hides = above in (None, below)
+        assert covered(rules, Sets({"web": Group("web")})).never == ({2: 1} if hides else {}), (above, below)
+
+
+RANGES = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4)), min_size=1, max_size=3)
+
+
+@given(st.lists(RANGES, min_size=2, max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_many_ranges_of_ports_are_looked_up_in_blocks(every: list[list[tuple[int, int]]]) -> None:
+    """Blocks of two, against the ports themselves."""
+    ports = [{port for low, more in each for port in range(low, low + more + 1)} for each in every]
+    rules = [
+        Rule("r", "s", (4, number), Action.ALLOW, services=(Service(6, tuple((p, p) for p in sorted(each))),))
+        for number, each in enumerate(ports)
+    ]
+    with patch("manager_stub.covering.BLOCK", 2):
+        found = covering(rules, Sets({}), ethernet=False)
+    for place, other in product(range(len(rules)), repeat=2):
+        assert found[place] >> other & 1 == (ports[place] <= ports[other])

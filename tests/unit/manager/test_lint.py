@@ -72,6 +72,15 @@ def test_a_shadowed_rule_and_the_rule_that_shadows_it() -> None:
     assert found(policy(prefixes, {"source_groups": [path("nets")]}), Kind.SHADOWED) == [("two", ("one",))]
 
 
+def test_a_group_that_has_members_too_is_more_than_its_addresses() -> None:
+    """Its members may have any."""
+    conjunction = {"resource_type": "ConjunctionOperator", "conjunction_operator": "OR"}
+    mixed = {"expression": [*literal("10.0.0.7")["expression"], conjunction, *tagged("web")["expression"]]}
+    rules = {"action": "DROP", "source_groups": ["10.0.0.0/24"]}, {"source_groups": [path("mixed")]}
+    assert found(policy(*rules, mixed=mixed), Kind.SHADOWED) == []
+    assert found(policy(*rules, mixed=literal("10.0.0.7")), Kind.SHADOWED) == [("two", ("one",))]
+
+
 def test_a_redundant_rule_and_the_one_that_does_the_same() -> None:
     """Above it or below it, if none between says otherwise."""
     wide, narrow = {"service_entries": tcp("80-89")}, {"service_entries": tcp("81")}

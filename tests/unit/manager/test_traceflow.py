@@ -203,6 +203,22 @@ async def test_an_address_that_a_rule_lists_is_its_own_reason(tiers: Manager) ->
     assert why["matches"][0] == {"field": "source_groups", "value": "192.0.2.1", "reasons": []}
 
 
+async def test_another_ones_address_is_no_reason_to_be_in_its_groups(tiers: Manager) -> None:
+    """web sends from db's address, which a rule lists beside db's group: the address it is, and no more. A
+    section's scope stands in place of the rule's."""
+    rule = {"id": "r", "action": "ALLOW", "source_groups": [f"{GROUPS}/db", "10.0.0.2"]}
+    section = {"rules": [rule | {"scope": [f"{GROUPS}/db"]}], "scope": [f"{GROUPS}/web"]}
+    await tiers.call("PUT", f"{DOMAIN}/security-policies/first", {"category": "Emergency", **section})
+    packet = {"ip_header": {"src_ip": "10.0.0.2", "dst_ip": "198.51.100.1"}}
+    why = (await run(tiers, packet))[1]["why"]
+    named = [(each["field"], each["value"]) for each in why["matches"]]
+    assert named == [
+        ("source_groups", "10.0.0.2"),
+        ("destination_groups", "ANY"),
+        ("scope", f"{GROUPS}/web"),
+    ]
+
+
 async def test_ethernet_rules_are_asked_first(tiers: Manager) -> None:
     """One that drops the frame ends the way, with its number as that of a layer 2 rule."""
     rule = {"id": "no", "action": "DROP", "services": ["/infra/services/IPv4"]}
