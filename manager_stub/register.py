@@ -45,6 +45,7 @@ from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, Row, Store, Transaction
 from manager_stub.world import Stored, World, is_policy, kind_of
+from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol.messages import (
     Addresses,
     Applied,
@@ -61,6 +62,9 @@ log = structlog.get_logger()
 
 NUMBERED = {"rules": 1000, "segments": 0, "security-policies": 0}
 """Kinds whose objects get a number of their own, and the number before the first: rule ids begin at 1001."""
+MAX_LEFT = 8 * MAX_HOST_VNICS
+"""VMs that a host told of and that are plugged nowhere any more: they stay until somebody deletes them, so a
+host could fill the inventory with one report after another."""
 MAX_ATTEMPTS = 64
 """Changes refused on the way to the VMs of one report that can be."""
 
@@ -103,6 +107,8 @@ class Register:
         self._away: frozenset[str] = frozenset()
         self._heard: dict[str, tuple[str, int]] = {}
         """By host: what it was asked to say again, and when it said last which vNICs it has."""
+        self._discovered: dict[str, str] = {}
+        """Which host told of a VM that nobody knew, since the manager was started."""
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
         bindings = {row.id: msgspec.json.decode(row.bindings, type=tuple[Binding, ...]) for row in host_rows}
@@ -351,6 +357,11 @@ class Register:
         """VMs as a host reports them, together if that is possible; what is not, and why. One that is not
         stops no other: it is looked for by halves, but not for ever, since every attempt costs a change."""
         found, wrong = reported(self.world, bindings)
+        new = found.keys() - self.world.vms.keys()
+        if new and (too_many := self._too_many(host, len(new))):
+            found = {path: vm for path, vm in found.items() if path not in new}
+            wrong.append(too_many)
+        self._discovered |= dict.fromkeys(new & found.keys(), host)
         waiting, refusals = [list(found)] if found else [], 0
         before = audit.actor.set(f"host {host}")
         try:
@@ -369,6 +380,16 @@ class Register:
             audit.actor.reset(before)
         wrong += [f"VM {path}: too many beside it cannot be" for paths in waiting for path in paths]
         return wrong
+
+    def _too_many(self, host: str, count: int) -> str:
+        """Why the inventory takes no more new VMs from a host; empty if it does."""
+        vms = self.world.vms
+        self._discovered = {path: by for path, by in self._discovered.items() if path in vms}
+        told = (vms[path].body for path, by in self._discovered.items() if by == host)
+        left = sum(not any(card.id in self.world.plugged for card in vm.vnics) for vm in told)
+        if left + count <= MAX_LEFT:
+            return ""
+        return f"{count} new VMs: it told of {left} that are plugged nowhere, and {MAX_LEFT} is the limit"
 
     # Addresses
 

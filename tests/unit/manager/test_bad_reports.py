@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import vsfwd
+from manager_stub import register
 from manager_stub.checks import Refused
 from manager_stub.model import Entity, Vm
 from manager_stub.register import MAX_ATTEMPTS
@@ -18,7 +19,7 @@ from tests.unit.manager.rest import VSFW, Manager
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol.messages import MAX_CLAIMS, Addresses, Applied, Binding, Bindings, Guest, digest_text
 
-HOST = "33333333-0000-4000-8000-000000000001"
+HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 MAC = "02:00:00:00:00:01"
 POSITION = {"epoch": 1, "generation": 1, "digest": digest_text(0)}
 
@@ -185,6 +186,28 @@ async def test_a_report_that_is_refused_leaves_the_last_good_one(manager: Manage
 async def alarm(manager: Manager) -> Any:
     found = (await manager.call("GET", "/api/v1/alarms"))["results"]
     return next((each for each in found if each["event_type"] == "report_refused"), None)
+
+
+@pytest.mark.slow
+async def test_a_host_cannot_fill_the_inventory_report_by_report(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VMs that are plugged nowhere stay, so no more than so many are taken from one host; those it has count
+    as before, another host's too, and who deletes them makes room."""
+    monkeypatch.setattr(register, "MAX_LEFT", 3)
+    for host in (HOST, OTHER_HOST):
+        manager.register.add_host(host, "host")
+    for number in range(6):
+        manager.register.bound(HOST, Bindings((binding(0, guest=Guest(f"n{number}")), binding(number))))
+    vms = manager.register.world.vms
+    assert {path[-1] for path in vms} == {"0", "1", "2", "3"}
+    assert vms[f"/vsfw/vms/{vm_id(0)}"].name == "n5"
+    assert "1 new VMs" in manager.register.hosts[HOST].left_out[-1]
+    manager.register.bound(OTHER_HOST, Bindings((binding(9),)))
+    await manager.call("DELETE", f"{VSFW}/vms/{vm_id(1)}")
+    manager.register.bound(HOST, Bindings((binding(0), binding(7))))
+    assert {path[-1] for path in manager.register.world.vms} == {"0", "2", "3", "7", "9"}
+    assert manager.register.hosts[HOST].left_out == ()
 
 
 @pytest.mark.slow
