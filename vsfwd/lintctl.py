@@ -12,7 +12,7 @@ ANALYSIS: Final = "/policy/api/v1/infra/rule-analysis"
 _NEAR: Final = "/infra/domains/default/"
 """What every path of a rule or a group begins with: not shown in the table."""
 _MOST: Final = 3
-"""Other objects that the table names for one finding; JSON has all."""
+"""Other objects that the table names for one finding; JSON has more."""
 
 
 @click.command()
@@ -30,8 +30,7 @@ def lint(rest: Rest, kind: str | None, as_json: bool) -> None:
         print_json(found)
         return
     rows = [
-        [each["kind"], _short(each["path"]), each["why"], _others(each["others"]), each["next_step"]]
-        for each in found
+        [each["kind"], _short(each["path"]), each["why"], _others(each), each["next_step"]] for each in found
     ]
     columns = ("finding", "object", "why", "because of", "next step")
     print_table(wide_console(), columns, [[printable(cell) for cell in row] for row in rows])
@@ -52,6 +51,7 @@ def _short(path: str) -> str:
     return path.removeprefix(_NEAR)
 
 
-def _others(others: list[Any]) -> str:
-    more = [f"and {len(others) - _MOST} more"] if len(others) > _MOST else []
-    return ", ".join([*(_short(each["path"]) for each in others[:_MOST]), *more])
+def _others(finding: Any) -> str:
+    named = [_short(each["path"]) for each in finding["others"][:_MOST]]
+    more = finding["others_count"] - len(named)
+    return ", ".join([*named, *([f"and {more} more"] if more else [])])

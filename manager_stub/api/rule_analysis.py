@@ -2,7 +2,7 @@
 no such call; the words are those of its rule analysis, which is another product."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
@@ -11,6 +11,9 @@ from manager_stub.api.objects import Json, Page, listed
 from manager_stub.lint import Finding, Kind, lint
 from manager_stub.register import Register
 from manager_stub.world import World
+
+MAX_OTHERS: Final = 100
+"""Told of one finding: an empty group may stand in every rule."""
 
 
 def router(register: Register) -> APIRouter:
@@ -34,7 +37,8 @@ def _shown(world: World, finding: Finding) -> Json:
         "kind": finding.kind,
         **_object(world, finding.path),
         "why": finding.why,
-        "others": [_object(world, path) for path in finding.others],
+        "others": [_object(world, path) for path in finding.others[:MAX_OTHERS]],
+        "others_count": len(finding.others),
         "next_step": finding.next_step,
     }
 

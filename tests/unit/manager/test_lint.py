@@ -205,6 +205,7 @@ async def test_findings_are_told_by_rest(manager: Manager) -> None:
             "display_name": "some",
             "why": "'no ssh' above matches all that it matches, and says DROP: it never decides",
             "others": [{"path": f"{section}/all", "display_name": "no ssh"}],
+            "others_count": 1,
             "next_step": "move it above the other, narrow the other, or delete it",
         }
     ]
