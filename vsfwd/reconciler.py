@@ -10,11 +10,9 @@ may be newer than another while something is applied.
 """
 
 import asyncio
-import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,7 +23,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from vsfwd.datapath import Datapath, DatapathError
-from vsfwd.image import Image, Nothing, Plan, diff
+from vsfwd.image import Flip, Image, Nothing, Plan, diff
+from vsfwd.memory import give_back, no_collection
 from vsfwd.policy import schedule
 from vsfwd.policy.compile import Compiler
 from vsfwd.policy.desired import DesiredState, Duplicate, OutOfStep, apply
@@ -100,19 +99,6 @@ class ApplyThread:
         """Wait for what has begun, then do `last`."""
         self._executor.submit(last).result()
         self._executor.shutdown()
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """A policy is a hundred thousand objects that live on. Python would look for cycles among them again and
-    again while they are made, which takes a third of the time; once, afterwards, is enough."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _now() -> Now:
@@ -197,7 +183,11 @@ class Reconciler:
             duration_ms=round(duration_us / 1000, 1),
             refused=[f"{refusal.kind}/{refusal.id}: {refusal.reason}" for refusal in self.refusals()],
         )
-        return self._save(message, duration_us)
+        outcome = self._save(message, duration_us)
+        if isinstance(plan, Flip):
+            del before
+            give_back()
+        return outcome
 
     def _duplicate(self, message: Message) -> Outcome:
         self.counters.duplicate += 1

@@ -281,6 +281,17 @@ def test_the_collector_rests_only_while_a_policy_is_made(
     assert gc.isenabled()
 
 
+def test_what_a_policy_leaves_goes_back_to_the_kernel(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of the policy before, after a whole one; one address leaves nothing that would be worth it."""
+    given = []
+    monkeypatch.setattr("vsfwd.reconciler.give_back", lambda: given.append(world.reconciler.state.generation))
+    world.plug(PORT)
+    world.take(world.policy())
+    world.take(world.manager.delta(vnics={WEB: vnic("10.0.0.1", groups=("g",))}))
+    world.take(world.manager.delta(rules={"2": None}))
+    assert given == [1, 3]
+
+
 def test_what_is_not_saved_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk: the policy is enforced, the message is given back, and is saved when it comes again."""
     message = world.policy()
