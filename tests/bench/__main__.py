@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 
-from tests.bench import early, flood, kernel, packet, report, scenarios, update
+from tests.bench import compiler, early, flood, kernel, packet, report, scenarios, update
 from tests.bench.rounds import Progress
 
-PARTS: Final = ("traffic", "packet", "early", "update", "flood")
+PARTS: Final = ("traffic", "packet", "early", "update", "compile", "flood")
 
 
 @click.command(help=__doc__)
@@ -26,11 +26,13 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
     rounds = rounds or (6 if quick else 31)
     parts = PARTS if what == "all" else (what,)
     planned = scenarios.quick(rounds) if quick else scenarios.full(rounds)
+    sizes = (compiler.SMALL,) if quick else (compiler.SMALL, compiler.LARGE)
     seconds = {
         "traffic": scenarios.planned_s(planned),
         "packet": packet.planned_s(rounds),
         "early": early.planned_s(rounds),
         "update": update.planned_s(rounds),
+        "compile": compiler.planned_s(sizes, rounds),
         "flood": flood.planned_s(rounds),
     }
     progress = Progress(sum(seconds[part] for part in parts))
@@ -43,6 +45,8 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
             figures += early.run(rounds, progress)
         if "update" in parts:
             figures += update.run(rounds, progress)
+        if "compile" in parts:
+            figures += compiler.run(sizes, rounds, progress)
         if "flood" in parts:
             figures += flood.run(rounds, progress)
         if "traffic" in parts:

@@ -32,6 +32,7 @@ def test_a_quick_run_writes_every_figure(tmp_path):
     assert ("packet", "new flow, above parse only") in names
     assert ("early", "XDP ÷ TC, dropped") in names
     assert ("flood", "vsfwd ÷ none") in names
+    assert ("compile", "compile and load") in names
     assert ("update", "address joins a group, compile and map writes") in names
     assert all(figure["value"]["median"] > 0 for figure in figures)
     assert (tmp_path / "bench.png").exists()
