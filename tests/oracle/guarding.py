@@ -4,6 +4,7 @@ what has no flow."""
 from typing import Final
 
 from tests.oracle.reading import ICMP, UDP, Read
+from vsfwd.policy.model import Vnic
 
 _DHCP: Final = {4: (67, 68), 6: (547, 546)}
 """Server and client: RFC 2131, RFC 8415."""
@@ -14,14 +15,14 @@ _MLD_QUERY: Final = 130
 _MLD_OTHER: Final = (131, 132, 143)
 
 
-def guarded(packet: Read, direction: str) -> str | None:
-    """The reason to drop it."""
+def guarded(packet: Read, direction: str, vnic: Vnic | None = None) -> str | None:
+    """The reason to drop it, where the port is not marked as a router."""
     if _is_martian(packet.source, packet.destination):
         return "address"
     if packet.protocol == ICMP[6] and _is_not_on_link(packet):
         return "not_on_link"
     redirects = packet.is_icmp and packet.type == _REDIRECT[packet.family]
-    return "redirect" if redirects and direction == "out" else None
+    return "redirect" if redirects and direction == "out" and not (vnic and vnic.router) else None
 
 
 def asks_too_small(error: Read) -> bool:
@@ -31,15 +32,16 @@ def asks_too_small(error: Read) -> bool:
     return (error.type, error.code) == (3, 4) and 0 < error.mtu & 0xFFFF < 68
 
 
-def rogue(packet: Read, direction: str) -> str | None:
+def rogue(packet: Read, direction: str, vnic: Vnic | None = None) -> str | None:
     """The reason to drop what only a DHCP server or a router may say or hear, where the port is not
     marked as one."""
     if packet.protocol == UDP:
         server, client = _DHCP[packet.family]
         local, remote = (packet.dport, packet.sport) if direction == "in" else (packet.sport, packet.dport)
-        return "rogue_dhcp" if local == server or remote == client else None
+        serves = local == server or remote == client
+        return "rogue_dhcp" if serves and not (vnic and vnic.dhcp_server) else None
     advertises = packet.is_icmp and packet.type == _ADVERTISEMENT[packet.family]
-    return "rogue_ra" if advertises and direction == "out" else None
+    return "rogue_ra" if advertises and direction == "out" and not (vnic and vnic.router) else None
 
 
 def _is_martian(source: bytes, destination: bytes) -> bool:

@@ -14,6 +14,7 @@ from tests.oracle.asking import Key, comes_up, key_of, question
 from tests.oracle.connection import OTHER, Connection, Step
 from tests.oracle.guarding import asks_too_small, guarded, rogue
 from tests.oracle.reading import Fragment, Read, Unreadable, read, read_quoted
+from tests.oracle.spoofing import Speaker
 from tests.oracle.tracking import TIMERS, Flow, count, follow, may_begin
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.evaluate import Frame, Packet, Verdict, evaluate_frame, explain
@@ -130,6 +131,9 @@ class Model:
         group = bool(frame[0] & 1)
         if direction == "in" and not group and frame[:6] != port.mac:
             return drop("not_mine")
+        speaker = Speaker.at(vnic, port.mac)
+        if speaker and direction == "out" and frame[6:12] != port.mac:
+            return drop("spoofed_mac")
         if vnic and (decided := self._ask_frame(port, direction, frame)):
             return decided
         try:
@@ -137,7 +141,8 @@ class Model:
         except Unreadable as unreadable:
             return Expected("drop", unreadable.faults)
         if packet is None:
-            return PASS
+            forged = speaker.forges_arp(frame) if speaker and direction == "out" else None
+            return drop(forged) if forged else PASS
         if packet.fragment is None:
             return self._judge(port, direction, packet, group)
         return self._follow_first(port, direction, packet, group, packet.fragment)
@@ -162,10 +167,13 @@ class Model:
 
     def _judge(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         """A whole packet, or a first fragment."""
+        speaker = self._speaker(port)
+        if speaker and direction == "out" and (reasons := speaker.forges(packet)):
+            return Expected("drop", reasons)
         if packet.is_error:
             return self._error(port, direction, packet, group)
         if group or (packet.is_icmp and not packet.is_echo):
-            reason = guarded(packet, direction)
+            reason = guarded(packet, direction, self._state.vnics.get(port.id))
             return drop(reason) if reason else self._stateless(port, direction, packet, group)
         return self._stateful(port, direction, packet)
 
@@ -207,13 +215,21 @@ class Model:
         self.forgotten += forgotten
         return forgotten
 
+    def _speaker(self, port: Port) -> Speaker | None:
+        return Speaker.at(self._state.vnics.get(port.id), port.mac)
+
+    def _is_at_home(self, port: Port, packet: Read, direction: str) -> bool:
+        speaker = self._speaker(port)
+        local = packet.source if direction == "out" else packet.destination
+        return speaker is None or speaker.may_have(packet, local)
+
     def _error(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         """It passes with the flow it is about, changing nothing: what it quotes went the other way, from
         the very address it is sent to, in a flow that the policy in force allows; of TCP, what may still
         be under way."""
         if group or packet.fragment:
             return drop("icmp_error_unrelated")
-        if reason := guarded(packet, direction):
+        if reason := guarded(packet, direction, self._state.vnics.get(port.id)):
             return drop(reason)
         if not packet.intact:
             return drop("checksum")
@@ -244,8 +260,10 @@ class Model:
     def _stateless(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         if port.id not in self._state.vnics:
             return PASS if comes_up(packet, direction) else drop("closed")
-        if reason := rogue(packet, direction):
+        if reason := rogue(packet, direction, self._state.vnics.get(port.id)):
             return drop(reason)
+        if direction == "out" and not self._is_at_home(port, packet, direction):
+            return drop("spoofed_ip")
         verdict = self._ask(question(packet), port, direction)
         if verdict.action is not Action.ALLOW or verdict.rule_id is None:
             return self._denied(verdict, packet, group)
@@ -254,7 +272,7 @@ class Model:
     def _stateful(self, port: Port, direction: str, packet: Read) -> Expected:
         key = key_of(packet, direction)
         flow = self._flow(port, key)
-        reason = guarded(packet, direction)
+        reason = guarded(packet, direction, self._state.vnics.get(port.id))
         if flow is None and reason:
             return drop(reason)
         if (flow is None or flow.policy != self._policy) and port.id not in self._state.vnics:
@@ -277,9 +295,13 @@ class Model:
         return self._first(port, direction, packet, key)
 
     def _first(self, port: Port, direction: str, packet: Read, key: Key) -> Expected:
-        """Of a flow, or under a stateless rule of nothing."""
-        if reason := rogue(packet, direction):
+        """Of a flow, or of nothing: under a stateless rule, or for an address that is not the vNIC's, which
+        may be spoken to and does not answer."""
+        if reason := rogue(packet, direction, self._state.vnics.get(port.id)):
             return drop(reason)
+        home = self._is_at_home(port, packet, direction)
+        if not home and direction == "out":
+            return drop("spoofed_ip")
         asked = question(packet)
         verdict = self._ask(asked, port, direction)
         if verdict.rule_id is not None and not may_begin(packet, self._state.rules[verdict.rule_id].tracking):
@@ -287,7 +309,8 @@ class Model:
         if verdict.action is not Action.ALLOW or verdict.rule_id is None:
             return self._denied(verdict, packet, group=False)
         rule = self._state.rules[verdict.rule_id]
-        if rule.tracking is Tracking.STATELESS or (packet.is_icmp and not packet.is_request):
+        stateless = rule.tracking is Tracking.STATELESS or not home
+        if stateless or (packet.is_icmp and not packet.is_request):
             return self._pass(verdict.rule_id)
         flow = Flow(
             packet.protocol,
@@ -309,9 +332,12 @@ class Model:
         if flow.existing is ExistingFlows.CUT:
             del port.flows[key]
             return drop("policy_cut")
-        if reason := rogue(packet, direction):
+        if reason := rogue(packet, direction, self._state.vnics.get(port.id)):
             del port.flows[key]
             return drop(reason)
+        if not self._is_at_home(port, packet, direction):
+            del port.flows[key]
+            return self._first(port, direction, packet, key)
         if flow.existing is ExistingFlows.KEEP and flow.answered:
             flow.policy = self._policy
             return self._carry(port, flow, direction, step)

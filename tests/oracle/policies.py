@@ -17,6 +17,7 @@ from vsfwd.policy.model import (
     Match,
     Rule,
     Service,
+    SpoofGuard,
     Tracking,
     Vnic,
 )
@@ -141,7 +142,13 @@ def random_vnic(rng: Random, name: str) -> Vnic:
     segment, excluded = rng.choice((0, 0, 1, 2)), rng.random() < 0.05
     mac = MACS[name] if rng.random() < 0.9 else rng.choice(tuple(MACS.values()))
     timers = random_timers(rng)
-    return Vnic("vm", name, mac, segment, addresses, groups, excluded=excluded, timers=timers)
+    return Vnic(
+        *("vm", name, mac, segment, addresses, groups, excluded),
+        spoofguard=rng.choices(tuple(SpoofGuard), (6, 1, 1))[0],
+        router=rng.random() < 0.1,
+        dhcp_server=rng.random() < 0.1,
+        timers=timers,
+    )
 
 
 def _match(rng: Random) -> Match | None:

@@ -62,8 +62,8 @@ class _Envelope(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Read:
     """Ports, type, code and id are 0 where there are none, as in a fragment behind the first. `quoted`: what
-    an ICMP error quotes, from the IP header on. `intact`: the checksum of TCP or ICMP is right, or has been
-    left to the hardware."""
+    an ICMP error quotes, from the IP header on, or what other ICMP says; `said`: what UDP does. `intact`: the
+    checksum of TCP or ICMP is right, or has been left to the hardware."""
 
     family: int
     source: bytes
@@ -80,6 +80,7 @@ class Read:
     id: int = 0
     mtu: int = 0
     quoted: bytes = b""
+    said: bytes = b""
     intact: bool = True
 
     @property
@@ -288,7 +289,7 @@ def _read_protocol(envelope: _Envelope, protocol: int, body: bytes) -> Read:
         intact = is_intact(envelope.source + envelope.destination, TCP, body, 16)
         return Read(*envelope, TCP, _number(body, 0), _number(body, 2), segment, intact=intact)
     if protocol == UDP:
-        return Read(*envelope, UDP, _number(body, 0), _number(body, 2))
+        return Read(*envelope, UDP, _number(body, 0), _number(body, 2), said=body[8:])
     if protocol == ICMP[family]:
         id_ = _number(body, 4)
         ends = envelope.source + envelope.destination if family == 6 else None

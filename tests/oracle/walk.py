@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.harness.policies import after, policy
 from tests.oracle import frames
+from tests.oracle.claims import random_claim
 from tests.oracle.clock import random_pause
 from tests.oracle.malformed import least, malformed
 from tests.oracle.policies import HERE, OUTSIDE, OWN, PORTS, PROTOCOLS, changed, random_policy
@@ -143,8 +144,11 @@ class _Walk:
     def _other_packet(self) -> Sent:
         rng, talk = self._rng, self._talk()
         kind = rng.choices(
-            ("next", "stray", "error", "extra", "neighbour", "frame", "malformed"), (55, 14, 9, 4, 6, 4, 8)
+            ("next", "stray", "error", "extra", "neighbour", "frame", "malformed", "claim"),
+            (55, 14, 9, 4, 6, 4, 8, 5),
         )[0]
+        if kind == "claim":
+            return self._claim(talk.port)
         if kind == "neighbour":
             talk = talk.neighbour(rng)
         direction, packet = talk.next(rng) if kind != "stray" else talk.stray(rng)
@@ -163,6 +167,10 @@ class _Walk:
             frame = self._odd(frame)
         return Sent(talk.port, direction, frame)
 
+    def _claim(self, port: str) -> Sent:
+        own = packed(OWN[port][0]), packed(OWN[port][1])
+        return Sent(port, "out", random_claim(self._rng, MACS[port], own, [*map(packed, _others(port))]))
+
     def _talk(self) -> Talk:
         """One of the conversations that go on, or a new one in place of the oldest."""
         rng = self._rng
@@ -180,9 +188,11 @@ class _Walk:
         return frames.ethernet(*(ends if direction == "in" else ends[::-1]), packet)
 
     def _odd(self, frame: bytes) -> bytes:
-        """To a group, to another MAC address, of another ethertype."""
+        """To a group, to another MAC address, from another, of another ethertype."""
         rng = self._rng
-        kind = rng.choice(("group", "group", "other", "ethertype"))
+        kind = rng.choice(("group", "group", "other", "source", "ethertype"))
+        if kind == "source":
+            return frame[:6] + bytes.fromhex("020000000001") + frame[12:]
         if kind == "ethertype":
             return (
                 frame[:12]
