@@ -2,7 +2,10 @@
 
 Sequence numbers begin at ISN on both sides; each side of `Connection` says what the test has it say."""
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv6Address
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -10,7 +13,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet
 
 from tests.harness.datapath import Host, Port, Seen, dropped, passed
-from tests.harness.packets import ISN, Net, tcp, unreachable
+from tests.harness.packets import IPV6, ISN, Net, tcp, unreachable
 from vsfwd.datapath.loader import SEGMENTS
 from vsfwd.datapath.transitions import SIDES, transitions
 
@@ -329,6 +332,22 @@ def test_checksums_of_any_length(open_: Connection, size: int) -> None:
     packet[TCP].chksum ^= 0x0101
     take = open_.port.send if open_.inbound else open_.port.receive
     assert take(packet) == dropped("checksum")
+
+
+@pytest.mark.parametrize("seed", [*range(6), 3711])
+def test_checksums_of_any_addresses(host: Host, seed: int) -> None:
+    """Long addresses with many bits set: whatever their sum carries over is part of it. With the last pair,
+    what it carries over carries over again."""
+    chosen = random.Random(seed)
+    peer, address = (str(IPv6Address(2 << 124 | chosen.getrandbits(124))) for _ in range(2))
+    port = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    connection = Connection(port, replace(IPV6, peer=peer, here=address), True).handshake()
+    assert connection.say(True, "FA") == passed(1)
+    packet = connection.segment(False, "FA")
+    packet = type(packet)(bytes(packet))
+    packet[TCP].chksum ^= 0x0101
+    assert port.send(packet) == dropped("checksum")
 
 
 @pytest.mark.parametrize("quoted", [START - 1, START + 101, START + (1 << 31)])
