@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from manager_stub.span import Card, Realised
+from manager_stub.traceflow import ROUTERS_MAC
 from vsfwd.policy import schedule
 from vsfwd.policy.ahead import Wire
 from vsfwd.policy.decision import decide
@@ -27,12 +28,14 @@ Plugged = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Flow:
-    """A flow that was seen at one of its ends, or at both. An end that is no vNIC is None."""
+    """A flow that was seen at one of its ends, or at both. An end that is no vNIC is None. `routed`: between
+    vNICs that are not on one segment."""
 
     packet: Packet
     vlan: int | None
     source: str | None
     destination: str | None
+    routed: bool
     packets: int
     age_s: int
 
@@ -84,7 +87,10 @@ class Policy:
 
     def _step(self, flow: Flow, vnic: str, direction: Direction) -> Step:
         state = self._excerpts(self._hosts[vnic]).about(flow.packet, vnic, direction)
-        decision = decide(state, flow.packet, vnic, direction, Wire(vlan=flow.vlan))
+        router = ROUTERS_MAC if flow.routed else None
+        out = direction is Direction.OUT
+        wire = Wire(None if out else router, router if out else None, flow.vlan)
+        decision = decide(state, flow.packet, vnic, direction, wire)
         rule = decision.verdict.rule_id
         path = self._paths[rule] if rule is not None else None
         return Step(vnic, direction, decision.verdict.action, path, decision.words)
@@ -136,21 +142,20 @@ def _flow(realised: Realised, vnic: str, said: SeenFlow) -> Flow:
         icmp_type=said.icmp_type or 0,
         source_port=said.source_port,
     )
-    far = packet.destination if said.direction == "out" else packet.source
-    ends = (vnic, _owner(realised, str(far), realised.cards[vnic]))
-    source, destination = ends if said.direction == "out" else ends[::-1]
-    return Flow(packet, said.vlan, source, destination, said.packets, said.age_s)
+    out, near = said.direction == "out", realised.cards[vnic]
+    far = _owner(realised, str(packet.destination if out else packet.source), near)
+    ends = (vnic, far.vnic.id if far else None)
+    source, destination = ends if out else ends[::-1]
+    routed = far is not None and far.segment != near.segment
+    return Flow(packet, said.vlan, source, destination, routed, said.packets, said.age_s)
 
 
-def _owner(realised: Realised, address: str, near: Card) -> str | None:
+def _owner(realised: Realised, address: str, near: Card) -> Card | None:
     """As `evaluate.owner_of`: the only vNIC that has it, or the only one of the segment it is seen from."""
-    having = realised.claims.get(address, frozenset())
-    if len(having) > 1 and near.segment:
-        cards = (realised.cards[vnic] for vnic in having)
-        having = frozenset(
-            card.vnic.id for card in cards if card.segment and card.segment.path == near.segment.path
-        )
-    return next(iter(having)) if len(having) == 1 else None
+    having = [realised.cards[vnic] for vnic in realised.claims.get(address, ())]
+    if len(having) > 1:
+        having = [card for card in having if near.segment and card.segment == near.segment]
+    return having[0] if len(having) == 1 else None
 
 
 def compare(before: Policy, after: Policy, flows: list[Flow], in_time: Callable[[], bool]) -> Outcome:

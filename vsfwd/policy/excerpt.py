@@ -49,7 +49,8 @@ class Excerpts:
         state = self._state
         having = {vnic}.union(*(self._claims.get(address, ()) for address in addresses))
         macs = {state.vnics[id].mac for id in having}
-        having = having.union(*(self._having[mac] for mac in macs))
+        # A MAC address of two is nobody's, however many more have it.
+        having = having.union(*(self._having[mac][:2] for mac in macs))
         own = map(ip_address, state.vnics[vnic].addresses)
         listing = {id for address in (*addresses, *own) for id in self._groups(address)}
         listing.update(id for mac in macs for id in self._listing_macs.get(mac, ()))

@@ -67,10 +67,12 @@ def saw(vnic: str, *flows: SeenFlow) -> Answer:
     return lambda host, request: Reply(request.id, flows={vnic: flows} if host == mine else {})
 
 
-async def draft(manager: Manager, *rules: dict[str, Any], scope: str = "ANY") -> None:
+async def draft(
+    manager: Manager, *rules: dict[str, Any], scope: str = "ANY", category: str = "Application"
+) -> None:
     """One section of these rules."""
     children = [{"resource_type": "ChildRule", "Rule": rule} for rule in rules]
-    section = {"id": "s", "category": "Application", "scope": [scope], "children": children}
+    section = {"id": "s", "category": category, "scope": [scope], "children": children}
     domain = {"resource_type": "ChildResourceReference", "target_type": "Domain", "id": "default"}
     tree = [domain | {"children": [{"resource_type": "ChildSecurityPolicy", "SecurityPolicy": section}]}]
     await manager.call("PUT", DRAFT, {"user_area": {"children": tree}})
@@ -142,6 +144,24 @@ async def test_a_flow_that_both_ends_saw_is_one(furnished: Manager) -> None:
     assert (found["changed"], found["unchanged"]) == (1, 0)
     decided = found["results"][0]["after"]["decided_by"]
     assert [(step["direction"], step["action"]) for step in decided] == [("OUT", "ALLOW"), ("IN", "DROP")]
+
+
+async def test_a_flow_that_is_routed_comes_from_no_vnics_mac_address(furnished: Manager) -> None:
+    """web and db are on segments of their own: an Ethernet rule against frames from web is not about what
+    comes to db, and of web's vNIC it is."""
+    for vnic, segment in ((WEB, "blue"), (DB, "red")):
+        await furnished.call("PUT", f"{INFRA}/segments/{segment}", {})
+        vm = await furnished.call("GET", f"{VSFW}/vms/{_vm(vnic)}")
+        (card,) = vm["vnics"]
+        vm["vnics"] = [{**card, "segment_path": f"/infra/segments/{segment}"}]
+        await furnished.call("PUT", f"{VSFW}/vms/{_vm(vnic)}", vm)
+    members = {"expression": [{"resource_type": "PathExpression", "paths": [f"/vsfw/vms/{_vm(WEB)}"]}]}
+    await furnished.call("PUT", f"{DOMAIN}/groups/web", members)
+    answering(furnished, saw(WEB, QUERY))
+    for direction, changed in (("IN", 0), ("OUT", 1)):
+        rule = drop("r", "/infra/domains/default/groups/web", "ANY") | {"direction": direction}
+        await draft(furnished, rule, category="Ethernet")
+        assert (await run(furnished))["changed"] == changed
 
 
 async def test_only_hosts_whose_policy_changes_are_asked(furnished: Manager) -> None:
