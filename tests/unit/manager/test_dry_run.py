@@ -126,7 +126,7 @@ async def test_a_flow_that_the_draft_would_drop_is_named_with_both_verdicts(furn
 
 async def test_two_new_rules_are_told_apart(furnished: Manager) -> None:
     """Neither has a number yet; each has its own in the dry run."""
-    await draft(furnished, drop("other", "10.5.0.0/16", "ANY"), drop("r", "10.0.0.1", "10.0.0.2"))
+    await draft(furnished, drop("r", "10.0.0.1", "10.0.0.2"), drop("other", "10.5.0.0/16", "ANY"))
     answering(furnished, saw(WEB, QUERY))
     (flow,) = (await run(furnished))["results"]
     assert flow["after"]["decided_by"][-1]["rule_path"] == f"{SECTION}/rules/r"
@@ -222,6 +222,19 @@ async def test_a_host_that_does_not_answer_is_named(
 
 def change(manager: Manager) -> Any:
     return planned(manager.register, manager.parts.publishing.drafts["d"]["tree"])
+
+
+async def test_no_host_answers_for_another(furnished: Manager) -> None:
+    """It says that the other saw nothing, before that one can say what it saw: not heard."""
+    await draft(furnished, drop("r", "10.0.0.1", "10.0.0.2"))
+
+    def answer(host: str, request: Request) -> Reply:
+        other = next(each for each in HOSTS if each != host)
+        furnished.register.replied(other, Reply(request.id))
+        return Reply(request.id, flows={WEB: (QUERY,)} if host == HOSTS[0] else {})
+
+    answering(furnished, answer)
+    assert (await run(furnished))["changed"] == 1
 
 
 async def test_what_a_host_says_beyond_its_own_or_beyond_sense_is_counted(furnished: Manager) -> None:

@@ -1,13 +1,16 @@
 """What the evaluator says of an excerpt is what it says of the whole policy."""
 
+from ipaddress import ip_address
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import strategies
-from tests.harness.policies import after
+from tests.harness.policies import after, policy, vnic_id
 from vsfwd.policy.ahead import Wire
 from vsfwd.policy.decision import decide
 from vsfwd.policy.desired import DesiredState
+from vsfwd.policy.evaluate import Packet
 from vsfwd.policy.excerpt import Excerpts
 from vsfwd.policy.model import Direction
 from vsfwd.protocol.envelope import Kind
@@ -36,3 +39,11 @@ def test_an_excerpt_decides_as_the_whole_policy(policy, packets, vlan) -> None: 
                     whole.words,
                     whole.frame_rule,
                 )
+
+
+def test_an_excerpt_knows_what_is_applied_by_an_address_that_the_packet_does_not_have() -> None:
+    """The scope lists an address of the vNIC; the packet goes to another one of it."""
+    state = policy(["drop on listed", "allow"], {"listed": ["10.0.0.1"]}, {"web": "10.0.0.1 10.0.0.2"})
+    packet = Packet(ip_address("10.0.0.9"), ip_address("10.0.0.2"), 6, 80)
+    question = (packet, vnic_id("web"), Direction.IN)
+    assert decide(Excerpts(state).about(*question), *question, Wire()).verdict.rule_id == 1
