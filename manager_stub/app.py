@@ -97,7 +97,7 @@ def compose(directory: StateDir) -> Parts:
         policy_file.router(register, publishing, aside),
         search.router(register, aside),
         realized.router(register),
-        rule_analysis.router(register),
+        rule_analysis.router(register, aside),
         transport_nodes.router(register, broker),
         capacity.router(register, publishing),
         certificates.router(directory.path),

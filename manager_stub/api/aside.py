@@ -36,7 +36,7 @@ class Aside:
         """What `work` returns or raises. Raises Problem: too many, too long."""
         user = audit.actor.get()
         if self._waiting[user] >= MAX_OF_ONE or self._waiting.total() >= MAX_WAITING:
-            raise Problem(503, "other searches and comparisons are under way, try again")
+            raise Problem(503, "other searches, comparisons or analyses are under way, try again")
         self._waiting[user] += 1
         loop = asyncio.get_running_loop()
         done = self._thread.submit(copy_context().run, _timed, work)

@@ -1,11 +1,11 @@
 """/infra/rule-analysis: what is in the policy and does nothing, or more than it should. NSX's Policy API has
 no such call; the words are those of its rule analysis, which is another product."""
 
-import asyncio
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
+from manager_stub.api.aside import Aside
 from manager_stub.api.infra import PREFIX
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.lint import Finding, Kind, lint
@@ -16,16 +16,14 @@ MAX_OTHERS: Final = 100
 """Told of one finding: an empty group may stand in every rule."""
 
 
-def router(register: Register) -> APIRouter:
+def router(register: Register, aside: Aside) -> APIRouter:
     routes = APIRouter(prefix=PREFIX, tags=["RuleAnalysis"])
-    busy = asyncio.Lock()
 
     @routes.get("/infra/rule-analysis")
     async def analysis(page: Page, kind: Annotated[Kind | None, Query()] = None) -> Json:
         """Of the policy as it is now; `kind` asks for one kind of findings."""
-        async with busy:  # one at a time, on a thread of its own: a large policy takes seconds
-            realised = register.realised
-            found = await asyncio.to_thread(lint, realised)
+        realised = register.realised
+        found = await aside.run(lambda check: lint(realised))  # a large policy takes seconds
         wanted = [finding for finding in found if kind in (None, finding.kind)]
         return listed(wanted, page, lambda finding: _shown(realised.world, finding))
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from manager_stub import audit
-from manager_stub.api import aside, publish, search
+from manager_stub.api import aside, publish, rule_analysis, search
 from manager_stub.api.aside import MAX_OF_ONE, MAX_WAITING, Aside
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
@@ -73,10 +73,11 @@ async def test_it_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) ->
         (search, "shown", SEARCH),
         (publish, "planned", f"{INFRA}/drafts/d/diff"),
         (publish, "differences", f"{VSFW}/configurations/1/diff"),
+        (rule_analysis, "lint", f"{INFRA}/rule-analysis"),
     ],
-    ids=["search", "diff of a draft", "diff of a configuration"],
+    ids=["search", "diff of a draft", "diff of a configuration", "rule analysis"],
 )
-async def test_the_manager_goes_on_while_somebody_searches_or_compares(
+async def test_the_manager_goes_on_while_somebody_asks_much(
     manager: Manager, monkeypatch: pytest.MonkeyPatch, module: Any, step: str, path: str
 ) -> None:
     """Others' calls are answered and published meanwhile; one user's third question is refused."""
