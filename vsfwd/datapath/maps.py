@@ -104,6 +104,8 @@ class Policy:
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
         self._layouts = {table: programs.layouts(table) for table in TABLES}
+        if self._layouts["hosts"][1].names != list(HostEntry._fields):
+            raise DatapathError("struct host has other fields, or in another order, than HostEntry")
         control = programs.fd("control")
         self._control = mmap.mmap(control, mmap.PAGESIZE)
         self._in_force = memoryview(self._control).cast("Q")
@@ -289,10 +291,10 @@ class Policy:
             bpf.update_batch(fd, b"".join(keys), b"".join(values), len(batch))
 
     def _host_key(self, key: HostKey) -> bytes:
-        return self._layouts["hosts"][0].pack(segment=key.segment, address=key.address.to_bytes(16, "big"))
+        return self._layouts["hosts"][0].pack_all(key.segment, key.address.to_bytes(16, "big"))
 
     def _host(self, key: HostKey, entry: HostEntry) -> tuple[bytes, bytes]:
-        return self._host_key(key), self._layouts["hosts"][1].pack(**entry._asdict())
+        return self._host_key(key), self._layouts["hosts"][1].pack_all(*entry)
 
     def _prefix(self, key: PrefixKey, entry: PrefixEntry) -> tuple[bytes, bytes]:
         key_layout, value_layout = self._layouts["prefixes"]
