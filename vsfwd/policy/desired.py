@@ -8,6 +8,8 @@ keeps them."""
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import is_not
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -204,5 +206,7 @@ def different(before: Mapping[str, _Object], after: Mapping[str, _Object]) -> se
     """Ids whose object is another. By identity: what `apply` does not touch stays the same object."""
     if before is after:
         return set()
-    changed = {id for id, item in after.items() if before.get(id) is not item}
-    return changed | (before.keys() - after.keys())
+    # In C, since there may be fifty thousand.
+    changed = set(compress(after, map(is_not, after.values(), map(before.get, after))))
+    new = sum(id not in before for id in changed)
+    return changed if len(before) + new == len(after) else changed | (before.keys() - after.keys())
