@@ -191,8 +191,8 @@ static __always_inline int tcp_step(struct flow *flow, const struct packet *pack
 	keep_near(receiver);
 	if (step != STEP_MOVE)
 		return step;
-	if (segment == SEGMENT_ACK || segment == SEGMENT_FIN) {
-		if (!sender->window) {
+	if (likely(segment == SEGMENT_ACK || segment == SEGMENT_FIN)) {
+		if (unlikely(!sender->window)) {
 			pick_up_side(sender, packet);
 			receiver->acked = packet->seq; /* what it said before, nobody could check */
 		} else if (!fits(sender, receiver, packet)) {

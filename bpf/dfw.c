@@ -35,7 +35,7 @@ static __always_inline struct vnic *find_vnic(u32 ifindex)
 		u32 place = (ifindex + i) & (VNIC_PLACES - 1);
 		struct vnic *vnic = vnics.lookup(&place);
 
-		if (vnic && vnic->ifindex == ifindex)
+		if (likely(vnic && vnic->ifindex == ifindex))
 			return vnic;
 	}
 	return NULL;
@@ -217,9 +217,9 @@ static __always_inline int advance(struct passage *p, struct flow *flow)
 	flow->bytes[p->direction] += p->packet->length;
 	if (*(volatile u32 *)&p->scratch->step == STEP_MOVE)
 		flow->expires = end_of(p, flow->state);
-	if (!flow->answered && is_answered(flow, p->direction))
+	if (unlikely(!flow->answered) && is_answered(flow, p->direction))
 		flow->answered = 1;
-	if (flow->side[p->direction & 1].scale == SCALE_UNREAD)
+	if (unlikely(flow->side[p->direction & 1].scale == SCALE_UNREAD))
 		learn_scale(p, flow);
 	if (unlikely(flow->side[p->direction & 1].speech))
 		hear(p, flow);
@@ -362,18 +362,18 @@ static __always_inline int track(struct passage *p, struct track *t)
 	if (find_track(p, t))
 		return drop(REASON_INTERNAL);
 	asm volatile("" : "+r"(t->flow)); /* one pointer, so that what is checked is what is used */
-	if (!t->flow)
+	if (unlikely(!t->flow))
 		return TC_ACT_UNSPEC;
 	/* Without a policy everything is dropped, and what is dropped changes no flow. */
-	if (t->flow->policy_seq != p->policy_seq && !find_policy(p))
+	if (unlikely(t->flow->policy_seq != p->policy_seq) && !find_policy(p))
 		return TC_ACT_UNSPEC;
-	if (tcp && is_decisive(p->packet->segment) && !is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
+	if (tcp && unlikely(is_decisive(p->packet->segment)) && !is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
 		return drop(REASON_CHECKSUM);
 	p->scratch->expected = t->flow->side[p->direction & 1].end;
 	*step = tcp ? tcp_step(t->flow, p->packet, p->direction, p->settings) : other_step(t->flow, p->direction);
-	if (*step == STEP_DROP || *step == STEP_WINDOW)
+	if (unlikely(*step == STEP_DROP || *step == STEP_WINDOW))
 		return drop(*step == STEP_DROP ? REASON_TCP_STATE : REASON_TCP_WINDOW);
-	if (*step == STEP_NEW)
+	if (unlikely(*step == STEP_NEW))
 		forget(t);
 	else if (t->flow->policy_seq == p->policy_seq)
 		return GO_WITH_FLOW;
@@ -416,7 +416,7 @@ static __always_inline int judge(struct passage *p)
 	complete_key(p->key, p->packet, p->direction);
 	asm volatile("" ::: "memory"); /* nothing known of the packet from here on: the verifier has fewer ways to go */
 	look_again(p);
-	if (p->packet->protocol != PROTOCOL_TCP) {
+	if (unlikely(p->packet->protocol != PROTOCOL_TCP)) {
 		reason = overhear(p);
 		if (reason)
 			return drop(reason);
@@ -503,7 +503,7 @@ int packet(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	}
 	if (!p.asked) {
-		if (*(volatile u8 *)&p.vnic->ahead) /* read after the bank, see types.h */
+		if (unlikely(*(volatile u8 *)&p.vnic->ahead)) /* read after the bank, see types.h */
 			return settle(&p, call_stage(&p, STAGE_FRAME));
 		p.packet->tagged = 0;
 		p.packet->vlan = 0;

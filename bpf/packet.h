@@ -449,7 +449,7 @@ static __always_inline int parse(const struct frame *frame, struct packet *packe
 	packet->icmp_type = 0;
 	packet->icmp_code = 0;
 	packet->fragment = FRAGMENT_NONE;
-	reason = ipv4 ? parse_ipv4(frame, packet, source, destination) : parse_ipv6(frame, packet, source, destination);
+	reason = likely(ipv4) ? parse_ipv4(frame, packet, source, destination) : parse_ipv6(frame, packet, source, destination);
 	if (reason)
 		return reason;
 	packet->l4 = l4;
@@ -512,7 +512,7 @@ static __always_inline bool is_echo(const struct packet *packet)
 /* Whether it can be part of a flow. ICMP other than echo cannot, and what goes to many cannot. */
 static __always_inline bool is_tracked(const struct packet *packet)
 {
-	return !packet->group && (!is_icmp(packet) || is_echo(packet));
+	return !packet->group && (likely(!is_icmp(packet)) || is_echo(packet));
 }
 
 /* Destination unreachable, packet too big, time exceeded, parameter problem. */
@@ -557,7 +557,7 @@ static __always_inline void complete_key(struct flow_key *key, const struct pack
 	key->protocol = packet->protocol;
 	key->query_in = 0;
 	key->vlan = packet->vlan;
-	if (is_echo(packet)) {
+	if (unlikely(is_echo(packet))) {
 		key->remote_port = packet->echo_id;
 		key->query_in = is_echo_request(packet) == (direction == DIRECTION_IN);
 	}
