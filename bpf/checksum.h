@@ -10,10 +10,10 @@
 #define BYTES 512 /* summed at once */
 #define CHUNKS 32 /* so the longest packet that is verified has 16,384 bytes; what is longer is GSO, or refused */
 
+/* Of at most nine words of 32 bits, so that what the second step leaves over carries once more and no further. */
 static __always_inline u16 fold(u64 sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~((sum & 0xffff) + (sum >> 16));
 }

@@ -202,6 +202,7 @@ class Host:
         for id in list(self.datapath.slots):
             self.datapath.detach(id)
         self.datapath.poll_events()
+        self.datapath.poll_snoops()
         self._next = 0
 
 
