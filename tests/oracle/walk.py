@@ -16,6 +16,7 @@ from tests.oracle.policies import HERE, OUTSIDE, OWN, PORTS, PROTOCOLS, changed,
 from tests.oracle.reading import UDP
 from tests.oracle.talk import Talk, packed
 from vsfwd.policy.desired import DesiredState
+from vsfwd.policy.model import MAX_TIMER, SessionTimers
 from vsfwd.protocol.envelope import Kind
 
 MACS: Final = {name: bytes([2, 0, 0, 0, 0, number]) for number, name in enumerate(HERE)}
@@ -72,7 +73,8 @@ def walk(seed: int, packets: int) -> list[Step]:
 def storm(seed: int, packets: int) -> list[Step]:
     """Hardly a frame as it should be, under a policy that allows everything that is a packet."""
     rng, source = Random(-1 - seed), _Walk(seed)
-    allow = policy(["allow"], vnics={name: " ".join(OWN[name]) for name in HERE})
+    timers = [f"{name}={MAX_TIMER}" for name in SessionTimers().seconds()]  # so that time does not matter
+    allow = policy(["allow"], vnics={name: " ".join((*OWN[name], *timers)) for name in HERE})
     return [Change(allow), *(source.spoilt(rng) for _ in range(packets))]
 
 
