@@ -8,8 +8,8 @@ if [ -d /vagrant ]; then cd /vagrant; else cd "$(dirname "$0")/.."; fi
 ./run demo
 cat <<'TEXT'
 
-Now: vagrant ssh, cd /vagrant, sudo -s; then for example
-  ./run lab up --vm web@host1#tier\|web --vm client@host2
+Now as root, here (after vagrant up: vagrant ssh, sudo -s, cd /vagrant), for example
+  ./run lab up --default allow --vm web@host1#tier\|web --vm client@host2
   ./run lab status
   ./run lab exec client -- ping -c3 10.20.0.10
   ./run lab down

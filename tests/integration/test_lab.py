@@ -15,6 +15,7 @@ import pytest
 from tests.harness import lab as harness
 from tests.harness.lab import World
 from vagrant.lab import state
+from vagrant.lab.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +152,21 @@ def test_migration_is_refused_clearly(up: dict[str, Any]) -> None:
     """Until it exists; unknown names are named first."""
     assert "does not exist yet" in shared("migrate", "e", "host1").stderr
     assert "no host 'host9'" in shared("migrate", "e", "host9").stderr
+
+
+def test_a_killed_vsfwd_is_started_again(up: dict[str, Any]) -> None:
+    """One that runs is not, and is named."""
+    pid = up["hosts"]["host2"]["pid"]
+    assert f"pid {pid}" in shared("start", "host2").stderr
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: vsfwd_of("host2") is None, "vsfwd of host2 is gone")
+    assert shared("start", "host2").returncode == 0
+    assert vsfwd_of("host2") not in (None, pid)
+
+
+def vsfwd_of(host: str) -> int | None:
+    found: int | None = json.loads(shared("status", "--json").stdout)["hosts"][host]["pid"]
+    return found
 
 
 def test_secrets_are_for_root_alone(up: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ _UNANSWERED: Final = ("syn_sent", "syn_recv", "closed")
 class Flow:
     """`initiator` is the direction of its first packet, `asked` what that packet asked the rules, `rule`
     the one that allows it, `existing` what that one says of policies to come, and `policy` the last that
-    let it pass. `answered`: both sides have spoken, of TCP since it was established. `orphan`: its rule
-    was gone once."""
+    let it pass. `answered`: both sides have spoken, of TCP since it was established; who answers by
+    closing has not yet, before the initiator's next packet. `orphan`: its rule was gone once."""
 
     protocol: int
     initiator: str
@@ -65,7 +65,8 @@ def count(flow: Flow, direction: str) -> None:
     """One more packet of it has passed."""
     flow.packets[direction] += 1
     established = flow.state not in _UNANSWERED
-    flow.answered |= established and flow.packets[OTHER[flow.initiator]] > 0
+    closes = flow.connection is not None and direction != flow.initiator and flow.state != "established"
+    flow.answered |= established and flow.packets[OTHER[flow.initiator]] > 0 and not closes
 
 
 def follow(flow: Flow, packet: Read, direction: str) -> Step:

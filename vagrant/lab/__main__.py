@@ -96,6 +96,19 @@ def run_inside(name: str, vm: str, command: Sequence[str]) -> NoReturn:
 
 
 @main.command()
+@click.argument("host")
+@click.pass_obj
+def start(name: str, host: str) -> None:
+    """Start the vsfwd of HOST again, after it was killed."""
+    lab = Lab.attach(name)
+    process = lab.vsfwd(lab.host(host).name)
+    if process is not None:
+        raise LabError(f"the vsfwd of {host} is running, pid {process.pid}")
+    with step(f"vsfwd of {host}"):
+        lab.start_vsfwd(host)
+
+
+@main.command()
 @click.argument("vm")
 @click.argument("host")
 @click.pass_obj
