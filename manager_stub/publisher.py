@@ -23,7 +23,7 @@ from aio_pika.exceptions import DeliveryError
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.levels import Outgoing
 from manager_stub.register import Register
-from manager_stub.reports import BadReport, parse_report
+from manager_stub.reports import BadReport, parse_report, plain
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import HEADER, SIGNATURE
@@ -197,6 +197,14 @@ class Publisher(Link):
                     self._register.unreadable(error.host, str(error))
             else:
                 log.error("report refused", key=message.routing_key, reason=str(error))
+            return False
+        except Exception as error:
+            # A mistake of ours, which a host has found. If it ended the process, so would the message when
+            # the broker gives it again: one host would stop the policy of all. The register stores each
+            # change before it counts, so nothing is left by halves.
+            log.exception("the manager failed at a report", key=message.routing_key)
+            if (host := message.user_id or "") in self._register.hosts:  # the broker vouches for it
+                self._register.disbelieved(host, plain(f"the manager failed at a report: {error!r}"))
             return False
         return True
 

@@ -6,7 +6,6 @@ stays; of a report that can be, each vNIC that cannot is left out by itself, wit
 
 import re
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
 from typing import Final
 
 import msgspec
@@ -27,6 +26,7 @@ from vsfwd.protocol.messages import (
     Hello,
     Refusal,
     Reply,
+    is_host_address,
 )
 
 MAX_REPORT: Final = 1024 * 1024
@@ -85,18 +85,11 @@ def believable(world: World, bindings: Iterable[Binding]) -> tuple[tuple[Binding
         if reason:
             wrong.append(plain(f"vNIC {binding.vnic[:36]}: {reason}"))
             continue
-        usable = tuple(address for address in binding.addresses if is_usable(address))
+        usable = tuple(address for address in binding.addresses if is_host_address(address))
         if usable != binding.addresses:
             wrong.append(f"vNIC {binding.vnic}: addresses that are no host's")
         good[binding.vnic] = msgspec.structs.replace(binding, addresses=usable)
     return tuple(good.values()), wrong
-
-
-def is_usable(address: str) -> bool:
-    """Whether it can be the address of a vNIC: no zone, no group, not nobody."""
-    found = ip_address(address)
-    zone = getattr(found, "scope_id", None)
-    return zone is None and not (found.is_unspecified or found.is_multicast or found.is_loopback)
 
 
 def plain(text: str) -> str:
@@ -122,7 +115,9 @@ def _possible(report: Event) -> Event:
     elif isinstance(report, Addresses):
         _check_vnics(len(report.vnics))
         known = {
-            vnic: tuple(claim for claim in claims[: MAX_CLAIMS + MAX_LEASES] if is_usable(claim.address))
+            vnic: tuple(
+                claim for claim in claims[: MAX_CLAIMS + MAX_LEASES] if is_host_address(claim.address)
+            )
             for vnic, claims in report.vnics.items()
         }
         return Addresses(known)

@@ -6,7 +6,7 @@ from typing import Final
 
 from vsfwd.ipc.interface import GuestInfo
 from vsfwd.policy.model import is_uuid
-from vsfwd.protocol.messages import MAX_CLAIMS, Binding, Guest, PowerState
+from vsfwd.protocol.messages import MAX_CLAIMS, Binding, Guest, PowerState, is_host_address
 
 MAX_TEXT: Final = 255
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -55,6 +55,10 @@ def _addresses(texts: list[str]) -> tuple[str, ...]:
     if len(texts) > MAX_CLAIMS:
         raise ValueError(f"addresses: {len(texts)}, at most {MAX_CLAIMS}")
     try:
-        return tuple(str(ip_address(text)) for text in texts)
+        usual = tuple(str(ip_address(text)) for text in texts)
     except ValueError as error:
         raise ValueError(f"addresses: {error}") from None
+    for address in usual:
+        if not is_host_address(address):
+            raise ValueError(f"addresses: {address!r} is not the address of a host")
+    return usual

@@ -6,10 +6,10 @@ acknowledgement to that MAC address. That the vNIC has asked for it is known to 
 nothing else. An ARP probe claims nothing yet; duplicate address detection does, since a host may say nothing
 else of its address for as long as it knows its neighbours."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from vsfwd.protocol.messages import Claim, Source
+from vsfwd.protocol.messages import Claim, Source, is_host_address
 
 _ETHERNET: Final = 14
 _ARP, _IPV4, _IPV6 = b"\x08\x06", b"\x08\x00", b"\x86\xdd"
@@ -32,7 +32,7 @@ def claims(frame: bytes, direction: str, mac: bytes, now: int) -> list[Claim]:
         found = _sent(frame, mac) if direction == "out" else _received(frame, mac, now)
     except IndexError:  # it ends before what it says it has
         return []
-    return [claim for claim in found if _is_host(claim.address)]
+    return [claim for claim in found if is_host_address(claim.address)]
 
 
 def _sent(frame: bytes, mac: bytes) -> list[Claim]:
@@ -117,11 +117,3 @@ def _bytes(content: bytes, at: int, size: int) -> bytes:
 
 def _ipv6(raw: bytes) -> str:
     return str(IPv6Address(raw))
-
-
-def _is_host(text: str) -> bool:
-    """Not nobody's, not everybody's, and not an IPv4 address in IPv6 clothes."""
-    address = ip_address(text)
-    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
-    broadcast = text == "255.255.255.255"
-    return not (address.is_unspecified or address.is_multicast or address.is_loopback or mapped or broadcast)

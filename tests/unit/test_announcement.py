@@ -52,6 +52,8 @@ def test_ids_mac_and_device_are_enough() -> None:
         ({"guest": GuestInfo(power_state="on")}, "guest.power_state: 'on' is none of VM_RUNNING"),
         ({"segment": "\x1b[0m"}, "segment: "),
         ({"addresses": ["10.0.0.0/8"]}, "addresses: "),
+        ({"addresses": ["10.0.0.1", "::ffff:1.2.3.4"]}, "addresses: '::ffff:.* is not the address of a host"),
+        ({"addresses": ["255.255.255.255"]}, "addresses: '255.255.255.255' is not the address of a host"),
         (
             {"addresses": ["10.0.0.1"] * (MAX_CLAIMS + 1)},
             f"addresses: {MAX_CLAIMS + 1}, at most {MAX_CLAIMS}",

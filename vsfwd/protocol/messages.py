@@ -63,6 +63,16 @@ class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusals: tuple[Refusal, ...] = ()
 
 
+def is_host_address(text: str) -> bool:
+    """Whether a vNIC can have the address: not nobody's, not everybody's, without a zone, and not an IPv4
+    address in IPv6 clothes, which a policy refuses (`policy.model.parse_address`)."""
+    address = ipaddress.ip_address(text)
+    zone, mapped = (getattr(address, what, None) is not None for what in ("scope_id", "ipv4_mapped"))
+    nobody = address.is_unspecified or address.is_loopback
+    everybody = address.is_multicast or text == "255.255.255.255"
+    return not (zone or mapped or nobody or everybody)
+
+
 _SERVER: Final = re.compile(r"|[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 

@@ -148,7 +148,11 @@ def test_a_vnic_that_cannot_be_is_left_out(bad: Binding, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "127.0.0.1", "::1", "fe80::1%eth0"]
+    "address",
+    [
+        *("0.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1"),
+        *("::", "ff02::1", "::1", "fe80::1%eth0", "::ffff:102:304"),
+    ],
 )
 def test_what_is_no_hosts_address_is_not_taken(address: str) -> None:
     """Hosts would refuse a vNIC that has it; the others of the vNIC count."""

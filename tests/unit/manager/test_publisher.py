@@ -1,0 +1,67 @@
+"""The publisher without a broker: what becomes of what hosts say."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from manager_stub.publisher import Publisher
+from tests.unit.manager.rest import Manager
+from vsfwd.protocol.messages import Addresses, Binding, Bindings, Claim, Source
+
+pytestmark = pytest.mark.slow
+
+HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
+VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
+PLUGGED = Bindings((Binding(VNIC, VM, "02:00:00:00:00:01", "veth"),))
+
+
+@pytest.fixture
+def publisher(manager: Manager) -> Publisher:
+    """Of two hosts."""
+    for host in (HOST, OTHER_HOST):
+        manager.register.add_host(host, host[-1])
+    return Publisher(manager.register, manager.parts.broker, "amqps://nowhere", cast(Any, None))
+
+
+async def take(publisher: Publisher, kind: str, report: Any, host: str = HOST) -> bool:
+    """A message of a host; whether it is acknowledged."""
+    message = SimpleNamespace(
+        routing_key=f"host.{host}.{kind}",
+        user_id=host,
+        body=msgspec.json.encode(report),
+        content_encoding="json",
+    )
+    return await publisher._take(cast(Any, message))
+
+
+async def test_an_ipv4_address_in_ipv6_clothes_ends_nothing(manager: Manager, publisher: Publisher) -> None:
+    """Said by the guest's tools and as seen, of a vNIC that trusts all it is seen with: it is left out, what
+    is said beside it counts."""
+    mapped = "::ffff:102:304"
+    (binding,) = PLUGGED.vnics
+    tools = msgspec.structs.replace(binding, addresses=(mapped, "10.0.0.1"))
+    assert await take(publisher, "vnics", Bindings((tools,)))
+    seen = tuple(Claim(address, Source.ND) for address in (mapped, "fd00::1"))
+    assert await take(publisher, "addresses", Addresses({VNIC: seen}))
+    assert set(manager.register.world.claims[VNIC]) == {"10.0.0.1", "fd00::1"}
+
+
+@pytest.mark.parametrize(("kind", "entry"), [("addresses", "claimed"), ("vnics", "bound")])
+async def test_a_report_at_which_the_manager_fails_is_rejected_and_counted(
+    manager: Manager, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, kind: str, entry: str
+) -> None:
+    """The manager goes on: the host is shown with the reason, and another's report counts."""
+
+    def fails(host: str, report: Any) -> None:
+        raise ValueError("nobody thought of that")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manager.register, entry, fails)
+        assert not await take(publisher, kind, Addresses({}) if kind == "addresses" else PLUGGED)
+    host = manager.register.hosts[HOST]
+    assert host.reports_refused == 1
+    assert "nobody thought of that" in host.left_out[0]
+    assert await take(publisher, "vnics", PLUGGED, OTHER_HOST)
+    assert manager.register.hosts[OTHER_HOST].bindings == PLUGGED.vnics
