@@ -22,7 +22,7 @@ from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.levels import Outgoing
-from manager_stub.register import Register
+from manager_stub.register import REQUEST_LIVES_S, Register
 from manager_stub.reports import BadReport, parse_report, plain
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.protocol import topology
@@ -88,12 +88,7 @@ class Publisher(Link):
         clock = asyncio.get_running_loop().time
         while True:
             self._woken.clear()
-            requests = self._register.requests
-            while requests:
-                oldest = requests[0]
-                await self._request(commands, *oldest)
-                if requests and requests[0] is oldest:  # who asked may have taken it back meanwhile
-                    requests.popleft()
+            await self._send_requests(commands)
             waiting = self._waiting()
             due = [host for host, each in waiting.items() if each.due <= clock()]
             for first in range(0, len(due), AT_ONCE):
@@ -151,6 +146,19 @@ class Publisher(Link):
             bytes=len(outgoing.message.body),
         )
 
+    async def _send_requests(self, commands: AbstractExchange) -> None:
+        """Some of them: policy does not wait until there are none left, since hosts can make them come."""
+        requests = self._register.requests
+        for _ in range(min(len(requests), AT_ONCE)):
+            if not requests:  # who asked may have taken it back meanwhile
+                return
+            oldest = requests[0]
+            await self._request(commands, *oldest)
+            if requests and requests[0] is oldest:
+                requests.popleft()
+        if requests:
+            self._woken.set()
+
     async def _request(self, commands: AbstractExchange, host: str, request: Request) -> None:
         """Once: who is away tells all it knows when it is back, and may be asked again."""
         try:
@@ -160,7 +168,10 @@ class Publisher(Link):
 
     async def _ask(self, commands: AbstractExchange, host: str, request: Request) -> None:
         message = aio_pika.Message(
-            msgspec.json.encode(request), content_type="application/json", type="request", expiration=60
+            msgspec.json.encode(request),
+            content_type="application/json",
+            type="request",
+            expiration=REQUEST_LIVES_S,
         )
         await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
 

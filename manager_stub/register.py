@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from math import inf
 from types import MappingProxyType
 from uuid import uuid4
 
@@ -65,6 +66,8 @@ NUMBERED = {"rules": 1000, "segments": 0, "security-policies": 0}
 MAX_LEFT = 8 * MAX_HOST_VNICS
 """VMs that a host told of and that are plugged nowhere any more: they stay until somebody deletes them, so a
 host could fill the inventory with one report after another."""
+REQUEST_LIVES_S = 60
+"""That the broker keeps a request for a host that does not take it."""
 MAX_ATTEMPTS = 64
 """Changes refused on the way to the VMs of one report that can be."""
 
@@ -107,6 +110,8 @@ class Register:
         self._away: frozenset[str] = frozenset()
         self._heard: dict[str, tuple[str, int]] = {}
         """By host: what it was asked to say again, and when it said last which vNICs it has."""
+        self._asked_at: dict[str, float] = {}
+        """When each host that has not answered was asked to report."""
         self._discovered: dict[str, str] = {}
         """Which host told of a VM that nobody knew, since the manager was started."""
         self._numbers = NUMBERED | store.numbers()
@@ -260,6 +265,7 @@ class Register:
             transaction.add_changes([audit.change(f"/vsfw/hosts/{id}", name, None, _now_ms())])
         del self._hosts[id]
         self._heard.pop(id, None)
+        self._asked_at.pop(id, None)
         self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts - {id}))
         self._plug(self._said())
 
@@ -280,15 +286,25 @@ class Register:
         """Whether the host has said something later already. It is asked: its clock may have been set."""
         asked, newest_ns = self._heard.get(id, ("", 0))
         answered = said.answers and said.answers == asked
+        if answered:
+            self._asked_at.pop(id, None)
         if answered or not said.said_ns or said.said_ns >= newest_ns:
             self._heard[id] = "", said.said_ns
             return False
         log.warning("an old report of vNICs is left out", host=id, older_by_ns=newest_ns - said.said_ns)
+        self._ask_to_report(id)
+        return True
+
+    def _ask_to_report(self, id: str) -> None:
+        """Not while it may still answer: a host decides how often there is a reason."""
+        now = time.monotonic()
+        if now < self._asked_at.get(id, -inf) + REQUEST_LIVES_S:
+            return
         request = Request(str(uuid4()), "report")
-        self._heard[id] = request.id, newest_ns
+        _, newest_ns = self._heard.get(id, ("", 0))
+        self._heard[id], self._asked_at[id] = (request.id, newest_ns), now
         self.requests.append((id, request))
         self.wake()
-        return True
 
     def disbelieved(self, id: str, reason: str) -> None:
         """The host said what cannot be; what it said before stays."""
@@ -342,8 +358,7 @@ class Register:
         self._store_hosts(moved, logged)
         for id in gained - {reporter}:
             # What it said of the names and addresses there counted for nothing until now.
-            self.requests.append((id, Request(str(uuid4()), "report")))
-            self.wake()
+            self._ask_to_report(id)
         return self._inventory(reporter) if reporter else []
 
     def _inventory(self, host: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from manager_stub import register
 from manager_stub.register import Register
 from tests.unit.manager.rest import Manager
 from vsfwd.protocol.messages import Binding, Bindings
@@ -29,6 +30,28 @@ async def test_an_old_report_does_not_overtake_a_newer_one(manager: Manager) -> 
     assert has(register) == (NEW,)
     ((host, request),) = register.requests
     assert (host, request.method) == (HOST, "report")
+
+
+async def test_a_host_is_asked_once_however_much_it_says_too_late(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it has answered, or the question has gone; a newer report beside them is none."""
+    manager.register.add_host(HOST, "host")
+    requests = manager.register.requests
+    for number in range(10):
+        manager.register.bound(HOST, Bindings((NEW,), said_ns=20 + number))
+        manager.register.bound(HOST, Bindings((OLD,), said_ns=10))
+    assert len(requests) == 1
+    manager.register.bound(HOST, Bindings((OLD,), said_ns=10))
+    assert len(requests) == 1
+    monkeypatch.setattr(register, "REQUEST_LIVES_S", 0)
+    manager.register.bound(HOST, Bindings((OLD,), said_ns=10))
+    assert len(requests) == 2
+    _, newest = requests[-1]
+    monkeypatch.undo()
+    manager.register.bound(HOST, Bindings((OLD,), said_ns=10, answers=newest.id))
+    manager.register.bound(HOST, Bindings((NEW,), said_ns=5))
+    assert len(requests) == 3
 
 
 async def test_a_clock_that_was_set_back_costs_one_question(manager: Manager) -> None:

@@ -1,14 +1,25 @@
-"""The publisher without a broker: what becomes of what hosts say."""
+"""The publisher without a broker: what becomes of what hosts say, and what is sent first."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
 
-from manager_stub.publisher import Publisher
+from manager_stub.publisher import AT_ONCE, Publisher
 from tests.unit.manager.rest import Manager
-from vsfwd.protocol.messages import Addresses, Binding, Bindings, Claim, Source
+from vsfwd.protocol import topology
+from vsfwd.protocol.messages import (
+    Addresses,
+    Binding,
+    Bindings,
+    Claim,
+    Hello,
+    Request,
+    Source,
+    digest_text,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +76,26 @@ async def test_a_report_at_which_the_manager_fails_is_rejected_and_counted(
     assert "nobody thought of that" in host.left_out[0]
     assert await take(publisher, "vnics", PLUGGED, OTHER_HOST)
     assert manager.register.hosts[OTHER_HOST].bindings == PLUGGED.vnics
+
+
+async def test_policy_does_not_wait_for_requests(manager: Manager, publisher: Publisher) -> None:
+    """However many one host has made necessary: the message for another goes out after a few of them, and
+    then the rest does."""
+    keys: list[str] = []
+    all_sent = asyncio.Event()
+    many = 10 * AT_ONCE
+
+    async def publish(message: Any, key: str, **more: Any) -> None:
+        keys.append(key)
+        if len(keys) == many + 1:
+            all_sent.set()
+
+    manager.register.reported(OTHER_HOST, Hello(0, 0, digest_text(0), "0.1"))
+    manager.register.bound(OTHER_HOST, PLUGGED)
+    manager.register.requests.extend((HOST, Request(str(number), "report")) for number in range(many))
+    publishing = asyncio.create_task(publisher._publish(cast(Any, SimpleNamespace(publish=publish))))
+    async with asyncio.timeout(10):
+        await all_sent.wait()
+    publishing.cancel()
+    assert keys.index(topology.policy_key(OTHER_HOST)) == AT_ONCE
+    assert keys.count(topology.app_key(HOST)) == many
