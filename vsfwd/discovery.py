@@ -17,7 +17,7 @@ import structlog
 
 from vsfwd.datapath import Datapath, DatapathError, Snoop
 from vsfwd.policy.model import Vnic
-from vsfwd.protocol.messages import LEASED, Addresses, Claim, has_room
+from vsfwd.protocol.messages import LEASED, MAX_CLAIMS_AT_ONCE, Addresses, Claim, has_room
 from vsfwd.reconciler import ApplyThread, Port
 from vsfwd.snooping import claims
 from vsfwd.statefile import StateFile
@@ -25,7 +25,6 @@ from vsfwd.statefile import StateFile
 log = structlog.get_logger(log="vsfwd.discovery")
 
 PERIOD_S: Final = 1.0
-IN_ONE_REPORT: Final = 5000
 _IPV4_MAPPED: Final = 0xFFFF << 32
 
 Learned = Mapping[str, Mapping[str, Claim]]
@@ -160,7 +159,7 @@ def reports(learned: Learned) -> Iterator[Addresses]:
     """Of a size the manager takes; each vNIC whole."""
     batch: dict[str, tuple[Claim, ...]] = {}
     for vnic, found in _tuples(learned).items():
-        if sum(map(len, batch.values())) + len(found) > IN_ONE_REPORT:
+        if sum(map(len, batch.values())) + len(found) > MAX_CLAIMS_AT_ONCE:
             yield Addresses(batch)
             batch = {}
         batch[vnic] = found

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from vsfwd.datapath import Datapath
-from vsfwd.discovery import IN_ONE_REPORT, Discovery, current, duplicates, learn, reports
+from vsfwd.discovery import Discovery, current, duplicates, learn, reports
 from vsfwd.policy.model import Vnic
-from vsfwd.protocol.messages import MAX_CLAIMS, MAX_LEASES, Addresses, Claim, Source
+from vsfwd.protocol.messages import MAX_CLAIMS, MAX_CLAIMS_AT_ONCE, MAX_LEASES, Addresses, Claim, Source
 from vsfwd.reconciler import Port
 from vsfwd.statefile import StateFile
 
@@ -62,7 +62,7 @@ def test_reports_are_of_a_size_the_manager_takes() -> None:
     learned = {f"v{n}": share for n in range(100)}
     told = list(reports(learned))
     assert len(told) > 1
-    assert all(sum(map(len, each.vnics.values())) <= IN_ONE_REPORT for each in told)
+    assert all(sum(map(len, each.vnics.values())) <= MAX_CLAIMS_AT_ONCE for each in told)
     assert {vnic for each in told for vnic in each.vnics} == learned.keys()
 
 

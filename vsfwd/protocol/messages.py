@@ -144,6 +144,9 @@ MAX_CLAIMS: Final = 128
 MAX_LEASES: Final = 16
 """Addresses that one vNIC is given, so that others who give it one after another leave room for its own."""
 
+MAX_CLAIMS_AT_ONCE: Final = 5000
+"""In one report; more go in several, so that none holds the manager up for long."""
+
 
 def has_room(known: Iterable[Source], source: Source) -> bool:
     """Whether a vNIC whose addresses are known from there may be known by one more."""
@@ -169,7 +172,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host, on connect and whenever it learns: all that the vNICs named here are seen with."""
+    """A host, on connect and whenever it learns: all that the vNICs named here are seen with. At most
+    MAX_CLAIMS_AT_ONCE."""
 
     vnics: dict[str, tuple[Claim, ...]]
 

@@ -17,7 +17,17 @@ from manager_stub.reports import MAX_REFUSALS, MAX_TEXT, BadReport, believable, 
 from manager_stub.world import World
 from tests.unit.manager.rest import VSFW, Manager
 from vsfwd.policy.model import MAX_HOST_VNICS
-from vsfwd.protocol.messages import MAX_CLAIMS, Addresses, Applied, Binding, Bindings, Guest, digest_text
+from vsfwd.protocol.messages import (
+    MAX_CLAIMS,
+    MAX_CLAIMS_AT_ONCE,
+    MAX_LEASES,
+    Addresses,
+    Applied,
+    Binding,
+    Bindings,
+    Guest,
+    digest_text,
+)
 
 HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 MAC = "02:00:00:00:00:01"
@@ -62,6 +72,20 @@ def test_more_vnics_than_a_host_can_have_are_refused_whole(kind: str) -> None:
     assert len(parsed(kind, body(MAX_HOST_VNICS)).vnics) == MAX_HOST_VNICS
     with pytest.raises(BadReport, match="1025 vNICs are over the 1024") as refused:
         parsed(kind, body(MAX_HOST_VNICS + 1))
+    assert refused.value.host == HOST
+
+
+def test_more_addresses_than_go_in_one_report_are_refused_unread() -> None:
+    """Each costs time, and all hosts wait meanwhile; what fills eight megabytes is refused in none."""
+
+    def body(count: int) -> bytes:
+        claim = b'{"address":"10.0.0.1","source":"arp"}'
+        return b'{"vnics":{"%b":[%b]}}' % (vnic_id(1).encode(), b",".join([claim] * count))
+
+    assert len(parsed("addresses", body(MAX_CLAIMS_AT_ONCE)).vnics[vnic_id(1)]) == MAX_CLAIMS + MAX_LEASES
+    broken = body(MAX_CLAIMS_AT_ONCE + 1)[:-1]
+    with pytest.raises(BadReport, match="more than the 5000 addresses") as refused:
+        parsed("addresses", broken)
     assert refused.value.host == HOST
 
 
