@@ -18,6 +18,7 @@ from manager_stub.model import (
     Rule,
     SecurityPolicy,
     Service,
+    Vm,
 )
 from manager_stub.services import around, plain, within
 from manager_stub.world import Stored, World, kind_of, parent_of, vnic_path
@@ -79,6 +80,19 @@ def check_references(world: World, stored: list[Stored[Entity]], gone: set[str])
                 reason = f"there is no {reference.path!r} among {reference.kind} (in {each.path})"
                 raise Refused(reference.field, reason)
     check_unused(world, gone)
+
+
+def check_macs(before: World, after: World, stored: list[Stored[Entity]]) -> None:
+    """A MAC address is one vNIC's of a segment: who has it keeps it."""
+    for each in stored:
+        if not isinstance(each.body, Vm):
+            continue
+        old = before.vms.get(each.path)
+        kept = {(vnic.id, vnic.segment_path, vnic.mac) for vnic in old.body.vnics} if old else set()
+        for index, vnic in enumerate(each.body.vnics):
+            if (vnic.id, vnic.segment_path, vnic.mac) not in kept and (other := after.mac_holder(vnic)):
+                holder = f"vNIC {other} of {after.vnics[other].path}"
+                raise Conflict(f"vnics.{index}.mac", f"{vnic.mac} is that of {holder} in {vnic.segment_path}")
 
 
 def check_groups(world: World, stored: list[Stored[Entity]]) -> None:

@@ -26,6 +26,7 @@ from manager_stub.checks import (
     Refused,
     check_groups,
     check_layers,
+    check_macs,
     check_nesting,
     check_references,
     check_system_owned,
@@ -194,6 +195,7 @@ class Register:
             check_locks(self.world, [*(each.path for each in stored), *delete])
         self._check_unique(stored)
         check_references(world, stored, gone(self.world, world, set(delete)))
+        check_macs(self.world, world, stored)
         check_groups(world, stored)
         check_nesting(world, stored)
         check_layers(world, stored)
@@ -368,7 +370,7 @@ class Register:
         self._claim(addresses.told_by_tools(self.world.claims, host, bindings, _now_ms()))
         return wrong
 
-    def _discover(self, host: str, bindings: Iterable[Binding]) -> list[str]:
+    def _discover(self, host: str, bindings: Sequence[Binding]) -> list[str]:
         """VMs as a host reports them, together if that is possible; what is not, and why. One that is not
         stops no other: it is looked for by halves, but not for ever, since every attempt costs a change."""
         found, wrong = reported(self.world, bindings)

@@ -6,7 +6,7 @@ what only the manager decides (tags, addresses set by hand, SpoofGuard). A VM th
 stays in the inventory until it is deleted there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -17,12 +17,13 @@ from vsfwd.protocol.messages import Binding, PowerState
 UNKNOWN_MAC = "00:00:00:00:00:00"
 
 
-def reported(world: World, bindings: Iterable[Binding]) -> tuple[Mapping[str, Vm], list[str]]:
+def reported(world: World, bindings: Sequence[Binding]) -> tuple[Mapping[str, Vm], list[str]]:
     """VMs, by path, that are there or are otherwise now; and what is left out because it cannot be, and
     why."""
     found: dict[str, Vm] = {}
     wrong: list[str] = []
     owners: dict[str, str] = {}
+    macs = _Macs(world, {each.vnic: each.mac for each in bindings if each.mac != UNKNOWN_MAC})
     for binding in bindings:
         path = f"/vsfw/vms/{binding.vm}"
         if not binding.vm or binding.mac == UNKNOWN_MAC:
@@ -33,7 +34,7 @@ def reported(world: World, bindings: Iterable[Binding]) -> tuple[Mapping[str, Vm
         try:
             if owner != path:
                 raise ValueError(f"it is of {owner}, not of {path}")
-            after = _with(world, before or Vm(), binding)
+            after = _with(world, before or Vm(), binding, macs)
         except ValueError as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             wrong.append(f"vNIC {binding.vnic}: {reason}")
@@ -45,7 +46,27 @@ def reported(world: World, bindings: Iterable[Binding]) -> tuple[Mapping[str, Vm
     return found, wrong
 
 
-def _with(world: World, vm: Vm, binding: Binding) -> Vm:
+class _Macs:
+    """Whose MAC addresses are. `said`: what the report says of each vNIC, so that two can change places."""
+
+    def __init__(self, world: World, said: Mapping[str, str]) -> None:
+        self._world = world
+        self._said = said
+        self._holders: dict[tuple[str, str], str] = {}
+
+    def give(self, vnic: Vnic) -> None:
+        """Raises ValueError where another of the segment has it."""
+        if vnic.segment_path is None:
+            return
+        key = vnic.segment_path, vnic.mac
+        if key not in self._holders:
+            other = self._world.mac_holder(vnic)
+            self._holders[key] = other if other and self._said.get(other, vnic.mac) == vnic.mac else vnic.id
+        if self._holders[key] != vnic.id:
+            raise ValueError(f"{vnic.mac} is that of vNIC {self._holders[key]} in {vnic.segment_path}")
+
+
+def _with(world: World, vm: Vm, binding: Binding, macs: _Macs) -> Vm:
     cards = {card.id: card for card in vm.vnics}
     if binding.vnic not in cards and len(cards) >= MAX_VNICS:
         raise ValueError(f"its VM has {MAX_VNICS} vNICs already")
@@ -53,7 +74,10 @@ def _with(world: World, vm: Vm, binding: Binding) -> Vm:
     if _segment(binding) in world.segments:
         said["segment_path"] = _segment(binding)
     card = cards.get(binding.vnic)
-    cards[binding.vnic] = Vnic.model_validate((card.model_dump(exclude_unset=True) if card else {}) | said)
+    new = Vnic.model_validate((card.model_dump(exclude_unset=True) if card else {}) | said)
+    if card is None or (card.segment_path, card.mac) != (new.segment_path, new.mac):
+        macs.give(new)
+    cards[binding.vnic] = new
     guest = binding.guest
     names = {
         "display_name": guest.name or (None if vm.display_name else binding.vm),

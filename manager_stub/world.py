@@ -22,6 +22,7 @@ from manager_stub.model import (
     SessionTimerBinding,
     SessionTimerProfile,
     Vm,
+    Vnic,
 )
 from vsfwd.protocol.messages import Source
 
@@ -184,6 +185,23 @@ class World:
     def vnics(self) -> Mapping[str, Stored[Vm]]:
         """Their VMs, by vNIC."""
         return {vnic.id: vm for vm in self.vms.values() for vnic in vm.body.vnics}
+
+    @cached_property
+    def _by_mac(self) -> Mapping[tuple[str | None, str], list[str]]:
+        """vNICs by segment and MAC address."""
+        found: dict[tuple[str | None, str], list[str]] = {}
+        for vm in self.vms.values():
+            for vnic in vm.body.vnics:
+                found.setdefault((vnic.segment_path, vnic.mac), []).append(vnic.id)
+        return found
+
+    def mac_holder(self, vnic: Vnic) -> str | None:
+        """Another vNIC of its segment that has its MAC address. One that is plugged nowhere is not in the way
+        of one that is: it may be what is left of a VM that was made anew."""
+        if vnic.segment_path is None:
+            return None
+        others = (id for id in self._by_mac.get((vnic.segment_path, vnic.mac), ()) if id != vnic.id)
+        return next((id for id in others if id in self.plugged or vnic.id not in self.plugged), None)
 
     @property
     def groups(self) -> Mapping[str, Stored[Group]]:

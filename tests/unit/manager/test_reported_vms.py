@@ -166,6 +166,71 @@ async def test_a_new_vnic_said_to_be_of_two_vms_is_of_the_first(hosts: Manager) 
     assert [path[-36:] for path in hosts.register.world.vms] == [VM]
 
 
+async def test_a_mac_address_is_one_vnics_of_a_segment(hosts: Manager) -> None:
+    """Who has it keeps it, also in one report; the other is left out with the reason, and what is beside it
+    counts. On another segment, and on none, it is another's matter."""
+    await hosts.call("PUT", f"{INFRA}/segments/red", {"overlay_id": 8})
+    first = Binding(VNIC, VM, MAC, "veth0", segment="blue")
+    plug(hosts, first)
+    thief = Binding(OTHER_VNIC, OTHER_VM, MAC, "veth1", segment="blue")
+    more = [
+        Binding(VNIC[:-1] + number, VM[:-1] + number, mac, "veth", segment=segment)
+        for number, mac, segment in (
+            ("3", MAC, "red"),
+            ("4", MAC, ""),
+            ("5", "02:00:00:00:00:05", "blue"),
+            ("6", "02:00:00:00:00:05", "blue"),
+        )
+    ]
+    plug(hosts, thief, *more, host=OTHER_HOST)
+    assert {path[-1] for path in hosts.register.world.vms} == {"1", "3", "4", "5"}
+    reasons = hosts.register.hosts[OTHER_HOST].left_out
+    assert [reason.rpartition(": ")[0][-1] for reason in reasons] == ["2", "6"]
+    assert f"{MAC} is that of vNIC {VNIC} in /infra/segments/blue" in reasons[0]
+    assert hosts.register.world.vnics[VNIC].path == f"/vsfw/vms/{VM}"
+
+
+async def test_two_vnics_can_change_their_mac_addresses(hosts: Manager) -> None:
+    """Said in one report; and who has left a segment's address to another is not asked again."""
+    other_mac = "02:00:00:00:00:02"
+    plug(
+        hosts,
+        *(
+            Binding(*ids, segment="blue")
+            for ids in ((VNIC, VM, MAC, "a"), (OTHER_VNIC, OTHER_VM, other_mac, "b"))
+        ),
+    )
+    plug(
+        hosts,
+        *(
+            Binding(*ids, segment="blue")
+            for ids in ((VNIC, VM, other_mac, "a"), (OTHER_VNIC, OTHER_VM, MAC, "b"))
+        ),
+    )
+    assert [(await read(hosts, vm))["vnics"][0]["mac"] for vm in (VM, OTHER_VM)] == [other_mac, MAC]
+
+
+async def test_a_vm_made_anew_has_its_mac_address(hosts: Manager) -> None:
+    """Its old self is in the inventory until it is deleted, and in nobody's way: it is plugged nowhere."""
+    plug(hosts, Binding(VNIC, VM, MAC, "veth0", segment="blue"))
+    plug(hosts)
+    plug(hosts, Binding(OTHER_VNIC, OTHER_VM, MAC, "veth0", segment="blue"))
+    assert (await read(hosts, OTHER_VM))["vnics"][0]["mac"] == MAC
+    assert hosts.register.hosts[HOST].left_out == ()
+
+
+async def test_a_mac_address_that_is_typed_twice_is_refused(hosts: Manager) -> None:
+    """By the name of the field and of who has it; a change of what had it before is not."""
+    card = {"mac": MAC, "segment_path": "/infra/segments/blue"}
+    await hosts.call("PUT", f"{VSFW}/vms/{VM}", {"vnics": [{"id": VNIC, **card}]})
+    answer = await hosts.answer("PUT", f"{VSFW}/vms/{OTHER_VM}", {"vnics": [{"id": OTHER_VNIC, **card}]})
+    assert answer.status_code == 409
+    assert f"vnics.0.mac: {MAC} is that of vNIC {VNIC}" in answer.text
+    body = {"vnics": [{"id": VNIC, **card}, {"id": OTHER_VNIC, **card}]}
+    assert (await hosts.answer("PUT", f"{VSFW}/vms/{VM}", body)).status_code == 409
+    await hosts.call("PUT", f"{VSFW}/vms/{VM}", {"tags": [{"tag": "a"}], "vnics": [{"id": VNIC, **card}]})
+
+
 async def test_a_segment_nobody_made_is_not_taken(hosts: Manager) -> None:
     """The vNIC is on none, rather than on one that does not exist; the rest of the report counts."""
     plug(hosts, Binding(VNIC, VM, MAC, "veth0", WEB, "../../groups/web"))
