@@ -5,7 +5,7 @@ stays; of a report that can be, each vNIC that cannot is left out by itself, wit
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -38,6 +38,9 @@ LARGEST_NUMBER: Final = 2**53
 """Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
 MAX_TEXT: Final = 255
 """Characters, as where vNICs are announced; of the reason of a refusal more would be a log."""
+MAX_OF_TOOLS: Final = 16 * MAX_HOST_VNICS
+"""Addresses that guests' tools say, of one report: every vNIC has an equal share, so that no guest takes
+another's."""
 MAX_REFUSALS: Final = 100
 """That are kept: a host that refuses more has one trouble, not many."""
 
@@ -77,11 +80,12 @@ def parse_report(key: str, user_id: str | None, body: bytes, encoding: str = "js
         raise BadReport(f"{kind}: {error}", host, kind) from None
 
 
-def believable(world: World, bindings: Iterable[Binding]) -> tuple[tuple[Binding, ...], list[str]]:
+def believable(world: World, bindings: Sequence[Binding]) -> tuple[tuple[Binding, ...], list[str]]:
     """The bindings that can be, each vNIC once, and why the others cannot. Of two with one id the first, or
     the one of the VM that the inventory knows."""
     good: dict[str, Binding] = {}
     wrong: list[str] = []
+    share = MAX_OF_TOOLS // max(len(bindings), 1)
     for binding in sorted(bindings, key=lambda binding: _is_of_another(world, binding)):
         reason = _impossible(binding)
         if not reason and binding.vnic in good:
@@ -89,8 +93,11 @@ def believable(world: World, bindings: Iterable[Binding]) -> tuple[tuple[Binding
         if reason:
             wrong.append(plain(f"vNIC {binding.vnic[:36]}: {reason}"))
             continue
-        usable = tuple(address for address in binding.addresses if is_host_address(address))
-        if usable != binding.addresses:
+        heard = binding.addresses[:share]
+        if heard != binding.addresses:
+            wrong.append(f"vNIC {binding.vnic}: of {len(binding.addresses)} addresses only {share} count")
+        usable = tuple(address for address in heard if is_host_address(address))
+        if usable != heard:
             wrong.append(f"vNIC {binding.vnic}: addresses that are no host's")
         good[binding.vnic] = msgspec.structs.replace(binding, addresses=usable)
     return tuple(good.values()), wrong

@@ -13,7 +13,15 @@ from manager_stub import register
 from manager_stub.checks import Refused
 from manager_stub.model import Entity, Vm
 from manager_stub.register import MAX_ATTEMPTS
-from manager_stub.reports import MAX_REFUSALS, MAX_TEXT, BadReport, believable, parse_report, plain
+from manager_stub.reports import (
+    MAX_OF_TOOLS,
+    MAX_REFUSALS,
+    MAX_TEXT,
+    BadReport,
+    believable,
+    parse_report,
+    plain,
+)
 from manager_stub.world import World
 from tests.unit.manager.rest import VSFW, Manager
 from vsfwd.policy.model import MAX_HOST_VNICS
@@ -186,6 +194,19 @@ def test_what_is_no_hosts_address_is_not_taken(address: str) -> None:
     claims = [{"address": each, "source": "arp"} for each in ("10.0.0.1", address)]
     seen: Addresses = parsed("addresses", {"vnics": {vnic_id(1): claims}})
     assert [claim.address for claim in seen.vnics[vnic_id(1)]] == ["10.0.0.1"]
+
+
+def test_vnics_share_what_tools_may_say_in_one_report() -> None:
+    """A host with few vNICs may say all they can have, one that is full some of each; too many of one take
+    nothing from another."""
+    many = tuple(f"10.0.0.{number}" for number in range(1, MAX_CLAIMS + 1))
+    few = [binding(number, addresses=many) for number in range(MAX_OF_TOOLS // MAX_CLAIMS)]
+    assert believable(World(), few) == (tuple(few), [])
+    full = [binding(number, addresses=many if number % 2 else many[:16]) for number in range(MAX_HOST_VNICS)]
+    good, reasons = believable(World(), full)
+    assert {each.addresses for each in good} == {many[:16]}
+    assert len(reasons) == MAX_HOST_VNICS // 2
+    assert "of 128 addresses only 16 count" in reasons[0]
 
 
 def test_plain_text_stays_as_it_is() -> None:
