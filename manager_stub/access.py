@@ -82,6 +82,14 @@ def need(method: str, path: str) -> Need:
     return Need.SYSTEM
 
 
+_READS_OF_POLICY: Final = ("/api/v1/vsfw/policy/diff", "/api/v1/vsfw/policy/import/diff")
+
+
+def takes_policy(role: Role, method: str, path: str) -> bool:
+    """Whether a call may have a whole policy in its body: of who may write one, to be written or compared."""
+    return Need.POLICY in GRANTS[role] and (need(method, path) is Need.POLICY or path in _READS_OF_POLICY)
+
+
 def _is_below(path: str, prefixes: tuple[str, ...]) -> bool:
     """Is one of them, or below one."""
     return any(path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in prefixes)

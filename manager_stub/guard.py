@@ -62,7 +62,7 @@ class Guard:
         before = audit.actor.set(user.name)
         unlocked = is_enterprise_admin.set(user.role is Role.ENTERPRISE_ADMIN)
         try:
-            await self._app(scope, receive, send)
+            await self._app({**scope, "role": user.role}, receive, send)
         finally:
             audit.actor.reset(before)
             is_enterprise_admin.reset(unlocked)

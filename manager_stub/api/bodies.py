@@ -8,12 +8,12 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from manager_stub.access import Need, need
+from manager_stub.access import takes_policy
 from manager_stub.api.errors import Problem, answer
 
 MAX_BODY: Final = 64 * 1024
 MAX_POLICY_BODY: Final = 32 * 1024 * 1024
-"""Where policy and inventory are written, which takes a role; 65,537 rules are 20 MiB."""
+"""Where policy and inventory are written or compared, by who may write them; 65,537 rules are 20 MiB."""
 MAX_IN_FLIGHT: Final = 64 * 1024 * 1024
 """Of all requests under way, what each has beyond MAX_BODY: nobody's small request waits for large ones."""
 MAX_DEPTH: Final = 64
@@ -32,7 +32,9 @@ class Bodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_POLICY_BODY if need(scope["method"], scope["path"]) is Need.POLICY else MAX_BODY
+        role = scope.get("role")  # who logs in has none yet
+        long = role is not None and takes_policy(role, scope["method"], scope["path"])
+        limit = MAX_POLICY_BODY if long else MAX_BODY
         too_large = f"the body is larger than {limit} bytes"
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > limit:

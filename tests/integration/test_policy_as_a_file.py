@@ -105,6 +105,16 @@ def test_a_file_takes_away_what_it_does_not_name(manager: Served, vsfwctl: Run, 
     assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "12:30"
 
 
+def test_a_large_file_is_compared_and_applied(vsfwctl: Run, exported: Path) -> None:
+    """More than 64 KiB, which is what other calls take."""
+    before = exported.read_text()
+    edited(exported, "\ngroups:\n", "\ngroups:\n" + "".join(f"- id: many-{i}\n" for i in range(5000)))
+    assert len(exported.read_text()) > 64 * 1024
+    assert vsfwctl("apply", "policy.yaml", "--yes").stdout.endswith("5000 added\npublished\n")
+    exported.write_text(before)
+    assert vsfwctl("apply", "policy.yaml", "--yes").stdout.endswith("5000 removed\npublished\n")
+
+
 def test_a_publish_that_is_not_confirmed_is_undone(manager: Served, vsfwctl: Run, exported: Path) -> None:
     """Here at once, by word; what is confirmed stays."""
     edited(exported, "12:30", "other")

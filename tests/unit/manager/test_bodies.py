@@ -30,6 +30,9 @@ def padded(body: Any, size: int) -> bytes:
         ("PATCH", INFRA, MAX_POLICY_BODY),
         ("PATCH", f"{DOMAIN}/security-policies/s", MAX_POLICY_BODY),
         ("PUT", f"{INFRA}/drafts/d", MAX_POLICY_BODY),
+        ("PUT", f"{VSFW}/policy", MAX_POLICY_BODY),
+        ("POST", f"{VSFW}/policy/diff", MAX_POLICY_BODY),
+        ("POST", f"{VSFW}/policy/import/diff", MAX_POLICY_BODY),
     ],
 )
 @pytest.mark.parametrize("announced", [True, False])
@@ -66,6 +69,18 @@ async def test_who_may_not_write_policy_sends_no_long_body(manager: Manager) -> 
             method, GROUP, content=unread(), headers=JSON, auth=("op", "a password of length")
         )
         assert answer.status_code == status
+
+
+@pytest.mark.parametrize(("role", "status"), [("security_engineer", 200), ("auditor", 413)])
+async def test_what_may_be_written_may_be_compared(manager: Manager, role: str, status: int) -> None:
+    """A long document, by who may write it; who may only read compares short ones."""
+    document = await manager.call("GET", f"{VSFW}/policy")
+    await manager.call("PUT", f"{VSFW}/users/eve", {"role": role, "password": "a password of length"})
+    manager.rest.auth = ("eve", "a password of length")
+    long = padded(document, 2 * MAX_BODY)
+    answer = await manager.rest.post(f"{VSFW}/policy/diff", content=long, headers=JSON)
+    assert answer.status_code == status
+    assert (await manager.answer("POST", f"{VSFW}/policy/diff", document)).status_code == 200
 
 
 async def test_large_bodies_together_are_bounded_and_small_ones_not_concerned(
