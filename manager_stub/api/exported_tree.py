@@ -116,7 +116,12 @@ def _without_inner(node: Node, below: list[Node]) -> Node:
     entries = [each.body for each in below if _is_entry(node, each)]
     listed = body.get("service_entries", [])
     if entries and isinstance(listed, list):
-        ids = [entry.get("id") for entry in listed if isinstance(entry, dict)]
-        body["service_entries"] = listed + [entry for entry in entries if entry.get("id") not in ids]
+        known = {_id_of(entry) for entry in listed if isinstance(entry, dict)} - {None}
+        body["service_entries"] = listed + [entry for entry in entries if _id_of(entry) not in known]
     beside = (*node.beside, *(key for each in below if _is_entry(node, each) for key in each.beside))
     return replace(node, body=body, beside=beside)
+
+
+def _id_of(entry: Json) -> str | None:
+    id = entry.get("id")
+    return id if isinstance(id, str) else None

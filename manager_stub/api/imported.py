@@ -7,8 +7,8 @@ out by itself. What a manager says of an object by itself (revisions, who create
 nothing is dropped in silence. What the export does not have stays as it is here.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -93,17 +93,18 @@ class Import:
         self.lost.add(path)
 
 
-def imported(world: World, tree: Json) -> Import:
-    """Raises Problem where it is no tree."""
+def imported(world: World, tree: Json, check: Callable[[], None]) -> Import:
+    """Raises Problem where it is no tree. `check` is called between steps, and ends it by what it raises."""
     if not isinstance(tree.get("children"), list):
         raise Problem(400, "no hierarchical export: it has no list of children", "children")
     found = Import(world)
     try:
         for node in nodes(tree):
+            check()
             _consider(found, node)
     except RecursionError:
         raise Problem(400, "nested too deeply", "children") from None
-    _settle(found)
+    _settle(found, check)
     return found
 
 
@@ -235,31 +236,55 @@ def _told(where: str, value: Any) -> str:
     )
 
 
-def _settle(found: Import) -> None:
+def _settle(found: Import, check: Callable[[], None]) -> None:
     """Leave out what cannot be without what was left out, or beside what is here, until all that is left
     can."""
-    while wrong := list(_impossible(found)):
-        for path, what, why in wrong:
-            found.lose(path, what, why)
-
-
-def _impossible(found: Import) -> Iterator[tuple[str, str, str]]:
-    world = found.world.changed([_stored(found.world, path, body) for path, body in found.put.items()], ())
+    users: dict[str, list[str]] = defaultdict(list)
     for path, body in found.put.items():
-        kind = type(body).__name__
-        parent = parent_of(path)
-        if kind_of(parent) in MODELS and world.get(parent) is None:
-            yield path, kind, f"belongs to {parent}, which is left out"
-            continue
-        missing = [reference for reference in body.references() if not world.has(reference)]
-        for reference in missing:
-            yield (
-                path,
-                _told(reference.field, reference.path),
-                f"names what is not here: the {kind} is left out",
-            )
-        if not missing and (why := _refused(found.world, world, path)):
-            yield path, kind, why
+        for other in {parent_of(path), *(reference.path for reference in body.references())}:
+            users[other].append(path)
+    _leave_dangling(found, users, found.put, check)
+    while wrong := list(_impossible(found, check)):
+        for path, why in wrong:
+            found.lose(path, type(found.put[path]).__name__, why)
+        _leave_dangling(found, users, [user for path, _ in wrong for user in users[path]], check)
+
+
+def _leave_dangling(
+    found: Import, users: Mapping[str, list[str]], suspects: Iterable[str], check: Callable[[], None]
+) -> None:
+    """Lose those that belong to what is not there or name it, and so on with what belongs to them or names
+    them: `users`, by path."""
+    waiting = deque(suspects)
+    while waiting:
+        check()
+        path = waiting.popleft()
+        if path in found.put and (wrong := list(_dangling(found, path))):
+            for what, why in wrong:
+                found.lose(path, what, why)
+            waiting.extend(users.get(path, ()))
+
+
+def _dangling(found: Import, path: str) -> Iterator[tuple[str, str]]:
+    body, parent = found.put[path], parent_of(path)
+    kind = type(body).__name__
+    if kind_of(parent) in MODELS and parent not in found.put and found.world.get(parent) is None:
+        yield kind, f"belongs to {parent}, which is left out"
+        return
+    for reference in body.references():
+        taken = reference.path in found.put and kind_of(reference.path) == reference.kind
+        if not taken and not found.world.has(reference):
+            why = f"names what is not here: the {kind} is left out"
+            yield _told(reference.field, reference.path), why
+
+
+def _impossible(found: Import, check: Callable[[], None]) -> Iterator[tuple[str, str]]:
+    """Of objects that name nothing that is missing."""
+    world = found.world.changed([_stored(found.world, path, body) for path, body in found.put.items()], ())
+    for path in found.put:
+        check()
+        if why := _refused(found.world, world, path):
+            yield path, why
 
 
 def _refused(before: World, world: World, path: str) -> str:

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Query
 from manager_stub.api.aside import Aside, Check
 from manager_stub.api.declared import change, document
 from manager_stub.api.errors import Problem
-from manager_stub.api.imported import imported
+from manager_stub.api.imported import Import, imported
 from manager_stub.api.infra import Patch
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json
 from manager_stub.api.publish import Confirm, differences, with_confirmation
-from manager_stub.publish import Publishing
+from manager_stub.publish import Change, Publishing
 from manager_stub.register import Register
 
 Digest = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
@@ -56,7 +56,7 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
         frozen = register.frozen()
 
         def read(check: Check) -> Json:
-            taken = imported(frozen.world, body)
+            taken = imported(frozen.world, body, check)
             return differences(frozen, taken.change(), check) | taken.report()
 
         found = await aside.run(read)
@@ -66,10 +66,17 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
     async def take(body: Patch, digest: Digest = None) -> Json:
         """What has a counterpart is here as it is there, all of it or nothing; what the tree does not have
         stays."""
-        taken = imported(register.world, body)
-        wanted = taken.change()
+        before = register.world
+
+        def read(check: Check) -> tuple[Import, Change]:
+            taken = imported(before, body, check)
+            return taken, taken.change()
+
+        taken, wanted = await aside.run(read)
         results = wanted.diff(register.world)
         _check_digest(digest, results)
+        if any(register.world.get(path) is not before.get(path) for path in taken.put):
+            raise Problem(412, "the policy was changed while this was read")
         if results:
             register.write(put=wanted.put)
         return {"results": results} | taken.report()

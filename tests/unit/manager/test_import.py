@@ -1,15 +1,20 @@
 """What an NSX manager exported: taken as it means, and every thing that is not is in the report."""
 
+import asyncio
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from manager_stub.api import policy_file
 from manager_stub.api.declared import change
 from manager_stub.api.errors import Problem
-from manager_stub.api.imported import imported
+from manager_stub.api.imported import Import
+from manager_stub.api.imported import imported as imported_in_time
+from manager_stub.world import World
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
 IMPORT = f"{VSFW}/policy/import"
@@ -22,6 +27,10 @@ POLICY = "Domain:default/SecurityPolicy:web"
 RULE = f"{POLICY}/Rule:in"
 DEFAULT = "Domain:default/SecurityPolicy:default-layer3-section"
 """Places in an export, see `below`."""
+
+
+def imported(world: World, tree: Any) -> Import:
+    return imported_in_time(world, tree, lambda: None)
 
 
 def nsx(kind: str, id: str, **fields: Any) -> dict[str, Any]:
@@ -386,6 +395,64 @@ async def test_what_is_left_out_takes_with_it_what_names_it(manager: Manager) ->
     taken = {each["path"] for each in answer["results"]}
     assert f"{sections}/other/rules/good" in taken
     assert not taken & lost
+
+
+async def test_an_import_takes_no_longer_than_it_is_large(manager: Manager) -> None:
+    """A chain of groups whose last one is not there: the steps grow with the export, not with its square, and
+    before each it is asked whether there is time for it."""
+    steps = 0
+
+    def check() -> None:
+        nonlocal steps
+        steps += 1
+
+    size = 3000
+    tree = export()
+    chain = [f"{GROUPS}/g{i}" for i in range(size + 1)]
+    below(tree, "Domain:default")["children"] += [
+        nsx("Group", f"g{i}", expression=[{"resource_type": "PathExpression", "paths": [chain[i + 1]]}])
+        for i in range(size)
+    ]
+    taken = len(imported(manager.register.world, export()).put)
+    found = imported_in_time(manager.register.world, tree, check)
+    assert {line.path for line in found.left_out} == set(chain[:-1])
+    assert len(found.left_out) == size
+    assert len(found.put) == taken
+    assert size < steps < 4 * size
+
+
+async def test_services_in_services_that_are_not_here_are_left_out(manager: Manager) -> None:
+    """At any depth, with the rule that names the outermost."""
+    tree = export()
+    for outer, inner in (("a", "b"), ("b", "none")):
+        entry = {"resource_type": "NestedServiceServiceEntry", "id": "n"}
+        entry["nested_service_path"] = f"/infra/services/{inner}"
+        tree["children"].append(nsx("Service", outer, service_entries=[entry]))
+    below(tree, RULE)["services"] = ["/infra/services/a"]
+    found = imported(manager.register.world, tree)
+    lost = {line.path for line in found.left_out}
+    assert lost == {"/infra/services/a", "/infra/services/b", f"{SECTION}/rules/in"}
+
+
+async def test_what_changes_while_an_export_is_read_is_not_overwritten(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read beside the thread that publishes, which goes on meanwhile: 412, and the other's change
+    stays."""
+    begun, go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def slow(*arguments: Any) -> Import:
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(10)
+        return imported_in_time(*arguments)
+
+    monkeypatch.setattr(policy_file, "imported", slow)
+    reading = asyncio.create_task(manager.answer("POST", IMPORT, export()))
+    await begun.wait()
+    await manager.call("PUT", f"{DOMAIN}/groups/web", {"description": "meanwhile"})
+    go_on.set()
+    assert (await reading).status_code == 412
+    assert (await manager.call("GET", f"{DOMAIN}/groups/web"))["description"] == "meanwhile"
 
 
 async def test_an_export_of_a_part_goes_by_references(manager: Manager) -> None:
