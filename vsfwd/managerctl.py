@@ -145,25 +145,27 @@ def apply_(rest: Rest, file: str, dry_run: bool, diff: bool, confirm: int | None
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--dry-run", is_flag=True, help="Say what would change and be left out, and change nothing.")
 @click.option("--diff", is_flag=True, help="Say of each object what changes.")
+@click.option("--partly", is_flag=True, help="Also without rules that keep something out.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @asks_manager
-def import_(rest: Rest, file: str, dry_run: bool, diff: bool, yes: bool) -> None:
+def import_(rest: Rest, file: str, dry_run: bool, diff: bool, partly: bool, yes: bool) -> None:
     """Take what an NSX manager exported, in FILE as it answered GET /policy/api/v1/infra?filter=... (- is
     standard input).
 
     What has a counterpart here is taken, all at once, and what is here besides stays. Everything that has
-    none is told in a line; the exit status is 4 then, also of a dry run.
+    none is told in a line; the exit status is 4 then, also of a dry run. Where a rule that drops, rejects,
+    jumps or excludes has none, nothing is taken unless you say --partly: the rules below it would decide.
     """
     must_not_ask(yes or dry_run, file)
     tree = read_file(file)
     with under_way("comparing"):
-        found = rest.call("POST", f"{POLICY}/import/diff", tree)
+        found = rest.call("POST", f"{POLICY}/import/diff", tree, partly=partly)
     show(found["results"], diff)
     show_left_out(found)
     status = EXIT_PARTLY if found["left_out"] else 0
     settle(found, dry_run, yes, status)
     with under_way("publishing"):
-        rest.call("POST", f"{POLICY}/import", tree, digest=found["digest"])
+        rest.call("POST", f"{POLICY}/import", tree, digest=found["digest"], partly=partly)
     click.echo("published")
     sys.exit(status)
 

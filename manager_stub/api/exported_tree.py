@@ -21,6 +21,12 @@ RENAMED: Final = {
 }
 """What NSX predefines by another name."""
 _INNER: Final = ("children", "rules")
+_STRATEGIES: Final = (
+    "connectivity_strategy",
+    "connectivity_preference",
+    "application_connectivity_strategy",
+)
+"""By which a section of NSX ends in a rule of its own."""
 _WRAPPER: Final = frozenset({"resource_type", "id", "target_type", "children", "marked_for_delete"})
 _id = TypeAdapter(Id)
 
@@ -39,6 +45,8 @@ class Node:
     marked_for_delete: bool = False
     beside: tuple[str, ...] = ()
     """What its wrapper says besides."""
+    keeps_out: bool = False
+    """Whether without it what stands below would decide, and may let in what this one does not."""
 
 
 def nodes(tree: Json) -> Iterator[Node]:
@@ -82,7 +90,18 @@ def _child(parent: Node, child: Any, place: str, index: int) -> Node:
         tuple(
             key for key in child if key not in _WRAPPER | {kind} and not key.startswith("_") and not reference
         ),
+        _keeps_out(parent, kind, body),
     )
+
+
+def _keeps_out(parent: Node, kind: str, body: Json) -> bool:
+    """A section that ends in a rule of its own; a rule in force that does not simply allow."""
+    if kind == "SecurityPolicy":
+        return any(body.get(key) not in (None, [], "NONE") for key in _STRATEGIES)
+    if kind != "Rule" or parent.kind != "SecurityPolicy" or body.get("disabled") is True:
+        return False
+    excludes = True in (body.get("sources_excluded"), body.get("destinations_excluded"))
+    return excludes or body.get("action") != "ALLOW"
 
 
 def _path(parent: Node, kind: str, body: Json) -> str | None:

@@ -4,7 +4,9 @@ everything that has none. Pure.
 An object is taken as it means or not at all. A field that may say what is enforced, and is unknown here,
 takes its object with it, and that one takes what belongs to it and what names it. What only describes is left
 out by itself. What a manager says of an object by itself (revisions, who created it) is counted by field. So
-nothing is dropped in silence. What the export does not have stays as it is here.
+nothing is dropped in silence. And nothing is let in by what is missing: where something is left out that
+keeps others out, the rest is not taken unless that is meant. What the export does not have stays as it is
+here.
 """
 
 from collections import Counter, defaultdict, deque
@@ -53,6 +55,8 @@ LOOSE: Final = ("Segment",)
 _PARTS: Final = ("service_entries", "expression")
 _ADDRESSING: Final = frozenset({"id", "resource_type", "target_type", "display_name"})
 _NO_COUNTERPART: Final = "has no counterpart here"
+_MOST: Final = 10
+"""Objects that a refusal names."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Import:
     left_out: list[LeftOut] = field(default_factory=list)
     metadata: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
+    guards: list[str] = field(default_factory=list)
+    """What keeps something out."""
 
     def change(self) -> Change:
         """What is not here yet as it is there."""
@@ -83,6 +89,17 @@ class Import:
 
     def report(self) -> Json:
         return {"left_out": [asdict(each) for each in self.left_out], "metadata": dict(self.metadata)}
+
+    def opening(self) -> str:
+        """Why the rest is not to be taken by itself; empty where it may be."""
+        lost = [path for path in self.guards if path in self.lost]
+        if not lost:
+            return ""
+        more = f" and {left} more" if (left := len(lost) - _MOST) > 0 else ""
+        return (
+            f"{', '.join(lost[:_MOST])}{more}: cannot be taken, and what stands below would decide in the "
+            "place of what keeps something out; the rest is taken if you say partly"
+        )
 
     def leave(self, path: str, what: str, why: str) -> None:
         self.left_out.append(LeftOut(path, what, why))
@@ -109,6 +126,8 @@ def imported(world: World, tree: Json, check: Callable[[], None]) -> Import:
 
 
 def _consider(found: Import, node: Node) -> None:
+    if node.keeps_out and not node.marked_for_delete:
+        found.guards.append(node.path)
     if node.parent in found.lost:
         found.lose(node.path, node.kind, f"belongs to {node.parent}, which is left out")
     elif not node.known:

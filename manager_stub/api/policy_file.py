@@ -16,6 +16,7 @@ from manager_stub.api.infra import Patch
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json
 from manager_stub.api.publish import Confirm, differences, with_confirmation
+from manager_stub.checks import Refused
 from manager_stub.publish import Change, Publishing
 from manager_stub.register import Register
 
@@ -50,22 +51,25 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
         return {"results": results}
 
     @routes.post(f"{url}/import/diff")
-    async def compare_import(body: Patch) -> Json:
+    async def compare_import(body: Patch, partly: bool = False) -> Json:
         """What `POST …/import` of this tree would change, as of a document; in `left_out` what has no
         counterpart here, by path, what and why; in `metadata` fields that are of no account, counted."""
         frozen = register.frozen()
 
         def read(check: Check) -> Json:
             taken = imported(frozen.world, body, check)
-            return differences(frozen, taken.change(), check) | taken.report()
+            shown = differences(frozen, taken.change(), check) | taken.report()
+            opening = "" if partly else taken.opening()
+            return shown | {"refused": opening} if opening else shown
 
         found = await aside.run(read)
         return found | {"digest": _digest(found["results"])}
 
     @routes.post(f"{url}/import")
-    async def take(body: Patch, digest: Digest = None) -> Json:
+    async def take(body: Patch, digest: Digest = None, partly: bool = False) -> Json:
         """What has a counterpart is here as it is there, all of it or nothing; what the tree does not have
-        stays."""
+        stays. Nothing is taken where a rule that does not simply allow has to be left out, unless `partly`:
+        what stands below it would decide."""
         before = register.world
 
         def read(check: Check) -> tuple[Import, Change]:
@@ -77,6 +81,8 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
         _check_digest(digest, results)
         if any(register.world.get(path) is not before.get(path) for path in taken.put):
             raise Problem(412, "the policy was changed while this was read")
+        if not partly and (opening := taken.opening()):
+            raise Refused("", opening)
         if results:
             register.write(put=wanted.put)
         return {"results": results} | taken.report()

@@ -149,6 +149,25 @@ def test_an_import_says_what_it_left_out(manager: Served, vsfwctl: Run, tmp_path
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no difference")
 
 
+def test_an_import_that_would_let_more_in_wants_to_be_told_so(
+    manager: Served, vsfwctl: Run, tmp_path: Path
+) -> None:
+    """A rule that drops cannot be taken: it is named, the exit status is 1; with --partly the rest is."""
+    drop = {"id": "no", "action": "DROP", "profiles": ["/infra/context-profiles/SSL"]}
+    section = {"id": "nsx", "rules": [drop, {"id": "yes", "action": "ALLOW"}]}
+    child = {"resource_type": "ChildSecurityPolicy", "SecurityPolicy": section}
+    domain = {"resource_type": "ChildDomain", "Domain": {"id": "default", "children": [child]}}
+    (tmp_path / "nsx.json").write_text(json.dumps({"resource_type": "Infra", "children": [domain]}))
+    done = vsfwctl("import", "nsx.json", "--yes")
+    assert done.returncode == 1
+    assert "security-policies/nsx/rules/no: cannot be taken" in done.stderr
+    assert manager.rest.get(f"{DOMAIN}/security-policies/nsx").status_code == 404
+    assert vsfwctl("import", "nsx.json", "--yes", "--partly").returncode == 4
+    rules = manager.rest.get(f"{DOMAIN}/security-policies/nsx").json()["rules"]
+    assert [rule["id"] for rule in rules] == ["yes"]
+    manager.rest.delete(f"{DOMAIN}/security-policies/nsx").raise_for_status()
+
+
 def test_what_changed_while_it_asked_is_not_published(
     manager: Served, vsfwctl: Run, exported: Path, settings: dict[str, str]
 ) -> None:
