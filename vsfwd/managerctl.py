@@ -221,9 +221,9 @@ def show(results: Sequence[Any], diff: bool) -> None:
     for each in results:
         sign = "+" if each["before"] is None else "-" if each["after"] is None else "~"
         counts[sign] += 1
-        click.secho(f"{sign} {each['path']}", fg=_SIGNS[sign][0], bold=True)
+        click.secho(f"{sign} {printable(each['path'])}", fg=_SIGNS[sign][0], bold=True)
         for line in _lines(each["before"], each["after"]) if diff else ():
-            click.secho(f"    {line}", fg={"+": "green", "-": "red"}.get(line[0]))
+            click.secho(f"    {printable(line)}", fg={"+": "green", "-": "red"}.get(line[0]))
     told = ", ".join(f"{count} {_SIGNS[sign][1]}" for sign, count in counts.items() if count)
     click.echo(told or "no difference")
 
@@ -231,7 +231,7 @@ def show(results: Sequence[Any], diff: bool) -> None:
 def show_left_out(found: Any) -> None:
     if found["metadata"]:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(found["metadata"].items()))
-        click.echo(f"of no account here: {counts}")
+        click.echo(printable(f"of no account here: {counts}"))
     for each in found["left_out"]:
         line = f"left out  {each['path']}  {each['what']}  {each['why']}"
         click.secho(printable(line), fg="yellow")
