@@ -22,12 +22,26 @@ from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 T = TypeVar("T")
 _LAST_PASSED_OVER: Final = 10
 
+_EPILOG: Final = """\b
+addresses, addrsets, early, explain, flows, rules, stats, status and timers
+ask the daemon of this host; apply, confirm, export, import, lint and
+roll-back ask the manager, from anywhere.
+
+\b
+Exit status: 0 done; 1 refused, or nothing of that name; 2 wrong usage,
+settings, or a file that cannot be read; 3 no daemon or manager answers;
+4 an import left something out.
+
+\b
+Completion: eval "$(_VSFWCTL_COMPLETE=bash_source vsfwctl)"
+"""
+
 one_vnic = click.option(
     "--vnic", metavar="VNIC|VM", help="Only this vNIC, or the vNICs of this VM (id or name)."
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.option(
     "--socket",
     type=click.Path(path_type=Path),
@@ -69,6 +83,7 @@ def status(socket: Path, as_json: bool) -> None:
         console.print(f"[bold]{name:>12}[/]  {value}", highlight=False, soft_wrap=True)
     print_table(
         console,
+        "vNICs",
         ("slot", "vNIC", "VM", "device", "state", "addresses"),
         [(v.slot, v.vnic, v.vm_name, v.device, v.state, "\n".join(v.addresses)) for v in host.vnics],
     )
@@ -76,11 +91,12 @@ def status(socket: Path, as_json: bool) -> None:
         alarms = [
             (a.severity, a.event_type, a.vm_name or a.entity, a.description, a.since) for a in host.alarms
         ]
-        print_table(console, ("alarm", "event", "VM", "what", "since"), alarms)
+        print_table(console, "alarms", ("alarm", "event", "VM", "what", "since"), alarms)
     if host.early:
         early_table(console, host.early)
     if host.refusals:
-        print_table(console, ("not in force", "id", "why"), [(r.kind, r.id, r.reason) for r in host.refusals])
+        refused = [(r.kind, r.id, r.reason) for r in host.refusals]
+        print_table(console, "refusals", ("not in force", "id", "why"), refused)
 
 
 @main.command()
@@ -120,7 +136,8 @@ def rules(socket: Path, vnic: str | None, as_json: bool) -> None:
         )
         rows = [[row[name] for name in (*columns, *hits)] for row in entry["rules"]]
         counted = [f"{name}, host" for name in hits]
-        print_table(console, ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *counted), rows)
+        titles = ("#", *columns[1:5], "dir", *columns[6:-1], "on change", *counted)
+        print_table(console, "rules", titles, rows)
 
 
 @main.command()
@@ -143,7 +160,7 @@ def addrsets(socket: Path, as_json: bool) -> None:
         )
         for one in sets
     ]
-    print_table(wide_console(), ("group", "id", "lists", "members"), rows)
+    print_table(wide_console(), "groups", ("group", "id", "lists", "members"), rows)
 
 
 @main.command()
@@ -160,6 +177,7 @@ def flows(socket: Path, vnic: str | None, as_json: bool) -> None:
         return
     print_table(
         wide_console(),
+        "flows",
         ("VM", "dir", "protocol", "local", "remote", "state", "rule", "packets", "bytes", "ends in s"),
         [
             (
@@ -194,7 +212,7 @@ def addresses(socket: Path, vnic: str | None, as_json: bool) -> None:
     rows = [
         (row.vm_name or row.vnic, row.address, row.source, row.state, row.expires_s or "") for row in found
     ]
-    print_table(wide_console(), ("VM", "address", "source", "state", "ends in s"), rows)
+    print_table(wide_console(), "addresses", ("VM", "address", "source", "state", "ends in s"), rows)
 
 
 @main.command()
@@ -212,7 +230,7 @@ def timers(socket: Path, vnic: str | None, as_json: bool) -> None:
     console = wide_console()
     for row in found:
         console.print(f"[bold]{row.vm_name or 'no policy yet'}[/]  vNIC {row.vnic}  profile {row.profile}")
-        print_table(console, ("timer", "seconds"), list(row.timers.items()))
+        print_table(console, "timers", ("timer", "seconds"), list(row.timers.items()))
 
 
 @main.command()
@@ -226,12 +244,12 @@ def stats(socket: Path, as_json: bool) -> None:
         return
     console = wide_console()
     hit = [(r.id, r.name, r.packets, r.bytes, r.sessions, r.suppressed) for r in host.rules]
-    print_table(console, ("rule", "name", "packets", "bytes", "sessions", "not logged"), hit)
+    print_table(console, "rules", ("rule", "name", "packets", "bytes", "sessions", "not logged"), hit)
     drops = [(d.vm_name or d.vnic, reason, n) for d in host.drops for reason, n in d.reasons.items()]
-    print_table(console, ("VM", "dropped because", "packets"), drops)
+    print_table(console, "drops", ("VM", "dropped because", "packets"), drops)
     if host.unfiltered:
         rows = [(one.vm_name or one.vnic, one.packets) for one in host.unfiltered]
-        print_table(console, ("VM", "passed because excluded"), rows)
+        print_table(console, "packets", ("VM", "passed because excluded"), rows)
 
 
 @main.command()
@@ -295,7 +313,7 @@ def explain(
         more = len(passed) - _LAST_PASSED_OVER
         passed = [("…", f"{more} more", ""), *passed[-_LAST_PASSED_OVER:]]
     if passed:
-        print_table(console, ("passed over", "name", "because of"), passed)
+        print_table(console, "rules", ("passed over", "name", "because of"), passed)
 
 
 async def _all(stream: AsyncIterator[dict[str, T]]) -> list[T]:

@@ -65,6 +65,7 @@ def show(socket: Path, as_json: bool) -> None:
 def early_table(console: Console, drops: Sequence[api.EarlyDrop]) -> None:
     print_table(
         console,
+        "early drops",
         ("early drop", "mode", "prefixes", "rate", "burst", "passed", "dropped by prefix", "dropped by rate"),
         [
             (

@@ -33,7 +33,7 @@ def lint(rest: Rest, kind: str | None, as_json: bool) -> None:
         [each["kind"], _short(each["path"]), each["why"], _others(each), each["next_step"]] for each in found
     ]
     columns = ("finding", "object", "why", "because of", "next step")
-    print_table(wide_console(), columns, [[printable(cell) for cell in row] for row in rows])
+    print_table(wide_console(), "findings", columns, [[printable(cell) for cell in row] for row in rows])
 
 
 def _all(rest: Rest, kind: str | None) -> list[Any]:

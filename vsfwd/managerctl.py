@@ -30,7 +30,13 @@ _OPTIONS: Final = (
     click.option(
         "--ca", metavar="FILE", envvar="VSFWCTL_CA", help="Certificates to verify it by.  [env: VSFWCTL_CA]"
     ),
-    click.option("--user", metavar="NAME", envvar="VSFWCTL_USER", help="Who asks.  [env: VSFWCTL_USER]"),
+    click.option(
+        "--user",
+        metavar="NAME",
+        envvar="VSFWCTL_USER",
+        help="Who asks. The password is in VSFWCTL_PASSWORD, or asked for; an API token in VSFWCTL_TOKEN "
+        "takes the place of both.  [env: VSFWCTL_USER]",
+    ),
     click.option(
         "--config",
         metavar="FILE",
@@ -175,6 +181,7 @@ def import_(rest: Rest, file: str, dry_run: bool, diff: bool, partly: bool, yes:
 def confirm(rest: Rest) -> None:
     """What was published with --confirm stays."""
     rest.call("POST", PUBLISH, action="confirm")
+    click.echo("confirmed")
 
 
 @click.command()
@@ -182,6 +189,7 @@ def confirm(rest: Rest) -> None:
 def roll_back(rest: Rest) -> None:
     """What was published with --confirm is undone now."""
     rest.call("POST", PUBLISH, action="roll_back")
+    click.echo("undone")
 
 
 def must_not_ask(settled: bool, file: str) -> None:

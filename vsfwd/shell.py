@@ -72,10 +72,13 @@ def wide_console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
-def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(
+    console: Console, what: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """`what` the rows are: it is said where there are none."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in _NEVER_FOLDED)
     for row in rows:
         table.add_row(*map(str, row))
-    console.print(table if rows else f"[dim]no {columns[0]}[/]", highlight=False)
+    console.print(table if rows else f"[dim]no {what}[/]", highlight=False)

@@ -120,10 +120,12 @@ def test_a_publish_that_is_not_confirmed_is_undone(manager: Served, vsfwctl: Run
     edited(exported, "12:30", "other")
     done = vsfwctl("apply", "policy.yaml", "--yes", "--confirm", "600")
     assert "undone in 600 s, unless you say: vsfwctl confirm" in done.stdout
-    assert vsfwctl("roll-back").returncode == 0
+    done = vsfwctl("roll-back")
+    assert (done.returncode, done.stdout) == (0, "undone\n")
     assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "12:30"
     vsfwctl("apply", "policy.yaml", "--yes", "--confirm", "600")
-    assert vsfwctl("confirm").returncode == 0
+    done = vsfwctl("confirm")
+    assert (done.returncode, done.stdout) == (0, "confirmed\n")
     assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "other"
     done = vsfwctl("confirm")
     assert (done.returncode, done.stderr) == (1, "vsfwctl: nothing waits to be confirmed\n")

@@ -1,5 +1,6 @@
 """vsfwctl without a daemon: usage, and what it says when nobody answers. With one: tests/integration."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from vsfwd.ctl import main
+from vsfwd.lintctl import lint
+from vsfwd.managerctl import COMMANDS
+from vsfwd.shell import print_table, wide_console
 
 EXPLAIN = ["explain", "--vnic", "web", "--proto", "tcp", "--src", "10.0.0.1", "--dst", "10.0.0.2"]
 
@@ -62,6 +66,33 @@ def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> No
 def test_wrong_usage_is_2(tmp_path: Path, arguments: list[str]) -> None:
     """Before anything is asked."""
     assert vsfwctl(tmp_path / "none.sock", *arguments).exit_code == 2
+
+
+def test_help_says_whom_a_command_asks_and_how_it_ends() -> None:
+    """Every command stands among those that ask the host or those that ask the manager."""
+    said = CliRunner().invoke(main, ["--help"]).stdout
+    asked, statuses = said.rsplit("\n\n", 3)[1:3]
+    host, manager = (set(re.findall(r"[\w-]+", part)) for part in asked.split("this host;"))
+    of_manager = {command.name for command in (*COMMANDS, lint)}
+    assert manager & main.commands.keys() == of_manager
+    assert host & main.commands.keys() == main.commands.keys() - of_manager
+    for status in ("0 done", "1 refused", "2 wrong usage", "3 no daemon", "4 an import"):
+        assert status in statuses
+    assert "_VSFWCTL_COMPLETE=bash_source vsfwctl" in said
+
+
+@pytest.mark.parametrize("command", ["apply", "export", "lint"])
+def test_help_says_where_a_password_comes_from(command: str) -> None:
+    """Of whatever asks the manager: never the command line."""
+    said = CliRunner().invoke(main, [command, "--help"]).stdout
+    assert "VSFWCTL_PASSWORD" in said
+    assert "VSFWCTL_TOKEN" in said
+
+
+def test_a_table_without_rows_says_what_there_is_none_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not by its first column, which may be anything."""
+    print_table(wide_console(), "flows", ("VM", "dir"), [])
+    assert capsys.readouterr().out == "no flows\n"
 
 
 def test_the_shell_completes_commands_and_options() -> None:
