@@ -7,10 +7,10 @@ A document is what `vsfwctl export` writes and `vsfwctl apply` reads:
 
 Objects are as in the REST interface, with an id and without what the manager adds; rules stand in `rules` of
 their section, in order, bindings of session timers in their group. It holds what a publish publishes and a
-roll-back rolls back: no inventory, no segments. What is in the policy and not in the document is deleted,
-but for what is predefined: that stays as it is where it is not named, and a field that is not named is as
-shipped. An object that would mean what it means already is left alone, so the document of a policy changes
-nothing.
+roll-back rolls back: no inventory, no segments. What is in the policy and not in the document is deleted, but
+for what is predefined: that stays as it is where it is not named, and a field that is not named is as
+shipped. So all of these keys have to be there, and half a file is none. An object that would mean what it
+means already is left alone, so the document of a policy changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,15 +90,17 @@ def change(world: World, said: Json) -> Change:
     """What makes the policy what the document says. Raises Problem, with every object that cannot be read."""
     if type(version := said.get("version")) is not int or version != VERSION:
         raise Problem(400, f"{version!r}; this manager reads version {VERSION}", "version")
-    unknown = sorted(said.keys() - _LISTS.keys() - {"version", "exclude-list"})
+    kinds = [*_LISTS, "exclude-list"]
+    unknown = sorted(said.keys() - {"version", *kinds})
     if unknown:
-        known = ", ".join([*_LISTS, "exclude-list"])
-        raise Problem(400, f"unknown kind; there are {known}", unknown[0][:100])
+        raise Problem(400, f"unknown kind; there are {', '.join(kinds)}", unknown[0][:100])
+    if missing := [kind for kind in kinds if kind not in said]:
+        why = "missing; a document has every list, and what it does not name is removed: say [], or {}"
+        raise Problem(400, why, ", ".join(missing))
     reading = _Reading(world)
     for kind, prefix in _LISTS.items():
-        reading.take_list(said.get(kind, []), kind, prefix)
-    if "exclude-list" in said:
-        reading.take(EXCLUDE_LIST, kind_of(EXCLUDE_LIST), said["exclude-list"])
+        reading.take_list(said[kind], kind, prefix)
+    reading.take(EXCLUDE_LIST, kind_of(EXCLUDE_LIST), said["exclude-list"])
     if reading.wrong:
         more = [f"and {left} more"] if (left := len(reading.wrong) - _MOST) > 0 else []
         raise Problem(400, "; ".join([*reading.wrong[:_MOST], *more]))

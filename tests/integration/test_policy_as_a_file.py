@@ -19,6 +19,15 @@ pytestmark = pytest.mark.slow
 
 DOMAIN = "/policy/api/v1/infra/domains/default"
 VSFWCTL = [sys.executable, "-m", "vsfwd.ctl"]
+NO_GROUPS = """\
+version: 1
+services: []
+firewall-schedulers: []
+firewall-session-timer-profiles: []
+security-policies: []
+exclude-list: {}
+"""
+"""All that a document has to have, but for groups."""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -97,7 +106,9 @@ def test_a_dry_run_shows_and_changes_nothing(vsfwctl: Run, exported: Path) -> No
 
 def test_a_file_takes_away_what_it_does_not_name(manager: Served, vsfwctl: Run, exported: Path) -> None:
     """And the file before brings it back."""
-    done = vsfwctl("apply", "-", "--yes", input="version: 1\n", stdin=None)
+    before = manager.rest.get("/api/v1/vsfw/policy").json()
+    empty = json.dumps(before | {"groups": [], "security-policies": []})
+    done = vsfwctl("apply", "-", "--yes", input=empty, stdin=None)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("3 removed\npublished\n")
     assert manager.rest.get(f"{DOMAIN}/groups/web").status_code == 404
@@ -210,8 +221,9 @@ def test_while_another_publish_waits_there_is_none(manager: Served, vsfwctl: Run
         ("version: 1\ngroups: [\n", 2, "vsfwctl: policy.yaml:3:1: "),
         ("version: 1\nversion: 1\n", 2, "vsfwctl: policy.yaml:2:1: 'version' is there twice"),
         ("version: 1\ntier-0s: []\n", 1, "vsfwctl: tier-0s: unknown kind; there are services,"),
+        ("version: 1\ngroups: []\n", 1, "vsfwctl: services, firewall-schedulers, firewall-session-timer"),
         ("groups: []\n", 1, "vsfwctl: version: None; this manager reads version 1"),
-        ('version: 1\ngroups:\n- id: "a\\eb"\n', 1, "vsfwctl: /infra/domains/default/groups/a\ufffdb: id: "),
+        (f'{NO_GROUPS}groups:\n- id: "a\\eb"\n', 1, "vsfwctl: /infra/domains/default/groups/a\ufffdb: id: "),
     ],
 )
 def test_a_file_that_is_no_policy_is_said_by_its_place(

@@ -8,12 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manager_stub.api.declared import change
+from manager_stub.api.errors import Problem
 from manager_stub.state_dir import StateDir
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
+from vsfwd import policyfile
 
 POLICY = f"{VSFW}/policy"
 GROUPS = "/infra/domains/default/groups"
 SECTION = f"{DOMAIN}/security-policies/s"
+
+
+EMPTY: dict[str, Any] = {
+    "version": 1,
+    "services": [],
+    "firewall-schedulers": [],
+    "firewall-session-timer-profiles": [],
+    "groups": [],
+    "security-policies": [],
+    "exclude-list": {},
+}
 
 
 def named(document: Any, kind: str, id: str) -> Any:
@@ -156,10 +170,10 @@ async def test_a_document_can_undo_itself(manager: Manager) -> None:
 async def test_what_is_predefined_stays_where_it_is_not_named(manager: Manager) -> None:
     """And what is named is as shipped but for what is said."""
     await manager.call("PATCH", f"{DOMAIN}/security-policies/default-layer3-section", {"tcp_strict": False})
-    assert await put(manager, {"version": 1}) == []
+    assert await put(manager, EMPTY) == []
     rule = {"id": "default-layer3-rule", "action": "DROP"}
     section = {"id": "default-layer3-section", "rules": [rule]}
-    changed = await put(manager, {"version": 1, "security-policies": [section]})
+    changed = await put(manager, EMPTY | {"security-policies": [section]})
     assert [path.rsplit("/", 1)[1] for path in changed] == ["default-layer3-section", "default-layer3-rule"]
     after = await manager.call("GET", f"{DOMAIN}/security-policies/default-layer3-section")
     assert after["tcp_strict"] is True
@@ -215,6 +229,22 @@ async def test_a_document_with_a_fault_changes_nothing(manager: Manager) -> None
         assert said in message
 
 
+async def test_what_a_document_does_not_name_is_not_taken_for_empty(manager: Manager) -> None:
+    """Nothing is removed by a list that is not there; what is missing is named. So a file that was cut off
+    anywhere is refused."""
+    await put(manager, web())
+    for key in EMPTY.keys() - {"version"}:
+        document = {kind: value for kind, value in web().items() if kind != key}
+        status, message = await refused(manager, document)
+        assert (status, message.startswith(f"{key}: missing;")) == (400, True)
+    _, message = await refused(manager, {"version": 1})
+    assert message.startswith("services, firewall-schedulers, firewall-session-timer-profiles, groups, sec")
+    text = policyfile.write(await manager.call("GET", POLICY), as_json=False)
+    for cut in range(text.index("\nexclude-list")):
+        with pytest.raises((Problem, policyfile.Unreadable)):
+            change(manager.register.world, policyfile.read("cut.yaml", text[:cut]))
+
+
 ids = st.sampled_from(["a", "b", "c"])
 paths = ids.map(lambda id: f"{GROUPS}/{id}")
 peers = st.just(["ANY"]) | st.lists(
@@ -268,7 +298,7 @@ def test_applying_what_was_exported_is_the_identity(
 
     async def check(manager: Manager, other: Manager, policy: Any) -> None:
         for one in (manager, other):
-            await put(one, {"version": 1, "exclude-list": {}})
+            await put(one, EMPTY)
         for id in ("a", "b", "c"):
             await manager.call("PUT", f"{DOMAIN}/groups/{id}", {"description": id})
         for section in policy:
