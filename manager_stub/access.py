@@ -4,6 +4,7 @@ Roles are NSX's. A call that no line names can be read by every role, and change
 only: what somebody forgets to enter here is closed.
 """
 
+import re
 from enum import StrEnum, auto
 from typing import Final
 
@@ -25,7 +26,8 @@ class Need(StrEnum):
     AUDIT = auto()
     """Read who may do what, and who did what."""
     OPERATE = auto()
-    """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC, traceflows."""
+    """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC, traceflows, dry
+    runs."""
     POLICY = auto()
     """Policy and inventory: change, publish, roll back."""
     SYSTEM = auto()
@@ -75,7 +77,15 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
 """Methods, the path or what it is below, the need. The first line that fits counts."""
 
 
+_DRY_RUN: Final = re.compile(
+    "(/policy/api/v1/infra/drafts|/api/v1/vsfw/configurations)/[^/]+/dry-run", re.DOTALL
+)
+"""Changes nothing, but asks hosts and keeps others from one meanwhile."""
+
+
 def need(method: str, path: str) -> Need:
+    if method in _READS and _DRY_RUN.fullmatch(path):
+        return Need.OPERATE
     for methods, prefix, found in _TABLE:
         if method in methods and _is_below(path, (prefix,)):
             return found

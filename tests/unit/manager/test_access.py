@@ -17,6 +17,7 @@ ADMIN = "enterprise_admin"
 
 TABLE = [
     (r"GET /api/v1/vsfw/(users|audit-log)\b", SEE_USERS),
+    (r"GET \S+/dry-run$", OPERATE),
     (r"GET /", ALL),
     (r"\w+ /api/(session/|v1/vsfw/tokens|v1/vsfw/own-password)", ALL),
     (r"POST (/policy)?/api/v1/search/querypipeline$", ALL),
@@ -51,8 +52,11 @@ async def test_every_call_is_open_to_the_roles_that_the_table_says(manager: Mana
 async def test_the_door_asks_the_table(manager: Manager) -> None:
     """For each role a call it may not make: 403 with its name, and nothing changes; and one it may."""
     group, vm = "/policy/api/v1/infra/domains/default/groups/g", "/api/v1/vsfw/addresses?action=forget"
+    draft = "/policy/api/v1/infra/drafts/d"
+    await manager.call("PUT", draft, {})
     for role, refused, allowed in (
         ("auditor", ("POST", vm), ("GET", "/api/v1/vsfw/audit-log")),
+        ("auditor", ("GET", f"{draft}/dry-run"), ("GET", f"{draft}/diff")),
         ("security_op", ("PUT", group), ("GET", group.rsplit("/", 1)[0])),
         ("security_engineer", ("GET", "/api/v1/vsfw/users"), ("PUT", group)),
     ):
