@@ -16,6 +16,7 @@ import structlog
 
 from manager_stub import audit
 from manager_stub.checks import Conflict, Refused
+from manager_stub.locks import is_enterprise_admin
 from manager_stub.model import Entity
 from manager_stub.register import Register
 from manager_stub.rows import document_of
@@ -121,6 +122,12 @@ class Publishing:
         with self._store.begin() as transaction:
             transaction.add_changes([audit.change(_PUBLISH, None, {"confirm_within": seconds}, _now_ms())])
             self.window = transaction.open_window(audit.actor.get(), _now_ms() + seconds * 1000)
+
+    def check_own(self) -> None:
+        """That whoever is at it may end what waits: who began it, or an enterprise admin. Raises Conflict."""
+        assert self.window is not None
+        if audit.actor.get() != self.window["user"] and not is_enterprise_admin.get():
+            raise Conflict("", f"{self._waiting()}; who began it, or an enterprise admin, ends it")
 
     def close_window(self) -> None:
         """What was changed stays."""

@@ -168,7 +168,8 @@ def _add_confirmation(routes: APIRouter, publishing: Publishing) -> None:
     async def decide(
         action: Annotated[Literal["begin", "confirm", "roll_back"], Query()], confirm_within: Confirm = None
     ) -> None:
-        """`begin`: what is changed from now on, by whatever call, undoes itself unless it is confirmed."""
+        """`begin`: what is changed from now on, by whatever call, undoes itself unless it is confirmed.
+        Who began it confirms it or rolls it back, or an enterprise admin."""
         if action == "begin":
             if confirm_within is None:
                 raise Problem(400, "missing", "confirm_within")
@@ -176,6 +177,7 @@ def _add_confirmation(routes: APIRouter, publishing: Publishing) -> None:
             return
         if publishing.window is None:
             raise Problem(409, "nothing waits to be confirmed")
+        publishing.check_own()
         if action == "confirm":
             publishing.close_window()
         else:

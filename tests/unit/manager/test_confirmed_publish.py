@@ -75,7 +75,7 @@ async def test_a_restart_does_not_confirm(changed: Manager, monkeypatch: pytest.
 
 
 async def test_nobody_else_publishes_meanwhile(changed: Manager) -> None:
-    """Their change would be undone with it: 409. Tags of VMs are no policy; the other may roll back."""
+    """Their change would be undone with it: 409. Tags of VMs are no policy."""
     user = {"role": "security_engineer", "password": "a password of length"}
     await changed.call("PUT", f"{VSFW}/users/eve", user)
     changed.rest.auth = ("eve", user["password"])
@@ -85,8 +85,28 @@ async def test_nobody_else_publishes_meanwhile(changed: Manager) -> None:
     vm = "11111111-0000-4000-8000-000000000001"
     await changed.call("PUT", f"{VSFW}/vms/{vm}", {"display_name": "web"})
     assert (await changed.answer("POST", f"{PUBLISH}?action=begin&confirm_within=60")).status_code == 409
-    await changed.call("POST", f"{PUBLISH}?action=roll_back")
-    assert await described(changed) == "one"
+
+
+@pytest.mark.parametrize(("action", "left"), [("confirm", "two"), ("roll_back", "one")])
+async def test_who_began_decides_or_an_enterprise_admin(manager: Manager, action: str, left: str) -> None:
+    """Another security admin neither confirms nor undoes it: 409, and it waits as before."""
+    admin, password = manager.rest.auth, "a password of length"
+    for name in ("eve", "bob"):
+        user = {"role": "security_engineer", "password": password}
+        await manager.call("PUT", f"{VSFW}/users/{name}", user)
+    for decides in (("eve", password), admin):
+        manager.rest.auth = ("eve", password)
+        await manager.call("PATCH", GROUP, {"description": "one"})
+        await manager.call("POST", f"{PUBLISH}?action=begin&confirm_within=60")
+        await manager.call("PATCH", GROUP, {"description": "two"})
+        manager.rest.auth = ("bob", password)
+        answer = await manager.answer("POST", f"{PUBLISH}?action={action}")
+        assert answer.status_code == 409
+        assert "eve waits to be confirmed" in answer.json()["error_message"]
+        assert (await manager.call("GET", PUBLISH))["waiting"]
+        manager.rest.auth = decides
+        await manager.call("POST", f"{PUBLISH}?action={action}")
+        assert await described(manager) == left
 
 
 async def test_a_draft_is_published_until_it_is_confirmed(
