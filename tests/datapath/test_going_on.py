@@ -9,6 +9,8 @@ from scapy.packet import Packet, Raw
 from tests.harness.datapath import PEER_MAC, Host, Seen, dropped, passed, rejected
 from tests.harness.packets import IPV4, Net, echo, ip, reply_to, tcp, udp, unreachable
 
+pytestmark = pytest.mark.slow
+
 VNICS = {"here": "10.0.0.1 fd00::1 web"}
 
 

@@ -13,6 +13,8 @@ from manager_stub.api import aside, publish, rule_analysis, search
 from manager_stub.api.aside import MAX_OF_ONE, MAX_WAITING, Aside
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
+pytestmark = pytest.mark.slow
+
 LATE_S = 20.0
 SEARCH = "/policy/api/v1/search/query?query=id:x"
 

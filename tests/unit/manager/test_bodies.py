@@ -11,6 +11,8 @@ from manager_stub.api import bodies
 from manager_stub.api.bodies import MAX_BODY, MAX_DEPTH, MAX_POLICY_BODY
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
+pytestmark = pytest.mark.slow
+
 GROUP = f"{DOMAIN}/groups/g"
 JSON = {"Content-Type": "application/json"}
 

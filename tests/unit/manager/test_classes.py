@@ -13,6 +13,8 @@ from vsfwd.policy.compile import compile
 from vsfwd.policy.desired import DesiredState
 from vsfwd.protocol.envelope import Kind
 
+pytestmark = pytest.mark.slow
+
 
 def told_apart(image: Image) -> int:
     """Pairs of rows that addresses have in the tables of a host."""

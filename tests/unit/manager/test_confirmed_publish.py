@@ -9,6 +9,8 @@ from manager_stub.publish import Publishing
 from manager_stub.register import Register
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
+pytestmark = pytest.mark.slow
+
 PUBLISH = f"{VSFW}/publish"
 GROUP = f"{DOMAIN}/groups/g"
 

@@ -18,6 +18,8 @@ from vsfwd.policy.evaluate import Frame, Packet, evaluate, evaluate_frame, misma
 from vsfwd.policy.model import Action, Direction, Group, Rule, Schedule, Service
 from vsfwd.protocol.envelope import Kind
 
+pytestmark = pytest.mark.slow
+
 DIRECTIONS = (Direction.IN, Direction.OUT)
 ENDS = (
     "",

@@ -6,6 +6,8 @@ import pytest
 
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
 
+pytestmark = pytest.mark.slow
+
 SECTION = f"{DOMAIN}/security-policies/s"
 RULE = f"{SECTION}/rules/r"
 PASSWORD = "a password of length"
