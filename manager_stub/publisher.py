@@ -192,9 +192,9 @@ class Publisher(Link):
                     host: clock() if host in connected else seen.get(host, clock())
                     for host in self._register.hosts
                 }
-                self._register.stay_away(
-                    frozenset(host for host, last in seen.items() if clock() - last >= self._away_after_s)
-                )
+                for_s = {host: clock() - last for host, last in seen.items()}
+                gone = {host: each for host, each in for_s.items() if each >= self._away_after_s}
+                self._register.stay_away(gone, connected)
             await asyncio.sleep(self._away_after_s / LOOK_EVERY)
 
     async def _take(self, message: AbstractIncomingMessage) -> bool:

@@ -8,7 +8,7 @@ waits: its methods are not coroutines, so nothing comes between.
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass, replace
 from math import inf
@@ -43,7 +43,16 @@ from manager_stub.model import (
 )
 from manager_stub.reported import reported
 from manager_stub.reports import believable
-from manager_stub.rows import claim_rows, claims_by_vnic, object_row, outbox_row, outgoing, stored_object
+from manager_stub.rows import (
+    claim_rows,
+    claims_by_vnic,
+    object_row,
+    outbox_row,
+    outgoing,
+    stored_object,
+    tenure_rows,
+    tenures_of,
+)
 from manager_stub.span import Realised, realise
 from manager_stub.store import HostRow, Row, Store, Transaction
 from manager_stub.world import Stored, World, is_policy, kind_of
@@ -108,7 +117,6 @@ class Register:
         self.replied: Callable[[str, Reply], None] = lambda host, reply: None
         self.unreadable: Callable[[str, str], None] = lambda host, reason: None
         """Called with what a host answers, or with why its answer cannot be read."""
-        self._away: frozenset[str] = frozenset()
         self._heard: dict[str, tuple[str, int]] = {}
         """By host: what it was asked to say again, and when it said last which vNICs it has."""
         self._asked_at: dict[str, float] = {}
@@ -125,6 +133,10 @@ class Register:
         outbox = {row.host: outgoing(row) for row in store.outbox()}
         self._hosts = {row.id: self._load(row, outbox.get(row.id)) for row in host_rows}
         self._resume()
+        begun = {each: plugged.Tenure((id,)) for each, id in plugged.held(self.world, bindings).items()}
+        self._tenures: plugged.Tenures = begun | tenures_of(store.tenures())
+        # Who had something before its host has been away ever since, until it is seen.
+        self._away = {host: _now_ms() for each in self._tenures.values() for host in each.hosts[:-1]}
         self._plug(self._said())
         self.write(
             put={path: body for path, body in catalogue.objects().items() if self.world.get(path) is None},
@@ -268,6 +280,7 @@ class Register:
         del self._hosts[id]
         self._heard.pop(id, None)
         self._asked_at.pop(id, None)
+        self._away.pop(id, None)
         self._realised = replace(self._realised, world=replace(self.world, hosts=self.world.hosts - {id}))
         self._plug(self._said())
 
@@ -278,7 +291,7 @@ class Register:
         its last state."""
         if self._is_overtaken(id, bindings):
             return
-        self._away -= {id}
+        self._away.pop(id, None)
         self._hosts[id] = replace(self._hosts[id], last_seen_ms=_now_ms())
         good, wrong = believable(self.world, bindings.vnics)
         wrong += self._plug({**self._said(), id: good}, reporter=id)
@@ -324,15 +337,19 @@ class Register:
         was = next((each.id for each in self._hosts.values() if vnic in _ids(each.bindings)), None)
         log.warning("dispute settled", vnic=vnic, host=host, was=was)
         said = self._said()
-        given = dict.fromkeys(plugged.given(self.world, vnic, said[host]), host)
+        given = plugged.given(self.world, self._tenures, vnic, host, said[host])
         before = {"host": was} if was else None
         changed = audit.change(f"/vsfw/vnics/{vnic}", before, {"host": host}, _now_ms())
         self._plug(said, given, logged=[changed])
 
-    def stay_away(self, hosts: frozenset[str]) -> None:
-        """These hosts have been away for so long that others may have their vNICs."""
-        if hosts != self._away:
-            self._away = hosts
+    def stay_away(self, gone: Mapping[str, float], connected: Set[str] = frozenset()) -> None:
+        """These hosts have been away for so many seconds that others may have their vNICs. One is away until
+        it is seen again: not to know is no reason to take back what another has got meanwhile."""
+        now = _now_ms()
+        away = {host: now - int(seconds * 1000) for host, seconds in gone.items()}
+        away |= {host: since for host, since in self._away.items() if host not in connected}
+        if away.keys() != self._away.keys():
+            self._away = away
             self._plug(self._said())
 
     def _said(self) -> dict[str, tuple[Binding, ...]]:
@@ -341,13 +358,13 @@ class Register:
     def _plug(
         self,
         said: Mapping[str, tuple[Binding, ...]],
-        given: Mapping[str, str] = MappingProxyType({}),
+        given: plugged.Tenures = MappingProxyType({}),
         reporter: str = "",
         logged: Sequence[Row] = (),
     ) -> list[str]:
         """Decide what counts of all that hosts say, and what follows. Why VMs of the reporter cannot be."""
-        holders = plugged.held(self.world, {host.id: host.bindings for host in self._hosts.values()})
-        taken = plugged.taken(self.world, said, {**holders, **given}, self._away)
+        before = {**self._tenures, **given}
+        taken, tenures = plugged.decided(self.world, said, before, self._away, _now_ms())
         hosts = {id: _placed(host, said[id], taken[id]) for id, host in self._hosts.items()}
         moved = {id: host for id, host in hosts.items() if host is not self._hosts[id]}
         gained = {id for id in moved if not _ids(moved[id].bindings) <= _ids(self._hosts[id].bindings)}
@@ -357,7 +374,7 @@ class Register:
             moved |= self._advanced(self._realised, hosts.values(), refuse=False)
         if reporter:
             moved.setdefault(reporter, hosts[reporter])
-        self._store_hosts(moved, logged)
+        self._store_hosts(moved, logged, tenures)
         for id in gained - {reporter}:
             # What it said of the names and addresses there counted for nothing until now.
             self._ask_to_report(id)
@@ -506,10 +523,20 @@ class Register:
             moved[host.id] = replace(host, level=levels.want(host.level, wanted, self._key), problem="")
         return moved
 
-    def _store_hosts(self, hosts: Mapping[str, Host], logged: Sequence[Row] = ()) -> None:
+    def _store_hosts(
+        self,
+        hosts: Mapping[str, Host],
+        logged: Sequence[Row] = (),
+        tenures: plugged.Tenures | None = None,
+    ) -> None:
         with self._store.begin() as transaction:
             _save(transaction, self._hosts, hosts)
+            if tenures is not None:
+                transaction.put_tenures(tenure_rows(tenures, self._tenures))
+                transaction.delete_tenures(list(self._tenures.keys() - tenures.keys()))
             transaction.add_changes([*logged])
+        if tenures is not None:
+            self._tenures = tenures
         self._take(hosts)
 
     def _take(self, hosts: Mapping[str, Host]) -> None:

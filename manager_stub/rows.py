@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from manager_stub.addresses import Claims
 from manager_stub.levels import Outgoing, Position
 from manager_stub.model import Entity
+from manager_stub.plugged import Tenure, Tenures
 from manager_stub.store import OutboxRow, Row
 from manager_stub.world import MODELS, Claimed, Stored, kind_of
 from vsfwd.protocol.envelope import Kind, Message
@@ -88,3 +89,24 @@ def claims_by_vnic(rows: Iterable[Row]) -> Claims:
 
 def claim_rows(vnic: str, known: Mapping[str, Claimed]) -> list[Row]:
     return [{"vnic": vnic, "address": address, **vars(claim)} for address, claim in known.items()]
+
+
+def tenures_of(rows: Iterable[Row]) -> dict[str, Tenure]:
+    return {
+        row["what"]: Tenure(tuple(json.loads(row["hosts"])), row["left_ms"], json.loads(row["raised"]))
+        for row in rows
+    }
+
+
+def tenure_rows(tenures: Tenures, before: Tenures) -> list[Row]:
+    """Those that are not as before."""
+    return [
+        {
+            "what": what,
+            "hosts": json.dumps(tenure.hosts),
+            "left_ms": tenure.left_ms,
+            "raised": json.dumps(dict(tenure.raised)),
+        }
+        for what, tenure in tenures.items()
+        if before.get(what) != tenure
+    ]

@@ -70,6 +70,15 @@ claims = sa.Table(
     sa.Column("approved", sa.Boolean, nullable=False),
     sa.Column("server", sa.String, nullable=False, server_default=""),
 )
+# Whose a vNIC, or a VM (by its path), is or was last, and who had it before; since when others claim it.
+tenures = sa.Table(
+    "tenures",
+    metadata,
+    sa.Column("what", sa.String, primary_key=True),
+    sa.Column("hosts", sa.Text, nullable=False),
+    sa.Column("left_ms", sa.BigInteger, nullable=False),
+    sa.Column("raised", sa.Text, nullable=False),
+)
 users = sa.Table(
     "users",
     metadata,

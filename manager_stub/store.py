@@ -26,6 +26,7 @@ from manager_stub.schema import (
     numbers,
     objects,
     outbox,
+    tenures,
     tokens,
     users,
     windows,
@@ -104,6 +105,14 @@ class Transaction:
         self._connection.execute(claims.delete().where(claims.c.vnic == vnic))
         if rows:
             self._connection.execute(claims.insert(), rows)
+
+    def put_tenures(self, rows: list[Row]) -> None:
+        self._upsert(tenures, rows, "what")
+
+    def delete_tenures(self, of: list[str]) -> None:
+        if of:
+            statement = tenures.delete().where(tenures.c.what == sa.bindparam("gone"))
+            self._connection.execute(statement, [{"gone": each} for each in of])
 
     def put_user(self, name: str, password_hash: str, role: str) -> None:
         self._upsert(users, [{"name": name, "password_hash": password_hash, "role": role}], "name")
@@ -191,6 +200,9 @@ class Store:
 
     def claims(self) -> list[Row]:
         return self._read(claims)
+
+    def tenures(self) -> list[Row]:
+        return self._read(tenures)
 
     def users(self) -> list[Row]:
         return self._read(users)

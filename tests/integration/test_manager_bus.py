@@ -400,9 +400,9 @@ async def test_a_host_that_floods_keeps_its_last_good_report(
 async def test_a_vnic_is_one_hosts_until_that_is_away(
     manager: Manager, installation: Installation, host: Host, tmp_path: Path
 ) -> None:
-    """Another host that claims it gets no policy while the first takes its messages, and gets it when the
-    first has been away."""
-    other = await manager.enrol(installation, tmp_path)
+    """Another host that claims it gets no policy while the first takes its messages, nor when that has been
+    away; one that claims it first then gets it, until the first is back and says that it still has it."""
+    other, third = [await manager.enrol(installation, tmp_path) for _ in range(2)]
     hosts = manager.register.hosts
     async with other.connected(VNIC):
         await eventually(lambda: len(hosts[other.id].bindings) == 1, "nobody had it")
@@ -412,8 +412,11 @@ async def test_a_vnic_is_one_hosts_until_that_is_away(
             await manager.connected(host)
             await manager.in_sync(host)
             assert host.state.vnics == {}
-    async with host.connected(VNIC):
-        await eventually(lambda: VNIC in host.state.vnics, "the other is away")
+    async with host.connected(VNIC), third.connected(VNIC):
+        await eventually(lambda: VNIC in third.state.vnics, "the other is away")
+        assert hosts[host.id].bindings == ()
+        async with other.connected(VNIC):
+            await eventually(lambda: third.state.vnics == {}, "the other is back")
 
 
 async def test_a_removed_host_is_cut_off_at_once(manager: Manager, host: Host) -> None:

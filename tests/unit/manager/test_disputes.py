@@ -13,11 +13,28 @@ pytestmark = pytest.mark.slow
 
 HOST, ROGUE, THIRD = (f"33333333-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 VM, OTHER_VM = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"
-VNIC, OTHER_VNIC = "22222222-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000002"
+VNIC, OTHER_VNIC, THIRD_VNIC = (f"22222222-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 HERE = Binding(VNIC, VM, MAC, "veth0", Guest("web-01"))
 STOLEN = Binding(VNIC, VM, OTHER_MAC, "veth9", Guest("thief"))
 DISPUTES = f"{VSFW}/disputes"
+
+
+class Clock:
+    """The manager's, as far as it is about claims."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_700_000_000_000
+
+    def wait(self, seconds: int) -> None:
+        self.now_ms += seconds * 1000
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("manager_stub.register._now_ms", lambda: clock.now_ms)
+    return clock
 
 
 @pytest.fixture
@@ -111,24 +128,123 @@ async def test_a_vm_that_moves_is_its_new_hosts_once_the_old_one_withdraws_it(ho
     assert await disputed(hosts) == []
 
 
-async def test_a_host_that_is_away_keeps_nobody_from_its_vnics(hosts: Manager) -> None:
-    """Whoever claims one then has it, and the old host does not get it back by coming back."""
+async def test_a_vm_that_was_started_elsewhere_is_its_first_hosts_again(hosts: Manager) -> None:
+    """Who claims a vNIC while its host is away has it, not before; and no longer than until that is back and
+    still has it. What the manager does not know of a host changes nothing."""
+    hosts.register.stay_away({HOST: 75})
     says(hosts, ROGUE, HERE)
-    hosts.register.stay_away(frozenset({HOST}))
     assert (has(hosts.register, HOST), has(hosts.register, ROGUE)) == ([], [VNIC])
+    says(hosts, THIRD, HERE)
+    hosts.register.stay_away({})
+    hosts.register = Register(hosts.parts.store, hosts.directory.signing_key())
+    assert has(hosts.register, ROGUE) == [VNIC]
+    hosts.register.stay_away({}, connected={HOST, ROGUE, THIRD})
+    assert has(hosts.register, HOST) == [VNIC]
+    assert [(each.id, bool(each.disputed)) for each in hosts.register.hosts.values()] == [
+        (HOST, False),
+        (ROGUE, True),
+        (THIRD, True),
+    ]
+
+
+async def test_a_vm_that_its_host_lost_stays_where_it_was_started(hosts: Manager) -> None:
+    """The first host is back, and has it no more: then it is the other's, also against the first."""
+    hosts.register.stay_away({HOST: 75})
+    says(hosts, ROGUE, HERE)
+    says(hosts, HOST)
+    assert has(hosts.register, ROGUE) == [VNIC]
     says(hosts, HOST, HERE)
-    hosts.register.stay_away(frozenset())
     assert await disputed(hosts) == [(VNIC, HOST, ROGUE)]
+
+
+async def test_a_host_that_is_away_loses_nothing_to_who_waited_for_it(hosts: Manager, clock: Clock) -> None:
+    """A claim that was raised while it was there gets nothing, nor when it is raised again; one that was
+    raised since it was seen last does."""
+    says(hosts, ROGUE, HERE)
+    clock.wait(100)
+    hosts.register.stay_away({HOST: 75})
+    says(hosts, ROGUE)
+    says(hosts, ROGUE, HERE)
+    assert (has(hosts.register, HOST), has(hosts.register, ROGUE)) == ([VNIC], [])
+    says(hosts, THIRD, HERE)
+    assert has(hosts.register, THIRD) == [VNIC]
+
+
+async def test_a_restart_elsewhere_may_be_quicker_than_the_manager(hosts: Manager, clock: Clock) -> None:
+    """The claim came after the host was seen last, but before it counted as away."""
+    clock.wait(100)
+    says(hosts, ROGUE, HERE)
+    clock.wait(50)
+    hosts.register.stay_away({HOST: 75})
+    assert has(hosts.register, ROGUE) == [VNIC]
 
 
 async def test_a_host_that_is_away_keeps_what_nobody_claims(hosts: Manager) -> None:
     """And what several claim, until there is one; a claimant that is away itself gets nothing."""
-    hosts.register.stay_away(frozenset({HOST, THIRD}))
+    hosts.register.stay_away({HOST: 75, THIRD: 75})
     assert has(hosts.register, HOST) == [VNIC]
     says(hosts, ROGUE, HERE)
     assert has(hosts.register, ROGUE) == [VNIC]
-    hosts.register.stay_away(frozenset({ROGUE, HOST}))
+    hosts.register.stay_away({ROGUE: 75, HOST: 75}, connected={THIRD})
     assert has(hosts.register, ROGUE) == [VNIC]
+
+
+async def test_who_waits_for_a_vnic_does_not_get_it_when_it_moves(hosts: Manager, clock: Clock) -> None:
+    """A claim of more than a minute waits for an operator, however often it is raised; the new host has the
+    vNIC at once, be it before or after the old one withdraws it."""
+    says(hosts, ROGUE, HERE)
+    clock.wait(61)
+    says(hosts, HOST)
+    says(hosts, ROGUE)
+    says(hosts, ROGUE, HERE)
+    assert await disputed(hosts) == [(VNIC, ROGUE, None)]
+    says(hosts, THIRD, HERE)
+    assert await disputed(hosts) == [(VNIC, ROGUE, THIRD)]
+    clock.wait(61)
+    says(hosts, HOST, HERE)
+    clock.wait(59)
+    says(hosts, THIRD)
+    assert (has(hosts.register, HOST), has(hosts.register, ROGUE)) == ([VNIC], [])
+
+
+async def test_who_waits_for_a_vm_does_not_get_it_at_power_off(hosts: Manager, clock: Clock) -> None:
+    """Nor by a vNIC of its own invention, and nor when the manager starts again; at power-on the VM is its
+    last host's."""
+    says(hosts, ROGUE, HERE, Binding(OTHER_VNIC, VM, OTHER_MAC, "veth9"))
+    clock.wait(61)
+    says(hosts, HOST)
+    hosts.register = Register(hosts.parts.store, hosts.directory.signing_key())
+    assert has(hosts.register, ROGUE) == []
+    says(hosts, HOST, HERE)
+    assert has(hosts.register, HOST) == [VNIC]
+
+
+@pytest.mark.parametrize("typed", [True, False])
+async def test_no_host_adds_a_vnic_to_a_vm_that_is_off(hosts: Manager, typed: bool) -> None:
+    """One that nobody knows, with the id of a VM that it has not and had not last: it would be in the VM's
+    groups. The VM's last host adds one, and so does one that has the VM by a vNIC of it."""
+    invented = Binding(OTHER_VNIC, OTHER_VM if typed else VM, OTHER_MAC, "veth9")
+    if typed:
+        await hosts.call("PUT", f"{VSFW}/vms/{OTHER_VM}", {"vnics": [{"id": THIRD_VNIC, "mac": MAC}]})
+    says(hosts, HOST)
+    before = hosts.stored()
+    says(hosts, ROGUE, invented)
+    assert (has(hosts.register, ROGUE), hosts.stored()) == ([], before)
+    assert await disputed(hosts) == [(OTHER_VNIC, ROGUE, None)]
+    says(hosts, ROGUE)
+    if typed:
+        says(hosts, THIRD, invented, Binding(THIRD_VNIC, OTHER_VM, MAC, "veth8"))
+        assert has(hosts.register, THIRD) == [OTHER_VNIC, THIRD_VNIC]
+    else:
+        says(hosts, HOST, invented)
+        assert has(hosts.register, HOST) == [OTHER_VNIC]
+
+
+async def test_a_vm_that_was_typed_without_vnics_gets_them_from_its_host(hosts: Manager) -> None:
+    """Tags first, then the host: as VMs are provisioned."""
+    await hosts.call("PUT", f"{VSFW}/vms/{OTHER_VM}", {"tags": [{"tag": "t"}]})
+    says(hosts, THIRD, Binding(OTHER_VNIC, OTHER_VM, OTHER_MAC, "veth0"))
+    assert has(hosts.register, THIRD) == [OTHER_VNIC]
 
 
 async def test_of_several_that_claim_what_nobody_has_none_gets_it(hosts: Manager) -> None:
