@@ -11,6 +11,11 @@ leases neither outrank nor replace anything, and no answer ends one of them soon
 is the word of a host, which may be an attacker's: a lease outranks no claim that another host has told
 earlier of a vNIC it has.
 
+An address that several segments have belongs to nobody seen from a third (`vsfwd.policy.evaluate`). So where
+a vNIC of another segment has it already, a claim waits until somebody approves it; who wants overlapping
+addresses types or approves them. Link-local addresses are of their segment only (RFC 3927, RFC 4291), so of
+them none waits for that.
+
 A claim that nobody disputes is trusted as the vNIC's SpoofGuard says. MANUAL: once it is approved. TOFU: the
 first IPv4, the first link-local and the first other IPv6 address, unless such a one was typed. DISABLED:
 always, but only of a vNIC for which nothing was typed: who types addresses wants those and no others.
@@ -58,6 +63,7 @@ def spoofguard(vnic: Vnic, segment: Stored[Segment] | None) -> SpoofGuard:
 def judge(world: World) -> Judgements:
     cards = {vnic.id: vnic for vm in world.vms.values() for vnic in vm.body.vnics}
     owners = {(vnic.segment_path, address): vnic.id for vnic in cards.values() for address in vnic.addresses}
+    anywhere = {address: vnic.id for vnic in cards.values() for address in vnic.addresses}
     pinned = {(vnic.id, _scope(address)) for vnic in cards.values() for address in vnic.addresses}
     claims = [(cards[vnic], address, claimed) for vnic, address, claimed in _claims(world) if vnic in cards]
     servers, told = _servers(world), _told(world, claims)
@@ -73,8 +79,16 @@ def judge(world: World) -> Judgements:
         else:
             pin = (vnic_id, _scope(address)) not in pinned
             state, reason = _trust(claimed, spoofguard(vnic, segment), pin, bool(vnic.addresses))
+            other = anywhere.get(address)
+            if (
+                state is State.TRUSTED
+                and other
+                and not (claimed.approved or ip_address(address).is_link_local)
+            ):
+                state, reason = State.WAITING, f"vNIC {other} of another segment has it"
         if state is State.TRUSTED:
             owners[vnic.segment_path, address] = vnic_id
+            anywhere.setdefault(address, vnic_id)
             pinned.add((vnic_id, _scope(address)))
         judged.setdefault(vnic_id, []).append(Judged(vnic_id, address, claimed, state, reason))
     return {vnic_id: tuple(found) for vnic_id, found in judged.items()}

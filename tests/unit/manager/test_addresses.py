@@ -231,11 +231,54 @@ def test_x33_what_a_host_told_earlier_of_one_address_is_worth_nothing_for_anothe
     assert (states(here, 0), states(here, 1)) == ({"10.0.0.1": W, "10.0.0.2": T}, {"10.0.0.3": T})
 
 
-def test_another_segment_is_another_network() -> None:
-    """The same address on two segments is two addresses."""
-    claims = [(0, "10.0.0.1", Source.ARP), (1, "10.0.0.1", Source.ARP)]
-    here = seen([card(0), {**card(1), "segment_path": None}], *claims)
-    assert (states(here, 0), states(here, 1)) == ({"10.0.0.1": T}, {"10.0.0.1": T})
+ELSEWHERE: dict[str, Any] = {"segment_path": None}
+BOTH_FAMILIES = pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+
+
+def approved(world: World, number: int, address: str) -> World:
+    claims = world.claims[VNICS[number]]
+    known = {**claims, address: replace(claims[address], approved=True)}
+    return replace(world, claims={**world.claims, VNICS[number]: known})
+
+
+@BOTH_FAMILIES
+@pytest.mark.parametrize("mode", ["DISABLED", "TOFU"])
+def test_x33_no_address_is_taken_from_another_segment(address: str, mode: str) -> None:
+    """An address that two segments have belongs to nobody seen from a third, so a claim of one that is typed,
+    approved or was seen earlier in another segment counts for nothing, and says why."""
+    word = (0, address, Source.ARP)
+    typed = seen([card(0), {**card(1, address), **ELSEWHERE}], word, mode=mode)
+    (judged,) = judge(typed)[VNICS[0]]
+    assert judged.state is W
+    assert VNICS[1] in judged.reason
+    here = [card(0), {**card(1), **ELSEWHERE}]
+    earlier = seen(here, (1, address, Source.ARP), word, mode=mode)
+    assert (states(earlier, 0), states(earlier, 1)) == ({address: W}, {address: T})
+    later = approved(seen(here, word, (1, address, Source.ARP), mode=mode), 1, address)
+    assert (states(later, 0), states(later, 1)) == ({address: W}, {address: T})
+
+
+@BOTH_FAMILIES
+def test_segments_have_the_same_addresses_if_somebody_wants_that(address: str) -> None:
+    """Typed in both, typed in one and approved in the other, or approved in both."""
+    both = seen([card(0, address), {**card(1, address), **ELSEWHERE}], (0, address, Source.ARP))
+    assert states(both) == {address: T}
+    one = seen([card(0), {**card(1, address), **ELSEWHERE}], (0, address, Source.ARP))
+    assert states(approved(one, 0, address)) == {address: T}
+    claims = [(0, address, Source.ARP), (1, address, Source.ARP)]
+    none = seen([card(0), {**card(1), **ELSEWHERE}], *claims)
+    assert [states(approved(approved(none, 0, address), 1, address), number) for number in (0, 1)] == [
+        {address: T},
+        {address: T},
+    ]
+
+
+@pytest.mark.parametrize("address", ["169.254.0.1", "fe80::1"])
+def test_link_local_addresses_are_of_their_segment(address: str) -> None:
+    """The same one in two segments is two addresses: no packet with it passes from one to the other."""
+    claims = [(0, address, Source.ARP), (1, address, Source.ARP)]
+    here = seen([card(0), {**card(1), **ELSEWHERE}], *claims)
+    assert (states(here, 0), states(here, 1)) == ({address: T}, {address: T})
 
 
 def test_a_host_speaks_for_what_is_plugged_there() -> None:
