@@ -66,6 +66,8 @@ class Publisher(Link):
         self._resend_after_s = resend_after_s
         self._away_after_s = away_after_s
         self._tries: dict[str, Try] = {}
+        self._heard: dict[str, float] = {}
+        """When each host said something last: the broker's statistics come later."""
         self._woken = asyncio.Event()
         register.wake = self._woken.set
 
@@ -189,7 +191,9 @@ class Publisher(Link):
                 seen.clear()
             else:
                 seen = {
-                    host: clock() if host in connected else seen.get(host, clock())
+                    host: clock()
+                    if host in connected
+                    else max(seen.get(host, clock()), self._heard.get(host, 0.0))
                     for host in self._register.hosts
                 }
                 for_s = {host: clock() - last for host, last in seen.items()}
@@ -222,6 +226,7 @@ class Publisher(Link):
     def _report(self, host: str, report: Event) -> None:
         if host not in self._register.hosts:
             raise BadReport("the host is not, or no longer, in the register")
+        self._heard[host] = asyncio.get_running_loop().time()
         if isinstance(report, Bindings):
             self._register.bound(host, report)
         elif isinstance(report, Addresses):

@@ -140,10 +140,10 @@ class Manager:
             lambda: level().applied == level().wanted_position and level().outgoing is None, "in sync"
         )
 
-    async def connected(self, host: "Host") -> None:
+    async def connected(self, host: "Host", yes: bool = True) -> None:
         """As the broker's statistics have it, which come every few seconds and set no event."""
         async with asyncio.timeout(DEADLINE_S):
-            while not (await self.shown(host))["connected"]:  # noqa: ASYNC110
+            while (await self.shown(host))["connected"] is not yes:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
     async def shown(self, host: "Host") -> Any:
@@ -412,6 +412,7 @@ async def test_a_vnic_is_one_hosts_until_that_is_away(
             await manager.connected(host)
             await manager.in_sync(host)
             assert host.state.vnics == {}
+    await manager.connected(other, False)
     async with host.connected(VNIC), third.connected(VNIC):
         await eventually(lambda: VNIC in third.state.vnics, "the other is away")
         assert hosts[host.id].bindings == ()
