@@ -65,7 +65,7 @@ def hook(table: str) -> str:
     return (
         f"add chain inet {table} forward {{ type filter hook forward priority 0; policy drop; }}\n"
         f"add rule inet {table} forward ct state established,related accept\n"
-        f"add rule inet {table} forward meta l4proto {{ icmp, ipv6-icmp }} accept\n"
+        f"add rule inet {table} forward meta l4proto {{ 1, 58 }} accept\n"
         f"add rule inet {table} forward jump allowed_pairs\n"
     )
 

@@ -330,5 +330,5 @@ def test_a_manager_that_is_not_there_is_3(manager: Served, vsfwctl: Run) -> None
     (port,) = free_ports(1)
     done = vsfwctl("export", "--manager", f"https://127.0.0.1:{port}")
     assert (done.returncode, "does the manager run" in done.stderr) == (3, True)
-    done = vsfwctl("export", "--manager", manager.url.replace("127.0.0.1", "localhost"))
+    done = vsfwctl("export", "--manager", manager.url.replace("127.0.0.1", "127.1"))
     assert (done.returncode, "say --manager with the name the certificate has" in done.stderr) == (3, True)
