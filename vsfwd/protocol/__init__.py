@@ -1,3 +1,3 @@
 """What the manager and a host say to each other: exchanges, queues and keys (`topology`), bodies
-(`messages`), and the signed envelope around what the manager says (`envelope`). Pure: bytes in, values
-out."""
+(`messages`), the signed envelope around what the manager says (`envelope`), and what only one host can open
+(`sealing`). Pure: bytes in, values out."""
