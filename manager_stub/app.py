@@ -51,6 +51,7 @@ from manager_stub.sessions import Sessions
 from manager_stub.state_dir import StateDir, split
 from manager_stub.store import Store
 from manager_stub.users import Users
+from manager_stub.vnics import Vnics
 from manager_stub.web import WebServer
 
 LEASES_S: Final = 5.0
@@ -66,6 +67,7 @@ class Parts:
     store: Store
     users: Users
     register: Register
+    vnics: Vnics
     publishing: Publishing
     broker: Broker
     publisher: Publisher
@@ -77,8 +79,9 @@ def compose(directory: StateDir) -> Parts:
     broker_url = f"amqps://{addresses.broker}"
     store = directory.open_store()
     register = Register(store, directory.signing_key())
+    vnics = Vnics(register)
     broker = Broker(addresses.broker_api, directory.broker_password(), directory.broker_tls())
-    publisher = Publisher(register, broker, broker_url, directory.broker_tls())
+    publisher = Publisher(register, vnics, broker, broker_url, directory.broker_tls())
     publishing = Publishing(store, register)
     users, sessions = Users(store), Sessions()
     passwords = Passwords(users.password_hash)
@@ -106,14 +109,14 @@ def compose(directory: StateDir) -> Parts:
         members.router(register),
         traceflows.router(register),
         inventory.router(register),
-        claims.router(register),
-        disputes.router(register),
+        claims.router(register, vnics),
+        disputes.router(register, vnics),
         hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url]),
     ):
         app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)
     guard = Guard(Bodies(app), users, passwords, sessions)
-    return Parts(store, users, register, publishing, broker, publisher, guard)
+    return Parts(store, users, register, vnics, publishing, broker, publisher, guard)
 
 
 def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None]:
@@ -124,10 +127,10 @@ def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None
     return forget
 
 
-async def _expire(register: Register) -> NoReturn:
+async def _expire(vnics: Vnics) -> NoReturn:
     while True:
         await asyncio.sleep(LEASES_S)
-        register.expire()
+        vnics.expire()
 
 
 async def _undo(publishing: Publishing) -> NoReturn:
@@ -150,7 +153,7 @@ async def serve(directory: StateDir) -> None:
     tasks = [
         web,
         asyncio.create_task(parts.publisher.run(), name="publisher"),
-        asyncio.create_task(_expire(parts.register), name="leases"),
+        asyncio.create_task(_expire(parts.vnics), name="leases"),
         asyncio.create_task(_undo(parts.publishing), name="confirmation"),
     ]
     try:

@@ -22,8 +22,9 @@ from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.levels import Outgoing
-from manager_stub.register import REQUEST_LIVES_S, Register
+from manager_stub.register import Register
 from manager_stub.reports import BadReport, parse_report, plain
+from manager_stub.vnics import REQUEST_LIVES_S, Vnics
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import HEADER, SIGNATURE
@@ -54,6 +55,7 @@ class Publisher(Link):
     def __init__(
         self,
         register: Register,
+        vnics: Vnics,
         broker: Broker,
         url: str,
         tls: ssl.SSLContext,
@@ -62,6 +64,7 @@ class Publisher(Link):
     ) -> None:
         super().__init__("vsfwd manager", [url], lambda: tls)
         self._register = register
+        self._vnics = vnics
         self._broker = broker
         self._resend_after_s = resend_after_s
         self._away_after_s = away_after_s
@@ -198,7 +201,7 @@ class Publisher(Link):
                 }
                 for_s = {host: clock() - last for host, last in seen.items()}
                 gone = {host: each for host, each in for_s.items() if each >= self._away_after_s}
-                self._register.stay_away(gone, connected)
+                self._vnics.stay_away(gone, connected)
             await asyncio.sleep(self._away_after_s / LOOK_EVERY)
 
     async def _take(self, message: AbstractIncomingMessage) -> bool:
@@ -228,9 +231,9 @@ class Publisher(Link):
             raise BadReport("the host is not, or no longer, in the register")
         self._heard[host] = asyncio.get_running_loop().time()
         if isinstance(report, Bindings):
-            self._register.bound(host, report)
+            self._vnics.bound(host, report)
         elif isinstance(report, Addresses):
-            self._register.claimed(host, report)
+            self._vnics.claimed(host, report)
         elif isinstance(report, Reply):
             log.info("reply", host=host, request=report.id, error=report.error)
             self._register.replied(host, report)

@@ -10,6 +10,7 @@ from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.model import HostAddress, Strict, Uuid
 from manager_stub.register import Register
+from manager_stub.vnics import Vnics
 
 
 class Named(Strict):
@@ -17,7 +18,7 @@ class Named(Strict):
     address: HostAddress
 
 
-def router(register: Register) -> APIRouter:
+def router(register: Register, vnics: Vnics) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/addresses", tags=["Address"])
 
     @routes.get("")
@@ -35,9 +36,9 @@ def router(register: Register) -> APIRouter:
         if action == "approve" and judged[body.address].state is State.REFUSED:
             raise Problem(409, judged[body.address].reason, "address")
         if action == "forget":
-            register.forget(body.vnic, body.address)
+            vnics.forget(body.vnic, body.address)
         else:
-            register.approve(body.vnic, body.address, action == "approve")
+            vnics.approve(body.vnic, body.address, action == "approve")
 
     return routes
 

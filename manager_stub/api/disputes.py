@@ -10,6 +10,7 @@ from manager_stub.api.objects import Json, Page, listed
 from manager_stub.model import Strict, Uuid
 from manager_stub.plugged import disputes
 from manager_stub.register import Register
+from manager_stub.vnics import Vnics
 from vsfwd.protocol.messages import Binding
 
 
@@ -18,7 +19,7 @@ class Decision(Strict):
     host: Uuid
 
 
-def router(register: Register) -> APIRouter:
+def router(register: Register, vnics: Vnics) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/disputes", tags=["Dispute"])
 
     @routes.get("")
@@ -33,7 +34,7 @@ def router(register: Register) -> APIRouter:
         host = register.hosts.get(body.host)
         if host is None or body.vnic not in {each.vnic for each in (*host.bindings, *host.disputed)}:
             raise Problem(409, f"host {body.host} does not say that it has vNIC {body.vnic}", "host")
-        register.settle(body.vnic, body.host)
+        vnics.settle(body.vnic, body.host)
 
     return routes
 

@@ -12,9 +12,10 @@ from fastapi import Query
 from manager_stub.api.errors import Problem
 from manager_stub.api.objects import Json
 from manager_stub.dryrun import Flow, Plugged, Policy, Verdict, compare, flows_of
+from manager_stub.hosts import Host
 from manager_stub.inquiry import Inquiry
 from manager_stub.publish import Change
-from manager_stub.register import Host, Register
+from manager_stub.register import Register
 from manager_stub.span import Realised
 from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP
 from vsfwd.policy.schedule import Now

@@ -11,10 +11,11 @@ from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.broker import Broker, Unreachable
+from manager_stub.hosts import Host
 from manager_stub.levels import Position
 from manager_stub.model import Strict, Text, Uuid
 from manager_stub.pki import Authority
-from manager_stub.register import Host, Register
+from manager_stub.register import Register
 
 MAX_SHOWN: Final = 100
 """Reasons why what a host says does not count."""

@@ -8,8 +8,9 @@ from typing import Final
 from manager_stub.api.fabric import places
 from manager_stub.api.objects import Json
 from manager_stub.groups import Reason
+from manager_stub.hosts import Host
 from manager_stub.model import Rule
-from manager_stub.register import Host, Register
+from manager_stub.register import Register
 from manager_stub.span import Card
 from manager_stub.traceflow import Judgement, Named, Trace
 from manager_stub.world import Stored, parent_of, vnic_path

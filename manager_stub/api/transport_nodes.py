@@ -11,8 +11,9 @@ from manager_stub.api.disputes import all_disputes
 from manager_stub.api.hosts import connected_hosts, existing_host
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.broker import Broker
+from manager_stub.hosts import Host
 from manager_stub.model import Uuid
-from manager_stub.register import Host, Register
+from manager_stub.register import Register
 
 _HOMES: Final = (
     "/api/v1/transport-nodes",

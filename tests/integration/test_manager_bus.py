@@ -95,6 +95,7 @@ class Installation:
         url = f"amqps://{self.directory.addresses().broker}"
         publisher = Publisher(
             parts.register,
+            parts.vnics,
             parts.broker,
             url,
             self.directory.broker_tls(),

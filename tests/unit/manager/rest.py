@@ -18,7 +18,7 @@ class Manager:
     def __init__(self, directory: StateDir, password: str) -> None:
         self.directory = directory
         self.parts: Parts = compose(directory)
-        self.register = self.parts.register
+        self.register, self.vnics = self.parts.register, self.parts.vnics
         self.admin = (ADMIN, password)
         self.rest = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.parts.web),

@@ -323,7 +323,7 @@ async def plugged(manager: Manager, *cards: dict[str, Any]) -> None:
     bindings = tuple(
         Binding(each["id"], id, each["mac"], "veth") for id, each in zip(VM, cards, strict=False)
     )
-    manager.register.bound(HOST, Bindings(bindings))
+    manager.vnics.bound(HOST, Bindings(bindings))
 
 
 def sent(manager: Manager, number: int = 0) -> dict[str, Any]:
@@ -339,7 +339,7 @@ async def test_x33_a_change_waits_until_it_is_approved(manager: Manager) -> None
     await plugged(manager, card(0, "10.0.0.1", spoofguard="MANUAL", router=True))
     assert sent(manager)["spoofguard"] == "manual"
     assert sent(manager)["router"] is True
-    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.ARP),)}))
+    manager.vnics.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.ARP),)}))
     (shown,) = (await manager.call("GET", f"{VSFW}/addresses?state=WAITING"))["results"]
     assert (shown["vnic"], shown["address"], shown["source"]) == (VNICS[0], "10.0.0.5", "ARP")
     assert sent(manager)["addresses"] == ["10.0.0.1"]
@@ -360,11 +360,11 @@ async def test_x33_an_address_of_another_host_is_an_alarm(manager: Manager) -> N
     await plugged(manager, card(0), card(1), card(2, dhcp_server=True))
     manager.register.add_host(ROGUE, "rogue")
     cards = [Binding(VNICS[number], VM[number], card(number)["mac"], "veth") for number in (0, 1)]
-    manager.register.bound(HOST, Bindings((cards[1],)))
-    manager.register.bound(ROGUE, Bindings((cards[0],)))
-    manager.register.claimed(HOST, Addresses({VNICS[1]: (Claim("10.0.0.1", Source.ARP),)}))
+    manager.vnics.bound(HOST, Bindings((cards[1],)))
+    manager.vnics.bound(ROGUE, Bindings((cards[0],)))
+    manager.vnics.claimed(HOST, Addresses({VNICS[1]: (Claim("10.0.0.1", Source.ARP),)}))
     stolen = Claim("10.0.0.1", Source.DHCP, 0, SERVER)
-    manager.register.claimed(ROGUE, Addresses({VNICS[0]: (stolen,)}))
+    manager.vnics.claimed(ROGUE, Addresses({VNICS[0]: (stolen,)}))
     assert sent(manager, 1)["addresses"] == ["10.0.0.1"]
     (alarm,) = [each for each in await alarms(manager) if each["event_type"] == "duplicate_ip_address"]
     assert alarm["node_id"] == ROGUE
@@ -384,7 +384,7 @@ async def alarms(manager: Manager) -> list[dict[str, Any]]:
 async def test_x33_anothers_address_cannot_be_approved(manager: Manager) -> None:
     """409 and its owner's name; an address nobody was seen with is 404."""
     await plugged(manager, card(0), card(1, "10.0.0.1"))
-    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.1", Source.ARP),)}))
+    manager.vnics.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.1", Source.ARP),)}))
     refused = await manager.answer(
         "POST", f"{VSFW}/addresses?action=approve", {"vnic": VNICS[0], "address": "10.0.0.1"}
     )
@@ -397,10 +397,10 @@ async def test_x33_anothers_address_cannot_be_approved(manager: Manager) -> None
 async def test_claims_and_approvals_outlive_the_manager(manager: Manager) -> None:
     """What was seen, from which server, and that it was approved, is read back."""
     await plugged(manager, card(0, spoofguard="MANUAL"))
-    manager.register.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.DHCP, 0, SERVER),)}))
+    manager.vnics.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.DHCP, 0, SERVER),)}))
     (shown,) = (await manager.call("GET", f"{VSFW}/addresses"))["results"]
     assert (shown["source"], shown["server"]) == ("DHCP", SERVER)
-    manager.register.approve(VNICS[0], "10.0.0.5", True)
+    manager.vnics.approve(VNICS[0], "10.0.0.5", True)
     again = Manager(manager.directory, "")
     assert again.register.world.claims == manager.register.world.claims
     assert again.register.judgements == manager.register.judgements

@@ -21,7 +21,7 @@ async def serving(manager: Manager) -> Manager:
     """A manager with a host on which a VM is plugged."""
     await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC}]})
     manager.register.add_host(HOST, "host")
-    manager.register.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
+    manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
     return manager
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 import vsfwd
-from manager_stub import register
+from manager_stub import vnics
 from manager_stub.checks import Refused
 from manager_stub.model import Entity, Vm
-from manager_stub.register import MAX_ATTEMPTS
 from manager_stub.reports import (
     MAX_OF_TOOLS,
     MAX_REFUSALS,
@@ -22,6 +21,7 @@ from manager_stub.reports import (
     parse_report,
     plain,
 )
+from manager_stub.vnics import MAX_ATTEMPTS
 from manager_stub.world import World
 from tests.unit.manager.rest import VSFW, Manager
 from vsfwd.policy.model import MAX_HOST_VNICS
@@ -219,16 +219,16 @@ def test_plain_text_stays_as_it_is() -> None:
 async def test_a_report_that_is_refused_leaves_the_last_good_one(manager: Manager) -> None:
     """It is counted, shown and an alarm with its reason; a good one resolves that."""
     manager.register.add_host(HOST, "host")
-    manager.register.bound(HOST, Bindings((binding(1),)))
+    manager.vnics.bound(HOST, Bindings((binding(1),)))
     for _ in range(2):
         manager.register.disbelieved(HOST, "vnics: 1025 vNICs are over the 1024 that a host can have")
     shown = await manager.call("GET", f"{VSFW}/hosts/{HOST}")
     assert (shown["reports_refused"], [each["vnic"] for each in shown["vnics"]]) == (2, [vnic_id(1)])
     assert "1025" in shown["left_out"][0]
     assert "1025" in (await alarm(manager))["description"]
-    manager.register.bound(HOST, Bindings((binding(1, vm="no UUID"), binding(2))))
+    manager.vnics.bound(HOST, Bindings((binding(1, vm="no UUID"), binding(2))))
     assert vnic_id(1) in (await alarm(manager))["description"]
-    manager.register.bound(HOST, Bindings((binding(2),)))
+    manager.vnics.bound(HOST, Bindings((binding(2),)))
     assert await alarm(manager) is None
 
 
@@ -243,18 +243,18 @@ async def test_a_host_cannot_fill_the_inventory_report_by_report(
 ) -> None:
     """VMs that are plugged nowhere stay, so no more than so many are taken from one host; those it has count
     as before, another host's too, and who deletes them makes room."""
-    monkeypatch.setattr(register, "MAX_LEFT", 3)
+    monkeypatch.setattr(vnics, "MAX_LEFT", 3)
     for host in (HOST, OTHER_HOST):
         manager.register.add_host(host, "host")
     for number in range(6):
-        manager.register.bound(HOST, Bindings((binding(0, guest=Guest(f"n{number}")), binding(number))))
+        manager.vnics.bound(HOST, Bindings((binding(0, guest=Guest(f"n{number}")), binding(number))))
     vms = manager.register.world.vms
     assert {path[-1] for path in vms} == {"0", "1", "2", "3"}
     assert vms[f"/vsfw/vms/{vm_id(0)}"].name == "n5"
     assert "1 new VMs" in manager.register.hosts[HOST].left_out[-1]
-    manager.register.bound(OTHER_HOST, Bindings((binding(9),)))
+    manager.vnics.bound(OTHER_HOST, Bindings((binding(9),)))
     await manager.call("DELETE", f"{VSFW}/vms/{vm_id(1)}")
-    manager.register.bound(HOST, Bindings((binding(0), binding(7))))
+    manager.vnics.bound(HOST, Bindings((binding(0), binding(7))))
     assert {path[-1] for path in manager.register.world.vms} == {"0", "2", "3", "7", "9"}
     assert manager.register.hosts[HOST].left_out == ()
 
@@ -278,14 +278,14 @@ async def test_many_vms_that_cannot_be_cost_few_changes(
 
     monkeypatch.setattr(manager.register, "write", writing)
     everything = Bindings(tuple(binding(number) for number in range(MAX_HOST_VNICS)))
-    manager.register.bound(HOST, everything)
+    manager.vnics.bound(HOST, everything)
     assert len(manager.register.world.vms) == MAX_HOST_VNICS - 1
     assert tried < 25
     assert manager.register.hosts[HOST].left_out == (f"VM /vsfw/vms/{vm_id(700)}: it cannot be",)
 
     refused, tried = {f"/vsfw/vms/{vm_id(number)}" for number in range(MAX_HOST_VNICS)}, 0
     renamed = tuple(binding(number, guest=Guest("renamed")) for number in range(MAX_HOST_VNICS))
-    manager.register.bound(HOST, Bindings(renamed))
+    manager.vnics.bound(HOST, Bindings(renamed))
     assert tried == MAX_ATTEMPTS
     assert len(manager.register.hosts[HOST].left_out) == MAX_HOST_VNICS
     vm = manager.register.world.vms[f"/vsfw/vms/{vm_id(1)}"].body

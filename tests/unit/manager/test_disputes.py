@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from manager_stub.register import Register
+from manager_stub.vnics import Vnics
 from tests.unit.manager.expressions import named, vm
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
 from vsfwd.protocol.messages import Addresses, Binding, Bindings, Claim, Guest, Hello, Source, digest_text
@@ -33,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("manager_stub.register._now_ms", lambda: clock.now_ms)
+    monkeypatch.setattr("manager_stub.vnics.now_ms", lambda: clock.now_ms)
     return clock
 
 
@@ -51,7 +52,7 @@ async def hosts(manager: Manager) -> Manager:
 
 
 def says(manager: Manager, host: str, *bindings: Binding) -> None:
-    manager.register.bound(host, Bindings(bindings))
+    manager.vnics.bound(host, Bindings(bindings))
 
 
 def has(register: Register, host: str) -> list[str]:
@@ -76,7 +77,7 @@ async def test_a_host_cannot_take_the_vnic_of_another(hosts: Manager) -> None:
     """Name, MAC address, addresses and groups stay as they were, and the claimant is sent nothing of it."""
     before = hosts.stored()
     says(hosts, ROGUE, STOLEN)
-    hosts.register.claimed(ROGUE, Addresses({VNIC: (Claim("10.0.0.1", Source.DHCP),)}))
+    hosts.vnics.claimed(ROGUE, Addresses({VNIC: (Claim("10.0.0.1", Source.DHCP),)}))
     assert hosts.stored() == before
     assert hosts.register.world.claims == {}
     assert (has(hosts.register, HOST), has(hosts.register, ROGUE)) == ([VNIC], [])
@@ -131,14 +132,15 @@ async def test_a_vm_that_moves_is_its_new_hosts_once_the_old_one_withdraws_it(ho
 async def test_a_vm_that_was_started_elsewhere_is_its_first_hosts_again(hosts: Manager) -> None:
     """Who claims a vNIC while its host is away has it, not before; and no longer than until that is back and
     still has it. What the manager does not know of a host changes nothing."""
-    hosts.register.stay_away({HOST: 75})
+    hosts.vnics.stay_away({HOST: 75})
     says(hosts, ROGUE, HERE)
     assert (has(hosts.register, HOST), has(hosts.register, ROGUE)) == ([], [VNIC])
     says(hosts, THIRD, HERE)
-    hosts.register.stay_away({})
+    hosts.vnics.stay_away({})
     hosts.register = Register(hosts.parts.store, hosts.directory.signing_key())
+    hosts.vnics = Vnics(hosts.register)
     assert has(hosts.register, ROGUE) == [VNIC]
-    hosts.register.stay_away({}, connected={HOST, ROGUE, THIRD})
+    hosts.vnics.stay_away({}, connected={HOST, ROGUE, THIRD})
     assert has(hosts.register, HOST) == [VNIC]
     assert [(each.id, bool(each.disputed)) for each in hosts.register.hosts.values()] == [
         (HOST, False),
@@ -149,7 +151,7 @@ async def test_a_vm_that_was_started_elsewhere_is_its_first_hosts_again(hosts: M
 
 async def test_a_vm_that_its_host_lost_stays_where_it_was_started(hosts: Manager) -> None:
     """The first host is back, and has it no more: then it is the other's, also against the first."""
-    hosts.register.stay_away({HOST: 75})
+    hosts.vnics.stay_away({HOST: 75})
     says(hosts, ROGUE, HERE)
     says(hosts, HOST)
     assert has(hosts.register, ROGUE) == [VNIC]
@@ -162,7 +164,7 @@ async def test_a_host_that_is_away_loses_nothing_to_who_waited_for_it(hosts: Man
     raised since it was seen last does."""
     says(hosts, ROGUE, HERE)
     clock.wait(100)
-    hosts.register.stay_away({HOST: 75})
+    hosts.vnics.stay_away({HOST: 75})
     says(hosts, ROGUE)
     says(hosts, ROGUE, HERE)
     assert (has(hosts.register, HOST), has(hosts.register, ROGUE)) == ([VNIC], [])
@@ -175,17 +177,17 @@ async def test_a_restart_elsewhere_may_be_quicker_than_the_manager(hosts: Manage
     clock.wait(100)
     says(hosts, ROGUE, HERE)
     clock.wait(50)
-    hosts.register.stay_away({HOST: 75})
+    hosts.vnics.stay_away({HOST: 75})
     assert has(hosts.register, ROGUE) == [VNIC]
 
 
 async def test_a_host_that_is_away_keeps_what_nobody_claims(hosts: Manager) -> None:
     """And what several claim, until there is one; a claimant that is away itself gets nothing."""
-    hosts.register.stay_away({HOST: 75, THIRD: 75})
+    hosts.vnics.stay_away({HOST: 75, THIRD: 75})
     assert has(hosts.register, HOST) == [VNIC]
     says(hosts, ROGUE, HERE)
     assert has(hosts.register, ROGUE) == [VNIC]
-    hosts.register.stay_away({ROGUE: 75, HOST: 75}, connected={THIRD})
+    hosts.vnics.stay_away({ROGUE: 75, HOST: 75}, connected={THIRD})
     assert has(hosts.register, ROGUE) == [VNIC]
 
 
@@ -214,6 +216,7 @@ async def test_who_waits_for_a_vm_does_not_get_it_at_power_off(hosts: Manager, c
     clock.wait(61)
     says(hosts, HOST)
     hosts.register = Register(hosts.parts.store, hosts.directory.signing_key())
+    hosts.vnics = Vnics(hosts.register)
     assert has(hosts.register, ROGUE) == []
     says(hosts, HOST, HERE)
     assert has(hosts.register, HOST) == [VNIC]
@@ -287,6 +290,7 @@ async def test_a_dispute_outlives_the_manager(hosts: Manager) -> None:
     """Who has the vNIC has it, who claims it claims it, and gets it when it is free."""
     says(hosts, ROGUE, STOLEN)
     again = Register(hosts.parts.store, hosts.directory.signing_key())
+    vnics = Vnics(again)
     assert (has(again, HOST), has(again, ROGUE)) == ([VNIC], [])
-    again.bound(HOST, Bindings(()))
+    vnics.bound(HOST, Bindings(()))
     assert has(again, ROGUE) == [VNIC]

@@ -35,7 +35,7 @@ async def furnished(manager: Manager) -> Manager:
         mac = f"02:00:00:00:00:{vnic[-2:]}"
         card = {"id": vnic, "mac": mac, "addresses": [ADDRESSES[vnic]]}
         await manager.call("PUT", f"{VSFW}/vms/{_vm(vnic)}", {"display_name": NAMES[vnic], "vnics": [card]})
-        manager.register.bound(host, Bindings((Binding(vnic, _vm(vnic), mac, "veth0"),)))
+        manager.vnics.bound(host, Bindings((Binding(vnic, _vm(vnic), mac, "veth0"),)))
     return manager
 
 

@@ -41,7 +41,7 @@ async def serving(manager: Manager) -> Manager:
     await manager.call("PUT", f"{DOMAIN}/groups/routers", {"expression": [LISTED]})
     await manager.call("PUT", f"{DOMAIN}/groups/others", {"expression": [NAMED]})
     manager.register.add_host(HOST, "host")
-    manager.register.bound(HOST, Bindings((Binding(VNICS[0], VMS[0], MACS[0], "veth0"),)))
+    manager.vnics.bound(HOST, Bindings((Binding(VNICS[0], VMS[0], MACS[0], "veth0"),)))
     return manager
 
 

@@ -38,7 +38,7 @@ async def serving(manager: Manager) -> Manager:
         vnic = {"id": VNICS[name], "mac": f"02:00:00:00:00:0{number}", "addresses": [f"10.0.0.{number}"]}
         await manager.call("PUT", f"{VSFW}/vms/{id}", {"display_name": name, "vnics": [vnic]})
     manager.register.add_host(HOST, "host")
-    manager.register.bound(
+    manager.vnics.bound(
         HOST,
         Bindings(
             tuple(

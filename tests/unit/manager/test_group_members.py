@@ -45,7 +45,7 @@ async def grouped(manager: Manager) -> Manager:
         WEB_VNIC, WEB, "02:00:00:00:00:01", "veth0", Guest("web", "Debian 12", "web01", PowerState.STOPPED)
     )
     db = Binding(DB_VNIC, DB, "02:00:00:00:00:02", "veth1", Guest("db"), "blue", ("10.0.0.2",))
-    manager.register.bound(HOST, Bindings((web, db)))
+    manager.vnics.bound(HOST, Bindings((web, db)))
     body = await manager.call("GET", f"{VSFW}/vms/{WEB}")
     card = {**body["vnics"][0], "addresses": ["10.0.0.1", "fd00::1"]}
     await manager.call(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from manager_stub import register
+from manager_stub import vnics
 from manager_stub.register import Register
 from tests.unit.manager.rest import Manager
 from vsfwd.protocol.messages import Binding, Bindings
@@ -21,12 +21,12 @@ def has(register: Register) -> tuple[Binding, ...]:
 
 async def test_an_old_report_does_not_overtake_a_newer_one(manager: Manager) -> None:
     """It is left out, and the host is asked to say it again; the same one twice is no trouble."""
-    register = manager.register
+    register, bound = manager.register, manager.vnics.bound
     register.add_host(HOST, "host")
     for _ in range(2):
-        register.bound(HOST, Bindings((NEW,), said_ns=20))
+        bound(HOST, Bindings((NEW,), said_ns=20))
     assert list(register.requests) == []
-    register.bound(HOST, Bindings((OLD,), said_ns=10))
+    bound(HOST, Bindings((OLD,), said_ns=10))
     assert has(register) == (NEW,)
     ((host, request),) = register.requests
     assert (host, request.method) == (HOST, "report")
@@ -39,32 +39,32 @@ async def test_a_host_is_asked_once_however_much_it_says_too_late(
     manager.register.add_host(HOST, "host")
     requests = manager.register.requests
     for number in range(10):
-        manager.register.bound(HOST, Bindings((NEW,), said_ns=20 + number))
-        manager.register.bound(HOST, Bindings((OLD,), said_ns=10))
+        manager.vnics.bound(HOST, Bindings((NEW,), said_ns=20 + number))
+        manager.vnics.bound(HOST, Bindings((OLD,), said_ns=10))
     assert len(requests) == 1
-    manager.register.bound(HOST, Bindings((OLD,), said_ns=10))
+    manager.vnics.bound(HOST, Bindings((OLD,), said_ns=10))
     assert len(requests) == 1
-    monkeypatch.setattr(register, "REQUEST_LIVES_S", 0)
-    manager.register.bound(HOST, Bindings((OLD,), said_ns=10))
+    monkeypatch.setattr(vnics, "REQUEST_LIVES_S", 0)
+    manager.vnics.bound(HOST, Bindings((OLD,), said_ns=10))
     assert len(requests) == 2
     _, newest = requests[-1]
     monkeypatch.undo()
-    manager.register.bound(HOST, Bindings((OLD,), said_ns=10, answers=newest.id))
-    manager.register.bound(HOST, Bindings((NEW,), said_ns=5))
+    manager.vnics.bound(HOST, Bindings((OLD,), said_ns=10, answers=newest.id))
+    manager.vnics.bound(HOST, Bindings((NEW,), said_ns=5))
     assert len(requests) == 3
 
 
 async def test_a_clock_that_was_set_back_costs_one_question(manager: Manager) -> None:
     """The answer counts, and from then on the clock as it is now; an answer to what nobody asked does not."""
-    register = manager.register
+    register, bound = manager.register, manager.vnics.bound
     register.add_host(HOST, "host")
-    register.bound(HOST, Bindings((OLD,), said_ns=2**62))
-    register.bound(HOST, Bindings((NEW,), said_ns=5, answers="something"))
+    bound(HOST, Bindings((OLD,), said_ns=2**62))
+    bound(HOST, Bindings((NEW,), said_ns=5, answers="something"))
     assert has(register) == (OLD,)
     _, request = register.requests.popleft()
-    register.bound(HOST, Bindings((NEW,), said_ns=6, answers=request.id))
+    bound(HOST, Bindings((NEW,), said_ns=6, answers=request.id))
     assert has(register) == (NEW,)
-    register.bound(HOST, Bindings((), said_ns=7))
+    bound(HOST, Bindings((), said_ns=7))
     assert has(register) == ()
-    register.bound(HOST, Bindings((OLD,), said_ns=6, answers=request.id))
+    bound(HOST, Bindings((OLD,), said_ns=6, answers=request.id))
     assert has(register) == ()

@@ -33,7 +33,9 @@ def publisher(manager: Manager) -> Publisher:
     """Of two hosts."""
     for host in (HOST, OTHER_HOST):
         manager.register.add_host(host, host[-1])
-    return Publisher(manager.register, manager.parts.broker, "amqps://nowhere", cast(Any, None))
+    return Publisher(
+        manager.register, manager.vnics, manager.parts.broker, "amqps://nowhere", cast(Any, None)
+    )
 
 
 async def take(publisher: Publisher, kind: str, report: Any, host: str = HOST) -> bool:
@@ -69,7 +71,7 @@ async def test_a_report_at_which_the_manager_fails_is_rejected_and_counted(
         raise ValueError("nobody thought of that")
 
     with monkeypatch.context() as patch:
-        patch.setattr(manager.register, entry, fails)
+        patch.setattr(manager.vnics, entry, fails)
         assert not await take(publisher, kind, Addresses({}) if kind == "addresses" else PLUGGED)
     host = manager.register.hosts[HOST]
     assert host.reports_refused == 1
@@ -91,7 +93,7 @@ async def test_policy_does_not_wait_for_requests(manager: Manager, publisher: Pu
             all_sent.set()
 
     manager.register.reported(OTHER_HOST, Hello(0, 0, digest_text(0), "0.1"))
-    manager.register.bound(OTHER_HOST, PLUGGED)
+    manager.vnics.bound(OTHER_HOST, PLUGGED)
     manager.register.requests.extend((HOST, Request(str(number), "report")) for number in range(many))
     publishing = asyncio.create_task(publisher._publish(cast(Any, SimpleNamespace(publish=publish))))
     async with asyncio.timeout(10):

@@ -30,7 +30,7 @@ async def hosts(manager: Manager) -> Manager:
 
 
 def plug(manager: Manager, *bindings: Binding, host: str = HOST) -> None:
-    manager.register.bound(host, Bindings(bindings))
+    manager.vnics.bound(host, Bindings(bindings))
 
 
 async def read(manager: Manager, id: str = VM) -> Any:

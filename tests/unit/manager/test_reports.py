@@ -109,7 +109,7 @@ async def test_the_list_of_hosts_shows_what_each_should_have_and_has(furnished: 
     """Wanted and applied by epoch, generation and digest; refusals as reported; not connected is unknown when
     the broker cannot be asked."""
     furnished.register.reported(HOST, HELLO)
-    furnished.register.bound(HOST, PLUGGED)
+    furnished.vnics.bound(HOST, PLUGGED)
     refusal = Refusal("rules", "1001", "a reason")
     furnished.register.reported(HOST, Applied(1, 1, digest_text(0), refusals=(refusal,)))
     (shown,) = (await furnished.call("GET", f"{VSFW}/hosts"))["results"]
@@ -129,7 +129,7 @@ async def test_a_host_on_which_too_much_is_plugged_keeps_its_last_state(furnishe
     await furnished.call("PUT", f"{DOMAIN}/security-policies/large", {"rules": rules})
     furnished.register.reported(HOST, HELLO)
     before = furnished.register.hosts[HOST].level
-    furnished.register.bound(HOST, PLUGGED)
+    furnished.vnics.bound(HOST, PLUGGED)
     assert furnished.register.hosts[HOST].level == before
     assert "at most" in furnished.register.hosts[HOST].problem
 

@@ -427,7 +427,7 @@ async def test_credentials_that_are_none_are_wrong(manager: Manager, header: byt
 @pytest.mark.slow
 async def test_more_rules_than_a_host_holds_are_refused_whole(furnished: Manager) -> None:
     """MAX_RULES on a host is the limit: one more is refused naming the host, and not one rule is stored."""
-    furnished.register.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
+    furnished.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
     there = len(furnished.register.hosts[HOST].level.wanted.objects["rules"])
     rules = [{"id": f"r{number}", "action": "DROP"} for number in range(MAX_RULES - there + 1)]
     before = furnished.stored()
@@ -443,7 +443,7 @@ async def test_more_classes_of_addresses_than_a_host_tells_apart_are_refused_who
     furnished: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rule that names two addresses more: refused naming the host and both numbers, nothing is stored."""
-    furnished.register.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
+    furnished.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
     objects = furnished.register.hosts[HOST].level.wanted.objects
     limit = classes(objects, 0) + 1
     monkeypatch.setattr("manager_stub.levels.MAX_CLASSES", limit)

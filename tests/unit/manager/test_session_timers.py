@@ -68,7 +68,7 @@ async def serving(manager: Manager) -> Manager:
     for host, (name, vnics) in zip(HOSTS, cards.items(), strict=True):
         manager.register.add_host(host, name)
         plugged = (Binding(VNICS[vnic], VMS[name], mac(vnic), vnic) for vnic in vnics)
-        manager.register.bound(host, Bindings(tuple(plugged)))
+        manager.vnics.bound(host, Bindings(tuple(plugged)))
     return manager
 
 

@@ -27,7 +27,7 @@ async def hosted(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Manager:
     await manager.call("PUT", f"/api/v1/vsfw/vms/{VM}", {"display_name": "web", "vnics": [vnic]})
     manager.register.add_host(HOST, "host1")
     manager.register.reported(HOST, Hello(0, 0, digest_text(0), "0.1"))
-    manager.register.bound(HOST, Bindings((Binding(VNIC, VM, "02:00:00:00:00:01", "veth0"),)))
+    manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, "02:00:00:00:00:01", "veth0"),)))
     return manager
 
 

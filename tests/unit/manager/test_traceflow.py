@@ -56,7 +56,7 @@ async def tiers(manager: Manager) -> Manager:
     ):
         manager.register.add_host(host, f"host{number}")
         await manager.call("PUT", f"{VSFW}/vms/{id}", a_vm(name, vnic, number))
-        manager.register.bound(host, Bindings((Binding(vnic, id, f"02:00:00:00:00:0{number}", "veth0"),)))
+        manager.vnics.bound(host, Bindings((Binding(vnic, id, f"02:00:00:00:00:0{number}", "veth0"),)))
         group = {"display_name": name, "expression": [vm("Name", "EQUALS", name)]}
         await manager.call("PUT", f"{DOMAIN}/groups/{name}", group)
     await manager.call("PUT", f"{DOMAIN}/security-policies/tiers", POLICY)

@@ -53,9 +53,9 @@ async def lived_in(manager: Manager) -> Manager:
         register.add_host(host, "host")
         register.reported(host, Hello(0, 0, digest_text(0), "0.1"))
     await manager.call("PUT", f"{INFRA}/segments/blue", {"overlay_id": 7})
-    register.bound(HOST, Bindings((HERE,)))
-    register.bound(OTHER_HOST, Bindings((HERE,)))
-    register.claimed(HOST, Addresses({VNIC: (Claim("10.0.0.1", Source.DHCP, 2**40, MAC),)}))
+    manager.vnics.bound(HOST, Bindings((HERE,)))
+    manager.vnics.bound(OTHER_HOST, Bindings((HERE,)))
+    manager.vnics.claimed(HOST, Addresses({VNIC: (Claim("10.0.0.1", Source.DHCP, 2**40, MAC),)}))
     tags = {"external_id": VM, "tags": [{"scope": "tier", "tag": "web"}]}
     await manager.call("POST", "/api/v1/fabric/virtual-machines?action=add_tags", tags)
     await manager.call("PUT", f"{VSFW}/clusters/c", {"hosts": [HOST]})
