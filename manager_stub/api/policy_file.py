@@ -1,5 +1,5 @@
 """The policy as one document (/api/v1/vsfw/policy), as `vsfwctl` keeps it in a file: `declared` says what
-is in it. And what another manager exported (/api/v1/vsfw/policy/import): `imported` says what becomes of
+is in it. And what another manager exported (/api/v1/vsfw/policy/import): `imports` says what becomes of
 it."""
 
 import hashlib
@@ -11,7 +11,8 @@ from fastapi import APIRouter, Query
 from manager_stub.api.aside import Aside, Check
 from manager_stub.api.declared import change, document
 from manager_stub.api.errors import Problem
-from manager_stub.api.imported import Import, imported
+from manager_stub.api.imports import imported
+from manager_stub.api.imports.report import Import
 from manager_stub.api.infra import Patch
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json
@@ -66,7 +67,9 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
         return found | {"digest": _digest(found["results"])}
 
     @routes.post(f"{url}/import")
-    async def take(body: Patch, digest: Digest = None, partly: bool = False) -> Json:
+    async def take(
+        body: Patch, digest: Digest = None, partly: bool = False, confirm_within: Confirm = None
+    ) -> Json:
         """What has a counterpart is here as it is there, all of it or nothing; what the tree does not have
         stays. Nothing is taken where a rule that does not simply allow has to be left out, unless `partly`:
         what stands below it would decide."""
@@ -84,7 +87,7 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
         if not partly and (opening := taken.opening()):
             raise Refused("", opening)
         if results:
-            register.write(put=wanted.put)
+            with_confirmation(register, publishing, wanted, confirm_within)
         return {"results": results} | taken.report()
 
     return routes

@@ -1,7 +1,7 @@
 """A tree of the hierarchical API, as an NSX manager exports it, as a list of its objects: each before what is
 below it, with the path it has here. Pure.
 
-Nothing is judged but whether there is a place for it: `imported` says what becomes of each.
+Nothing is judged but whether there is a place for it: the other modules say what becomes of each.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,10 @@ RENAMED: Final = {
     f"{DEFAULT_SECTION}/rules/default_rule_DHCP": f"{DEFAULT_SECTION}/rules/default-dhcp",
 }
 """What NSX predefines by another name."""
+_OLDER: Final = {"CommunicationMap": "SecurityPolicy", "CommunicationEntry": "Rule"}
+_OLDER_FIELDS: Final = {"communication_entries": "rules", "precedence": "sequence_number"}
+"""What NSX-T Data Center called sections and rules before 2.4, and can still export: otherwise they are alike
+(API guide, CommunicationMap and CommunicationEntry)."""
 _INNER: Final = ("children", "rules")
 _STRATEGIES: Final = (
     "connectivity_strategy",
@@ -76,6 +80,8 @@ def _child(parent: Node, child: Any, place: str, index: int) -> Node:
     body = child if reference else child.get(kind) if isinstance(child, dict) else None
     if not isinstance(body, dict):
         return Node(str(type), f"{parent.path}/{place}", parent.path, {})
+    wrapper = _WRAPPER | {kind}
+    kind, body = _as_called_now(kind, body)
     path = _path(parent, kind, body)
     if kind == "Rule":
         body = {"sequence_number": index} | body
@@ -87,11 +93,19 @@ def _child(parent: Node, child: Any, place: str, index: int) -> Node:
         path is not None,
         reference,
         any(each.get("marked_for_delete") not in (None, False, "false", "False") for each in (child, body)),
-        tuple(
-            key for key in child if key not in _WRAPPER | {kind} and not key.startswith("_") and not reference
-        ),
+        tuple(key for key in child if key not in wrapper and not key.startswith("_") and not reference),
         _keeps_out(parent, kind, body),
     )
+
+
+def _as_called_now(kind: str, body: Json) -> tuple[str, Json]:
+    now = _OLDER.get(kind, kind)
+    if _OLDER.get(str(body.get("resource_type"))) == now:
+        body = body | {"resource_type": now}
+    if kind == "CommunicationMap":
+        new = _OLDER_FIELDS
+        body = {key if new.get(key) in body else new.get(key, key): value for key, value in body.items()}
+    return now, body
 
 
 def _keeps_out(parent: Node, kind: str, body: Json) -> bool:
