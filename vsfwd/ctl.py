@@ -1,9 +1,9 @@
 """vsfwctl: what this host enforces, at the shell, as a client of the local socket like any other; and, in
-`managerctl`, the manager's policy as a file, in `lintctl` what is wrong with it.
+`policyctl`, the manager's policy as a file, in `lintctl` what is wrong with it.
 
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
 done, 1 the daemon or the manager says no (nothing of that name, contradiction), 2 wrong usage, 3 neither
-answers, 4 an import left something out."""
+answers, 4 an import left something out, 5 a dry run with --exit-code found differences."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -16,7 +16,7 @@ import vsfwd.ipc.interface as api
 from vsfwd.earlyctl import early, early_table
 from vsfwd.ipc import SOCKET
 from vsfwd.lintctl import lint
-from vsfwd.managerctl import COMMANDS
+from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ roll-back ask the manager, from anywhere.
 \b
 Exit status: 0 done; 1 refused, or nothing of that name; 2 wrong usage,
 settings, or a file that cannot be read; 3 no daemon or manager answers;
-4 an import left something out.
+4 an import left something out; 5 of `apply` or `import` with --dry-run
+and --exit-code: something would change.
 
 \b
 Completion: eval "$(_VSFWCTL_COMPLETE=bash_source vsfwctl)"

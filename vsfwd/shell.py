@@ -18,6 +18,7 @@ from vsfwd.ipc import client
 
 T = TypeVar("T")
 EXIT_REFUSED: Final = 1
+EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 3
 _PIPE_WIDTH: Final = 500
 _NEVER_FOLDED: Final = (

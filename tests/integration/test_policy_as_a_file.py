@@ -104,6 +104,47 @@ def test_a_dry_run_shows_and_changes_nothing(vsfwctl: Run, exported: Path) -> No
     assert "there is no '/infra/domains/default/groups/none'" in done.stderr
 
 
+def test_a_dry_run_can_say_by_its_status_that_something_would_change(vsfwctl: Run, exported: Path) -> None:
+    """With --exit-code 5, and 0 where nothing would; what is refused is 1 all the same."""
+    dry = ("apply", "policy.yaml", "--dry-run", "--exit-code")
+    assert vsfwctl(*dry).returncode == 0
+    edited(exported, "12:30", "other")
+    assert vsfwctl(*dry).returncode == 5
+    edited(exported, "groups/web", "groups/none")
+    assert vsfwctl(*dry).returncode == 1
+    done = vsfwctl("apply", "policy.yaml", "--exit-code", "--yes")
+    assert (done.returncode, "--exit-code is about a --dry-run" in done.stderr) == (2, True)
+
+
+def test_in_json_it_says_what_became_of_it(vsfwctl: Run, exported: Path) -> None:
+    """The differences, and one word for the outcome; nobody is asked."""
+
+    def said(*arguments: str, status: int = 0) -> Any:
+        done = vsfwctl(*arguments, "--json")
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
+
+    assert said("apply", "policy.yaml", "--yes") == {
+        "outcome": "unchanged",
+        "confirm_within": None,
+        "results": [],
+    }
+    edited(exported, "12:30", "other")
+    would = said("apply", "policy.yaml", "--dry-run", "--exit-code", status=5)
+    (each,) = would["results"]
+    assert (would["outcome"], each["path"]) == ("dry run", "/infra/domains/default/groups/web")
+    assert (each["before"]["description"], each["after"]["description"]) == ("12:30", "other")
+    assert vsfwctl("apply", "policy.yaml", "--json").returncode == 2
+    done = said("apply", "policy.yaml", "--yes", "--confirm", "600")
+    assert (done["outcome"], done["confirm_within"], done["results"]) == ("published", 600, [each])
+    assert said("roll-back") == {"outcome": "undone"}
+    said("apply", "policy.yaml", "--yes", "--confirm", "600")
+    assert said("confirm") == {"outcome": "confirmed"}
+    edited(exported, "groups/web", "groups/none")
+    refused = said("apply", "policy.yaml", "--yes", status=1)
+    assert (refused["outcome"], "groups/none" in refused["refused"]) == ("refused", True)
+
+
 def test_a_file_takes_away_what_it_does_not_name(manager: Served, vsfwctl: Run, exported: Path) -> None:
     """And the file before brings it back."""
     before = manager.rest.get("/api/v1/vsfw/policy").json()
@@ -160,6 +201,23 @@ def test_an_import_says_what_it_left_out(manager: Served, vsfwctl: Run, tmp_path
     file.write_text(json.dumps({"resource_type": "Infra", "children": [domain]}))
     done = vsfwctl("import", "nsx.json", "--yes")
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no difference")
+
+
+def test_an_import_can_be_confirmed_and_told_in_json(manager: Served, vsfwctl: Run, tmp_path: Path) -> None:
+    """What was left out stands beside the differences; it is undone unless it is confirmed."""
+    group = {"resource_type": "ChildGroup", "Group": {"id": "for-a-while"}}
+    domain = {"resource_type": "ChildDomain", "Domain": {"id": "default", "children": [group]}}
+    tier = {"resource_type": "ChildTier1", "Tier1": {"id": "t1"}}
+    tree = {"resource_type": "Infra", "children": [domain, tier]}
+    (tmp_path / "nsx.json").write_text(json.dumps(tree))
+    done = vsfwctl("import", "nsx.json", "--yes", "--confirm", "600", "--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["outcome"], said["confirm_within"]) == (4, "published", 600)
+    assert [each["path"] for each in said["results"]] == [f"{DOMAIN[14:]}/groups/for-a-while"]
+    assert [each["what"] for each in said["left_out"]] == ["Tier1"]
+    assert manager.rest.get(f"{DOMAIN}/groups/for-a-while").is_success
+    assert vsfwctl("roll-back").returncode == 0
+    assert manager.rest.get(f"{DOMAIN}/groups/for-a-while").status_code == 404
 
 
 def test_an_import_that_would_let_more_in_wants_to_be_told_so(

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from vsfwd.ctl import main
 from vsfwd.lintctl import lint
-from vsfwd.managerctl import COMMANDS
+from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import print_table, wide_console
 
 EXPLAIN = ["explain", "--vnic", "web", "--proto", "tcp", "--src", "10.0.0.1", "--dst", "10.0.0.2"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vsfwd.managerctl import show, show_left_out
+from vsfwd.policyctl import show, show_left_out
 
 NASTY = "a\rb\u202ec\x07"
 SHOWN = "a\ufffdb\ufffdc\ufffd"
