@@ -11,11 +11,10 @@ doubles; with it goes a request to report, in case it was the host's word that w
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 from uuid import uuid4
 
 import aio_pika
-import msgspec
 import structlog
 from aio_pika.abc import AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError
@@ -27,7 +26,7 @@ from manager_stub.reports import BadReport, parse_report, plain
 from manager_stub.vnics import REQUEST_LIVES_S, Vnics
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.protocol import topology
-from vsfwd.protocol.envelope import HEADER, SIGNATURE
+from vsfwd.protocol.envelope import HEADER, SIGNATURE, Message
 from vsfwd.protocol.messages import Addresses, Bindings, Event, Hello, Reply, Request
 
 log = structlog.get_logger("manager.publisher")
@@ -121,16 +120,7 @@ class Publisher(Link):
 
     async def _send(self, commands: AbstractExchange, host: str, each: Try) -> None:
         outgoing = each.outgoing
-        message = aio_pika.Message(
-            outgoing.message.body,
-            headers={
-                HEADER: bytearray(outgoing.message.header),
-                SIGNATURE: bytearray(outgoing.message.signature),
-            },
-            content_type="application/json",
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            type=outgoing.kind,
-        )
+        message = _amqp(outgoing.message, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, type=outgoing.kind)
         try:
             await commands.publish(message, topology.policy_key(host), timeout=PUBLISH_TIMEOUT_S)
             if each.times:
@@ -172,12 +162,8 @@ class Publisher(Link):
             log.warning("host not asked", host=host, method=request.method, reason=str(error))
 
     async def _ask(self, commands: AbstractExchange, host: str, request: Request) -> None:
-        message = aio_pika.Message(
-            msgspec.json.encode(request),
-            content_type="application/json",
-            type="request",
-            expiration=REQUEST_LIVES_S,
-        )
+        signed = self._register.signed(host, request, REQUEST_LIVES_S)
+        message = _amqp(signed, type="request", expiration=REQUEST_LIVES_S)
         await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
 
     # In
@@ -245,3 +231,8 @@ class Publisher(Link):
                 tried.times = 1
                 tried.due = asyncio.get_running_loop().time() + self._resend_after_s
                 self._woken.set()
+
+
+def _amqp(signed: Message, **properties: Any) -> aio_pika.Message:
+    headers: dict[str, Any] = {HEADER: bytearray(signed.header), SIGNATURE: bytearray(signed.signature)}
+    return aio_pika.Message(signed.body, headers=headers, content_type="application/json", **properties)

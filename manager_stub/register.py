@@ -13,6 +13,7 @@ from copy import copy
 from dataclasses import replace
 from uuid import uuid4
 
+import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -47,7 +48,9 @@ from manager_stub.rows import (
 from manager_stub.span import Realised, realise
 from manager_stub.store import Row, Store, Transaction
 from manager_stub.world import Stored, World, is_policy, kind_of
+from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Applied, Hello, Reply, Request, digest_text
+from vsfwd.protocol.order import seal_order
 
 log = structlog.get_logger()
 
@@ -243,6 +246,17 @@ class Register:
         vsfwd = said.vsfwd if isinstance(said, Hello) else host.vsfwd
         host = replace(host, level=level, refusals=said.refusals, vsfwd=vsfwd, last_seen_ms=now_ms())
         self._store_hosts({id: host})
+
+    def signed(self, host: str, request: Request, lives_s: int) -> Message:
+        """What the host is asked, as it goes out."""
+        return seal_order(
+            self._key,
+            host=host,
+            id=request.id,
+            kind="request",
+            expires=int(time.time()) + lives_s,
+            json=msgspec.json.encode(request),
+        )
 
     def disbelieved(self, id: str, reason: str) -> None:
         """The host said what cannot be; what it said before stays."""

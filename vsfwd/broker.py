@@ -21,7 +21,8 @@ from vsfwd.amqp import CONNECT_TIMEOUT_S, PUBLISH_TIMEOUT_S, Link, Session, Sess
 from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
 from vsfwd.protocol import envelope, topology
-from vsfwd.protocol.messages import EVENTS, Bindings, Event, Request
+from vsfwd.protocol.messages import EVENTS, Bindings, Event, Reply, Request
+from vsfwd.protocol.order import CarriedOut, unseal_order
 
 log = structlog.get_logger(log="vsfwd.broker")
 
@@ -45,6 +46,7 @@ class BrokerLink(Link):
         greet: Callable[[], Sequence[Event]],
     ) -> None:
         super().__init__(f"vsfwd {config.host_id}", config.broker_urls, lambda: _tls(config))
+        self._config = config
         self._host = config.host_id
         self._policy = policy
         self._request = request
@@ -53,6 +55,7 @@ class BrokerLink(Link):
         self._has_outgoing = asyncio.Event()
         self._taken = 0
         self._said_ns = 0
+        self._carried_out = CarriedOut(time.time)
 
     def send(self, event: Event) -> None:
         """Say something when there is a session; without one, the next greeting says it."""
@@ -86,19 +89,24 @@ class BrokerLink(Link):
 
     async def _take_policy(self, message: AbstractIncomingMessage) -> bool | None:
         self._taken += 1
-        header, signature = (
-            _bytes(message.headers.get(name)) for name in (envelope.HEADER, envelope.SIGNATURE)
-        )
-        return await self._policy(envelope.Message(header, signature, message.body))
+        return await self._policy(_signed(message))
 
     async def _take_request(self, message: AbstractIncomingMessage) -> bool:
         self._taken += 1
         try:
-            request = msgspec.json.decode(message.body, type=Request)
-        except UNDECODABLE as error:
+            order, json = unseal_order(self._config.public_key(), _signed(message), self._host)
+            request = msgspec.json.decode(json, type=Request)
+        except (envelope.Refused, *UNDECODABLE) as error:
             log.error("request refused", reason=str(error))
             return False
-        await self._request(request)
+        try:
+            if self._carried_out.is_new(order):
+                await self._request(request)
+                self._carried_out.add(order)
+        except envelope.Refused as refused:
+            log.error("request refused", id=request.id, reason=str(refused))
+            self.send(Reply(request.id, str(refused)))
+            return False
         return True
 
     async def _publish(self, exchange: AbstractExchange) -> NoReturn:
@@ -141,6 +149,11 @@ def _tls(config: Config) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(config.certificate, config.key)
     return context
+
+
+def _signed(message: AbstractIncomingMessage) -> envelope.Message:
+    header, signature = (_bytes(message.headers.get(name)) for name in (envelope.HEADER, envelope.SIGNATURE))
+    return envelope.Message(header, signature, message.body)
 
 
 def _bytes(value: object) -> bytes:

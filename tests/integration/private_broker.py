@@ -199,17 +199,19 @@ class ManagersEnd:
             self._arrived.notify_all()
 
     async def policy(self, message: envelope.Message) -> None:
-        headers = {
-            envelope.HEADER: bytearray(message.header),
-            envelope.SIGNATURE: bytearray(message.signature),
+        await self._publish(message, topology.policy_key(self._broker.host))
+
+    async def app(self, message: envelope.Message) -> None:
+        await self._publish(message, topology.app_key(self._broker.host))
+
+    async def _publish(self, signed: envelope.Message, key: str) -> None:
+        headers: dict[str, Any] = {
+            envelope.HEADER: bytearray(signed.header),
+            envelope.SIGNATURE: bytearray(signed.signature),
         }
-        await self._publish(message.body, topology.policy_key(self._broker.host), headers)
-
-    async def app(self, body: bytes) -> None:
-        await self._publish(body, topology.app_key(self._broker.host), {})
-
-    async def _publish(self, body: bytes, key: str, headers: dict[str, Any]) -> None:
-        message = aio_pika.Message(body, headers=headers, delivery_mode=2, user_id=topology.MANAGER_USER)
+        message = aio_pika.Message(
+            signed.body, headers=headers, delivery_mode=2, user_id=topology.MANAGER_USER
+        )
         await self._commands.publish(message, key, timeout=DEADLINE_S)
 
     async def reported(self, kind: type[T], condition: Callable[[T], bool] = lambda _: True) -> T:

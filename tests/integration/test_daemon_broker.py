@@ -5,7 +5,6 @@ import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-import msgspec
 import pytest
 
 import vsfwd.broker
@@ -38,6 +37,7 @@ class Host:
 
     def __init__(self, broker: PrivateBroker, *more_urls: str) -> None:
         certificate, key = broker.host_certificate
+        self.manager = Manager()
         self.taken: list[Message] = []
         self.requests: list[Request] = []
         self.verdicts: list[bool | None] = []
@@ -48,7 +48,7 @@ class Host:
                 ca=broker.authority.ca,
                 certificate=certificate,
                 key=key,
-                manager_key=base64.b64encode(Manager().key.public_key().public_bytes_raw()).decode(),
+                manager_key=base64.b64encode(self.manager.key.public_key().public_bytes_raw()).decode(),
             ),
             self._policy,
             self._request,
@@ -148,8 +148,8 @@ async def test_what_was_not_acknowledged_comes_to_the_next_session(broker: Priva
 async def test_a_request_is_answered(broker: PrivateBroker) -> None:
     """The manager asks on the app queue and finds its id in the reply."""
     async with connected(broker) as (host, manager):
-        await manager.app(b"no request at all")
-        await manager.app(msgspec.json.encode(Request("r1", "report")))
+        await manager.app(Message(b"", b"", b"no request at all"))
+        await manager.app(host.manager.request(Request("r1", "report")))
         assert await manager.reported(Reply) == Reply("r1")
         assert host.requests == [Request("r1", "report")]
 

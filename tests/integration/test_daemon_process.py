@@ -254,12 +254,12 @@ async def test_what_is_refused_changes_nothing_and_the_next_message_counts(setti
 async def test_the_manager_may_ask_for_a_report(setting: Setting) -> None:
     """Hello, bindings that are said to be the answer, and the reply with the id of the request."""
     await setting.plugged()
-    await setting.manager.app(msgspec.json.encode(Request("r1", "report")))
+    await setting.manager.app(setting.host.manager.request(Request("r1", "report")))
     assert (await setting.manager.reported(Hello)).vsfwd
     said = await setting.manager.reported(Bindings)
     assert ([binding.vnic for binding in said.vnics], said.answers) == ([WEB], "r1")
     assert await setting.manager.reported(Reply) == Reply("r1")
-    await setting.manager.app(msgspec.json.encode(Request("r2", "dance")))
+    await setting.manager.app(setting.host.manager.request(Request("r2", "dance")))
     assert "dance" in (await setting.manager.reported(Reply)).error
 
 

@@ -1,6 +1,7 @@
 """A manager that signs: policy messages for one host, with digests and generations that are right unless
 told."""
 
+import time
 from typing import Any
 
 import msgspec
@@ -8,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind, Message
-from vsfwd.protocol.messages import KINDS, digest_text, object_digest
+from vsfwd.protocol.messages import KINDS, Request, digest_text, object_digest
+from vsfwd.protocol.order import seal_order
 
 HOST = "3f2b8c1e-0000-4000-8000-000000000001"
 WEB = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -65,6 +67,17 @@ class Manager:
                     self.objects[name][id] = msgspec.json.encode(value)
         return self.sealed(
             kind, msgspec.json.encode(changes), base=base if kind is Kind.DELTA else self.generation
+        )
+
+    def request(self, request: Request, *, expires: int | None = None) -> Message:
+        """On the app queue; it lives a minute unless told."""
+        return seal_order(
+            self.key,
+            host=self.host,
+            id=request.id,
+            kind="request",
+            expires=int(time.time()) + 60 if expires is None else expires,
+            json=msgspec.json.encode(request),
         )
 
     def sealed(self, kind: Kind, json: bytes, *, base: int, digest: str | None = None) -> Message:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import aio_pika
 import msgspec
@@ -13,9 +14,38 @@ import pytest
 
 import vsfwd.amqp
 from tests.harness.pki import Pki
+from tests.unit.policy_messages import APP, HOST, WEB, Manager
 from vsfwd.amqp import Link, Session
 from vsfwd.broker import BrokerLink
-from vsfwd.protocol.messages import Bindings
+from vsfwd.protocol.envelope import HEADER, SIGNATURE, Message
+from vsfwd.protocol.messages import Bindings, Event, Reply, Request
+from vsfwd.protocol.order import seal_order
+
+FORGET = Request("r1", "forget", WEB, "192.0.2.10")
+
+
+MANAGER = Manager()
+
+
+class Asked(BrokerLink):
+    """A host's link, what it was asked to do and what it replied; there is no broker."""
+
+    def __init__(self) -> None:
+        config = SimpleNamespace(host_id=HOST, broker_urls=(), public_key=MANAGER.key.public_key)
+        nobody = cast(Any, None)
+        super().__init__(cast(Any, config), nobody, self._note, nobody)
+        self.asked: list[Request] = []
+        self.replies: list[Event] = []
+
+    async def _note(self, request: Request) -> None:
+        self.asked.append(request)
+
+    def send(self, event: Event) -> None:
+        self.replies.append(event)
+
+    async def take(self, message: Message) -> bool:
+        headers = {HEADER: message.header, SIGNATURE: message.signature}
+        return await self._take_request(cast(Any, SimpleNamespace(body=message.body, headers=headers)))
 
 
 @pytest.mark.parametrize(
@@ -24,10 +54,58 @@ from vsfwd.protocol.messages import Bindings
     ids=["empty", "no request", "no text", "depth"],
 )
 async def test_a_request_that_cannot_be_read_goes_to_the_dead_letters(body: bytes) -> None:
-    """It would come again for ever if it ended the session or the daemon."""
-    nobody = cast(Any, None)
-    link = BrokerLink(cast(Any, SimpleNamespace(host_id="host", broker_urls=())), nobody, nobody, nobody)
-    assert await link._take_request(cast(Any, SimpleNamespace(body=body))) is False
+    """It would come again for ever if it ended the session or the daemon. The manager itself signed it."""
+    link = Asked()
+    order = seal_order(
+        MANAGER.key, host=HOST, id="r", kind="request", expires=int(time.time()) + 60, json=body
+    )
+    assert await link.take(order) is False
+    assert link.asked == []
+
+
+async def test_only_the_manager_asks() -> None:
+    """Whoever else can write to the queue, up to the broker's admin, gets nothing done: no signature,
+    another's, one for another host."""
+    link = Asked()
+    body = msgspec.json.encode(FORGET)
+    stranger, neighbour = Manager(), Manager(APP)
+    neighbour.key = MANAGER.key
+    for message in (Message(b"", b"", body), stranger.request(FORGET), neighbour.request(FORGET)):
+        assert await link.take(message) is False
+    assert link.asked == []
+    assert await link.take(MANAGER.request(FORGET)) is True
+    assert link.asked == [FORGET]
+
+
+async def test_a_request_that_comes_twice_is_done_once() -> None:
+    """The broker gives again what was not acknowledged, and somebody may keep a copy: it is taken, and
+    nothing happens."""
+    link = Asked()
+    message = MANAGER.request(FORGET)
+    assert [await link.take(message) for _ in range(3)] == [True] * 3
+    assert link.asked == [FORGET]
+
+
+async def test_a_request_that_was_not_finished_is_done_when_it_comes_again() -> None:
+    """The session ended in the middle of it."""
+    link = Asked()
+    message = MANAGER.request(FORGET)
+    link._request = AsyncMock(side_effect=asyncio.CancelledError)
+    with pytest.raises(asyncio.CancelledError):
+        await link.take(message)
+    link._request = link._note
+    assert await link.take(message) is True
+    assert link.asked == [FORGET]
+
+
+async def test_a_request_that_was_kept_back_is_refused() -> None:
+    """And the manager is told why: it may be that a clock is wrong."""
+    link = Asked()
+    assert await link.take(MANAGER.request(FORGET, expires=int(time.time()) - 3600)) is False
+    assert link.asked == []
+    [reply] = link.replies
+    assert isinstance(reply, Reply)
+    assert (reply.id, "by the clock of this host" in reply.error) == (FORGET.id, True)
 
 
 async def test_what_is_plugged_is_said_later_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
