@@ -105,11 +105,18 @@ def _wrong(event: Any, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
+class _Twice(dict[str, Any]):
+    """An object with a name that is there twice: `_check` knows where it stands."""
+
+    name: str
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice")
+        found = _Twice(found)
+        found.name = counts.most_common(1)[0][0]
     return found
 
 
@@ -118,6 +125,8 @@ def _check(name: str, value: Any, where: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise Unreadable(f"{name}: nested deeper than {MAX_DEPTH}")
     match value:
+        case _Twice():
+            raise Unreadable(f"{name}: {where}{value.name}: is there twice")
         case dict():
             for key, inner in value.items():
                 _check(name, key, f"{where}a key", depth)

@@ -1,6 +1,8 @@
-"""Bodies of requests: how large one may be, and all of them together; and that what JSON says can be written
-down again. What it should say is the models' matter."""
+"""Bodies of requests: how large one may be, and all of them together; and that what JSON says is said once
+and can be written down again. What it should say is the models' matter."""
 
+import json
+from collections import Counter
 from math import isfinite
 from typing import Any, Final
 
@@ -63,15 +65,30 @@ class Bodies:
 
 async def check_json(request: Request) -> None:
     """The one place that refuses what Python's parser takes and nobody can store or answer with: lone
-    surrogates, in texts and in names of fields, NaN, infinity, any depth. A dependency of every route that
-    has a JSON body."""
+    surrogates, in texts and in names of fields, NaN, infinity, any depth; and a name that an object has
+    twice, of which the parser keeps the last (RFC 8259, 4: what a reader makes of that is unpredictable). A
+    dependency of every route that has a JSON body."""
     if request.method in ("GET", "HEAD"):
         return
     try:
-        body = await request.json()  # parsed once: the request keeps it
+        body = json.loads(await request.body(), object_pairs_hook=_object)
     except (ValueError, RecursionError):  # none, or no JSON: refused where a body is asked for
         return
     _check(body, "", 0)
+
+
+class _Twice(dict[str, Any]):
+    """An object with a name that is there twice."""
+
+    name: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found = _Twice(found)
+        found.name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+    return found
 
 
 def _check(value: Any, where: str, depth: int) -> None:
@@ -82,14 +99,20 @@ def _check(value: Any, where: str, depth: int) -> None:
     elif isinstance(value, float) and not isfinite(value):
         raise Problem(400, f"{value} is not a number", where)
     elif isinstance(value, dict):
+        if isinstance(value, _Twice):
+            raise Problem(400, "is there twice", _below(where, value.name))
         for name, each in value.items():
-            shown = name.encode("ascii", "backslashreplace").decode()
-            inner = f"{where}.{shown}" if where else shown
+            inner = _below(where, name)
             _check_text(name, inner)
             _check(each, inner, depth + 1)
     elif isinstance(value, list):
         for index, each in enumerate(value):
             _check(each, f"{where}.{index}" if where else str(index), depth + 1)
+
+
+def _below(where: str, name: str) -> str:
+    shown = name.encode("ascii", "backslashreplace").decode()
+    return f"{where}.{shown}" if where else shown
 
 
 def _check_text(text: str, where: str) -> None:

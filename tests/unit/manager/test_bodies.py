@@ -1,4 +1,5 @@
-"""Bodies of requests: too large, too many at once, and JSON that nobody could write down again."""
+"""Bodies of requests: too large, too many at once, and JSON that says a thing twice, or that nobody could
+write down again."""
 
 import asyncio
 import json
@@ -152,6 +153,43 @@ async def test_what_nobody_could_write_down_again_is_refused_by_its_field(
     assert manager.stored() == before
     assert (await manager.call("GET", f"{INFRA}/drafts"))["results"] == []
     await manager.call("GET", f"{VSFW}/audit-log")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("PUT", GROUP, b'{"description": "a", "description": "b"}', "description"),
+        ("PATCH", GROUP, b'{"description": "a", "\\u0064escription": "a"}', "description"),
+        ("PATCH", GROUP, b'{"tags": [{}, {"tag": "a", "scope": "s", "tag": "b"}]}', "tags.1.tag"),
+        (
+            "PATCH",
+            INFRA,
+            b'{"children": [{"resource_type": "ChildGroup", "Group": {}, "Group": {}}]}',
+            "children.0",
+        ),
+        ("PUT", f"{VSFW}/policy", b'{"version": 1, "groups": [], "groups": []}', "groups"),
+        ("POST", f"{VSFW}/policy/import/diff", b'{"children": [], "x": {"y": 1, "y": 2}}', "x.y"),
+        (
+            "PUT",
+            f"{INFRA}/drafts/d",
+            b'{"user_area": {"children": [], "children": []}}',
+            "user_area.children",
+        ),
+        ("PUT", f"{VSFW}/users/eve", b'{"role": "auditor", "password": "x", "role": "admin"}', "role"),
+    ],
+)
+async def test_a_name_that_an_object_has_twice_is_refused_by_its_place(
+    manager: Manager, method: str, path: str, body: bytes, field: str
+) -> None:
+    """However it is spelt, and with the same value too: a reader of the body may have believed in the other.
+    Nothing is stored."""
+    before = manager.stored()
+    answer = await manager.rest.request(method, path, content=body, headers=JSON)
+    assert answer.status_code == 400
+    said = answer.json()["error_message"]
+    assert said.startswith(field)
+    assert said.endswith(": is there twice")
+    assert manager.stored() == before
 
 
 async def test_numbers_too_large_and_other_encodings_are_refused_too(manager: Manager) -> None:
