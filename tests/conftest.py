@@ -12,7 +12,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--seed", type=int, help="what tests/oracle makes its packets of; default: see its tests"
+        "--seed", type=int, help="of tests/oracle and test_bus_faults: the one walk or schedule to do"
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables of attacks and advisories in tests/README.md: what they name is there, and says so."""
+"""The tables of attacks, faults and advisories in tests/README.md: what they name is there, and says so."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,7 @@ def rows(heading: str) -> dict[str, str]:
 
 
 ATTACKS = rows("Attack catalogue")
+BREAKAGES = rows("Fault catalogue")
 FAULTS = rows("Faults of others")
 
 
@@ -45,6 +46,14 @@ def test_a_row_of_attacks_has_its_tests(row: str) -> None:
 def test_every_number_has_its_row() -> None:
     """X1 to X50, each once."""
     assert [int(number[1:]) for row in ATTACKS for number in row.split(", ")] == list(range(1, 51))
+
+
+@pytest.mark.parametrize("row", BREAKAGES)
+def test_a_row_of_faults_has_its_tests(row: str) -> None:
+    """As one of attacks."""
+    tests = named(BREAKAGES[row])
+    assert tests
+    assert [test for test in tests for number in row.split(", ") if not bears(test, number)] == []
 
 
 @pytest.mark.parametrize("row", FAULTS)

@@ -1,0 +1,108 @@
+"""A manager and its broker, set up as an operator does, and hosts enrolled there. The REST interface is left
+out: what it calls is called directly."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from manager_stub.broker import Broker as BrokerApi
+from manager_stub.publisher import RESEND_AFTER_S, Publisher
+from manager_stub.register import Register
+from manager_stub.state_dir import Addresses, StateDir
+from manager_stub.vnics import Vnics
+from tests.harness.broker import free_ports
+from vagrant.lab.broker import Broker, Tls
+from vsfwd.config import Config
+
+
+@dataclass(frozen=True)
+class Manager:
+    register: Register
+    publisher: Publisher
+    broker: BrokerApi
+
+    def in_sync(self) -> bool:
+        """Every host has said that it has what it should have."""
+        return all(
+            host.level.applied == host.level.wanted_position and host.level.outgoing is None
+            for host in self.register.hosts.values()
+        )
+
+
+class Installation:
+    """`node` is to be started by the test, and killed in the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        rest, port, api_port, epmd_port, node_port = free_ports(5)
+        self.directory = StateDir(path / "manager")
+        self.directory.create(
+            Addresses(f"127.0.0.1:{rest}", f"127.0.0.1:{port}", f"https://127.0.0.1:{api_port}")
+        )
+        here = self.directory.path
+        self.node = Broker(
+            path / "broker",
+            "127.0.0.1",
+            Tls(here / "ca.crt", here / "broker.crt", here / "broker.key"),
+            self.directory.broker_password(),
+            port=port,
+            api_port=api_port,
+            epmd_port=epmd_port,
+            node_port=node_port,
+        )
+
+    @asynccontextmanager
+    async def manager(self, url: str = "", resend_after_s: float = RESEND_AFTER_S) -> AsyncIterator[Manager]:
+        """What is stored, and the link to the broker, at `url` if that is another way to it."""
+        store = self.directory.open_store()
+        register = Register(store, self.directory.signing_key())
+        broker = BrokerApi(self.node.api_url, self.directory.broker_password(), self.directory.broker_tls())
+        publisher = Publisher(
+            register,
+            Vnics(register),
+            broker,
+            url or self.node.url,
+            self.directory.broker_tls(),
+            resend_after_s,
+        )
+        running = asyncio.create_task(publisher.run())
+        try:
+            yield Manager(register, publisher, broker)
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            await broker.close()
+            store.close()
+
+    async def enrol(self, manager: Manager, id: str, url: str = "") -> Config:
+        """A host with this id, of which nothing runs yet."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        pem = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+        certificate = self.directory.authority().issue_host(id, pem)
+        manager.register.add_host(id, f"host {id[-4:]}")
+        await manager.broker.add_host(id)
+        here = self.path / "hosts" / id
+        here.mkdir(parents=True)
+        (here / "host.crt").write_bytes(certificate)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (here / "host.key").write_bytes(private)
+        return Config(
+            host_id=id,
+            broker_urls=(url or self.node.url,),
+            ca=self.directory.ca,
+            certificate=here / "host.crt",
+            key=here / "host.key",
+            manager_key=self.directory.signing_public(),
+            state_dir=here / "state",
+        )
