@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from manager_stub import catalogue
 from manager_stub.group_limits import nested_wrongly, too_much
+from manager_stub.lookalikes import difference, lookalikes, unseen
 from manager_stub.model import (
     ANY,
     ENVIRONMENT,
@@ -93,6 +94,35 @@ def check_macs(before: World, after: World, stored: list[Stored[Entity]]) -> Non
             if (vnic.id, vnic.segment_path, vnic.mac) not in kept and (other := after.mac_holder(vnic)):
                 holder = f"vNIC {other} of {after.vnics[other].path}"
                 raise Conflict(f"vnics.{index}.mac", f"{vnic.mac} is that of {holder} in {vnic.segment_path}")
+
+
+def check_names(before: World, world: World, stored: list[Stored[Entity]]) -> None:
+    """A new name can be read, and is not taken for another of its list. What VMs are called is their hosts'
+    word: which of them look alike is a matter of `lint`."""
+    fresh = [each for each in stored if not (was := before.get(each.path)) or was.name != each.name]
+    check_seen(fresh)
+    for kind in {kind_of(each.path) for each in fresh} - {"vms"}:
+        if not all(each.name.isascii() for each in world.kinds[kind].values()):
+            _check_lookalikes([each for each in fresh if kind_of(each.path) == kind], world.kinds[kind])
+
+
+def check_seen(stored: list[Stored[Entity]]) -> None:
+    for each in stored:
+        if letter := unseen(each.name):
+            raise Refused("display_name", f"{letter} in it cannot be seen (in {each.path})")
+
+
+def _check_lookalikes(fresh: list[Stored[Entity]], beside: Mapping[str, Stored[Entity]]) -> None:
+    lists: dict[str, dict[str, str]] = {parent_of(each.path): {} for each in fresh}
+    for path, each in beside.items():
+        if (parent := parent_of(path)) in lists:
+            lists[parent][each.name] = path
+    alike = {parent: lookalikes(names) for parent, names in lists.items()}
+    for each in fresh:
+        parent = parent_of(each.path)
+        for other in alike[parent].get(each.name, ()):
+            what = f"{each.name!r} looks like {other!r} of {lists[parent][other]}"
+            raise Conflict("display_name", f"{what}: {difference(each.name, other)} (in {each.path})")
 
 
 def check_groups(world: World, stored: list[Stored[Entity]]) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from manager_stub.catalogue import DEFAULT_SECTION
 from manager_stub.covering import Sets, covered
 from manager_stub.groups import Groups
+from manager_stub.lookalikes import difference, lookalikes
 from manager_stub.model import (
     ANY,
     ETHERNET,
@@ -52,6 +53,8 @@ class Kind(StrEnum):
     EMPTY_GROUP = auto()
     UNUSED_GROUP = auto()
     UNUSED_SERVICE = auto()
+    LOOKALIKE = auto()
+    """Its name is taken for another's."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Finding:
 def lint(realised: Realised) -> list[Finding]:
     """By kind and path."""
     found = [*_covered(realised), *_wide(realised.world), *_empty(realised), *_applied_to_nothing(realised)]
-    found += _unused(realised.world)
+    found += [*_unused(realised.world), *_alike(realised.world)]
     kinds = list(Kind)
     return sorted(found, key=lambda finding: (kinds.index(finding.kind), finding.path))
 
@@ -229,6 +232,22 @@ class _Selecting:
         numbers, host = self._addresses[prefix.family], (32 if prefix.family == 4 else 128) - prefix.length
         place = bisect_left(numbers, prefix.bits)
         return place < len(numbers) and numbers[place] >> host == prefix.bits >> host
+
+
+def _alike(world: World) -> Iterator[Finding]:
+    """Among the objects of one list."""
+    lists: dict[str, dict[str, list[str]]] = {}
+    for objects in world.kinds.values():
+        if not all(stored.name.isascii() for stored in objects.values()):
+            for path, stored in objects.items():
+                lists.setdefault(parent_of(path), {}).setdefault(stored.name, []).append(path)
+    for named in lists.values():
+        for name, alike in lookalikes(named).items():
+            if not name.isascii():
+                why = f"its name {name!r} looks like {alike[0]!r}: {difference(name, alike[0])}"
+                others = tuple(sorted(path for other in alike for path in named[other]))
+                for path in named[name]:
+                    yield Finding(Kind.LOOKALIKE, path, why, "rename it; until then go by the path", others)
 
 
 def _unused(world: World) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ from manager_stub.checks import (
     check_groups,
     check_layers,
     check_macs,
+    check_names,
     check_nesting,
     check_references,
     check_system_owned,
@@ -164,6 +165,7 @@ class Register:
         self._check_unique(stored)
         check_references(world, stored, gone(self.world, world, set(delete)))
         check_macs(self.world, world, stored)
+        check_names(self.world, world, stored)
         check_groups(world, stored)
         check_nesting(world, stored)
         check_layers(world, stored)

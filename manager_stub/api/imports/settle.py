@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from manager_stub.api.imports.fields import told
 from manager_stub.api.imports.report import Import
-from manager_stub.checks import Refused, check_layers, check_nesting, check_system_owned
+from manager_stub.checks import Refused, check_layers, check_nesting, check_seen, check_system_owned
 from manager_stub.group_limits import too_much
 from manager_stub.locks import check_locks
 from manager_stub.model import Entity, Group, Rule, Service
@@ -70,6 +70,7 @@ def _refused(before: World, world: World, path: str) -> str:
     assert stored is not None
     try:
         check_system_owned(before, [stored], [])
+        check_seen([stored])
         check_locks(before, [path])
         if isinstance(stored.body, Group) and (wrong := too_much(stored.body)):
             return ": ".join(wrong)
