@@ -1,4 +1,4 @@
-"""The link to the manager: this host's two queues in, events out.
+"""The link to the manager: this host's two queues in, events out, and what its components have to say.
 
 Nothing here is lost for good: a message is acknowledged only after it is in force, and what the host says is
 levelled, so a new session begins by saying all of it (`greet`) and forgets what was left to say.
@@ -9,20 +9,23 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import aio_pika
 import msgspec
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
-from aio_pika.exceptions import DeliveryError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 
 from vsfwd.amqp import CONNECT_TIMEOUT_S, PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
-from vsfwd.protocol import envelope, topology
+from vsfwd.protocol import components, envelope, topology
+from vsfwd.protocol.components import ComponentAnswer, ComponentEvent
 from vsfwd.protocol.messages import EVENTS, Bindings, Event, Reply, Request
-from vsfwd.protocol.order import CarriedOut, unseal_order
+from vsfwd.protocol.order import CarriedOut, Order, unseal_order
+from vsfwd.relay import NotConnected
 
 log = structlog.get_logger(log="vsfwd.broker")
 
@@ -35,14 +38,16 @@ _KIND: Final = {type_: kind for kind, type_ in EVENTS.items()}
 
 
 class BrokerLink(Link):
-    """`policy` and `request` take what comes in, one message at a time; `policy` says what becomes of it, as
-    in `amqp.consume`. `greet` is what the host has to say at the start of a session."""
+    """`policy`, `request` and `component` take what comes in, one message at a time; `policy` says what
+    becomes of it, as in `amqp.consume`, `component` what is answered. `greet` is what the host has to say at
+    the start of a session."""
 
     def __init__(
         self,
         config: Config,
         policy: Callable[[envelope.Message], Awaitable[bool | None]],
         request: Callable[[Request], Awaitable[None]],
+        component: Callable[[ComponentEvent], ComponentAnswer | None],
         greet: Callable[[], Sequence[Event]],
     ) -> None:
         super().__init__(f"vsfwd {config.host_id}", config.broker_urls, lambda: _tls(config))
@@ -50,7 +55,10 @@ class BrokerLink(Link):
         self._host = config.host_id
         self._policy = policy
         self._request = request
+        self._component = component
         self._greet = greet
+        self._exchange: AbstractExchange | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._outgoing: deque[Event] = deque(maxlen=OUTGOING)
         self._has_outgoing = asyncio.Event()
         self._taken = 0
@@ -64,7 +72,7 @@ class BrokerLink(Link):
             self._has_outgoing.set()
 
     async def begin(self, session: Session) -> None:
-        exchange = await session.outlet(topology.EVENTS)
+        exchange = self._exchange = await session.outlet(topology.EVENTS)
         intake = await session.intake(PREFETCH)
         policy = await intake.declare_queue(topology.policy_queue(self._host), passive=True)
         app = await intake.declare_queue(topology.app_queue(self._host), passive=True)
@@ -95,6 +103,9 @@ class BrokerLink(Link):
         self._taken += 1
         try:
             order, json = unseal_order(self._config.public_key(), _signed(message), self._host)
+            if order.kind in components.KINDS:
+                event = components.decode(order.kind, json)
+                return await self._take_component(event, order, again=bool(message.redelivered))
             request = msgspec.json.decode(json, type=Request)
         except (envelope.Refused, *UNDECODABLE) as error:
             log.error("request refused", reason=str(error))
@@ -108,6 +119,46 @@ class BrokerLink(Link):
             self.send(Reply(request.id, str(refused)))
             return False
         return True
+
+    async def _take_component(self, event: ComponentEvent, order: Order, *, again: bool) -> bool:
+        """At most once: what the broker gives a second time may have been given to the component before
+        vsfwd was started anew."""
+        try:
+            if not self._carried_out.is_new(order):
+                return True
+            if again:
+                raise envelope.Refused("it comes again, and may have reached the component before")
+        except envelope.Refused as refused:
+            log.error("message for a component refused", id=event.id, reason=str(refused))
+            answer: ComponentAnswer | None = ComponentAnswer(event.id, error=str(refused))
+        else:
+            self._carried_out.add(order)
+            answer = self._component(event)
+        if answer is not None:
+            with suppress(NotConnected):  # the manager's patience ends
+                await self.tell(answer)
+        return True
+
+    async def tell(self, event: ComponentEvent) -> None:
+        """What a component says, or vsfwd about one. One message at a time, so that reports of this host
+        never wait behind many. Raises NotConnected when no broker has confirmed it."""
+        kind = components.KIND_OF[type(event)]
+        message = aio_pika.Message(
+            msgspec.json.encode(event),
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            type=kind,
+            user_id=self._host,
+        )
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S), self._one_at_a_time:
+                if self.connected_to is None or self._exchange is None:
+                    raise NotConnected(f"no broker: {self.last_error or 'not connected yet'}")
+                await self._exchange.publish(message, topology.event_key(self._host, kind))
+        except TimeoutError:
+            raise NotConnected("the broker takes no messages (a memory or disk alarm?)") from None
+        except (DeliveryError, *CONNECTION_EXCEPTIONS) as error:
+            raise NotConnected(f"the broker has not taken it: {error}") from None
 
     async def _publish(self, exchange: AbstractExchange) -> NoReturn:
         while True:

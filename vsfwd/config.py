@@ -6,6 +6,7 @@ passes in silence is a setting that is not in force.
 
 import base64
 import binascii
+import grp
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from vsfwd.ipc import SOCKET
 from vsfwd.policy.model import is_uuid
+from vsfwd.protocol.components import check_component, check_topic
 
 FLOWS_AT_MOST: Final = 524288
 """8 places in each of 65,536 buckets: a bucket is chosen by 16 bits."""
@@ -21,6 +23,19 @@ FLOWS_AT_MOST: Final = 524288
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text names the file and the key."""
+
+
+class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A component of this host that uses the bus (`ipc.bus`). Root always may."""
+
+    users: tuple[int | str, ...] = ()
+    """By name or number."""
+    topics: tuple[str, ...]
+    """`users` or `users.*`, which is all below it."""
+
+    def __post_init__(self) -> None:
+        for topic in self.topics:
+            check_topic(topic.removesuffix(".*"))
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,6 +63,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Replies to rejected packets for each vNIC and direction, likewise; the rest is dropped in silence."""
     ipc_uids: tuple[int, ...] = ()
     """Users besides root that may announce and withdraw vNICs."""
+    socket_group: str = ""
+    """Who besides root can connect to the socket, and so read what is enforced."""
+    components: dict[str, Component] = {}
 
     def __post_init__(self) -> None:
         if not is_uuid(self.host_id):
@@ -62,6 +80,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for key in ("log_rate", "log_burst", "reject_rate", "reject_burst"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: {getattr(self, key)} is not a positive number")
+        for name in self.components:
+            check_component(name)
+        if self.socket_group and self.socket_group not in {group.gr_name for group in grp.getgrall()}:
+            raise ValueError(f"socket_group: there is no group {self.socket_group!r}")
         self.public_key()
 
     def public_key(self) -> Ed25519PublicKey:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 import structlog
+from asyncvarlink import VarlinkInterface
 from msgspec import structs
 
 from vsfwd.alarms import Alarms
@@ -24,12 +25,16 @@ from vsfwd.datapath import Datapath, DatapathError, Limit, Settings
 from vsfwd.discovery import Discovery, duplicates
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Interfaces
-from vsfwd.ipc.server import IpcServer
+from vsfwd.ipc.bus import Bus
+from vsfwd.ipc.rights import Rights
+from vsfwd.ipc.server import Client, IpcServer
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy.model import Vnic
+from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, ComponentMessage
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Bindings, Event, Reply, Request
 from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
+from vsfwd.relay import Relay
 from vsfwd.seen import SeenFlows
 from vsfwd.statefile import StateFile
 from vsfwd.status import Answers, Parts
@@ -86,7 +91,9 @@ class Daemon:
         self.packet_log = packet_log
         self.alarms = Alarms(datapath, apply_thread, self._duplicates)
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
-        self.broker = BrokerLink(config, self._policy, self._request, self._greet)
+        self.broker = BrokerLink(config, self._policy, self._request, self._component, self._greet)
+        self.relay = Relay(self.broker.tell)
+        self.rights = Rights(config.components)
         self.early = EarlyDrops(datapath, apply_thread)
         self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)
         self.discovery = Discovery(
@@ -100,7 +107,7 @@ class Daemon:
         await self.apply_thread(self.reconciler.load)
         async with self.interfaces, asyncio.TaskGroup() as tasks:
             await self._remove_older_pins()
-            ipc = IpcServer(self.config.socket, self.version, self._answers)
+            ipc = IpcServer(self.config.socket, self.version, self._interfaces, self.config.socket_group)
             for name, task in {
                 "signals": _until_stopped(),
                 "netlink": self.interfaces.watch(),
@@ -153,6 +160,12 @@ class Daemon:
                 Reply(request.id, f"method: {request.method!r} is unknown to vsfwd {self.version}")
             )
 
+    def _component(self, event: ComponentEvent) -> ComponentAnswer | None:
+        if isinstance(event, ComponentMessage):
+            return self.relay.take(event)
+        self.relay.answered(event)
+        return None
+
     def _greet(self) -> Sequence[Event]:
         return self.reconciler.hello(), self.interfaces.bindings(), *self.discovery.all()
 
@@ -167,8 +180,8 @@ class Daemon:
             await asyncio.sleep(1 - time.time() % 1)
             await self.apply_thread(self.reconciler.follow_schedules)
 
-    def _answers(self, uid: int) -> Answers:
-        """What a local client with that uid may talk to."""
+    def _interfaces(self, client: Client) -> tuple[VarlinkInterface, ...]:
+        """What a local client may talk to."""
         parts = Parts(
             self.version,
             self.config,
@@ -182,7 +195,7 @@ class Daemon:
             self.apply_thread,
             self.early,
         )
-        return Answers(parts, uid)
+        return Answers(parts, client.uid), Bus(client, self.rights, self.relay)
 
     def _duplicates(self) -> Mapping[str, str]:
         return duplicates(self.discovery.learned, self.reconciler.state.vnics)

@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
+import msgspec
 import pytest
 
 import vsfwd.broker
@@ -13,8 +16,11 @@ from tests.unit.policy_messages import HOST, Manager, group
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.protocol import topology
+from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, ComponentMessage
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
+from vsfwd.protocol.order import seal_order
+from vsfwd.relay import NotConnected
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +46,7 @@ class Host:
         self.manager = Manager()
         self.taken: list[Message] = []
         self.requests: list[Request] = []
+        self.heard: list[ComponentEvent] = []
         self.verdicts: list[bool | None] = []
         self.link = BrokerLink(
             Config(
@@ -52,6 +59,7 @@ class Host:
             ),
             self._policy,
             self._request,
+            self._component,
             lambda: (HELLO, Bindings(())),
         )
 
@@ -63,6 +71,10 @@ class Host:
     async def _request(self, request: Request) -> None:
         self.requests.append(request)
         self.link.send(Reply(request.id))
+
+    def _component(self, event: ComponentEvent) -> ComponentAnswer:
+        self.heard.append(event)
+        return ComponentAnswer(event.id)
 
 
 @asynccontextmanager
@@ -152,6 +164,40 @@ async def test_a_request_is_answered(broker: PrivateBroker) -> None:
         await manager.app(host.manager.request(Request("r1", "report")))
         assert await manager.reported(Reply) == Reply("r1")
         assert host.requests == [Request("r1", "report")]
+
+
+async def test_a_message_for_a_component_is_handed_on_once(broker: PrivateBroker) -> None:
+    """As the manager signed it; a copy of it, or one that cannot be read, does nothing."""
+    message = ComponentMessage(str(uuid4()), "agent", "users", {"n": 1})
+    async with connected(broker) as (host, manager):
+        for body in (b"[]", *[msgspec.json.encode(message)] * 2):
+            expires = int(time.time()) + 60
+            await manager.app(
+                seal_order(
+                    host.manager.key, host=HOST, id=message.id, kind="component", expires=expires, json=body
+                )
+            )
+        await manager.app(host.manager.request(Request("last", "report")))
+        assert await manager.reported(ComponentAnswer) == ComponentAnswer(message.id)
+        await manager.reported(Reply)
+        assert host.heard == [message]
+
+
+async def test_what_a_component_says_is_confirmed_or_refused(broker: PrivateBroker) -> None:
+    """It is with the broker when `tell` returns; without a session it is refused at once, and after one that
+    broke the next is as good."""
+    message = ComponentMessage(str(uuid4()), "agent", "users", {"n": 1})
+    async with connected(broker) as (host, manager):
+        await host.link.tell(message)
+        assert await manager.reported(ComponentMessage) == message
+        broker.expel()
+        await until(lambda: host.link.connected_to is None)
+        with pytest.raises(NotConnected, match="no broker"):
+            await host.link.tell(message)
+        broker.declare()
+        await manager.reported(Hello)
+        await host.link.tell(message)
+        assert await manager.reported(ComponentMessage) == message
 
 
 async def test_a_host_that_was_expelled_comes_back_when_it_may(broker: PrivateBroker) -> None:

@@ -33,7 +33,7 @@ class Asked(BrokerLink):
     def __init__(self) -> None:
         config = SimpleNamespace(host_id=HOST, broker_urls=(), public_key=MANAGER.key.public_key)
         nobody = cast(Any, None)
-        super().__init__(cast(Any, config), nobody, self._note, nobody)
+        super().__init__(cast(Any, config), nobody, self._note, nobody, nobody)
         self.asked: list[Request] = []
         self.replies: list[Event] = []
 
@@ -115,7 +115,9 @@ async def test_what_is_plugged_is_said_later_each_time(monkeypatch: pytest.Monke
     async def publish(message: aio_pika.Message, *_: Any, **__: Any) -> None:
         said.append(msgspec.json.decode(message.body, type=Bindings).said_ns)
 
-    link = BrokerLink(cast(Any, SimpleNamespace(host_id="host", broker_urls=())), nobody, nobody, nobody)
+    link = BrokerLink(
+        cast(Any, SimpleNamespace(host_id="host", broker_urls=())), nobody, nobody, nobody, nobody
+    )
     for now in (1000, 1000, 10):
         monkeypatch.setattr(time, "time_ns", lambda now=now: now)
         assert await link._published(cast(Any, SimpleNamespace(publish=publish)), Bindings(()))

@@ -16,15 +16,15 @@ from asyncvarlink.serviceinterface import PermissionDenied
 import vsfwd.ipc.interface as api
 from tests.unit.policy_messages import APP, WEB
 from vsfwd.ipc import server
-from vsfwd.ipc.server import IpcServer
+from vsfwd.ipc.server import Client, IpcServer
 from vsfwd.status import Answers, Parts
 
 
 class Echo(VarlinkInterface, name="io.vsfwd.Test"):
     """Says who asks, and says much when asked to."""
 
-    def __init__(self, uid: int) -> None:
-        self._uid = uid
+    def __init__(self, client: Client) -> None:
+        self._uid = client.uid
 
     @varlinkmethod(return_parameter="uid")
     async def Uid(self) -> int:
@@ -35,10 +35,14 @@ class Echo(VarlinkInterface, name="io.vsfwd.Test"):
         return "x" * 1_000_000
 
 
+def interfaces(client: Client) -> tuple[VarlinkInterface]:
+    return (Echo(client),)
+
+
 @pytest_asyncio.fixture
 async def path(tmp_path: Path) -> AsyncIterator[Path]:
     path = tmp_path / "run" / "vsfwd.sock"
-    serving = asyncio.create_task(IpcServer(path, "1.0", Echo).serve())
+    serving = asyncio.create_task(IpcServer(path, "1.0", interfaces).serve())
     yield path
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
@@ -88,7 +92,7 @@ async def test_it_describes_itself(path: Path) -> None:
 
 async def test_a_dead_daemons_socket_is_replaced(path: Path) -> None:
     """A file that nobody listens on is no reason not to start."""
-    again = asyncio.create_task(IpcServer(path, "1.0", Echo).serve())
+    again = asyncio.create_task(IpcServer(path, "1.0", interfaces).serve())
     assert (await ask(path, "io.vsfwd.Test.Uid"))["parameters"]
     again.cancel()
     await asyncio.gather(again, return_exceptions=True)

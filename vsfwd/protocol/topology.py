@@ -3,6 +3,7 @@
 manager ──► vsfw.cmd (topic) ── host.<id>.policy ──► vsfw.host.<id>       policy, nothing else
                              ── host.<id>.app    ──► vsfw.host.<id>.app   everything else
 host    ──► vsfw.evt (topic) ── host.<id>.<kind> ──► vsfw.mgr.state       what hosts report
+                                                 ──► vsfw.mgr.components  what their components say
 refused messages of any queue ──► vsfw.dead (fanout) ──► vsfw.dead
 """
 
@@ -13,6 +14,8 @@ COMMANDS: Final = "vsfw.cmd"
 EVENTS: Final = "vsfw.evt"
 DEAD: Final = "vsfw.dead"
 MANAGER_QUEUE: Final = "vsfw.mgr.state"
+COMPONENT_QUEUE: Final = "vsfw.mgr.components"
+"""Of its own, so that a component which floods pushes out no host's report."""
 MANAGER_USER: Final = "manager"
 
 MAX_BODY: Final = 8 * 1024 * 1024
@@ -39,5 +42,5 @@ def app_key(host: str) -> str:
 
 
 def event_key(host: str, kind: str) -> str:
-    """`kind` is one of `messages.EVENTS`."""
+    """`kind` is one of `messages.EVENTS`, or of `components.KINDS`."""
     return f"host.{host}.{kind}"
