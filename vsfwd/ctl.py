@@ -1,9 +1,11 @@
 """vsfwctl: what this host enforces, at the shell, as a client of the local socket like any other; and, in
-`policyctl`, the manager's policy as a file, in `lintctl` what is wrong with it.
+`policyctl`, the manager's policy as a file, in `lintctl` what is wrong with it, in `tracectl` what it does
+to a packet.
 
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
 done, 1 the daemon or the manager says no (nothing of that name, contradiction), 2 wrong usage, 3 neither
-answers, 4 an import left something out, 5 a dry run with --exit-code found differences."""
+answers, 4 an import left something out, 5 a dry run with --exit-code found differences, 6 a traced
+packet does not get there."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -18,20 +20,22 @@ from vsfwd.ipc import SOCKET
 from vsfwd.lintctl import lint
 from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
+from vsfwd.tracectl import trace
 
 T = TypeVar("T")
 _LAST_PASSED_OVER: Final = 10
 
 _EPILOG: Final = """\b
 addresses, addrsets, early, explain, flows, rules, stats, status and timers
-ask the daemon of this host; apply, confirm, export, import, lint and
-roll-back ask the manager, from anywhere.
+ask the daemon of this host; apply, confirm, export, import, lint,
+roll-back and trace ask the manager, from anywhere.
 
 \b
 Exit status: 0 done; 1 refused, or nothing of that name; 2 wrong usage,
 settings, or a file that cannot be read; 3 no daemon or manager answers;
 4 an import left something out; 5 of `apply` or `import` with --dry-run
-and --exit-code: something would change.
+and --exit-code: something would change; 6 of `trace`: the packet is
+stopped, or nobody knows who gets it.
 
 \b
 Completion: eval "$(_VSFWCTL_COMPLETE=bash_source vsfwctl)"
@@ -327,7 +331,7 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-for command in (early, *COMMANDS, lint):
+for command in (early, *COMMANDS, lint, trace):
     main.add_command(command)
 
 if __name__ == "__main__":

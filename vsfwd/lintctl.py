@@ -25,7 +25,7 @@ def lint(rest: Rest, kind: str | None, as_json: bool) -> None:
     """Rules that never decide, that nobody would miss, that allow too much or apply to nothing; groups that
     are empty; what nothing uses. With why, and what to do."""
     with under_way("reading the policy"):
-        found = _all(rest, kind.upper() if kind else None)
+        found = rest.every(ANALYSIS, kind=kind.upper() if kind else None)
     if as_json:
         print_json(found)
         return
@@ -34,17 +34,6 @@ def lint(rest: Rest, kind: str | None, as_json: bool) -> None:
     ]
     columns = ("finding", "object", "why", "because of", "next step")
     print_table(wide_console(), "findings", columns, [[printable(cell) for cell in row] for row in rows])
-
-
-def _all(rest: Rest, kind: str | None) -> list[Any]:
-    found: list[Any] = []
-    cursor: str | None = None
-    while True:
-        page = rest.call("GET", ANALYSIS, kind=kind, cursor=cursor)
-        found += page["results"]
-        cursor = page.get("cursor")
-        if cursor is None:
-            return found
 
 
 def _short(path: str) -> str:

@@ -122,6 +122,17 @@ class Rest:
         except ValueError:
             raise Unreachable(f"{self._url}: whatever answers there is no manager") from None
 
+    def every(self, path: str, **query: object) -> list[Any]:
+        """All results of a list that comes in pages."""
+        found: list[Any] = []
+        cursor: str | None = None
+        while True:
+            page = self.call("GET", path, cursor=cursor, **query)
+            found += page["results"]
+            cursor = page.get("cursor")
+            if cursor is None:
+                return found
+
     def _why(self, error: BaseException) -> str:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):

@@ -12,6 +12,7 @@ import click
 from asyncvarlink import VarlinkErrorReply
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import vsfwd.ipc.interface as api
 from vsfwd.ipc import client
@@ -81,5 +82,5 @@ def print_table(
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in _NEVER_FOLDED)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(Text(str(cell)) for cell in row))  # no markup: names are others'
     console.print(table if rows else f"[dim]no {what}[/]", highlight=False)

@@ -1,6 +1,7 @@
 """A manager as an operator starts it: `init`, then `serve`, over TLS, with no broker to talk to."""
 
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -54,3 +55,12 @@ def _answers(rest: httpx.Client) -> bool:
         return rest.get("/api/v1/node").is_success
     except httpx.TransportError:
         return False
+
+
+def vsfwctl(manager: Served, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """As the admin, with nobody at a terminal and `home` for a home."""
+    env = {"HOME": str(home), "PATH": "/usr/bin", "PYTHONPATH": os.getcwd()}
+    env |= {"VSFWCTL_MANAGER": manager.url, "VSFWCTL_CA": manager.ca}
+    env |= {"VSFWCTL_USER": manager.user, "VSFWCTL_PASSWORD": manager.password}
+    argv = [sys.executable, "-m", "vsfwd.ctl", *arguments]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -1,14 +1,11 @@
 """vsfwctl lint with a running manager over TLS."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness.manager import served
+from tests.harness.manager import served, vsfwctl
 
 pytestmark = pytest.mark.slow
 
@@ -23,15 +20,10 @@ def test_a_table_for_people_and_json_for_programs(tmp_path: Path) -> None:
         rules += [{"id": f"r{number}", "action": "DROP", **empty} for number in range(5)]
         manager.rest.patch("/policy/api/v1/infra/domains/default/groups/empty", json={}).raise_for_status()
         manager.rest.patch(f"/policy/api/v1{SECTIONS}/s", json={"rules": rules}).raise_for_status()
-        env = {"HOME": str(tmp_path), "PATH": "/usr/bin", "PYTHONPATH": os.getcwd()}
-        env |= {"VSFWCTL_MANAGER": manager.url, "VSFWCTL_CA": manager.ca}
-        env |= {"VSFWCTL_USER": manager.user, "VSFWCTL_PASSWORD": manager.password}
-
-        def vsfwctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-            argv = [sys.executable, "-m", "vsfwd.ctl", "lint", *arguments]
-            return subprocess.run(argv, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-
-        table, shadowed, wrong = vsfwctl(), vsfwctl("--json", "--kind", "shadowed"), vsfwctl("--kind", "x")
+        table, shadowed, wrong = (
+            vsfwctl(manager, tmp_path, "lint", *arguments)
+            for arguments in ((), ("--json", "--kind", "shadowed"), ("--kind", "x"))
+        )
     assert (table.returncode, table.stderr) == (0, "")
     (line,) = [line for line in table.stdout.splitlines() if "SHADOWED" in line]
     assert "security-policies/s/rules/never" in line

@@ -12,6 +12,7 @@ from vsfwd.ctl import main
 from vsfwd.lintctl import lint
 from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import print_table, wide_console
+from vsfwd.tracectl import trace
 
 EXPLAIN = ["explain", "--vnic", "web", "--proto", "tcp", "--src", "10.0.0.1", "--dst", "10.0.0.2"]
 
@@ -73,15 +74,15 @@ def test_help_says_whom_a_command_asks_and_how_it_ends() -> None:
     said = CliRunner().invoke(main, ["--help"]).stdout
     asked, statuses = said.rsplit("\n\n", 3)[1:3]
     host, manager = (set(re.findall(r"[\w-]+", part)) for part in asked.split("this host;"))
-    of_manager = {command.name for command in (*COMMANDS, lint)}
+    of_manager = {command.name for command in (*COMMANDS, lint, trace)}
     assert manager & main.commands.keys() == of_manager
     assert host & main.commands.keys() == main.commands.keys() - of_manager
-    for status in ("0 done", "1 refused", "2 wrong usage", "3 no daemon", "4 an import"):
+    for status in ("0 done", "1 refused", "2 wrong usage", "3 no daemon", "4 an import", "5 of", "6 of"):
         assert status in statuses
     assert "_VSFWCTL_COMPLETE=bash_source vsfwctl" in said
 
 
-@pytest.mark.parametrize("command", ["apply", "export", "lint"])
+@pytest.mark.parametrize("command", ["apply", "export", "lint", "trace"])
 def test_help_says_where_a_password_comes_from(command: str) -> None:
     """Of whatever asks the manager: never the command line."""
     said = CliRunner().invoke(main, [command, "--help"]).stdout
