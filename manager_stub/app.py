@@ -36,6 +36,7 @@ from manager_stub.api import (
     traceflows,
     transport_nodes,
 )
+from manager_stub.api import statistics as statistics_api
 from manager_stub.api import users as users_api
 from manager_stub.api.aside import Aside
 from manager_stub.api.bodies import Bodies, check_json
@@ -49,6 +50,7 @@ from manager_stub.publisher import Publisher
 from manager_stub.register import Register
 from manager_stub.sessions import Sessions
 from manager_stub.state_dir import StateDir, split
+from manager_stub.statistics import RuleStatistics
 from manager_stub.store import Store
 from manager_stub.users import Users
 from manager_stub.vnics import Vnics
@@ -56,6 +58,8 @@ from manager_stub.web import WebServer
 
 LEASES_S: Final = 5.0
 """How often is looked for leases that have ended."""
+STATISTICS_S: Final = 60.0
+"""How often is written down what rules have counted."""
 CONFIRMATION_S: Final = 0.5
 """How often is looked for a publish that nobody confirmed in time."""
 
@@ -68,6 +72,7 @@ class Parts:
     users: Users
     register: Register
     vnics: Vnics
+    statistics: RuleStatistics
     publishing: Publishing
     broker: Broker
     publisher: Publisher
@@ -81,7 +86,8 @@ def compose(directory: StateDir) -> Parts:
     register = Register(store, directory.signing_key())
     vnics = Vnics(register)
     broker = Broker(addresses.broker_api, directory.broker_password(), directory.broker_tls())
-    publisher = Publisher(register, vnics, broker, broker_url, directory.broker_tls())
+    statistics = RuleStatistics(store, register)
+    publisher = Publisher(register, vnics, statistics, broker, broker_url, directory.broker_tls())
     publishing = Publishing(store, register)
     users, sessions = Users(store), Sessions()
     passwords = Passwords(users.password_hash)
@@ -101,6 +107,7 @@ def compose(directory: StateDir) -> Parts:
         search.router(register, aside),
         realized.router(register),
         rule_analysis.router(register, aside),
+        statistics_api.router(register, statistics),
         transport_nodes.router(register, broker),
         capacity.router(register, publishing),
         certificates.router(directory.path),
@@ -116,7 +123,7 @@ def compose(directory: StateDir) -> Parts:
         app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)
     guard = Guard(Bodies(app), users, passwords, sessions)
-    return Parts(store, users, register, vnics, publishing, broker, publisher, guard)
+    return Parts(store, users, register, vnics, statistics, publishing, broker, publisher, guard)
 
 
 def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None]:
@@ -131,6 +138,12 @@ async def _expire(vnics: Vnics) -> NoReturn:
     while True:
         await asyncio.sleep(LEASES_S)
         vnics.expire()
+
+
+async def _keep(statistics: RuleStatistics) -> NoReturn:
+    while True:
+        await asyncio.sleep(STATISTICS_S)
+        statistics.save()
 
 
 async def _undo(publishing: Publishing) -> NoReturn:
@@ -154,6 +167,7 @@ async def serve(directory: StateDir) -> None:
         web,
         asyncio.create_task(parts.publisher.run(), name="publisher"),
         asyncio.create_task(_expire(parts.vnics), name="leases"),
+        asyncio.create_task(_keep(parts.statistics), name="statistics"),
         asyncio.create_task(_undo(parts.publishing), name="confirmation"),
     ]
     try:
@@ -169,4 +183,5 @@ async def serve(directory: StateDir) -> None:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.broker.close()
+        parts.statistics.save()
         parts.store.close()

@@ -78,10 +78,9 @@ class Broker:
         if not is_uuid(host):  # it goes into patterns and URLs
             raise ValueError(f"{host!r} is not a host id")
         policy, app = topology.policy_queue(host), topology.app_queue(host)
-        # Without a topic permission every key is allowed; with it a host can speak for nobody else.
-        keys = _exactly(*(topology.event_key(host, kind) for kind in EVENTS))
         await self._put(f"users/{host}", _NO_PASSWORD)
-        topic_rights = {"exchange": topology.EVENTS, "write": keys, "read": "^$"}
+        # Without a topic permission every key is allowed; with it a host can speak for nobody else.
+        topic_rights = {"exchange": topology.EVENTS, "write": _event_keys(host), "read": "^$"}
         await self._put(f"topic-permissions/{_VHOST}/{host}", topic_rights)
         await self._allow(host, write=_exactly(topology.EVENTS), read=_exactly(policy, app))
         await self._queue(policy, {**_QUEUE, "x-max-length": _POLICY_BACKLOG})
@@ -90,11 +89,17 @@ class Broker:
         await self._bind(topology.COMMANDS, app, topology.app_key(host))
 
     async def add_missing_hosts(self, hosts: Iterable[str]) -> None:
-        """After a broker lost what it held, or was replaced."""
+        """After a broker lost what it held, or was replaced; and those that an earlier release added, which
+        hosts of this one may say more than."""
         bindings = await self._call("list bindings", lambda: self._client.get(f"/api/bindings/{_VHOST}"))
         bound = {(each["source"], each["destination"]) for each in bindings.json()}
+        rights = await self._call(
+            "list topic rights", lambda: self._client.get(f"/api/vhosts/{_VHOST}/topic-permissions")
+        )
+        may_say = {each["user"]: each["write"] for each in rights.json()}
         for host in list(hosts):
-            if (topology.COMMANDS, topology.app_queue(host)) not in bound and host not in self._removed:
+            there = (topology.COMMANDS, topology.app_queue(host)) in bound
+            if host not in self._removed and not (there and may_say.get(host) == _event_keys(host)):
                 await self.add_host(host)
 
     async def remove_host(self, host: str) -> None:
@@ -147,6 +152,10 @@ class Broker:
         if response.is_error and not (gone_is_fine and response.status_code == httpx.codes.NOT_FOUND):
             raise Unreachable(f"{what}: {response.status_code} {response.text[:200]}")
         return response
+
+
+def _event_keys(host: str) -> str:
+    return _exactly(*(topology.event_key(host, kind) for kind in EVENTS))
 
 
 def _exactly(*names: str) -> str:

@@ -23,11 +23,12 @@ from manager_stub.broker import Broker, Unreachable
 from manager_stub.levels import Outgoing
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, parse_report, plain
+from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import REQUEST_LIVES_S, Vnics
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import HEADER, SIGNATURE, Message
-from vsfwd.protocol.messages import Addresses, Bindings, Event, Hello, Reply, Request
+from vsfwd.protocol.messages import Addresses, Bindings, Event, Hello, Reply, Request, Statistics
 
 log = structlog.get_logger("manager.publisher")
 
@@ -55,6 +56,7 @@ class Publisher(Link):
         self,
         register: Register,
         vnics: Vnics,
+        statistics: RuleStatistics,
         broker: Broker,
         url: str,
         tls: ssl.SSLContext,
@@ -64,6 +66,7 @@ class Publisher(Link):
         super().__init__("vsfwd manager", [url], lambda: tls)
         self._register = register
         self._vnics = vnics
+        self._statistics = statistics
         self._broker = broker
         self._resend_after_s = resend_after_s
         self._away_after_s = away_after_s
@@ -220,6 +223,8 @@ class Publisher(Link):
             self._vnics.bound(host, report)
         elif isinstance(report, Addresses):
             self._vnics.claimed(host, report)
+        elif isinstance(report, Statistics):
+            self._statistics.heard(host, report)
         elif isinstance(report, Reply):
             log.info("reply", host=host, request=report.id, error=report.error)
             self._register.replied(host, report)

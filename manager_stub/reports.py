@@ -17,6 +17,7 @@ from vsfwd.protocol.messages import (
     EVENTS,
     MAX_CLAIMS,
     MAX_CLAIMS_AT_ONCE,
+    MAX_COUNTS,
     MAX_LEASES,
     MAX_SEEN,
     Addresses,
@@ -27,6 +28,7 @@ from vsfwd.protocol.messages import (
     Hello,
     Refusal,
     Reply,
+    Statistics,
     is_host_address,
 )
 
@@ -45,6 +47,7 @@ MAX_REFUSALS: Final = 100
 """That are kept: a host that refuses more has one trouble, not many."""
 
 _KEY: Final = re.compile(r"host\.([0-9a-f-]{36})\.([a-z]+)")
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,9}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -75,6 +78,8 @@ def parse_report(key: str, user_id: str | None, body: bytes, encoding: str = "js
         # Before they are read, which takes the time; each is an object, and so are two around them.
         if kind == "addresses" and text.count(b"{") > MAX_CLAIMS_AT_ONCE + 2:
             raise ValueError(f"more than the {MAX_CLAIMS_AT_ONCE} addresses of one report")
+        if kind == "statistics" and text.count(b"[") > MAX_COUNTS:
+            raise ValueError(f"more than the {MAX_COUNTS} rules of one report")
         return host, _possible(msgspec.json.decode(text, type=EVENTS[kind]))
     except (Refused, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadReport(f"{kind}: {error}", host, kind) from None
@@ -137,6 +142,11 @@ def _possible(report: Event) -> Event:
         if flows > MAX_SEEN:
             raise ValueError(f"{flows} flows are over the {MAX_SEEN} of one answer")
         return msgspec.structs.replace(report, id=plain(report.id), error=plain(report.error))
+    elif isinstance(report, Statistics):
+        if not is_uuid(report.boot):
+            raise ValueError("boot: not a UUID in lower case")
+        if wrong := next((id for id in report.rules if not _NUMBER.fullmatch(id)), None):
+            raise ValueError(f"rules: {plain(wrong)!r} is not the number of a rule")
     return report
 
 

@@ -79,6 +79,31 @@ tenures = sa.Table(
     sa.Column("left_ms", sa.BigInteger, nullable=False),
     sa.Column("raised", sa.Text, nullable=False),
 )
+# What hosts have said of their rules: since when they do, and up to when (boot ids, the time since the last).
+host_statistics = sa.Table(
+    "host_statistics",
+    metadata,
+    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("begun_ms", sa.BigInteger, nullable=False),
+    sa.Column("said_ms", sa.BigInteger, nullable=False),
+    sa.Column("boots", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+)
+# What a rule, by its number, has counted on a host in all; and what the host said last, from its own start.
+rule_statistics = sa.Table(
+    "rule_statistics",
+    metadata,
+    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("rule", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("packets", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sessions", sa.BigInteger, nullable=False),
+    sa.Column("hits", sa.BigInteger, nullable=False),
+    sa.Column("last_hit_ms", sa.BigInteger, nullable=False),
+    sa.Column("said_packets", sa.BigInteger, nullable=False),
+    sa.Column("said_bytes", sa.BigInteger, nullable=False),
+    sa.Column("said_sessions", sa.BigInteger, nullable=False),
+)
 users = sa.Table(
     "users",
     metadata,

@@ -22,10 +22,12 @@ from manager_stub.schema import (
     claims,
     configurations,
     drafts,
+    host_statistics,
     hosts,
     numbers,
     objects,
     outbox,
+    rule_statistics,
     tenures,
     tokens,
     users,
@@ -114,6 +116,17 @@ class Transaction:
             statement = tenures.delete().where(tenures.c.what == sa.bindparam("gone"))
             self._connection.execute(statement, [{"gone": each} for each in of])
 
+    def put_host_statistics(self, rows: list[Row]) -> None:
+        self._upsert(host_statistics, rows, "host")
+
+    def put_rule_statistics(self, rows: list[Row]) -> None:
+        self._upsert(rule_statistics, rows, "host", "rule")
+
+    def delete_rule_statistics(self, of: list[int]) -> None:
+        if of:
+            statement = rule_statistics.delete().where(rule_statistics.c.rule == sa.bindparam("gone"))
+            self._connection.execute(statement, [{"gone": rule} for rule in of])
+
     def put_user(self, name: str, password_hash: str, role: str) -> None:
         self._upsert(users, [{"name": name, "password_hash": password_hash, "role": role}], "name")
 
@@ -161,13 +174,15 @@ class Transaction:
     def _last_change(self) -> int:
         return self._connection.execute(sa.select(sa.func.max(changes.c.id))).scalar() or 0
 
-    def _upsert(self, table: sa.Table, rows: list[Row], key: str) -> None:
+    def _upsert(self, table: sa.Table, rows: list[Row], *key: str) -> None:
         if rows:
             statement = insert(table)
             update = {
-                column.name: statement.excluded[column.name] for column in table.c if column.name != key
+                column.name: statement.excluded[column.name] for column in table.c if column.name not in key
             }
-            self._connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=update), rows)
+            self._connection.execute(
+                statement.on_conflict_do_update(index_elements=[*key], set_=update), rows
+            )
 
 
 class Store:
@@ -203,6 +218,12 @@ class Store:
 
     def tenures(self) -> list[Row]:
         return self._read(tenures)
+
+    def host_statistics(self) -> list[Row]:
+        return self._read(host_statistics)
+
+    def rule_statistics(self) -> list[Row]:
+        return self._read(rule_statistics)
 
     def users(self) -> list[Row]:
         return self._read(users)

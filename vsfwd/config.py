@@ -61,6 +61,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     reject_rate: int = 100
     reject_burst: int = 200
     """Replies to rejected packets for each vNIC and direction, likewise; the rest is dropped in silence."""
+    statistics_period_s: int = 60
+    """How often the manager is told what rules have counted."""
     ipc_uids: tuple[int, ...] = ()
     """Users besides root that may announce and withdraw vNICs."""
     socket_group: str = ""
@@ -77,7 +79,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ValueError(f"broker_urls: {url!r} does not begin with amqps://")
         if not 1 <= self.flows_per_vnic <= FLOWS_AT_MOST:
             raise ValueError(f"flows_per_vnic: {self.flows_per_vnic} is not between 1 and {FLOWS_AT_MOST}")
-        for key in ("log_rate", "log_burst", "reject_rate", "reject_burst"):
+        for key in ("log_rate", "log_burst", "reject_rate", "reject_burst", "statistics_period_s"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: {getattr(self, key)} is not a positive number")
         for name in self.components:

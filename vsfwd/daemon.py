@@ -37,6 +37,7 @@ from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
 from vsfwd.relay import Relay
 from vsfwd.seen import SeenFlows
 from vsfwd.statefile import StateFile
+from vsfwd.statistics import RuleStatistics
 from vsfwd.status import Answers, Parts
 
 log = structlog.get_logger(log="vsfwd")
@@ -100,6 +101,7 @@ class Daemon:
             statefile, datapath, apply_thread, lambda: self.reconciler.ports, self.broker.send
         )
 
+        self.statistics = RuleStatistics(datapath, apply_thread, self.broker.send, config.statistics_period_s)
         self.seen = SeenFlows(datapath, apply_thread, lambda: self.reconciler.ports)
         packet_log.watch = self.seen.take
 
@@ -117,6 +119,7 @@ class Daemon:
                 "alarms": self.alarms.watch(),
                 "schedules": self._follow_schedules(),
                 "discovery": self.discovery.run(),
+                "statistics": self.statistics.run(),
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
@@ -167,6 +170,7 @@ class Daemon:
         return None
 
     def _greet(self) -> Sequence[Event]:
+        self.statistics.start_over()
         return self.reconciler.hello(), self.interfaces.bindings(), *self.discovery.all()
 
     # -- from the host ---------------------------------------------------------------------------------

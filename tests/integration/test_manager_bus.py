@@ -6,6 +6,7 @@ import base64
 import contextlib
 import dataclasses
 import random
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from vsfwd.policy.desired import DesiredState, apply
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol import envelope, topology
 from vsfwd.protocol.messages import (
+    EVENTS,
     MAX_SEEN,
     Applied,
     Binding,
@@ -96,6 +98,7 @@ class Installation:
         publisher = Publisher(
             parts.register,
             parts.vnics,
+            parts.statistics,
             parts.broker,
             url,
             self.directory.broker_tls(),
@@ -447,6 +450,20 @@ async def test_a_broker_that_lost_everything_is_set_up_again(
     await eventually(lambda: manager.publisher.connected_to is not None, "a new one has begun")
     async with host.connected(VNIC):
         await manager.in_sync(host)
+
+
+async def test_a_host_of_an_earlier_release_may_say_what_this_one_says(
+    manager: Manager, installation: Installation, host: Host
+) -> None:
+    """It was allowed less when it was enrolled; at the start of a session the manager sees to it."""
+    rights = {"exchange": topology.EVENTS, "write": f"^(host\\.{host.id}\\.hello)$", "read": "^$"}
+    with installation.node.client() as client:
+        url = f"/api/topic-permissions/{topology.VHOST}/{host.id}"
+        client.put(url, json=rights).raise_for_status()
+        await manager.publisher._broker.add_missing_hosts(manager.register.hosts)
+        (now,) = client.get(url).json()
+    assert all(re.fullmatch(now["write"], topology.event_key(host.id, kind)) for kind in EVENTS)
+    assert not re.fullmatch(now["write"], topology.event_key(VM, "statistics"))
 
 
 async def test_a_session_that_the_broker_ends_begins_anew(

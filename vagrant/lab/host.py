@@ -48,8 +48,9 @@ def enrol(rest: httpx.Client, host: Host) -> str:
         "state_dir": str(host.directory / "state"),
         "socket": str(host.socket),
         "pin_dir": str(PINS / given["id"]),
+        "statistics_period_s": 1,
     }
-    # Strings and lists of strings are written the same in TOML and in JSON.
+    # Strings, numbers and lists of strings are written the same in TOML and in JSON.
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in config.items())
     _write(host.directory / "vsfwd.toml", lines.encode())
     return str(given["id"])

@@ -7,7 +7,7 @@ that is enforced."""
 
 import os
 import struct
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -295,9 +295,13 @@ class Datapath:
 
     # ---- what happened ----
 
-    def rule_counters(self) -> dict[int, RuleCounters]:
-        """By rule id."""
-        return self._policy.counters.read()
+    def counted_rules(self) -> set[int]:
+        return self._policy.counters.owners()
+
+    def rule_counters(self, rules: Iterable[int] | None = None) -> dict[int, RuleCounters]:
+        """By rule id; of all that are counted, or of some of them."""
+        counters = self._policy.counters
+        return counters.read(counters.owners() if rules is None else rules)
 
     def table_use(self) -> dict[str, TableUse]:
         """By vNIC id."""

@@ -364,8 +364,9 @@ class Counters:
             bpf.update(self._values, struct.pack("<I", index), bytes(self._layout.size * self._cpus))
             self._free.append(index)
 
-    def read(self) -> dict[int, RuleCounters]:
-        return {rule: self._sum(index) for rule, index in self._index.items()}
+    def read(self, rules: Iterable[int]) -> dict[int, RuleCounters]:
+        """Of those that have one."""
+        return {rule: self._sum(self._index[rule]) for rule in rules if rule in self._index}
 
     def _sum(self, index: int) -> RuleCounters:
         raw = bpf.lookup(self._values, struct.pack("<I", index), self._layout.size * self._cpus) or b""

@@ -226,13 +226,42 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     unread: int = 0
 
 
-Event = Hello | Applied | Bindings | Addresses | Reply
+MAX_COUNTS: Final = 5000
+"""Rules in one Statistics; more go in several."""
+STATISTICS_AGAIN_S: Final = 3600
+"""A host says all of its statistics at least so often, also if there are none: who does not, does not report
+them."""
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class RuleCount(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a rule did on all vNICs of a host since its counters began. `age_s`: since they were seen to move;
+    -1 where nobody was looking."""
+
+    packets: _Number
+    bytes: _Number
+    sessions: _Number
+    age_s: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)] = -1
+
+
+class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host, now and then: what rules have counted, by rule; those that moved since it said so last. They
+    count from when the host began with the rule, so what is lost is in the next, and what comes twice is
+    seen: `boot` is the kernel's boot id, `at_ms` the time since then."""
+
+    boot: str
+    at_ms: _Number
+    rules: dict[str, RuleCount]
+
+
+Event = Hello | Applied | Bindings | Addresses | Reply | Statistics
 EVENTS: Final[dict[str, type[Event]]] = {
     "hello": Hello,
     "applied": Applied,
     "vnics": Bindings,
     "addresses": Addresses,
     "reply": Reply,
+    "statistics": Statistics,
 }
 """What a host sends, by the kind in its key."""
 

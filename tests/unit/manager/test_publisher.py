@@ -34,7 +34,12 @@ def publisher(manager: Manager) -> Publisher:
     for host in (HOST, OTHER_HOST):
         manager.register.add_host(host, host[-1])
     return Publisher(
-        manager.register, manager.vnics, manager.parts.broker, "amqps://nowhere", cast(Any, None)
+        manager.register,
+        manager.vnics,
+        manager.parts.statistics,
+        manager.parts.broker,
+        "amqps://nowhere",
+        cast(Any, None),
     )
 
 

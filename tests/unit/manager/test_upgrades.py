@@ -26,7 +26,9 @@ from vsfwd.protocol.messages import (
     Guest,
     Hello,
     Refusal,
+    RuleCount,
     Source,
+    Statistics,
     digest_text,
 )
 
@@ -71,6 +73,9 @@ async def lived_in(manager: Manager) -> Manager:
     await manager.call("PUT", f"{INFRA}/drafts/d", {"display_name": "next", "user_area": {"children": []}})
     await manager.call("POST", f"{VSFW}/publish?action=begin&confirm_within=600")
     refusal = Refusal("rules", "1001", "a reason")
+    said = {id: RuleCount(5, 500, 1) for id in register.hosts[HOST].level.wanted.objects["rules"]}
+    manager.parts.statistics.heard(HOST, Statistics(HOST, 1, said))
+    manager.parts.statistics.save()
     register.reported(OTHER_HOST, Applied(1, 1, digest_text(0), refusals=(refusal,)))
     return manager
 
