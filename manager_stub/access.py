@@ -43,7 +43,7 @@ GRANTS: Final[dict[Role, frozenset[Need]]] = {
 
 _READS: Final = ("GET", "HEAD")
 _WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
-_POINT: Final = "/policy/api/v1/infra/realized-state/enforcement-points/default"
+_REALIZED: Final = "/policy/api/v1/infra/realized-state"
 
 _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (_READS + _WRITES, "/api/session", Need.SELF),
@@ -58,9 +58,10 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("POST",), "/api/v1/vsfw/policy/import/diff", Need.READ),
     (("POST",), "/api/v1/fabric/virtual-machines", Need.OPERATE),
     (("POST",), "/policy/api/v1/fabric/virtual-machines", Need.OPERATE),
-    (("POST",), f"{_POINT}/virtual-machines", Need.OPERATE),
+    (("POST",), f"{_REALIZED}/virtual-machines", Need.OPERATE),
+    (("POST",), f"{_REALIZED}/enforcement-points/default/virtual-machines", Need.OPERATE),
     (("PUT",), "/policy/api/v1/infra/tags/tag-operations", Need.OPERATE),
-    (("POST",), "/policy/api/v1/infra/realized-state/realized-entity", Need.OPERATE),
+    (("POST",), f"{_REALIZED}/realized-entity", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/disputes", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra/traceflows", Need.OPERATE),

@@ -1,6 +1,7 @@
 """Search queries, as NSX's search takes them: `resource_type:Group AND tags.scope:os* AND NOT id:"a b"`.
 
-A term is `field:value`, `field:(a OR b)` or a value alone, which is looked for in id, name and description.
+A term is `field:value`, `field:(a OR b)` or a value alone, which is looked for in id, name and description; a
+value goes on to the next operator, field or parenthesis.
 Values have the wildcards * and ?; a backslash takes a character as it is; case does not matter. Pure, and the
 time that matching takes is bounded by the number of terms times the length of what they are matched with
 (wildcards are RE2's, which is linear).
@@ -21,6 +22,7 @@ MAX_TERMS: Final = 64
 MAX_WILDCARDS: Final = 16
 """Of a term."""
 _WORDS: Final = re.compile(r'\s+|(?P<word>[()]|"(?:\\.|[^"\\])*"|(?:\\.|[^\s()"\\])+)', re.DOTALL)
+_FIELD: Final = re.compile(r"(?:\\.|[^\\:])*:")
 _OPERATORS: Final = ("AND", "OR", "NOT", "(", ")")
 _ANYWHERE: Final = ("id", "display_name", "description")
 
@@ -118,11 +120,23 @@ class _Parser:
         if not colon:
             return _term(None, word)
         if value:
-            return _term(name, value)
+            return _term(name, value if value.startswith('"') else self._with_spaces(value))
         if self.next == "(":
             self._take()
             return self._within(lambda: self._closed(name))
         return _term(name, self._take())
+
+    def _with_spaces(self, value: str) -> str:
+        """With the bare words that follow: clients do not put quotes around a name with spaces that ends in a
+        wildcard (`display_name:Web servers* AND ...`)."""
+        while (
+            (word := self.next)
+            and word not in _OPERATORS
+            and not word.startswith('"')
+            and not _FIELD.match(word)
+        ):
+            value += f" {self._take()}"
+        return value
 
     def _closed(self, field: str | None) -> Predicate:
         found = self.either(field)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from manager_stub.checks import Conflict, InUse, Refused
+from manager_stub.model import SAYS_NOTHING
 
 _CODES: Final = {401: 403, 404: 600, 409: 500105, 412: 604}
 """NSX's error codes by status; 400 and the rest are 220, "invalid request"."""
@@ -83,5 +84,10 @@ def place_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         where.append("resource_type")
     if error["type"] == "extra_forbidden":
-        reason = "unknown field"
+        field = where[-1] if where else ""
+        reason = (
+            f"has no counterpart here; only {SAYS_NOTHING[field]!r} is taken"
+            if field in SAYS_NOTHING
+            else "unknown field"
+        )
     return ".".join(where), reason

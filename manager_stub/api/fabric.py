@@ -13,7 +13,8 @@ from manager_stub.model import Strict, Tag, Uuid, Vm, Vnic
 from manager_stub.register import Register
 from manager_stub.world import Stored, World, id_of
 
-_POINT = "/policy/api/v1/infra/realized-state/enforcement-points/default"
+_REALIZED = "/policy/api/v1/infra/realized-state"
+_POINT = f"{_REALIZED}/enforcement-points/default"
 MAX_TAGS = 30
 
 
@@ -30,8 +31,9 @@ class TagUpdate(Strict):
 
 def router(register: Register) -> APIRouter:
     routes = APIRouter(tags=["Fabric"])
-    for home in ("/api/v1/fabric", "/policy/api/v1/fabric", _POINT):
+    for home in ("/api/v1/fabric", "/policy/api/v1/fabric", _REALIZED, _POINT):
         _add_vms(routes, register, f"{home}/virtual-machines")
+    for home in ("/api/v1/fabric", "/policy/api/v1/fabric", _POINT):
         _add_vifs(routes, register, f"{home}/vifs")
 
     @routes.get(f"{_POINT}/virtual-machines/{{id}}")

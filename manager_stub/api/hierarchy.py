@@ -45,18 +45,20 @@ class _Plan:
 
     put: dict[str, Entity] = field(default_factory=dict)
     delete: list[str] = field(default_factory=list)
+    revisions: bool = True
+    """Whether a `_revision` has to be that of the object."""
 
     def claim(self, path: str, where: str) -> None:
         if path in self.put or path in self.delete:
             raise Problem(400, f"{path} is there twice", where)
 
 
-def planned(register: Register, tree: Json) -> Change:
-    """What a tree would change today."""
+def planned(register: Register, tree: Json, *, revisions: bool = True) -> Change:
+    """What a tree would change today. `revisions`: whether a `_revision` has to be that of the object."""
     unknown = sorted(tree.keys() - _IGNORED - {"children"})
     if unknown:
         raise Problem(400, "unknown field", unknown[0])
-    plan = _Plan()
+    plan = _Plan(revisions=revisions)
     _walk(register, plan, "Infra", "/infra", tree, "")
     return Change(plan.put, plan.delete)
 
@@ -65,8 +67,9 @@ def router(register: Register) -> APIRouter:
     routes = APIRouter(tags=["Infra"])
 
     @routes.patch(f"{PREFIX}/infra")
-    async def patch(body: Patch) -> Response:
-        change = planned(register, body)
+    async def patch(body: Patch, enforce_revision_check: bool = True) -> Response:
+        """A `_revision` is compared where there is one, unless `enforce_revision_check=false`."""
+        change = planned(register, body, revisions=enforce_revision_check)
         register.write(put=change.put, delete=change.delete)
         return Response()
 
@@ -132,7 +135,8 @@ def _take(
 
 
 def _put(register: Register, change: _Plan, path: str, kind: str, body: Json, where: str) -> None:
-    patch = {key: value for key, value in body.items() if key != "children"}
+    left = {"children"} if change.revisions else {"children", "_revision"}
+    patch = {key: value for key, value in body.items() if key not in left}
     try:
         if kind == "SecurityPolicy":
             section = patched_section(register, path, patch)

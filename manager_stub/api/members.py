@@ -5,6 +5,7 @@ itself.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -113,7 +114,8 @@ def _add_addresses(routes: APIRouter, register: Register) -> None:
         for card in _members(register, id):
             for address in card.vnic.addresses:
                 reasons.setdefault(address, []).append({"vnic": card.vnic.id, "vm": card.vm.name})
-        found = listed(sorted(reasons), page, lambda address: {"address": address})
+        whole = replace(page, sort_by="", fields=frozenset())
+        found = listed(sorted(reasons), whole, lambda address: {"address": address})
         texts = [each["address"] for each in found["results"]]
         return {**found, "results": texts, "reasons": {address: reasons[address] for address in texts}}
 

@@ -1,8 +1,10 @@
 """What the routers share: an object as it is shown, a page of a list, a body checked against the object it
 is to replace."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Query
@@ -10,6 +12,7 @@ from fastapi import Depends, Query
 from manager_stub.api.errors import Problem
 from manager_stub.catalogue import DEFAULT_L2_RULE, DEFAULT_L2_SECTION, DEFAULT_RULE, DEFAULT_SECTION
 from manager_stub.model import Entity
+from manager_stub.search import values
 from manager_stub.world import Stored, World, id_of, kind_of
 
 Json = dict[str, Any]
@@ -17,23 +20,35 @@ E = TypeVar("E", bound=Entity)
 T = TypeVar("T")
 MAX_PAGE: Final = 1000
 """NSX's limit and default."""
+_NUMBER: Final = re.compile("[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Paging:
+    """`sort_by`: a field, `tags.scope` that of every tag; empty: the list's own order. `fields`: those that
+    are wanted; empty: all."""
+
     cursor: int
     size: int
+    sort_by: str = ""
+    ascending: bool = True
+    fields: frozenset[str] = frozenset()
 
 
 def _paging(
     cursor: Annotated[str, Query(pattern="^[0-9]{1,9}$")] = "0",
     page_size: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
+    sort_by: Annotated[str, Query(max_length=100)] = "",
+    sort_ascending: bool = True,
+    included_fields: Annotated[str, Query(max_length=1000)] = "",
 ) -> Paging:
-    return Paging(int(cursor), page_size)
+    fields = frozenset(name.strip() for name in included_fields.split(",") if name.strip())
+    return Paging(int(cursor), page_size, sort_by, sort_ascending, fields)
 
 
 Page = Annotated[Paging, Depends(_paging)]
-"""Of a list: where it begins (as the page before said) and how long it is at most."""
+"""Of a list: where it begins (as the page before said), how long it is at most, its order, and which fields
+of its objects are wanted."""
 
 
 def shown(stored: Stored[Entity]) -> Json:
@@ -75,11 +90,27 @@ def listed(objects: Iterable[T], page: Paging, show: Callable[[T], Json]) -> Jso
     """A page. As in NSX `result_count` is that of the whole list, and the last page has no `cursor`."""
     every = list(objects)
     end = page.cursor + page.size
-    found: Json = {
-        "results": [show(each) for each in every[page.cursor : end]],
-        "result_count": len(every),
-    }
+    if page.sort_by:
+        order = sorted(map(show, every), key=_sort_key(page.sort_by), reverse=not page.ascending)
+        results = order[page.cursor : end]
+    else:
+        results = [show(each) for each in every[page.cursor : end]]
+    if page.fields:
+        results = [{name: each[name] for name in each if name in page.fields} for each in results]
+    found: Json = {"results": results, "result_count": len(every)}
+    if page.sort_by:
+        found |= {"sort_by": page.sort_by, "sort_ascending": page.ascending}
     return found | {"cursor": str(end)} if end < len(every) else found
+
+
+def _sort_key(field: str) -> Callable[[Json], tuple[float, str]]:
+    """Numbers by what they are worth, texts without regard to case; what lacks the field comes first."""
+
+    def key(document: Json) -> tuple[float, str]:
+        value = next(values(document, field), "")
+        return (float(value), "") if _NUMBER.fullmatch(value) else (inf if value else -inf, value.lower())
+
+    return key
 
 
 def existing(world: World, path: str) -> Stored[Entity]:

@@ -1,9 +1,10 @@
 """/search of both APIs: objects that a query describes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import Field
 
 from manager_stub.api.aside import Aside, Check
@@ -12,11 +13,10 @@ from manager_stub.api.fabric import Places, places, vm_shown
 from manager_stub.api.objects import Json, Page, Paging, listed, shown
 from manager_stub.model import Strict
 from manager_stub.register import Register
-from manager_stub.search import MAX_QUERY, BadQuery, parse, values
+from manager_stub.search import MAX_QUERY, BadQuery, parse
 from manager_stub.world import World
 
 Text = Annotated[str, Field(max_length=MAX_QUERY)]
-Field_ = Annotated[str, Query(max_length=100)]
 
 
 class Step(Strict):
@@ -36,7 +36,7 @@ def router(register: Register, aside: Aside) -> APIRouter:
 
 
 def _add(routes: APIRouter, register: Register, aside: Aside, home: str) -> None:
-    async def answer(queries: list[str], page: Paging, sort_by: str, ascending: bool) -> Json:
+    async def answer(queries: list[str], page: Paging) -> Json:
         try:
             wanted = [parse(query) for query in queries]
         except BadQuery as error:
@@ -45,23 +45,21 @@ def _add(routes: APIRouter, register: Register, aside: Aside, home: str) -> None
 
         def search(check: Check) -> Json:
             found = [each for each in _documents(world, where, check) if all(want(each) for want in wanted)]
-            found.sort(key=lambda document: next(values(document, sort_by), ""), reverse=not ascending)
             # Other than a list, a search always says where the next page would begin.
             end = {"cursor": str(min(page.cursor + page.size, len(found)))}
-            return end | listed(found, page, lambda document: document)
+            order = replace(page, sort_by=page.sort_by or "path")
+            return end | listed(found, order, lambda document: document)
 
         return await aside.run(search)
 
     @routes.get(home)
     @routes.get(f"{home}/query")
-    async def query(query: Text, page: Page, sort_by: Field_ = "path", sort_ascending: bool = True) -> Json:
-        return await answer([query], page, sort_by, sort_ascending)
+    async def query(query: Text, page: Page) -> Json:
+        return await answer([query], page)
 
     @routes.post(f"{home}/querypipeline")
-    async def pipeline(
-        body: Pipeline, page: Page, sort_by: Field_ = "path", sort_ascending: bool = True
-    ) -> Json:
-        return await answer([step.query for step in body.query_pipeline], page, sort_by, sort_ascending)
+    async def pipeline(body: Pipeline, page: Page) -> Json:
+        return await answer([step.query for step in body.query_pipeline], page)
 
 
 def _documents(world: World, where: Places, check: Check) -> Iterator[Json]:

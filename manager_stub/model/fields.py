@@ -4,7 +4,7 @@ object has."""
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -20,7 +20,23 @@ READ_ONLY: Final = frozenset(
     {"path", "relative_path", "parent_path", "unique_id", "realization_id", "rule_id", "is_default"}
     | {"marked_for_delete", "overridden", "_system_owned", "_protection", "excluded_vnics"}
     | {"_create_time", "_create_user", "_last_modified_time", "_last_modified_user"}
+    | {"_links", "_schema", "_self", "owner_id", "origin_site_id", "remote_path"}
+    | {"internal_section_id", "default_rule_id", "rule_count", "service_type", "state", "reference"}
 )
+"""What a manager says of an object, and nobody to a manager: the read-only fields of the NSX Policy API's
+PolicyConfigResource, sections, groups and services, and our own."""
+SAYS_NOTHING: Final[dict[str, Any]] = {
+    "profiles": ["ANY"],
+    "tag": "",
+    "extended_expression": [],
+    "children": [],
+    "logging_enabled": False,
+    "connectivity_strategy": "NONE",
+    "connectivity_preference": "NONE",
+    "application_connectivity_strategy": [],
+}
+"""Fields of NSX's objects that have no counterpart here, and the value by which they ask for nothing. NSX's
+clients send them, so that value is taken and forgotten; any other is refused."""
 
 
 def check_address(text: str) -> str:
@@ -134,17 +150,27 @@ class Tag(Strict):
 class Shown(Strict):
     """What the manager shows with fields of its own, and clients write back with fields they leave unset."""
 
+    read_only: ClassVar[frozenset[str]] = READ_ONLY | {"_revision"}
+
     @model_validator(mode="before")
     @classmethod
-    def _drop_read_only(cls, body: Any) -> Any:
-        """And null, which in NSX's API is a field that is not there."""
-        if isinstance(body, dict):
-            return {key: value for key, value in body.items() if key not in READ_ONLY and value is not None}
-        return body
+    def _drop_what_says_nothing(cls, body: Any) -> Any:
+        """Null is in NSX's API a field that is not there."""
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None and not cls._empty(key, value)}
+
+    @classmethod
+    def _empty(cls, key: str, value: Any) -> bool:
+        if key in cls.model_fields:
+            return False
+        return key in cls.read_only or (key in SAYS_NOTHING and bool(value == SAYS_NOTHING[key]))
 
 
 class Entity(Shown):
     """What every stored object has. `id` and `_revision` in a body are checked by the API, never stored."""
+
+    read_only: ClassVar[frozenset[str]] = READ_ONLY
 
     id: Id | None = None
     display_name: Annotated[Text, Field(min_length=1)] | None = None

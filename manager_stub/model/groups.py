@@ -20,6 +20,7 @@ from manager_stub.model.fields import (
     Path,
     Reference,
     Shown,
+    Tag,
     Text,
 )
 
@@ -70,6 +71,8 @@ class Item(Shown):
 
     id: Id | None = None
     display_name: Text | None = None
+    description: Annotated[str, Field(max_length=1024)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=30)] | None = None
 
 
 class ConjunctionOperator(Item):

@@ -85,7 +85,7 @@ class SecurityPolicy(Entity):
     resource_type: Literal["SecurityPolicy"] = "SecurityPolicy"
     category: Literal["Ethernet", "Emergency", "Infrastructure", "Environment", "Application"] = "Application"
     sequence_number: Sequence = 0
-    scope: Annotated[list[str], Field(min_length=1, max_length=128)] = [ANY]
+    scope: Annotated[list[str], Field(max_length=128)] = [ANY]
     stateful: bool = True
     tcp_strict: bool = True
     """Only a SYN begins a TCP connection. Unless said otherwise, which is the other way round in NSX."""
@@ -108,8 +108,9 @@ class SecurityPolicy(Entity):
     @field_validator("scope")
     @classmethod
     def _paths_or_any(cls, values: list[str]) -> list[str]:
+        """Empty is a scope that is not said, as NSX's clients send it."""
         _paths(values)
-        return values
+        return values or [ANY]
 
     @model_validator(mode="after")
     def _stateless_has_no_flows(self) -> "SecurityPolicy":

@@ -13,6 +13,7 @@ from manager_stub.model.fields import (
     Ports,
     Reference,
     Shown,
+    Tag,
     Text,
     check_ethertype,
     check_one_port,
@@ -22,6 +23,8 @@ from manager_stub.model.fields import (
 class ServiceEntry(Shown):
     id: Id | None = None
     display_name: Text | None = None
+    description: Annotated[str, Field(max_length=1024)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=30)] | None = None
 
 
 class L4PortSetServiceEntry(ServiceEntry):

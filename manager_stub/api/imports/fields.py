@@ -9,29 +9,16 @@ from manager_stub.api.imports.report import NO_COUNTERPART, Import
 from manager_stub.api.imports.tree import Node
 from manager_stub.api.objects import Json
 from manager_stub.checks import EDITABLE
-from manager_stub.model import READ_ONLY, Entity
+from manager_stub.model import READ_ONLY, SAYS_NOTHING, Entity
 from manager_stub.world import MODELS, kind_of
 
-METADATA: Final = READ_ONLY | {
-    *("_revision", "_links", "_schema", "_self", "_owner", "owner_id", "origin_site_id", "remote_path"),
-    *("internal_section_id", "default_rule_id", "rule_count", "service_type", "state", "reference"),
-    *("lock_modified_by", "lock_modified_time"),
-}
-"""What a manager says of an object, and nobody to a manager: the read-only fields of the NSX Policy API's
-PolicyConfigResource and of what is imported."""
-SAYS_NOTHING: Final[dict[str, Any]] = {
-    "profiles": ["ANY"],
-    "logging_enabled": False,
-    "connectivity_strategy": "NONE",
-    "connectivity_preference": "NONE",
-}
-"""Values that ask for nothing, by field; so do empty ones."""
+METADATA: Final = READ_ONLY | {"_revision", "_owner", "lock_modified_by", "lock_modified_time"}
+"""What a manager says of an object, and nobody to a manager."""
 DESCRIBES: Final = {"Rule": ("tag",), "SecurityPolicy": ("logging_enabled",)}
 """Fields that change nothing about what is enforced: a word for the log; whether the rule of a connectivity
 preference is logged."""
 LOOSE: Final = ("Segment",)
 """Types of which an unknown field is no matter of the firewall: a segment's is networking."""
-_PARTS: Final = ("service_entries", "expression")
 
 
 def was_predefined(node: Node) -> bool:
@@ -58,7 +45,6 @@ def take(found: Import, node: Node, body: Json) -> None:
         body = {"tcp_strict": False} | body  # NSX's default, which is the other way round here
     known = frozenset(info.alias or name for name, info in model.model_fields.items())
     taken = _known_fields(found, node, body, known)
-    _strip_parts(found, node, taken or body)
     try:
         entity = model.model_validate(body if taken is None else taken).model_copy(update={"id": None})
     except ValidationError as error:
@@ -86,16 +72,6 @@ def _known_fields(found: Import, node: Node, body: Json, known: frozenset[str]) 
             found.lose(node.path, told(key, value), why)
             whole = False
     return {key: value for key, value in body.items() if key in known} if whole else None
-
-
-def _strip_parts(found: Import, node: Node, body: Json) -> None:
-    """Descriptions and tags of a service's entries and an expression's items."""
-    for key in _PARTS:
-        parts = body.get(key)
-        for index, part in enumerate(parts if isinstance(parts, list) else ()):
-            for word in ("description", "tags") if isinstance(part, dict) else ():
-                if value := part.pop(word, None):
-                    found.leave(node.path, told(f"{key}.{index}.{word}", value), NO_COUNTERPART)
 
 
 def _as_predefined(found: Import, node: Node, entity: Entity) -> Entity:

@@ -54,7 +54,6 @@ FAULTS: list[tuple[str, dict[str, Any], str, str, str]] = [
     (POLICY, {"children+": rule("in")}, f"{SECTION}/rules/in", "Rule", "-"),
     (GROUP, {"expression": [condition(member_type="IPSet")]}, f"{GROUPS}/web", "expression.0.member", "left"),
     (GROUP, {"expression": [condition(new=1)]}, f"{GROUPS}/web", "expression.0.new: 1", "unknown field"),
-    (GROUP, {"expression": [condition(description="d")]}, f"{GROUPS}/web", "expression.0.desc", "-"),
     (GROUP, {"expression": [{"resource_type": "IdentityGroupExpression"}]}, f"{GROUPS}/web", "expr", "left"),
     (GROUP, {"extended_expression": [{"x": 1}]}, f"{GROUPS}/web", "extended_expression", "left out"),
     (
