@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from manager_stub.span import Card, Realised
-from manager_stub.traceflow import ROUTERS_MAC
+from manager_stub.ends import ROUTERS_MAC, are_apart, owner
+from manager_stub.span import Realised
 from vsfwd.policy import schedule
 from vsfwd.policy.ahead import Wire
 from vsfwd.policy.decision import decide
@@ -143,19 +143,11 @@ def _flow(realised: Realised, vnic: str, said: SeenFlow) -> Flow:
         source_port=said.source_port,
     )
     out, near = said.direction == "out", realised.cards[vnic]
-    far = _owner(realised, str(packet.destination if out else packet.source), near)
+    far = owner(realised, str(packet.destination if out else packet.source), near)
     ends = (vnic, far.vnic.id if far else None)
     source, destination = ends if out else ends[::-1]
-    routed = far is not None and far.segment != near.segment
+    routed = far is not None and are_apart(far, near)
     return Flow(packet, said.vlan, source, destination, routed, said.packets, said.age_s)
-
-
-def _owner(realised: Realised, address: str, near: Card) -> Card | None:
-    """As `evaluate.owner_of`: the only vNIC that has it, or the only one of the segment it is seen from."""
-    having = [realised.cards[vnic] for vnic in realised.claims.get(address, ())]
-    if len(having) > 1:
-        having = [card for card in having if near.segment and card.segment == near.segment]
-    return having[0] if len(having) == 1 else None
 
 
 def compare(before: Policy, after: Policy, flows: list[Flow], in_time: Callable[[], bool]) -> Outcome:

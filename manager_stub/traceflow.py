@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from manager_stub.ends import ROUTERS_MAC, are_apart, claimants, owner
 from manager_stub.groups import Reason, covers, literals
 from manager_stub.membership import Membership
 from manager_stub.model import ANY, FieldsPacketData, Rule
@@ -23,8 +24,6 @@ from vsfwd.policy.evaluate import Packet, Verdict
 from vsfwd.policy.model import Action, Direction, Group, Vnic, parse_address
 from vsfwd.policy.model import Rule as WireRule
 
-ROUTERS_MAC: Final = "00:00:00:00:00:00"
-"""Stands for the MAC address of a router, which nobody knows here: no rule names it."""
 _SYN: Final = 0x02
 _ACK: Final = 0x10
 _ECHO_REQUEST: Final = {4: 8, 6: 128}
@@ -77,7 +76,7 @@ def trace(realised: Realised, source: Card, data: FieldsPacketData, now: schedul
     """Raises ValueError with the field in it, for a packet that cannot be."""
     packet = _packet(source, data)
     receiver, unclear = _receiver(realised, source, packet)
-    routed = data.routed or (receiver is not None and _segment(receiver) != _segment(source))
+    routed = data.routed or (receiver is not None and are_apart(receiver, source))
     eth = data.eth_header
     outwards = ahead.Wire(eth.src_mac, eth.dst_mac or (ROUTERS_MAC if routed else None))
     inwards = ahead.Wire(ROUTERS_MAC) if routed else ahead.Wire(eth.src_mac, eth.dst_mac)
@@ -114,19 +113,13 @@ def _packet(source: Card, data: FieldsPacketData) -> Packet:
 
 
 def _receiver(realised: Realised, source: Card, packet: Packet) -> tuple[Card | None, str]:
-    """As `evaluate.owner_of`: the only vNIC that has the address, or the only one of the source's segment."""
-    having = [realised.cards[vnic] for vnic in realised.claims.get(str(packet.destination), ())]
-    near = [card for card in having if _segment(card) == _segment(source) is not None]
-    if len(having) == 1 or len(near) == 1:
-        receiver = (having if len(having) == 1 else near)[0]
-        if receiver is source:
-            return None, f"{packet.destination} is an address of the vNIC itself"
-        return receiver, ""
-    return None, f"{len(having)} vNICs have {packet.destination}" if having else ""
-
-
-def _segment(card: Card) -> str | None:
-    return card.segment.path if card.segment else None
+    """Who gets it, and why that is not known."""
+    text = str(packet.destination)
+    receiver = owner(realised, text, source)
+    if receiver is source:
+        return None, f"{text} is an address of the vNIC itself"
+    having = claimants(realised, text)
+    return receiver, f"{len(having)} vNICs have {text}" if having and receiver is None else ""
 
 
 def _judge(
