@@ -35,6 +35,7 @@ def init(state: Path, listen: str, broker: str, broker_api: str) -> None:
         "user": ADMIN,
         "password": password,
         "ca": str(state / "ca.crt"),
+        "ca_hash": StateDir(state).authority().key_hash,
         "broker_certificate": str(state / "broker.crt"),
         "broker_key": str(state / "broker.key"),
         "broker_admin": str(state / "broker-admin"),

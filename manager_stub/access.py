@@ -31,7 +31,7 @@ class Need(StrEnum):
     POLICY = auto()
     """Policy and inventory: change, publish, roll back."""
     SYSTEM = auto()
-    """Users and hosts."""
+    """Users, hosts, and who may become one."""
 
 
 GRANTS: Final[dict[Role, frozenset[Need]]] = {
@@ -52,6 +52,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (_READS, "/api/v1/aaa/user-info", Need.SELF),
     (_READS, "/api/v1/vsfw/users", Need.AUDIT),
     (_READS, "/api/v1/vsfw/audit-log", Need.AUDIT),
+    (_READS, "/api/v1/vsfw/enrolment-tokens", Need.AUDIT),
     (("POST",), "/api/v1/search", Need.READ),
     (("POST",), "/policy/api/v1/search", Need.READ),
     (("POST",), "/api/v1/vsfw/policy/diff", Need.READ),

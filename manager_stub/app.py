@@ -17,6 +17,7 @@ from manager_stub.api import (
     certificates,
     claims,
     disputes,
+    enrolment,
     errors,
     fabric,
     hierarchy,
@@ -43,6 +44,9 @@ from manager_stub.api.bodies import Bodies, check_json
 from manager_stub.api.dry_run import DryRun
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
+from manager_stub.enrolment.admission import Admission
+from manager_stub.enrolment.credentials import Credentials
+from manager_stub.enrolment.tokens import Tokens
 from manager_stub.guard import Guard
 from manager_stub.inquiry import Inquiry
 from manager_stub.publish import Publishing
@@ -85,7 +89,11 @@ def compose(directory: StateDir) -> Parts:
     store = directory.open_store()
     register = Register(store, directory.signing_key())
     vnics = Vnics(register)
-    broker = Broker(addresses.broker_api, directory.broker_password(), directory.broker_tls())
+    credentials, tokens, authority = Credentials(store), Tokens(store), directory.authority()
+    broker = Broker(
+        addresses.broker_api, directory.broker_password(), directory.broker_tls(), credentials.logins
+    )
+    admission = Admission(store, register, broker, authority, tokens, credentials)
     statistics = RuleStatistics(store, register)
     publisher = Publisher(register, vnics, statistics, broker, broker_url, directory.broker_tls())
     publishing = Publishing(store, register)
@@ -118,7 +126,8 @@ def compose(directory: StateDir) -> Parts:
         inventory.router(register),
         claims.router(register, vnics),
         disputes.router(register, vnics),
-        hosts.router(register, directory.authority(), broker, directory.signing_public(), [broker_url]),
+        hosts.router(register, broker),
+        enrolment.router(register, tokens, admission, authority, directory.signing_public(), [broker_url]),
     ):
         app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)

@@ -1,9 +1,9 @@
 """Passwords, against argon2 hashes, and what guessing costs.
 
 Two things are counted, after OWASP's Authentication Cheat Sheet, "Login Throttling". By source
-(`sources.py`): a wrong password costs it a delay that doubles. By name, from wherever: after some failures in
-a row every further one closes the name, for a time that doubles up to a minute. What is tried while a name is
-closed is refused and renews nothing, so that the name opens again whatever somebody does.
+(`throttle.py`): a wrong password costs it a delay that doubles. By name, from wherever: after some failures
+in a row every further one closes the name, for a time that doubles up to a minute. What is tried while a name
+is closed is refused and renews nothing, so that the name opens again whatever somebody does.
 
 Where a name's password was right before, it is remembered as a keyed hash: argon2 takes tens of
 milliseconds, which is for guesses, not for every request. What is remembered is right there also while the
@@ -25,12 +25,8 @@ import argon2
 import structlog
 
 from manager_stub.sources import source_of
+from manager_stub.throttle import Throttle, doubled
 
-_FIRST_DELAY_S: Final = 0.25
-_LONGEST_DELAY_S: Final = 8.0
-_REMEMBERED_SOURCES: Final = 4096
-_MOST_WAITING: Final = 64
-"""For their turn, of one source: an honest one has no more connections (`web.py`)."""
 FAILURES: Final = 10
 """In a row, and the name is closed. NSX closes it after 5, for 900 s."""
 FIRST_CLOSED_S: Final = 1.0
@@ -48,20 +44,8 @@ _NOBODY: Final = _hasher.hash(secrets.token_hex())
 """Verified for a name that does not exist, so that it takes as long as one that does."""
 
 
-def _doubled(seconds: float, times: int, longest: float) -> float:
-    return min(longest, seconds * (1 << min(times, 16)))
-
-
 def hash_password(password: str) -> str:
     return _hasher.hash(password)
-
-
-@dataclass
-class _Source:
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
-    failures: int = 0
-    """In a row."""
 
 
 @dataclass
@@ -99,7 +83,7 @@ class _Name:
         self.failures = 1 if now - self.failed > FORGOTTEN_S else self.failures + 1
         self.failed = now
         if self.failures >= FAILURES:
-            self.opens = now + _doubled(FIRST_CLOSED_S, self.failures - FAILURES, LONGEST_CLOSED_S)
+            self.opens = now + doubled(FIRST_CLOSED_S, self.failures - FAILURES, LONGEST_CLOSED_S)
 
 
 class Passwords:
@@ -111,8 +95,7 @@ class Passwords:
         self._process_key = secrets.token_bytes(32)
         self._names: defaultdict[str, _Name] = defaultdict(_Name)
         """Of users there are."""
-        self._sources: dict[str, _Source] = {}
-        """The one first seen first."""
+        self._throttle = Throttle()
 
     async def verify(self, name: str, password: str, address: str) -> bool:
         """Whether it is `name`'s password. Guesses from one source are taken one after the other."""
@@ -120,20 +103,7 @@ class Passwords:
         place = source_of(address)
         if name in self._names and self._names[name].remembers(place, digest):
             return True
-        source = self._source(place)
-        if source.waiting >= _MOST_WAITING:
-            return False
-        source.waiting += 1
-        try:
-            async with source.turn:
-                if await self._is_right(name, password, place, digest):
-                    source.failures = 0
-                    return True
-                source.failures += 1
-                await asyncio.sleep(_doubled(_FIRST_DELAY_S, source.failures - 1, _LONGEST_DELAY_S))
-                return False
-        finally:
-            source.waiting -= 1
+        return await self._throttle.guess(place, lambda: self._is_right(name, password, place, digest))
 
     def forget(self, name: str) -> None:
         """Its password may be another now."""
@@ -154,13 +124,6 @@ class Passwords:
             return False
         self._names[name].succeed(place, digest)
         return True
-
-    def _source(self, place: str) -> _Source:
-        if place not in self._sources:
-            if len(self._sources) >= _REMEMBERED_SOURCES:
-                del self._sources[next(iter(self._sources))]
-            self._sources[place] = _Source()
-        return self._sources[place]
 
 
 def _matches(stored: str, password: str) -> bool:

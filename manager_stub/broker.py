@@ -8,7 +8,7 @@ nothing else.
 
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -44,7 +44,15 @@ class Unreachable(Exception):
 
 
 class Broker:
-    def __init__(self, url: str, password: str, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        url: str,
+        password: str,
+        tls: ssl.SSLContext,
+        logins: Callable[[str], Sequence[str]] = lambda host: (host,),
+    ) -> None:
+        """`logins` of a host: all it ever had, the last is the one in force."""
+        self.logins = logins
         self._client = httpx.AsyncClient(
             base_url=url, auth=(ADMIN, password), verify=tls, timeout=_TIMEOUT_S, trust_env=False
         )
@@ -74,15 +82,19 @@ class Broker:
         )
 
     async def add_host(self, host: str) -> None:
-        """User and rights first, the binding of the app queue last: where that is, everything is."""
+        """Who it was before goes first. Then user and rights; the binding of the app queue last: where that
+        is, everything is."""
         if not is_uuid(host):  # it goes into patterns and URLs
             raise ValueError(f"{host!r} is not a host id")
         policy, app = topology.policy_queue(host), topology.app_queue(host)
-        await self._put(f"users/{host}", _NO_PASSWORD)
         # Without a topic permission every key is allowed; with it a host can speak for nobody else.
+        *earlier, login = self.logins(host)
+        for each in earlier:
+            await self._delete(f"users/{each}")
+        await self._put(f"users/{login}", _NO_PASSWORD)
         topic_rights = {"exchange": topology.EVENTS, "write": _event_keys(host), "read": "^$"}
-        await self._put(f"topic-permissions/{_VHOST}/{host}", topic_rights)
-        await self._allow(host, write=_exactly(topology.EVENTS), read=_exactly(policy, app))
+        await self._put(f"topic-permissions/{_VHOST}/{login}", topic_rights)
+        await self._allow(login, write=_exactly(topology.EVENTS), read=_exactly(policy, app))
         await self._queue(policy, {**_QUEUE, "x-max-length": _POLICY_BACKLOG})
         await self._queue(app, {**_QUEUE, "x-max-length": _APP_BACKLOG})
         await self._bind(topology.COMMANDS, policy, topology.policy_key(host))
@@ -99,7 +111,9 @@ class Broker:
         may_say = {each["user"]: each["write"] for each in rights.json()}
         for host in list(hosts):
             there = (topology.COMMANDS, topology.app_queue(host)) in bound
-            if host not in self._removed and not (there and may_say.get(host) == _event_keys(host)):
+            if host not in self._removed and not (
+                there and may_say.get(self.logins(host)[-1]) == _event_keys(host)
+            ):
                 await self.add_host(host)
 
     async def remove_host(self, host: str) -> None:
@@ -107,7 +121,8 @@ class Broker:
         turns out that it could not be removed."""
         self._removed.add(host)
         try:
-            await self._delete(f"users/{host}")
+            for login in self.logins(host):
+                await self._delete(f"users/{login}")
             for queue in (topology.policy_queue(host), topology.app_queue(host)):
                 await self._delete(f"queues/{_VHOST}/{queue}")
         except Unreachable:

@@ -21,7 +21,10 @@ from manager_stub.sessions import Sessions
 from manager_stub.users import User, Users
 
 LOGIN: Final = "/api/session/create"
-"""The one path that is open: who asks there says who they are in the body."""
+CA: Final = "/api/v1/vsfw/ca"
+ENROL: Final = "/api/v1/vsfw/enrol"
+OPEN: Final = (LOGIN, CA, ENROL)
+"""The paths that are open: what is read there is for everybody, or who asks says who they are in the body."""
 COOKIE: Final = "JSESSIONID"
 XSRF: Final = "X-XSRF-TOKEN"
 
@@ -49,7 +52,7 @@ class Guard:
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == LOGIN:
+        if scope["type"] != "http" or scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
         try:

@@ -5,6 +5,7 @@ Keys are made here only for the manager's and the broker's own use; a host makes
 request, of which nothing but the public key is believed.
 """
 
+import hashlib
 import ipaddress
 import os
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,11 @@ class Authority:
         return cls(x509.load_pem_x509_certificate(certificate.read_bytes()), private)
 
     @property
+    def key_hash(self) -> str:
+        """What a host is told to know this authority by."""
+        return f"sha256:{fingerprint(self._key.public_key())}"
+
+    @property
     def pem(self) -> bytes:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -81,8 +87,12 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         return self._issue(name, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_LIFE), key_pem(key)
 
-    def issue_host(self, host: str, request: str) -> bytes:
+    def issue_host(self, login: str, request: str) -> bytes:
         """The certificate of a host that sent this signing request. Raises ValueError when it is none."""
+        return self._issue(login, self.key_of(request), ExtendedKeyUsageOID.CLIENT_AUTH, HOST_LIFE)
+
+    def key_of(self, request: str) -> ec.EllipticCurvePublicKey:
+        """What is believed of a signing request. Raises ValueError when it is none."""
         try:
             parsed = x509.load_pem_x509_csr(request.encode())
             valid = parsed.is_signature_valid
@@ -93,7 +103,7 @@ class Authority:
             raise ValueError("the request is not signed by its own key")
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ValueError("the key is not an elliptic-curve key on P-256")
-        return self._issue(host, key, ExtendedKeyUsageOID.CLIENT_AUTH, HOST_LIFE)
+        return key
 
     def _issue(
         self,
@@ -151,3 +161,9 @@ def _alternative_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
+
+
+def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo, in hex, as in `kubeadm join --discovery-token-ca-cert-hash`."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()

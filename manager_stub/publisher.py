@@ -29,6 +29,7 @@ from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import HEADER, SIGNATURE, Message
 from vsfwd.protocol.messages import Addresses, Bindings, Event, Hello, Reply, Request, Statistics
+from vsfwd.protocol.topology import host_of
 
 log = structlog.get_logger("manager.publisher")
 
@@ -196,7 +197,11 @@ class Publisher(Link):
     async def _take(self, message: AbstractIncomingMessage) -> bool:
         try:
             encoding = message.content_encoding or "json"
-            self._report(*parse_report(message.routing_key or "", message.user_id, message.body, encoding))
+            login = message.user_id
+            host, report = parse_report(message.routing_key or "", login, message.body, encoding)
+            if login != self._broker.logins(host)[-1]:
+                raise BadReport(f"user_id is {login!r}, of an earlier enrolment")
+            self._report(host, report)
         except BadReport as error:
             if error.host in self._register.hosts:
                 self._register.disbelieved(error.host, str(error))
@@ -210,7 +215,8 @@ class Publisher(Link):
             # the broker gives it again: one host would stop the policy of all. The register stores each
             # change before it counts, so nothing is left by halves.
             log.exception("the manager failed at a report", key=message.routing_key)
-            if (host := message.user_id or "") in self._register.hosts:  # the broker vouches for it
+            host = host_of(message.user_id or "")  # the broker vouches for it
+            if host in self._register.hosts:
                 self._register.disbelieved(host, plain(f"the manager failed at a report: {error!r}"))
             return False
         return True

@@ -200,11 +200,15 @@ class Register:
 
     # Hosts
 
-    def add_host(self, id: str, display_name: str) -> None:
+    def add_host(
+        self, id: str, display_name: str, also: Callable[[Transaction], None] = lambda _: None
+    ) -> None:
+        """`also`: what is stored with it, or not at all."""
         level = Level(id, 1, 1, levels.EMPTY, 0, "", None, Position(0, 0, digest_text(0)))
         host = {id: Host(id, display_name, level)}
         with self._store.begin() as transaction:
             _save(transaction, self._hosts, host)
+            also(transaction)
             transaction.add_changes(
                 [audit.change(f"/vsfw/hosts/{id}", None, {"display_name": display_name}, now_ms())]
             )

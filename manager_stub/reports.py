@@ -31,6 +31,7 @@ from vsfwd.protocol.messages import (
     Statistics,
     is_host_address,
 )
+from vsfwd.protocol.topology import host_of
 
 MAX_REPORT: Final = 1024 * 1024
 """Bytes of one report."""
@@ -69,7 +70,7 @@ def parse_report(key: str, user_id: str | None, body: bytes, encoding: str = "js
     if match is None or match[2] not in EVENTS:
         raise BadReport("the key is not one of a report")
     host, kind = match.groups()
-    if user_id != host:
+    if user_id is None or host_of(user_id) != host:
         raise BadReport(f"user_id is {user_id!r}")
     if len(body) > MAX_REPORT:
         raise BadReport(f"{kind}: {len(body)} bytes are over the limit of {MAX_REPORT}", host, kind)

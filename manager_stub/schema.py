@@ -122,6 +122,25 @@ tokens = sa.Table(
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("expires_ms", sa.BigInteger, nullable=False),
 )
+# Enrolment tokens: only a hash of each is kept. `key`: the hash of the public key that was enrolled with it.
+enrolment_tokens = sa.Table(
+    "enrolment_tokens",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("display_name", sa.String, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("key", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+)
+credentials = sa.Table(
+    "credentials",
+    metadata,
+    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("enrolment", sa.Integer, nullable=False),
+    sa.Column("certificate", sa.Text, nullable=False),
+)
 # The audit log: what a change made of each object. Rows are added, and nothing else is ever done to them.
 changes = sa.Table(
     "changes",

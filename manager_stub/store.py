@@ -21,7 +21,9 @@ from manager_stub.schema import (
     changes,
     claims,
     configurations,
+    credentials,
     drafts,
+    enrolment_tokens,
     host_statistics,
     hosts,
     numbers,
@@ -140,6 +142,15 @@ class Transaction:
     def delete_token(self, id: str) -> None:
         self._connection.execute(tokens.delete().where(tokens.c.id == id))
 
+    def put_enrolment_token(self, row: Row) -> None:
+        self._upsert(enrolment_tokens, [row], "id")
+
+    def delete_enrolment_token(self, id: str) -> None:
+        self._connection.execute(enrolment_tokens.delete().where(enrolment_tokens.c.id == id))
+
+    def put_credential(self, row: Row) -> None:
+        self._upsert(credentials, [row], "host")
+
     def add_changes(self, rows: list[Row]) -> None:
         if rows:
             self._connection.execute(changes.insert(), rows)
@@ -230,6 +241,12 @@ class Store:
 
     def tokens(self) -> list[Row]:
         return self._read(tokens)
+
+    def enrolment_tokens(self) -> list[Row]:
+        return self._read(enrolment_tokens)
+
+    def credentials(self) -> list[Row]:
+        return self._read(credentials)
 
     def changes(self, *, before: int, limit: int, user: str | None = None, path: str = "") -> list[Row]:
         """The newest first, with a lower id than `before`; of a user; of a path and what is below it."""

@@ -18,6 +18,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
 
+from vsfwd import identity
 from vsfwd.amqp import CONNECT_TIMEOUT_S, PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
 from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
@@ -52,7 +53,7 @@ class BrokerLink(Link):
     ) -> None:
         super().__init__(f"vsfwd {config.host_id}", config.broker_urls, lambda: _tls(config))
         self._config = config
-        self._host = config.host_id
+        self._host = self._login = config.host_id
         self._policy = policy
         self._request = request
         self._component = component
@@ -72,6 +73,10 @@ class BrokerLink(Link):
             self._has_outgoing.set()
 
     async def begin(self, session: Session) -> None:
+        try:
+            self._login = identity.login_of(identity.load_certificate(self._config.certificate.read_bytes()))
+        except (OSError, identity.Unfit) as error:
+            raise SessionOver(str(error)) from None
         exchange = self._exchange = await session.outlet(topology.EVENTS)
         intake = await session.intake(PREFETCH)
         policy = await intake.declare_queue(topology.policy_queue(self._host), passive=True)
@@ -148,7 +153,7 @@ class BrokerLink(Link):
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             type=kind,
-            user_id=self._host,
+            user_id=self._login,
         )
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S), self._one_at_a_time:
@@ -182,7 +187,7 @@ class BrokerLink(Link):
             content_encoding=encoding,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             type=kind,
-            user_id=self._host,
+            user_id=self._login,
         )
         try:
             await exchange.publish(message, topology.event_key(self._host, kind), timeout=PUBLISH_TIMEOUT_S)

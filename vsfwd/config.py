@@ -98,11 +98,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def load(cls, path: Path) -> Self:
         """Raises ConfigError."""
         try:
-            return msgspec.toml.decode(path.read_bytes(), type=cls, dec_hook=_path)
+            return cls.parse(path.read_bytes())
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from None
-        except (msgspec.MsgspecError, ValueError) as error:
+        except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
+
+    @classmethod
+    def parse(cls, toml: bytes | str) -> Self:
+        """Raises ConfigError."""
+        try:
+            return msgspec.toml.decode(toml, type=cls, dec_hook=_path)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise ConfigError(str(error)) from None
 
 
 def _path(_: type, value: Any) -> Path:

@@ -16,6 +16,7 @@ import click
 
 import vsfwd.ipc.interface as api
 from vsfwd.earlyctl import early, early_table
+from vsfwd.enrolctl import enroll
 from vsfwd.ipc import SOCKET
 from vsfwd.lintctl import lint
 from vsfwd.policyctl import COMMANDS
@@ -27,8 +28,8 @@ _LAST_PASSED_OVER: Final = 10
 
 _EPILOG: Final = """\b
 addresses, addrsets, early, explain, flows, rules, stats, status and timers
-ask the daemon of this host; apply, confirm, export, import, lint,
-roll-back and trace ask the manager, from anywhere.
+ask the daemon of this host; apply, confirm, enroll, export, import,
+lint, roll-back and trace ask the manager, from anywhere.
 
 \b
 Exit status: 0 done; 1 refused, or nothing of that name; 2 wrong usage,
@@ -331,7 +332,7 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-for command in (early, *COMMANDS, lint, trace):
+for command in (early, enroll, *COMMANDS, lint, trace):
     main.add_command(command)
 
 if __name__ == "__main__":

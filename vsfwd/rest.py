@@ -39,7 +39,11 @@ class Unreachable(Exception):
 
 
 class Denied(Exception):
-    """The manager says no; the text says why, and what to do next."""
+    """The manager says no; the text says why, and what to do next. `status` is HTTP's."""
+
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +59,7 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, manager: str | None, ca: str | None, user: str | None, config: Path | None) -> "Login":
         """Options and environment before the file. Raises Unusable."""
         file = _read(config or CONFIG) if config or CONFIG.exists() else cls()
-        url = _checked(manager or file.manager)
+        url = checked_url(manager or file.manager)
         password, token = os.environ.get("VSFWCTL_PASSWORD", ""), os.environ.get("VSFWCTL_TOKEN", "")
         name = user or ("" if token else file.user)
         if not (password or token) and url == file.manager.rstrip("/"):
@@ -80,7 +84,7 @@ def _read(path: Path) -> Login:
     return login
 
 
-def _checked(url: str) -> str:
+def checked_url(url: str) -> str:
     if not url:
         raise Unusable("which manager? Say --manager, VSFWCTL_MANAGER, or `manager` in " + str(CONFIG))
     parts = urlsplit(url)
@@ -97,7 +101,7 @@ class Rest:
         self._client = httpx.Client(
             base_url=login.manager,
             verify=_trust(login.ca),
-            auth=None if login.token else (login.user, login.password),
+            auth=(login.user, login.password) if login.user and not login.token else None,
             headers=headers,
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             trust_env=False,  # a proxy of the environment would be told who asks for what
@@ -116,7 +120,7 @@ class Rest:
         except httpx.TransportError as error:
             raise Unreachable(f"{self._url}: {self._why(error)}") from None
         if not answer.is_success:
-            raise Denied(self._refusal(answer))
+            raise Denied(self._refusal(answer), answer.status_code)
         try:
             return answer.json() if answer.content else None
         except ValueError:

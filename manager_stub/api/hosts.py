@@ -1,11 +1,9 @@
-"""/api/v1/vsfw/hosts: enrolment, and where each host stands."""
+"""/api/v1/vsfw/hosts: where each host stands, and that one is none any more."""
 
-from typing import Annotated, Any, Final
-from uuid import uuid4
+from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Response
-from pydantic import Field
 
 from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
@@ -13,48 +11,15 @@ from manager_stub.api.objects import Json, Page, listed
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.hosts import Host
 from manager_stub.levels import Position
-from manager_stub.model import Strict, Text, Uuid
-from manager_stub.pki import Authority
+from manager_stub.model import Uuid
 from manager_stub.register import Register
 
 MAX_SHOWN: Final = 100
 """Reasons why what a host says does not count."""
 
 
-class Enrolment(Strict):
-    display_name: Annotated[Text, Field(min_length=1)]
-    csr: Annotated[str, Field(max_length=16384)]
-    """Certificate signing request in PEM. Its key is certified, its subject is ignored."""
-
-
-def router(
-    register: Register, authority: Authority, broker: Broker, manager_key: str, broker_urls: list[str]
-) -> APIRouter:
+def router(register: Register, broker: Broker) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/hosts", tags=["Host"])
-
-    @routes.post("", status_code=201)
-    async def enrol(body: Enrolment) -> Json:
-        """Give the host an id, a certificate, its queues and its rights on the broker."""
-        id = str(uuid4())
-        try:
-            certificate = authority.issue_host(id, body.csr)
-        except ValueError as error:
-            raise Problem(400, str(error), "csr") from None
-        # Stored first: what the broker was told for a host that is in the register can be told again, or
-        # taken back.
-        register.add_host(id, body.display_name)
-        try:
-            await broker.add_host(id)
-        except Unreachable as error:
-            register.remove_host(id)
-            raise Problem(503, f"the broker cannot be set up: {error}") from None
-        return {
-            "id": id,
-            "certificate": certificate.decode(),
-            "ca": authority.pem.decode(),
-            "manager_key": manager_key,
-            "broker_urls": broker_urls,
-        }
 
     @routes.get("")
     async def list_hosts(page: Page) -> Json:

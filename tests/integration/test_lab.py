@@ -258,4 +258,4 @@ def up_until(moment: str) -> "subprocess.Popen[str]":
 def pinned() -> list[Path]:
     """Where the hosts of the lab pin."""
     known = state.load(NAME)
-    return [host.pins for host in known.layout.hosts if host.id] if known else []
+    return [host.pins for host in known.layout.hosts if host.pins.exists()] if known else []

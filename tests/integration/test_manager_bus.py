@@ -135,7 +135,8 @@ class Manager:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-        given = await self.call("POST", "/api/v1/vsfw/hosts", {"display_name": "host", "csr": pem})
+        token = await self.call("POST", "/api/v1/vsfw/enrolment-tokens", {"display_name": "host"})
+        given = await self.call("POST", "/api/v1/vsfw/enrol", {"token": token["token"], "csr": pem})
         return Host(given, key, path)
 
     async def in_sync(self, host: "Host") -> None:

@@ -15,6 +15,7 @@ ELSEWHERE = [
     "/api/session/create",  # wrong passwords cost time, and lock the name
     "/api/v1/vsfw/own-password",
     "/api/session/destroy",
+    "/api/v1/vsfw/enrol",  # wrong tokens cost time
 ]
 
 

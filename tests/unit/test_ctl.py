@@ -9,6 +9,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from vsfwd.ctl import main
+from vsfwd.enrolctl import enroll
 from vsfwd.lintctl import lint
 from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import print_table, wide_console
@@ -74,7 +75,7 @@ def test_help_says_whom_a_command_asks_and_how_it_ends() -> None:
     said = CliRunner().invoke(main, ["--help"]).stdout
     asked, statuses = said.rsplit("\n\n", 3)[1:3]
     host, manager = (set(re.findall(r"[\w-]+", part)) for part in asked.split("this host;"))
-    of_manager = {command.name for command in (*COMMANDS, lint, trace)}
+    of_manager = {command.name for command in (*COMMANDS, enroll, lint, trace)}
     assert manager & main.commands.keys() == of_manager
     assert host & main.commands.keys() == main.commands.keys() - of_manager
     for status in ("0 done", "1 refused", "2 wrong usage", "3 no daemon", "4 an import", "5 of", "6 of"):

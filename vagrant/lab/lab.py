@@ -14,6 +14,7 @@ import os
 import ssl
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
@@ -101,11 +102,12 @@ class Lab:
 
     def _start(self, owner: Process | None) -> None:
         with step("hosts enrolled"):
-            enrolled = []
-            for host in self.layout.hosts:
-                enrolled.append(dataclasses.replace(host, id=hosts.enrol(self.rest, host)))
+            with ThreadPoolExecutor() as side_by_side:
+                ids = list(side_by_side.map(self._enrolled, self.layout.hosts))
+            enrolled = (
+                dataclasses.replace(host, id=id) for host, id in zip(self.layout.hosts, ids, strict=True)
+            )
             self.layout = dataclasses.replace(self.layout, hosts=tuple(enrolled))
-            # Saved before anything is pinned under these ids, so that the pins can always be found again.
             state.save(State(self.layout, owner, self.access))
             rest.enter_groups_of_hosts(self.rest, self.layout)
         with step("vsfwd on every host"):
@@ -121,6 +123,9 @@ class Lab:
                 rest.complete_vm(self.rest, vm)
             self.wait_open()
             self.wait_applied()
+
+    def _enrolled(self, host: Host) -> str:
+        return hosts.enrol(self.rest, host, self.access.url)
 
     @classmethod
     def attach(cls, name: str = "lab") -> Self:

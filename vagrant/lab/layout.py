@@ -46,9 +46,7 @@ class Host:
 
     @property
     def pins(self) -> Path:
-        if self.id is None:
-            raise ValueError(f"host {self.name} is not enrolled, it has no pins")
-        return PINS / self.id
+        return PINS / self.namespace
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,7 @@ def remove(name: str) -> None:
     if state is not None:
         # Processes have ended and the devices have gone, so nothing fills or reads the pinned maps any more.
         for host in state.layout.hosts:
-            if host.id is not None:
-                shutil.rmtree(PINS / host.id, ignore_errors=True)
+            shutil.rmtree(host.pins, ignore_errors=True)
         # Held by another lab, or by a vsfwd of this machine's own, it stays.
         with suppress(OSError):
             PINS.rmdir()

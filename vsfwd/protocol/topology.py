@@ -44,3 +44,13 @@ def app_key(host: str) -> str:
 def event_key(host: str, kind: str) -> str:
     """`kind` is one of `messages.EVENTS`, or of `components.KINDS`."""
     return f"host.{host}.{kind}"
+
+
+def login(host: str, enrolment: int) -> str:
+    """The host's user at the broker, which is the common name of its certificate: another one each time it is
+    enrolled, so that certificates of before end with the user of before."""
+    return host if enrolment == 1 else f"{host}.{enrolment}"
+
+
+def host_of(login: str) -> str:
+    return login.partition(".")[0]

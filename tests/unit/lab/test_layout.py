@@ -1,7 +1,6 @@
 """The names and addresses of a lab: unique, short enough for the kernel, the same after a trip through the
 disk."""
 
-import dataclasses
 import ipaddress
 import os
 from pathlib import Path
@@ -55,12 +54,9 @@ def test_names_of_devices_fit_the_kernel() -> None:
     assert len(set(devices + bridges)) == len(devices + bridges)
 
 
-def test_a_host_has_pins_once_it_has_an_id() -> None:
-    """Before, nobody may guess where they would be."""
-    host = plan("lab", 0, parse()).hosts[0]
-    with pytest.raises(ValueError, match="host1 is not enrolled"):
-        _ = host.pins
-    assert dataclasses.replace(host, id="x").pins == PINS / "x"
+def test_pins_are_named_after_lab_and_host() -> None:
+    """So that what a killed run pinned is found without asking anybody."""
+    assert plan("lab", 0, parse()).hosts[0].pins == PINS / "vsfw-lab-host-host1"
 
 
 def test_the_state_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 import manager_stub
+from manager_stub.enrolment.credentials import Credentials
 from manager_stub.store import Store
 
 
@@ -45,3 +46,17 @@ def test_x33_leases_of_unknown_servers_stay(tmp_path: Path) -> None:
         True,
         "",
     )
+
+
+def test_hosts_of_before_keep_their_login(tmp_path: Path) -> None:
+    """Before there were tokens nobody kept certificates: a login is the id, and no key is known."""
+    engine = old_database(tmp_path / "manager.db", "0008")
+    with engine.begin() as connection:
+        values = "'h', 'old', 1, 1, '', 0, '', 0, 0, '', '[]', '[]', '', 0, '[]'"
+        connection.execute(sa.text(f"INSERT INTO hosts VALUES ({values})"))
+    engine.dispose()
+    store = Store(tmp_path / "manager.db")
+    assert [host.display_name for host in store.hosts()] == ["old"]
+    credentials = Credentials(store)
+    assert credentials.logins("h") == ("h",)
+    assert credentials.public_key("h") is None

@@ -347,8 +347,14 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", f"{VSFW}/datacenters/d", {"clusters": ["no"]}, 400, "clusters.0: there is no"),
     ("DELETE", f"{VSFW}/hosts/{HOST}", None, 400, "is used by /vsfw/clusters/used"),
     ("DELETE", f"{VSFW}/hosts/{OTHER_VM}", None, 404, "there is no host"),
-    ("POST", f"{VSFW}/hosts", {"display_name": "h", "csr": "nonsense"}, 400, "csr: "),
-    ("POST", f"{VSFW}/hosts", {"display_name": "h"}, 400, "csr: "),
+    ("POST", f"{VSFW}/hosts", {"display_name": "h"}, 405, ""),
+    ("POST", f"{VSFW}/enrolment-tokens", {"lifetime_s": 59}, 400, "lifetime_s: "),
+    ("POST", f"{VSFW}/enrolment-tokens", {"lifetime_s": 7 * 86400 + 1}, 400, "lifetime_s: "),
+    ("POST", f"{VSFW}/enrolment-tokens", {"host": OTHER_VM}, 400, "host: there is no host"),
+    ("POST", f"{VSFW}/enrolment-tokens", {"host": HOST, "display_name": "h"}, 400, "display_name: "),
+    ("DELETE", f"{VSFW}/enrolment-tokens/0123456789ab", None, 404, "there is no enrolment token"),
+    ("POST", f"{VSFW}/enrol", {"token": "no token", "csr": ""}, 400, "token: "),
+    ("POST", f"{VSFW}/enrol", {"token": f"{'0' * 12}.{'x' * 43}"}, 400, "csr: "),
     ("POST", "/api/v1/fabric/virtual-machines", {"external_id": VM, "tags": []}, 400, "action: "),
     (
         "POST",
@@ -455,13 +461,6 @@ async def test_more_classes_of_addresses_than_a_host_tells_apart_are_refused_who
     assert f"at most {limit} apart" in answer.json()["error_message"]
     assert furnished.stored() == before
     await furnished.call("PUT", SECTION, {"rules": [rule | {"source_groups": ["192.0.2.1"]}]})
-
-
-async def test_a_host_that_cannot_be_set_up_at_the_broker_is_not_enrolled(manager: Manager, csr: str) -> None:
-    """The broker does not answer: 503, and no host is left behind."""
-    answer = await manager.answer("POST", f"{VSFW}/hosts", {"display_name": "h", "csr": csr})
-    assert answer.status_code == 503
-    assert manager.register.hosts == {}
 
 
 async def test_two_requests_may_remove_one_host(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:

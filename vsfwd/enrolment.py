@@ -1,0 +1,188 @@
+"""Enrolment of this host: with a token, once, and then `vsfwd` starts.
+
+After `kubeadm join`: the hash of the authority's public key protects the host against a false manager, the
+token protects the manager. Until the authority's certificate has shown that hash, nothing is said but the
+question for it.
+
+What is interrupted is begun again with the same token. The key waits in `enrolling.key` until everything is
+written, the configuration last: a directory with a `host_id` in its vsfwd.toml, and without that key, is
+a whole one.
+"""
+
+import json
+import ssl
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from vsfwd import files, identity
+from vsfwd.config import Config, ConfigError
+from vsfwd.rest import CONNECT_S, Denied, Login, Rest, Unreachable, Unusable, checked_url
+
+CONFIG: Final = "vsfwd.toml"
+KEY: Final = "enrolling.key"
+_CA: Final = "enrolling.ca.pem"
+PATIENCE_S: Final = 60.0
+"""A manager that was just started has not met its broker yet, and says so."""
+_AGAIN_S: Final = 0.5
+_MAX_CA: Final = 64 * 1024
+_AUTHORITY: Final = "/api/v1/vsfw/ca"
+_ENROL: Final = "/api/v1/vsfw/enrol"
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What is asked: of which manager, with which token and authority, for which directory."""
+
+    manager: str
+    token: str
+    ca_hash: str
+    directory: Path
+    display_name: str = ""
+
+
+class Given(msgspec.Struct, frozen=True):
+    """The manager's answer."""
+
+    id: str
+    certificate: str
+    manager_key: str
+    broker_urls: tuple[str, ...]
+
+
+def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE_S) -> str:
+    """The id of this host. Raises Unusable, Unreachable, Denied."""
+    url = checked_url(asked.manager)
+    settings = _settings(asked.directory / CONFIG)
+    waiting = asked.directory / KEY
+    if "host_id" in settings and not waiting.exists() and not again:
+        raise Unusable(f"{asked.directory} is that of host {settings['host_id']}; --again enrols it anew")
+    asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = _key(waiting)
+    authority = _authority(url, asked.ca_hash)
+    unproven = asked.directory / _CA
+    files.replace(unproven, _pem(authority))
+    body = {
+        "token": asked.token,
+        "csr": identity.signing_request(key),
+        "display_name": asked.display_name,
+    }
+    given = _given(url, unproven, body, patience_s)
+    try:
+        identity.check(given.certificate, key, authority, given.id)
+        config = _config(asked.directory, settings, given)
+    except (identity.Unfit, ValueError) as error:
+        raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
+    files.replace(asked.directory / identity.CA, _pem(authority))
+    files.replace(asked.directory / identity.HOST, identity.key_pem(key) + given.certificate.encode())
+    files.replace(asked.directory / CONFIG, config)
+    for left in (unproven, waiting):
+        files.remove(left)
+    return given.id
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What an operator has set already."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Unusable(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise Unusable(f"{path}: {error}") from None
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """That of an enrolment which was interrupted, or a new one; on disk before anybody is told of it."""
+    try:
+        return identity.load_key(path.read_bytes())
+    except (FileNotFoundError, identity.Unfit):
+        key = identity.new_key()
+        files.replace(path, identity.key_pem(key))
+        return key
+
+
+def _authority(url: str, ca_hash: str) -> x509.Certificate:
+    """Whoever answers is not known yet, and is told nothing."""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    said = b""
+    try:
+        with (
+            httpx.Client(verify=anybody, timeout=CONNECT_S, trust_env=False) as client,
+            client.stream("GET", url + _AUTHORITY) as answer,
+        ):
+            for part in answer.iter_bytes():
+                said += part
+                if len(said) > _MAX_CA:
+                    break
+        certificate = x509.load_pem_x509_certificate(json.loads(said)["pem_encoded"].encode())
+    except httpx.TransportError as error:
+        raise Unreachable(f"{url}: {error}; does the manager run, and is --manager right?") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Unreachable(f"{url}: whatever answers there is no manager") from None
+    found = f"sha256:{_fingerprint(certificate)}"
+    if found != ca_hash:
+        raise Unusable(
+            f"{url}: its authority has {found}, not {ca_hash}: it is not the manager that was meant"
+        )
+    return certificate
+
+
+def _fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo (RFC 7469, 2.4)."""
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(
+        certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    return digest.finalize().hex()
+
+
+def _given(url: str, ca: Path, body: dict[str, str], patience_s: float) -> Given:
+    rest = Rest(Login(manager=url, ca=str(ca)))
+    end = time.monotonic() + patience_s
+    try:
+        while True:
+            try:
+                return msgspec.convert(rest.call("POST", _ENROL, body), Given)
+            except msgspec.ValidationError as error:
+                raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
+            except Denied as denied:
+                if denied.status != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                    raise
+            time.sleep(_AGAIN_S)
+    finally:
+        rest.close()
+
+
+def _config(directory: Path, settings: dict[str, Any], given: Given) -> bytes:
+    """vsfwd.toml: what is set there stays, but for what the manager says. Raises ValueError."""
+    paths = {"ca": identity.CA, "certificate": identity.HOST, "key": identity.HOST}
+    settings = settings | {
+        "host_id": given.id,
+        "broker_urls": list(given.broker_urls),
+        **{name: str(directory.absolute() / file) for name, file in paths.items()},
+        "manager_key": given.manager_key,
+    }
+    # Strings, numbers and lists of them are written the same in TOML and in JSON.
+    text = "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items())
+    try:
+        Config.parse(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return text.encode()
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
