@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query, Response
 
+from manager_stub import audit
 from manager_stub.api.errors import Problem
-from manager_stub.api.infra import PREFIX
+from manager_stub.api.infra import PREFIX, Patch
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.api.observations import analysis, counters, observations
 from manager_stub.model import Id, TraceflowConfig, TraceflowRequest
@@ -25,13 +26,15 @@ from vsfwd.policy.schedule import Now
 
 _HOME: Final = f"{PREFIX}/infra/traceflows"
 _OLD_HOME: Final = "/api/v1/traceflows"
-MAX_TRACEFLOWS: Final = 500
+MAX_OF_USER: Final = 100
+"""Of each user: nobody's room is another's."""
 IDLE_S: Final = 2 * 3600.0
 """A transient one that nobody asks for goes after two hours, as in NSX."""
 
 
 @dataclass
 class Traceflow:
+    user: str
     config: TraceflowConfig
     result: Json
     observations: list[Json]
@@ -63,9 +66,9 @@ class Traceflows:
         return found
 
     def run(self, id: str, config: TraceflowConfig, revision: int = 0) -> Traceflow:
-        """What there was under this id is replaced; of a packet that cannot be, nothing is kept."""
-        if id not in self.all() and len(self._all) >= MAX_TRACEFLOWS:
-            raise Problem(400, f"{MAX_TRACEFLOWS} traceflows are there, which is the limit: delete some")
+        """What there was under this id is replaced, and stays whose it is; of a packet that cannot be,
+        nothing is kept."""
+        before = self.all().get(id)
         vnic, field = config.source
         card = self._register.realised.cards.get(vnic)
         if card is None:
@@ -76,7 +79,10 @@ class Traceflows:
         except ValueError as error:
             raise Problem(400, str(error)) from None
         seen = observations(self._register, found)
+        if before is None:
+            self._make_room(audit.actor.get())
         self._all[id] = Traceflow(
+            before.user if before else audit.actor.get(),
             config,
             {"analysis": analysis(self._register, found), **counters(seen)}
             | {"operation_state": "FAILED" if found.unclear and found.leaving.passes else "FINISHED"},
@@ -86,6 +92,16 @@ class Traceflows:
             self._clock(),
         )
         return self._all[id]
+
+    def _make_room(self, user: str) -> None:
+        """A transient one of the user goes, the one that nobody has asked for longest."""
+        own = {id: each for id, each in self._all.items() if each.user == user}
+        if len(own) < MAX_OF_USER:
+            return
+        transient = {id: each.asked for id, each in own.items() if each.config.is_transient}
+        if not transient:
+            raise Problem(400, f"{user} has {MAX_OF_USER} traceflows, which is the limit: delete some")
+        del self._all[min(transient, key=transient.__getitem__)]
 
     def delete(self, id: str) -> None:
         self.get(id)
@@ -118,6 +134,17 @@ def _add_policy_form(routes: APIRouter, traceflows: Traceflows) -> None:
         if body.revision != current and (before or body.revision is not None):
             raise Problem(412, f"the object is at revision {current}, not {body.revision}", "_revision")
         return _config(id, traceflows.run(id, body, current + bool(before)))
+
+    @routes.patch(f"{_HOME}/{{id}}")
+    async def patch(id: Id, body: Patch) -> Response:
+        """Run it with these fields in place of what it had, or a new one."""
+        before = traceflows.all().get(id)
+        fields = before.config.model_dump(by_alias=True, exclude_unset=True) if before else {}
+        config = TraceflowConfig.model_validate(fields | body)
+        if config.id not in (None, id):
+            raise Problem(400, f"{config.id!r} is not the id in the URL", "id")
+        traceflows.run(id, config, before.revision + 1 if before else 0)
+        return Response()
 
     @routes.post(f"{_HOME}/{{id}}", status_code=201)
     async def restart(id: Id, action: Annotated[Literal["restart"], Query()]) -> Json:

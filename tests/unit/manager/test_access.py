@@ -27,7 +27,7 @@ TABLE = [
     (r"POST /api/v1/vsfw/(addresses|disputes)$", OPERATE),
     (r"POST /api/v1/vsfw/policy(/import)?/diff$", ALL),
     (r"(PUT|POST) /api/v1/vsfw/policy\b", CHANGE_POLICY),
-    (r"(PUT|POST|DELETE) (/policy/api/v1/infra|/api/v1)/traceflows\b", OPERATE),
+    (r"(PUT|PATCH|POST|DELETE) (/policy/api/v1/infra|/api/v1)/traceflows\b", OPERATE),
     (r"(PUT|DELETE) /api/v1/vsfw/(vms|clusters|datacenters)/", CHANGE_POLICY),
     (r"(POST|DELETE) /api/v1/vsfw/(configurations|publish)\b", CHANGE_POLICY),
     (r"(POST|PUT|PATCH|DELETE) /policy/api/v1/infra\b", CHANGE_POLICY),

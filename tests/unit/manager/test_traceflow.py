@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manager_stub import audit
 from manager_stub.api import traceflows
-from manager_stub.api.traceflows import IDLE_S, MAX_TRACEFLOWS, Traceflows
+from manager_stub.api.traceflows import IDLE_S, MAX_OF_USER, Traceflows
 from manager_stub.model import FieldsPacketData, TraceflowConfig
 from manager_stub.span import Card, Realised, realise
 from manager_stub.traceflow import Trace, trace
@@ -325,10 +326,8 @@ async def test_one_that_is_there_is_replaced_by_revision(tiers: Manager) -> None
     assert (await tiers.call("GET", f"{INFRA}/traceflows"))["results"][0]["path"] == "/infra/traceflows/t"
 
 
-async def test_transient_ones_expire_and_there_is_a_limit(
-    tiers: Manager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two hours after it was last asked for one is gone, unless it is not transient; a full table refuses."""
+async def test_transient_ones_expire(tiers: Manager) -> None:
+    """Two hours after it was last asked for one is gone, unless it is not transient."""
     now = 0.0
     kept = Traceflows(tiers.register, lambda: now)
     for id, transient in (("idle", True), ("asked", True), ("lasting", False)):
@@ -338,12 +337,52 @@ async def test_transient_ones_expire_and_there_is_a_limit(
     kept.get("asked")
     now = IDLE_S + 1
     assert sorted(kept.all()) == ["asked", "lasting"]
-    monkeypatch.setattr(traceflows, "MAX_TRACEFLOWS", 2)
-    config = TraceflowConfig.model_validate({"source_id": WEB_VNIC, "packet": tcp(80)})
-    kept.run("asked", config)
-    with pytest.raises(Exception, match="2 traceflows are there, which is the limit"):
-        kept.run("one-more", config)
-    assert MAX_TRACEFLOWS == 500
+
+
+async def test_a_user_has_room_for_so_many_and_takes_nobody_elses(
+    tiers: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is full, the transient one that nobody has asked for longest goes; where all are to last, one
+    more is refused. Another user has room of their own."""
+    monkeypatch.setattr(traceflows, "MAX_OF_USER", 3)
+    now = 0.0
+    kept = Traceflows(tiers.register, lambda: now)
+
+    def run(id: str, transient: bool) -> None:
+        nonlocal now
+        now += 1
+        body = {"source_id": WEB_VNIC, "packet": tcp(80), "is_transient": transient}
+        kept.run(id, TraceflowConfig.model_validate(body))
+
+    for id, transient in (("lasting", False), ("old", True), ("newer", True)):
+        run(id, transient)
+    now += 1
+    kept.get("old")
+    run("another", False)
+    assert sorted(kept.all()) == ["another", "lasting", "old"]
+    run("third", False)
+    run("third", False)
+    with pytest.raises(Exception, match="has 3 traceflows, which is the limit"):
+        run("one-more", True)
+    bob = audit.actor.set("bob")
+    run("bobs", True)
+    audit.actor.reset(bob)
+    assert sorted(kept.all()) == ["another", "bobs", "lasting", "third"]
+    assert MAX_OF_USER == 100
+
+
+async def test_a_patch_runs_it_with_other_fields(tiers: Manager) -> None:
+    """The rest stays; where there is none it makes one. Without a `_revision`, and one higher after."""
+    url = f"{INFRA}/traceflows/t"
+    await tiers.call("PATCH", url, {"source_id": WEB_VNIC, "packet": tcp(80), "is_transient": False})
+    await tiers.call("PATCH", url, {"packet": tcp(5432)})
+    shown = await tiers.call("GET", url)
+    assert (shown["_revision"], shown["is_transient"], shown["source_id"]) == (1, False, WEB_VNIC)
+    assert (await tiers.call("GET", f"{url}/observations"))["results"][-1]["component_type"] == "LS"
+    for body, said in (({"packet": {}}, "ip_header"), ({"id": "x"}, "not the id"), ({"color": 1}, "color")):
+        answer = await tiers.answer("PATCH", url, body)
+        assert (answer.status_code, said in answer.json()["error_message"]) == (400, True)
+    assert await tiers.call("GET", url) == shown
 
 
 async def test_an_auditor_reads_and_an_operator_runs(tiers: Manager) -> None:
