@@ -335,13 +335,12 @@ def _disputed(realised: Realised) -> set[tuple[str, str, str]]:
 
 def _save(transaction: Transaction, before: Mapping[str, Host], hosts: Mapping[str, Host]) -> None:
     transaction.put_hosts([host_row(host) for host in hosts.values()])
-    for host in hosts.values():
-        then = before[host.id].level.outgoing if host.id in before else None
-        now = host.level.outgoing
-        if now is None and then is not None:
-            transaction.clear_outbox(host.id)
-        elif now is not None and now is not then:
-            transaction.put_outbox(outbox_row(host.id, now))
+    then = {id: before[id].level.outgoing if id in before else None for id in hosts}
+    now = {id: host.level.outgoing for id, host in hosts.items()}
+    transaction.clear_outbox([id for id in hosts if now[id] is None and then[id] is not None])
+    transaction.put_outbox(
+        [outbox_row(id, each) for id, each in now.items() if each is not None and each is not then[id]]
+    )
 
 
 def now_ms() -> int:

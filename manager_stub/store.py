@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 
 from manager_stub.schema import (
     changes,
@@ -98,11 +99,13 @@ class Transaction:
     def delete_host(self, host: str) -> None:
         self._connection.execute(hosts.delete().where(hosts.c.id == host))
 
-    def put_outbox(self, row: OutboxRow) -> None:
-        self._upsert(outbox, [vars(row)], "host")
+    def put_outbox(self, rows: list[OutboxRow]) -> None:
+        self._upsert(outbox, [vars(row) for row in rows], "host")
 
-    def clear_outbox(self, host: str) -> None:
-        self._connection.execute(outbox.delete().where(outbox.c.host == host))
+    def clear_outbox(self, hosts: list[str]) -> None:
+        if hosts:
+            statement = outbox.delete().where(outbox.c.host == sa.bindparam("gone"))
+            self._connection.execute(statement, [{"gone": host} for host in hosts])
 
     def replace_claims(self, vnic: str, rows: list[Row]) -> None:
         """All that is claimed at a vNIC."""
@@ -187,13 +190,15 @@ class Transaction:
 
     def _upsert(self, table: sa.Table, rows: list[Row], *key: str) -> None:
         if rows:
-            statement = insert(table)
-            update = {
-                column.name: statement.excluded[column.name] for column in table.c if column.name not in key
-            }
-            self._connection.execute(
-                statement.on_conflict_do_update(index_elements=[*key], set_=update), rows
-            )
+            self._connection.execute(_upsert_into(table, key), rows)
+
+
+@cache
+def _upsert_into(table: sa.Table, key: tuple[str, ...]) -> Insert:
+    """Made once for each table: making it takes longer than carrying it out."""
+    statement = insert(table)
+    update = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=update)
 
 
 class Store:

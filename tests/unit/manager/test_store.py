@@ -36,7 +36,7 @@ def write_a_user_and_an_orphan(store: Store) -> None:
     orphan = OutboxRow("no-such-host", 1, 1, "", "snapshot", 1, "", b"", b"", b"")
     with store.begin() as transaction:
         transaction.put_user("admin", "hash", "auditor")
-        transaction.put_outbox(orphan)
+        transaction.put_outbox([orphan])
 
 
 def test_a_store_opened_again_has_what_was_written(store: Store, tmp_path: Path) -> None:
