@@ -3,8 +3,10 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import TextIO
 
 import click
+from sqlalchemy.exc import OperationalError
 
 from manager_stub.app import serve as serve_directory
 from manager_stub.state_dir import ADMIN, Addresses, StateDir, split
@@ -22,14 +24,24 @@ def main() -> None:
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the REST interface listens.")
 @click.option("--broker", required=True, metavar="HOST:PORT", help="Where hosts reach the broker.")
 @click.option("--broker-api", required=True, metavar="URL", help="The broker's management API.")
-def init(state: Path, listen: str, broker: str, broker_api: str) -> None:
+@click.option(
+    "--database",
+    metavar="FILE",
+    type=click.File(),
+    help="A file with postgresql://USER:PASSWORD@HOST/DATABASE, - for standard input; it is copied into the "
+    "state directory. Without it the database is SQLite, there.",
+)
+def init(state: Path, listen: str, broker: str, broker_api: str, database: TextIO | None) -> None:
     """Make keys, certificates and database. Prints the admin's password, once, and the paths as JSON."""
     try:
         split(listen)
         split(broker)
-        password = StateDir(state).create(Addresses(listen, broker, broker_api))
+        url = database.read() if database else ""
+        password = StateDir(state).create(Addresses(listen, broker, broker_api), url)
     except (ValueError, FileExistsError) as error:
         raise click.ClickException(str(error)) from None
+    except OperationalError as error:
+        raise click.ClickException(f"the database: {error.orig}") from None
     made = {
         "url": f"https://{listen}",
         "user": ADMIN,

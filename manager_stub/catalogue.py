@@ -148,7 +148,7 @@ def objects() -> Mapping[str, Entity]:
     dhcp = ["DHCP-Server", "DHCP-Client", "DHCPv6_Server", "DHCPv6_Client"]
     found: dict[str, Entity] = {
         f"{SERVICES}/{name}": Service(display_name=name, service_entries=entries)
-        for name, entries in (*_SERVICES.items(), *_of_iana())
+        for name, entries in sorted((*_SERVICES.items(), *_of_iana()), key=lambda service: service[0])
     }
     found[EXCLUDE_LIST] = ExcludeList()
     found[DEFAULT_TIMERS] = SessionTimerProfile(display_name="default")

@@ -2,6 +2,7 @@
 
     manager.json                       where to listen, where the broker is
     manager.db                         SQLite: objects, hosts, outbox, users, audit log
+    database-url                       instead of it: of a PostgreSQL database, with the password
     ca.crt ca.key                      the installation's certificate authority
     server.crt server.key              the REST interface's certificate
     broker.crt broker.key              the broker's certificate, for whoever sets the broker up
@@ -9,7 +10,7 @@
     signing.key signing.pub            Ed25519: signs policy; the public half is base64, as hosts are given it
     broker-admin                       password of the user "admin" of the broker's management API
 
-Keys and broker-admin are readable by their owner only.
+Keys, broker-admin and what is of the database are readable by their owner only.
 """
 
 import base64
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from manager_stub import database
 from manager_stub.access import Role
 from manager_stub.auth import hash_password
 from manager_stub.pki import Authority, key_pem, write_secret
@@ -51,12 +54,18 @@ def split(address: str) -> tuple[str, int]:
 class StateDir:
     path: Path
 
-    def create(self, addresses: Addresses) -> str:
+    def create(self, addresses: Addresses, database_url: str = "") -> str:
         """Everything of the docstring above. Returns the admin's password, which is kept nowhere. Raises
-        FileExistsError when there is a manager here already."""
+        FileExistsError when there is a manager here, or in the database, already."""
+        url = database.parse(database_url) if database_url else None
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._settings.exists():
             raise FileExistsError(f"{self.path}: there is a manager here already")
+        store = Store(url) if url else self.open_store()
+        if store.users():
+            raise FileExistsError(f"{url or self.path}: the database is a manager's already")
+        if url:
+            write_secret(self._database_url, database_url.strip().encode() + b"\n")
         authority = Authority.create()
         authority.save(self.ca, self.path / "ca.key")
         self._save_pair("server", authority.issue_server("manager", [split(addresses.listen)[0]]))
@@ -68,7 +77,6 @@ class StateDir:
         (self.path / "signing.pub").write_text(base64.b64encode(raw).decode() + "\n")
         write_secret(self.path / "broker-admin", secrets.token_urlsafe(24).encode())
         password = secrets.token_urlsafe(18)
-        store = self.open_store()
         with store.begin() as transaction:
             transaction.put_user(ADMIN, hash_password(password), Role.ENTERPRISE_ADMIN)
         store.close()
@@ -87,10 +95,21 @@ class StateDir:
     def addresses(self) -> Addresses:
         return msgspec.json.decode(self._settings.read_bytes(), type=Addresses)
 
+    @property
+    def _database_url(self) -> Path:
+        return self.path / "database-url"
+
+    def database_url(self) -> sa.URL:
+        """Its text has no password. Raises ValueError."""
+        if self._database_url.exists():
+            return database.parse(self._database_url.read_text())
+        return database.sqlite_file(self.path / "manager.db")
+
     def open_store(self) -> Store:
-        database = self.path / "manager.db"
-        database.touch(mode=0o600)
-        return Store(database)
+        url = self.database_url()
+        if not self._database_url.exists():
+            (self.path / "manager.db").touch(mode=0o600)
+        return Store(url)
 
     def authority(self) -> Authority:
         return Authority.load(self.ca, self.path / "ca.key")

@@ -1,4 +1,4 @@
-"""The manager's database: SQLite in WAL mode, brought to the current schema by alembic when it is opened.
+"""What the manager keeps, in the tables of a database (`database`) of the current schema.
 
 Objects are JSON documents by path; what queries and the bus need stands in columns. Everything is read
 once, at start: afterwards the register holds it in memory and the database is what survives. One writer,
@@ -9,15 +9,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from sqlalchemy.dialects.sqlite import Insert, insert
 
+from manager_stub import database
 from manager_stub.schema import (
     changes,
     claims,
@@ -190,23 +186,15 @@ class Transaction:
 
     def _upsert(self, table: sa.Table, rows: list[Row], *key: str) -> None:
         if rows:
-            self._connection.execute(_upsert_into(table, key), rows)
-
-
-@cache
-def _upsert_into(table: sa.Table, key: tuple[str, ...]) -> Insert:
-    """Made once for each table: making it takes longer than carrying it out."""
-    statement = insert(table)
-    update = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
-    return statement.on_conflict_do_update(index_elements=key, set_=update)
+            statement = database.upsert(self._connection.dialect.name, table, key)
+            self._connection.execute(statement, rows)
 
 
 class Store:
-    def __init__(self, path: Path) -> None:
-        self._engine = sa.create_engine(f"sqlite:///{path}")
-        sa.event.listen(self._engine, "connect", _configure)
+    def __init__(self, url: sa.URL) -> None:
+        self._engine = database.engine(url)
         with self._engine.begin() as connection:
-            migrate(connection)
+            database.migrate(connection)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -217,7 +205,8 @@ class Store:
             yield Transaction(connection)
 
     def objects(self) -> list[Row]:
-        rows = self._read(objects)
+        """In the order in which they were made; of those that one change made, by their numbers."""
+        rows = self._read(objects, objects.c.created_ms, objects.c.number)
         return [row | {"document": json.loads(row["document"])} for row in rows]
 
     def numbers(self) -> dict[str, int]:
@@ -255,7 +244,8 @@ class Store:
 
     def changes(self, *, before: int, limit: int, user: str | None = None, path: str = "") -> list[Row]:
         """The newest first, with a lower id than `before`; of a user; of a path and what is below it."""
-        query = sa.select(changes).where(changes.c.id < before).order_by(changes.c.id.desc()).limit(limit)
+        older = changes.c.id < sa.literal(before, sa.BigInteger)  # it may be more than an id can
+        query = sa.select(changes).where(older).order_by(changes.c.id.desc()).limit(limit)
         if user is not None:
             query = query.where(changes.c.user == user)
         if path:
@@ -281,22 +271,8 @@ class Store:
     def window(self) -> Row | None:
         return next(iter(self._read(windows)), None)
 
-    def _read(self, table: sa.Table) -> list[Row]:
+    def _read(self, table: sa.Table, *order: sa.Column[int]) -> list[Row]:
+        """Last by their keys: a database has no order of its own."""
+        query = sa.select(table).order_by(*order, *table.primary_key)
         with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
-
-
-def migrate(connection: sa.Connection) -> None:
-    """Bring the schema to the newest release's."""
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    # FULL: a change that was answered with 200 survives a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+            return [dict(row) for row in connection.execute(query).mappings()]

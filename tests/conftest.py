@@ -14,6 +14,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, help="of tests/oracle and test_bus_faults: the one walk or schedule to do"
     )
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="what tests/unit/manager keeps its managers' objects in",
+    )
 
 
 IN_THE_LAB = ("tests/integration/test_e2e_", "tests/integration/test_lab.py")

@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.Column("change", sa.Integer, nullable=False),
     )
     op.execute(
-        "INSERT INTO configurations (display_name, automatic, user, time_ms, change) SELECT 'before', 0, "
-        "'system', COALESCE(MAX(modified_ms), 0), (SELECT COALESCE(MAX(id), 0) FROM changes) FROM objects "
-        "HAVING COUNT(*) > 0"
+        'INSERT INTO configurations (display_name, automatic, "user", time_ms, change) '
+        "SELECT 'before', FALSE, 'system', COALESCE(MAX(modified_ms), 0), "
+        "(SELECT COALESCE(MAX(id), 0) FROM changes) FROM objects HAVING COUNT(*) > 0"
     )

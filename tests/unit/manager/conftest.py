@@ -1,10 +1,11 @@
 """A manager for each test."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import argon2
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,6 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from manager_stub import auth
 from manager_stub.state_dir import Addresses, StateDir
+from tests.harness.postgres import Postgres, private_postgres
 from tests.unit.manager.rest import Manager
 
 
@@ -31,14 +33,59 @@ def initialised(_cheap_hashes: None, tmp_path_factory: pytest.TempPathFactory) -
     return directory, directory.create(Addresses("127.0.0.1:1", "127.0.0.1:1", "https://127.0.0.1:1"))
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with private_postgres() as server:
+        yield server
+
+
 @pytest.fixture
-async def manager(initialised: tuple[StateDir, str], tmp_path: Path) -> AsyncIterator[Manager]:
+def dialect(request: pytest.FixtureRequest) -> str:
+    """What the databases of a test are. A file whose tests are about both has its own fixture."""
+    dialect: str = request.config.getoption("--database")
+    return dialect
+
+
+@pytest.fixture
+def give_database(dialect: str, request: pytest.FixtureRequest) -> Callable[[Path], sa.URL]:
+    """Gives a state directory an empty database in place of the one it has."""
+
+    def give(directory: Path) -> sa.URL:
+        for file in directory.glob("manager.db*"):
+            file.unlink()
+        if dialect == "postgresql":
+            server: Postgres = request.getfixturevalue("postgres")
+            (directory / "database-url").write_text(server.make_database())
+        return StateDir(directory).database_url()
+
+    return give
+
+
+@pytest.fixture
+async def manager(
+    initialised: tuple[StateDir, str],
+    dialect: str,
+    give_database: Callable[[Path], sa.URL],
+    tmp_path: Path,
+) -> AsyncIterator[Manager]:
     template, password = initialised
     for file in template.path.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
+    if dialect != "sqlite":
+        give_database(tmp_path)
+        copy_users(template, StateDir(tmp_path))
     manager = Manager(StateDir(tmp_path), password)
     yield manager
     await manager.close()
+
+
+def copy_users(template: StateDir, to: StateDir) -> None:
+    stores = template.open_store(), to.open_store()
+    with stores[1].begin() as transaction:
+        for user in stores[0].users():
+            transaction.put_user(**user)
+    for store in stores:
+        store.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""The database: its schema is what the code says, and a transaction is all or nothing."""
+"""The database, SQLite or PostgreSQL: its schema is what the code says, a transaction is all or nothing."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,27 @@ from manager_stub.schema import metadata
 from manager_stub.store import OutboxRow, Store
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def dialect(request: pytest.FixtureRequest) -> str:
+    dialect: str = request.param
+    return dialect
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "manager.db")
+def url(give_database: Callable[[Path], sa.URL], tmp_path: Path) -> sa.URL:
+    return give_database(tmp_path)
 
 
-def test_the_migrations_lead_to_the_schema_of_the_code(store: Store, tmp_path: Path) -> None:
+@pytest.fixture
+def store(url: sa.URL) -> Iterator[Store]:
+    store = Store(url)
+    yield store
+    store.close()
+
+
+def test_the_migrations_lead_to_the_schema_of_the_code(store: Store, url: sa.URL) -> None:
     """Whoever changes a table without a migration hears of it."""
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/manager.db")
+    engine = sa.create_engine(url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
@@ -39,12 +53,13 @@ def write_a_user_and_an_orphan(store: Store) -> None:
         transaction.put_outbox([orphan])
 
 
-def test_a_store_opened_again_has_what_was_written(store: Store, tmp_path: Path) -> None:
+def test_a_store_opened_again_has_what_was_written(store: Store, url: sa.URL) -> None:
     """And the migrations run a second time without harm."""
     with store.begin() as transaction:
         transaction.put_user("admin", "hash", "auditor")
         transaction.put_numbers({"rules": 1007})
     store.close()
-    again = Store(tmp_path / "manager.db")
+    again = Store(url)
     admin = {"name": "admin", "password_hash": "hash", "role": "auditor"}
     assert (again.users(), again.numbers()) == ([admin], {"rules": 1007})
+    again.close()

@@ -3,6 +3,7 @@
 What was kept is made by the manager itself, over REST and by reports of hosts; of each table and column an
 older schema has those it knows. So a migration that is added is asked here without a line of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ Content = dict[str, list[Row]]
 """Rows by table."""
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    dialect: str = request.param
+    return dialect
+
+
 @pytest.fixture
 async def lived_in(manager: Manager) -> Manager:
     """Something of everything that a manager keeps."""
@@ -87,8 +94,8 @@ async def shown(manager: Manager) -> dict[str, Any]:
     return {url: await manager.call("GET", url) for url in urls}
 
 
-def content(path: Path, metadata: sa.MetaData) -> Content:
-    engine = sa.create_engine(f"sqlite:///{path}")
+def content(url: sa.URL, metadata: sa.MetaData) -> Content:
+    engine = sa.create_engine(url)
     with engine.connect() as connection:
         found = {
             table.name: [dict(row) for row in connection.execute(sa.select(table)).mappings()]
@@ -98,9 +105,9 @@ def content(path: Path, metadata: sa.MetaData) -> Content:
     return found
 
 
-def as_it_was(path: Path, revision: str, everything: Content) -> Content:
-    """A database of this schema with all of `everything` that fits; and that."""
-    engine = old_database(path, revision)
+def as_it_was(url: sa.URL, revision: str, everything: Content) -> Content:
+    """Makes a database of this schema with all of `everything` that fits; and that."""
+    engine = old_database(url, revision)
     old = sa.MetaData()
     old.reflect(engine)
     kept: Content = {}
@@ -111,28 +118,34 @@ def as_it_was(path: Path, revision: str, everything: Content) -> Content:
                 rows = [{column: row[column] for column in columns} for row in everything[table.name]]
                 connection.execute(table.insert(), rows)
                 kept[table.name] = rows
+                if url.drivername != "sqlite" and isinstance(table.c[0].type, sa.Integer):
+                    # Whoever inserted these rows at the time had their ids from the table's sequence.
+                    newest = f"setval(pg_get_serial_sequence('{table.name}', 'id'), max(id))"
+                    connection.execute(sa.text(f"SELECT {newest} FROM {table.name}"))
     engine.dispose()
     return kept
 
 
-def beside(directory: StateDir) -> StateDir:
-    """The keys and settings of a manager, without its database."""
+@pytest.fixture
+def beside(lived_in: Manager, give_database: Callable[[Path], sa.URL]) -> StateDir:
+    """The keys and settings of that manager, with an empty database."""
+    directory = lived_in.directory
     other = StateDir(directory.path / "upgraded")
     other.path.mkdir()
     for file in directory.path.iterdir():
         if file.is_file() and not file.name.startswith("manager.db"):
             (other.path / file.name).write_bytes(file.read_bytes())
+    give_database(other.path)
     return other
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-async def test_an_upgrade_loses_nothing(lived_in: Manager, revision: str) -> None:
+async def test_an_upgrade_loses_nothing(lived_in: Manager, beside: StateDir, revision: str) -> None:
     """Every row of every table, in every column there was; the manager starts with it, shows what was shown,
     and wants of hosts what it wanted."""
-    everything = content(lived_in.directory.path / "manager.db", metadata)
+    everything = content(lived_in.directory.database_url(), metadata)
     assert [table for table, rows in everything.items() if not rows] == []
-    directory = beside(lived_in.directory)
-    database = directory.path / "manager.db"
+    database = beside.database_url()
     kept = as_it_was(database, revision, everything)
     Store(database).close()
     upgraded = content(database, metadata)
@@ -141,7 +154,7 @@ async def test_an_upgrade_loses_nothing(lived_in: Manager, revision: str) -> Non
         there = [{column: row[column] for column in columns} for row in upgraded[table]]
         assert [row for row in rows if row not in there] == [], table
 
-    again = Manager(directory, lived_in.admin[1])
+    again = Manager(beside, lived_in.admin[1])
     try:
         assert await shown(again) == await shown(lived_in)
         for id, then in lived_in.register.hosts.items():
@@ -154,14 +167,13 @@ async def test_an_upgrade_loses_nothing(lived_in: Manager, revision: str) -> Non
         await again.close()
 
 
-async def test_of_two_hosts_that_had_a_vnic_the_first_keeps_it(lived_in: Manager) -> None:
+async def test_of_two_hosts_that_had_a_vnic_the_first_keeps_it(lived_in: Manager, beside: StateDir) -> None:
     """Before there were disputes both had it; the other one disputes it now."""
-    everything = content(lived_in.directory.path / "manager.db", metadata)
+    everything = content(lived_in.directory.database_url(), metadata)
     for row in everything["hosts"]:
         row["bindings"] = everything["hosts"][0]["bindings"]
-    directory = beside(lived_in.directory)
-    as_it_was(directory.path / "manager.db", "0004", everything)
-    again = Manager(directory, lived_in.admin[1])
+    as_it_was(beside.database_url(), "0004", everything)
+    again = Manager(beside, lived_in.admin[1])
     first, other = again.register.hosts.values()
     await again.close()
     assert (first.bindings, first.disputed) == ((HERE,), ())
