@@ -16,6 +16,7 @@ from manager_stub.broker import Broker as BrokerApi
 from manager_stub.publisher import RESEND_AFTER_S, Publisher
 from manager_stub.register import Register
 from manager_stub.state_dir import Addresses, StateDir
+from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import Vnics
 from tests.harness.broker import free_ports
 from vagrant.lab.broker import Broker, Tls
@@ -43,7 +44,7 @@ class Installation:
         self.path = path
         rest, port, api_port, epmd_port, node_port = free_ports(5)
         self.directory = StateDir(path / "manager")
-        self.directory.create(
+        self.password = self.directory.create(
             Addresses(f"127.0.0.1:{rest}", f"127.0.0.1:{port}", f"https://127.0.0.1:{api_port}")
         )
         here = self.directory.path
@@ -67,6 +68,7 @@ class Installation:
         publisher = Publisher(
             register,
             Vnics(register),
+            RuleStatistics(store, register),
             broker,
             url or self.node.url,
             self.directory.broker_tls(),

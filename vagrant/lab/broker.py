@@ -35,7 +35,6 @@ ssl_options.keyfile = {key}
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = true
 ssl_options.versions.1 = tlsv1.3
-ssl_options.versions.2 = tlsv1.2
 auth_mechanisms.1 = EXTERNAL
 ssl_cert_login_from = common_name
 
@@ -45,7 +44,6 @@ management.ssl.cacertfile = {ca}
 management.ssl.certfile = {certificate}
 management.ssl.keyfile = {key}
 management.ssl.versions.1 = tlsv1.3
-management.ssl.versions.2 = tlsv1.2
 
 default_user = {admin}
 default_pass = {password}
