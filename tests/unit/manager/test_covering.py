@@ -254,7 +254,7 @@ def test_many_ranges_of_ports_are_looked_up_in_blocks(every: list[list[tuple[int
         Rule("r", "s", (4, number), Action.ALLOW, services=(Service(6, tuple((p, p) for p in sorted(each))),))
         for number, each in enumerate(ports)
     ]
-    with patch("manager_stub.covering.BLOCK", 2):
+    with patch("manager_stub.covering.fields.BLOCK", 2):
         found = covering(rules, Sets({}), ethernet=False)
     for place, other in product(range(len(rules)), repeat=2):
         assert found[place] >> other & 1 == (ports[place] <= ports[other])

@@ -1,10 +1,5 @@
-"""Which rules match whatever another one matches, and what follows: rules that never decide, and rules that
-nobody would miss. Pure, over rules as hosts read them.
-
-What is found holds for every packet, whoever is a member of what: a rule covers another one if it does field
-by field. So nothing is said of a rule that only several others cover together. Masks have one bit a rule, in
-the order in which rules are tried, and each different value of a field is looked at once: ten thousand rules
-take seconds, not their square."""
+"""Which rules match whatever another one matches: those that do field by field. Masks have one bit a rule,
+and each different value of a field is looked at once: ten thousand rules take seconds, not their square."""
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -18,14 +13,11 @@ from typing import Final, TypeVar
 from msgspec import structs
 
 from vsfwd.policy.model import (
-    APPLICATION,
-    Alg,
     Direction,
     Family,
     Group,
     Match,
     Rule,
-    Schedule,
     Service,
     parse_address,
 )
@@ -47,87 +39,6 @@ class Sets:
     groups: Mapping[str, Group]
     wider: Mapping[str, Set[str]] = field(default_factory=dict)
     literal: Set[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Covered:
-    """`never`: rules that decide nothing, and the rule above that leaves them nothing. `spare`: rules without
-    which the one named, below, decides the same. All of them together can be taken out, and no verdict
-    changes."""
-
-    never: Mapping[int, int]
-    spare: Mapping[int, int]
-
-
-def covered(rules: Mapping[int, Rule], sets: Sets) -> Covered:
-    never, spare = dict[int, int](), dict[int, int]()
-    for ethernet in (True, False):
-        layer = [(id, rule) for id, rule in rules.items() if (rule.frames is not None) == ethernet]
-        layer.sort(key=lambda item: (item[1].order, item[0]))
-        ids, ordered = [id for id, _ in layer], [rule for _, rule in layer]
-        covers = covering(ordered, sets, ethernet)
-        hidden = _hidden(ordered, covers)
-        never |= {ids[place]: ids[by] for place, by in hidden.items()}
-        spare |= {ids[place]: ids[by] for place, by in _spare(ordered, covers, hidden).items()}
-    return Covered(never, spare)
-
-
-def _hidden(rules: Sequence[Rule], covers: Sequence[int]) -> dict[int, int]:
-    """Places of rules that never decide, and of the first rule that sees to it, itself not one of them."""
-    enforced = _mask(place for place, rule in enumerate(rules) if not rule.monitored)
-    jumps = enforced & _mask(place for place, rule in enumerate(rules) if rule.jumps)
-    late = _mask(place for place, rule in enumerate(rules) if _is_late(rule))
-    # A late rule is sure of the late ones, and of those that stand before everything that could jump over
-    # them.
-    sure = (late | ((jumps & -jumps) - 1)) & ~jumps
-    in_force = _in_force(rules)
-    hidden, gone = dict[int, int](), 0
-    for place, rule in enumerate(rules):
-        above = covers[place] & ((1 << place) - 1) & enforced & ~gone & in_force[rule.schedule]
-        if _is_late(rule):
-            above &= sure
-        if above:
-            hidden[place] = _lowest(above)
-            gone |= 1 << place
-    return hidden
-
-
-def _spare(rules: Sequence[Rule], covers: Sequence[int], hidden: Mapping[int, int]) -> dict[int, int]:
-    """Places of rules behind which another one decides the same, with none between that could say otherwise.
-    From the last to the first, so that the other one stays."""
-    enforced = _mask(place for place, rule in enumerate(rules) if not rule.monitored)
-    in_force, gone, spare = _in_force(rules), _mask(hidden), dict[int, int]()
-    end = last = len(rules)
-    outcome: tuple[object, ...] | None = None
-    for place in range(len(rules) - 1, -1, -1):
-        rule = rules[place]
-        if rule.monitored:
-            continue
-        if outcome not in (None, _outcome(rule)):
-            end = last
-        last, outcome = place, _outcome(rule)
-        below = covers[place] & ((1 << end) - (1 << place + 1)) & enforced & ~gone & in_force[rule.schedule]
-        if below and place not in hidden:
-            spare[place] = _lowest(below)
-            gone |= 1 << place
-    return spare
-
-
-def _outcome(rule: Rule) -> tuple[object, ...]:
-    """What becomes of a packet that the rule decides, and of its flow."""
-    return (rule.action, rule.tracking, rule.existing_flows, rule.logged, *map(rule.alg_port, Alg))
-
-
-def _is_late(rule: Rule) -> bool:
-    """Whether no rule jumps over it."""
-    return rule.order >= (APPLICATION,)
-
-
-def _in_force(rules: Sequence[Rule]) -> dict[Schedule | None, int]:
-    """By schedule: rules that are in force whenever one with it is."""
-    masks = _by_value(rule.schedule for rule in rules)
-    always = masks.get(None, 0)
-    return {schedule: mask | always for schedule, mask in masks.items()}
 
 
 def covering(rules: Sequence[Rule], sets: Sets, ethernet: bool) -> list[int]:
@@ -154,12 +65,12 @@ def covering(rules: Sequence[Rule], sets: Sets, ethernet: bool) -> list[int]:
 
 
 def _of_values(values: Sequence[T], both: T) -> list[int]:
-    masks = _by_value(values)
+    masks = by_value(values)
     return [masks[value] | masks.get(both, 0) for value in values]
 
 
 def _of_matches(matches: Sequence[Match | None], sets: Sets, ethernet: bool = False) -> list[int]:
-    every = _by_value(matches)
+    every = by_value(matches)
     naming, known = _Naming(every, sets, ethernet), dict[Match | None, int]()
     for match in every:
         known[match] = naming.covering(match)
@@ -258,7 +169,7 @@ class _Spans:
     """Rules by ranges of numbers. `any`: those of None, which is every number."""
 
     def __init__(self, fields: Sequence[Ranges | None]) -> None:
-        self.any = _mask(place for place, each in enumerate(fields) if each is None)
+        self.any = mask_of(place for place, each in enumerate(fields) if each is None)
         self._single = defaultdict[int, int](int)
         wide = defaultdict[tuple[int, int], int](int)
         for place, each in enumerate(fields):
@@ -323,16 +234,12 @@ def _without_alg(service: Service) -> Service:
     return structs.replace(service, alg=None)
 
 
-def _by_value(values: Iterable[T]) -> dict[T, int]:
+def by_value(values: Iterable[T]) -> dict[T, int]:
     masks: dict[T, int] = {}
     for place, value in enumerate(values):
         masks[value] = masks.get(value, 0) | 1 << place
     return masks
 
 
-def _lowest(mask: int) -> int:
-    return (mask & -mask).bit_length() - 1
-
-
-def _mask(places: Iterable[int]) -> int:
+def mask_of(places: Iterable[int]) -> int:
     return reduce(or_, (1 << place for place in places), 0)

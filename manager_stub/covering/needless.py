@@ -1,0 +1,93 @@
+"""Rules that never decide, and rules that nobody would miss, because of another one that matches all that
+they match. Rules are tried in the order of their places."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from manager_stub.covering.fields import Sets, by_value, covering, mask_of
+from vsfwd.policy.model import APPLICATION, Alg, Rule, Schedule
+
+
+@dataclass(frozen=True)
+class Covered:
+    """`never`: rules that decide nothing, and the rule above that leaves them nothing. `spare`: rules without
+    which the one named, below, decides the same. All of them together can be taken out, and no verdict
+    changes."""
+
+    never: Mapping[int, int]
+    spare: Mapping[int, int]
+
+
+def covered(rules: Mapping[int, Rule], sets: Sets) -> Covered:
+    never, spare = dict[int, int](), dict[int, int]()
+    for ethernet in (True, False):
+        layer = [(id, rule) for id, rule in rules.items() if (rule.frames is not None) == ethernet]
+        layer.sort(key=lambda item: (item[1].order, item[0]))
+        ids, ordered = [id for id, _ in layer], [rule for _, rule in layer]
+        covers = covering(ordered, sets, ethernet)
+        hidden = _hidden(ordered, covers)
+        never |= {ids[place]: ids[by] for place, by in hidden.items()}
+        spare |= {ids[place]: ids[by] for place, by in _spare(ordered, covers, hidden).items()}
+    return Covered(never, spare)
+
+
+def _hidden(rules: Sequence[Rule], covers: Sequence[int]) -> dict[int, int]:
+    """Places of rules that never decide, and of the first rule that sees to it, itself not one of them."""
+    enforced = mask_of(place for place, rule in enumerate(rules) if not rule.monitored)
+    jumps = enforced & mask_of(place for place, rule in enumerate(rules) if rule.jumps)
+    late = mask_of(place for place, rule in enumerate(rules) if _is_late(rule))
+    # A late rule is sure of the late ones, and of those that stand before everything that could jump over
+    # them.
+    sure = (late | ((jumps & -jumps) - 1)) & ~jumps
+    in_force = _in_force(rules)
+    hidden, gone = dict[int, int](), 0
+    for place, rule in enumerate(rules):
+        above = covers[place] & ((1 << place) - 1) & enforced & ~gone & in_force[rule.schedule]
+        if _is_late(rule):
+            above &= sure
+        if above:
+            hidden[place] = _lowest(above)
+            gone |= 1 << place
+    return hidden
+
+
+def _spare(rules: Sequence[Rule], covers: Sequence[int], hidden: Mapping[int, int]) -> dict[int, int]:
+    """Places of rules behind which another one decides the same, with none between that could say otherwise.
+    From the last to the first, so that the other one stays."""
+    enforced = mask_of(place for place, rule in enumerate(rules) if not rule.monitored)
+    in_force, gone, spare = _in_force(rules), mask_of(hidden), dict[int, int]()
+    end = last = len(rules)
+    outcome: tuple[object, ...] | None = None
+    for place in range(len(rules) - 1, -1, -1):
+        rule = rules[place]
+        if rule.monitored:
+            continue
+        if outcome not in (None, _outcome(rule)):
+            end = last
+        last, outcome = place, _outcome(rule)
+        below = covers[place] & ((1 << end) - (1 << place + 1)) & enforced & ~gone & in_force[rule.schedule]
+        if below and place not in hidden:
+            spare[place] = _lowest(below)
+            gone |= 1 << place
+    return spare
+
+
+def _outcome(rule: Rule) -> tuple[object, ...]:
+    """What becomes of a packet that the rule decides, and of its flow."""
+    return (rule.action, rule.tracking, rule.existing_flows, rule.logged, *map(rule.alg_port, Alg))
+
+
+def _is_late(rule: Rule) -> bool:
+    """Whether no rule jumps over it."""
+    return rule.order >= (APPLICATION,)
+
+
+def _in_force(rules: Sequence[Rule]) -> dict[Schedule | None, int]:
+    """By schedule: rules that are in force whenever one with it is."""
+    masks = by_value(rule.schedule for rule in rules)
+    always = masks.get(None, 0)
+    return {schedule: mask | always for schedule, mask in masks.items()}
+
+
+def _lowest(mask: int) -> int:
+    return (mask & -mask).bit_length() - 1
