@@ -114,7 +114,7 @@ def compose(directory: StateDir) -> Parts:
         policy_file.router(register, publishing, aside),
         search.router(register, aside),
         realized.router(register),
-        rule_analysis.router(register, aside),
+        rule_analysis.router(register, statistics, aside),
         statistics_api.router(register, statistics),
         transport_nodes.router(register, broker),
         capacity.router(register, publishing),

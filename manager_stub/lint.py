@@ -2,12 +2,11 @@
 
 A rule that is said to decide nothing decides nothing, for any packet and whoever is a member of what
 (`covering`). That a group is empty, or that a scope selects nothing, is so now, and changes with the
-inventory. Of predefined objects is told only what can be changed of them."""
+inventory; that a rule is never hit, or a host silent, is what hosts say (`unhit`). Of predefined objects is
+told only what can be changed of them."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum, auto
 from ipaddress import ip_address
 from typing import Final
 
@@ -15,6 +14,7 @@ import msgspec
 
 from manager_stub.catalogue import DEFAULT_SECTION
 from manager_stub.covering import Sets, covered
+from manager_stub.findings import Finding, Kind
 from manager_stub.groups import Groups
 from manager_stub.lookalikes import difference, lookalikes
 from manager_stub.model import (
@@ -27,51 +27,28 @@ from manager_stub.model import (
     SecurityPolicy,
 )
 from manager_stub.span import Realised
+from manager_stub.unhit import NO_HITS, Hits, never_hit, unreported
 from manager_stub.wire import service_entries
 from manager_stub.world import Stored, World, kind_of, parent_of
 from vsfwd.policy.model import Group as WireGroup
 from vsfwd.policy.model import Prefix
 from vsfwd.policy.model import Rule as WireRule
 
+DAYS: Final = 30
+"""Without a hit, and a rule is told of."""
 _EVERYWHERE: Final = frozenset({ANY, "0.0.0.0/0", "::/0"})
+_SAY_ENOUGH: Final = (Kind.SHADOWED, Kind.REDUNDANT, Kind.MATCHES_NOTHING, Kind.APPLIED_TO_NOTHING)
+"""Why no packet meets a rule."""
 
 
-class Kind(StrEnum):
-    @staticmethod
-    def _generate_next_value_(name: str, *_: object) -> str:
-        return name
-
-    SHADOWED = auto()
-    """Decides nothing: a rule above, which does something else, matches all that it matches."""
-    REDUNDANT = auto()
-    """Another rule does the same to all that it matches."""
-    TOO_WIDE = auto()
-    """Allows everything, or every port of a protocol."""
-    MATCHES_NOTHING = auto()
-    """All groups of its source, or of its destination, are empty."""
-    APPLIED_TO_NOTHING = auto()
-    EMPTY_GROUP = auto()
-    UNUSED_GROUP = auto()
-    UNUSED_SERVICE = auto()
-    LOOKALIKE = auto()
-    """Its name is taken for another's."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`others`: paths of the objects that make it so."""
-
-    kind: Kind
-    path: str
-    why: str
-    next_step: str
-    others: tuple[str, ...] = ()
-
-
-def lint(realised: Realised) -> list[Finding]:
-    """By kind and path."""
+def lint(realised: Realised, known: Hits = NO_HITS, days: int = DAYS) -> list[Finding]:
+    """By kind and path. `known` is what hosts say of hits, `days` how long a rule may be without one."""
     found = [*_covered(realised), *_wide(realised.world), *_empty(realised), *_applied_to_nothing(realised)]
     found += [*_unused(realised.world), *_alike(realised.world)]
+    explained = {finding.path for finding in found if finding.kind in _SAY_ENOUGH}
+    rules = (rule for rule, _ in _enabled(realised.world) if not rule.system_owned)
+    found += never_hit((rule for rule in rules if rule.path not in explained), known, days)
+    found += unreported(known)
     kinds = list(Kind)
     return sorted(found, key=lambda finding: (kinds.index(finding.kind), finding.path))
 

@@ -5,7 +5,7 @@ to a packet.
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
 done, 1 the daemon or the manager says no (nothing of that name, contradiction), 2 wrong usage, 3 neither
 answers, 4 an import left something out, 5 a dry run with --exit-code found differences, 6 a traced
-packet does not get there."""
+packet does not get there, 7 lint with --exit-code found something."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -36,7 +36,8 @@ Exit status: 0 done; 1 refused, or nothing of that name; 2 wrong usage,
 settings, or a file that cannot be read; 3 no daemon or manager answers;
 4 an import left something out; 5 of `apply` or `import` with --dry-run
 and --exit-code: something would change; 6 of `trace`: the packet is
-stopped, or nobody knows who gets it.
+stopped, or nobody knows who gets it; 7 of `lint` with --exit-code:
+there is a finding.
 
 \b
 Completion: eval "$(_VSFWCTL_COMPLETE=bash_source vsfwctl)"

@@ -1,5 +1,6 @@
 """`vsfwctl lint`: what is in the manager's policy and does nothing, or more than it should."""
 
+import sys
 from typing import Any, Final
 
 import click
@@ -9,6 +10,7 @@ from vsfwd.rest import Rest
 from vsfwd.shell import as_json, print_json, print_table, printable, wide_console
 
 ANALYSIS: Final = "/policy/api/v1/infra/rule-analysis"
+EXIT_FOUND: Final = 7
 _NEAR: Final = "/infra/domains/default/"
 """What every path of a rule or a group begins with: not shown in the table."""
 _MOST: Final = 3
@@ -16,19 +18,31 @@ _MOST: Final = 3
 
 
 @click.command()
+@click.option("--kind", metavar="KIND", help="Only these: SHADOWED, REDUNDANT, TOO_WIDE, NEVER_HIT, ...")
 @click.option(
-    "--kind", metavar="KIND", help="Only these: SHADOWED, REDUNDANT, TOO_WIDE, MATCHES_NOTHING, ..."
+    "--unhit-days",
+    type=click.IntRange(0),
+    metavar="DAYS",
+    help="A rule is never hit that was not for so long (30); 0: that never was.",
 )
+@click.option("--exit-code", is_flag=True, help=f"Exit status {EXIT_FOUND} if there is a finding.")
 @as_json
 @asks_manager
-def lint(rest: Rest, kind: str | None, as_json: bool) -> None:
-    """Rules that never decide, that nobody would miss, that allow too much or apply to nothing; groups that
-    are empty; what nothing uses. With why, and what to do."""
+def lint(rest: Rest, kind: str | None, unhit_days: int | None, exit_code: bool, as_json: bool) -> None:
+    """Rules that never decide, that nobody would miss, that are never hit, that allow too much or apply to
+    nothing; groups that are empty; what nothing uses; hosts that do not say what was hit. With why, and what
+    to do."""
     with under_way("reading the policy"):
-        found = rest.every(ANALYSIS, kind=kind.upper() if kind else None)
+        found = rest.every(ANALYSIS, kind=kind.upper() if kind else None, unhit_days=unhit_days)
     if as_json:
         print_json(found)
-        return
+    else:
+        _print(found)
+    if exit_code and found:
+        sys.exit(EXIT_FOUND)
+
+
+def _print(found: list[Any]) -> None:
     rows = [
         [each["kind"], _short(each["path"]), each["why"], _others(each), each["next_step"]] for each in found
     ]

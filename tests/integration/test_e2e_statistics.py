@@ -28,6 +28,12 @@ def counted(world: World, rule: str) -> dict[str, int]:
     return {shown: sum(getattr(each, field) for each in mine) for field, shown in FIELDS.items()}
 
 
+def never_hit(world: World) -> set[str]:
+    """Of the rules under test."""
+    found = request(world.lab.rest, "GET", f"{INFRA}/rule-analysis?kind=NEVER_HIT&unhit_days=0")["results"]
+    return {each["display_name"] for each in found if SECTION in each["path"]}
+
+
 def wait_told(world: World, *rules: str) -> list[dict[str, int]]:
     """Until the manager has what the hosts count; and that."""
 
@@ -39,14 +45,16 @@ def wait_told(world: World, *rules: str) -> list[dict[str, int]]:
 
 
 def test_traffic_shows_in_the_statistics_of_the_rule_that_decides(world: World) -> None:
-    """Allowed, dropped and monitored packets, of both hosts; a rule that nothing matches stays at zero. A
-    daemon that was killed loses nothing of it, and nothing is counted twice."""
+    """Allowed, dropped and monitored packets, of both hosts; that takes a rule off those that were never hit,
+    and one that nothing matches stays there. A daemon that was killed loses nothing of it, and nothing is
+    counted twice."""
     world.enforce(
         allow("b", "d", "tcp/80", monitored=True),
         allow("b", "d", "tcp/80"),
         drop("a", "c", "tcp/81"),
         allow("a", "c", "udp/81"),
     )
+    assert never_hit(world) == {"r0", "r1", "r2", "r3"}
     assert world.seen_all(("b", "d", "tcp/80"), ("a", "c", "tcp/81")) == [Seen.ALLOWED, Seen.DROPPED]
     monitored, allowed, dropped, unused = wait_told(world, "r0", "r1", "r2", "r3")
     assert monitored["hit_count"] == monitored["packet_count"] > 0
@@ -57,6 +65,7 @@ def test_traffic_shows_in_the_statistics_of_the_rule_that_decides(world: World) 
     assert unused["hit_count"] == 0
     assert "last_hit_time" not in unused
     assert unused["unreported"] == []
+    assert never_hit(world) == {"r3"}
 
     world.lab.kill_vsfwd("host2")
     assert world.seen("b", "d", "tcp/80") is Seen.ALLOWED

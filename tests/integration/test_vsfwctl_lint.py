@@ -13,17 +13,28 @@ SECTIONS = "/infra/domains/default/security-policies"
 
 
 def test_a_table_for_people_and_json_for_programs(tmp_path: Path) -> None:
-    """Each finding in a line with the reason, what makes it so, and the next step; JSON has whole paths."""
+    """Each finding in a line with the reason, what makes it so, and the next step; JSON has whole paths. The
+    exit status says that there is one only where it is asked for."""
     with served(tmp_path) as manager:
         empty = {"source_groups": ["/infra/domains/default/groups/empty"]}
         rules = [{"id": "no", "action": "DROP"}, {"id": "never", "action": "ALLOW", "services": ["ANY"]}]
         rules += [{"id": f"r{number}", "action": "DROP", **empty} for number in range(5)]
         manager.rest.patch("/policy/api/v1/infra/domains/default/groups/empty", json={}).raise_for_status()
         manager.rest.patch(f"/policy/api/v1{SECTIONS}/s", json={"rules": rules}).raise_for_status()
+        statuses = [
+            vsfwctl(manager, tmp_path, "lint", *arguments).returncode
+            for arguments in (
+                ("--exit-code", "--kind", "shadowed"),
+                ("--exit-code", "--json"),
+                ("--exit-code", "--kind", "never_hit", "--unhit-days", "0"),
+                ("--unhit-days", "-1"),
+            )
+        ]
         table, shadowed, wrong = (
             vsfwctl(manager, tmp_path, "lint", *arguments)
             for arguments in ((), ("--json", "--kind", "shadowed"), ("--kind", "x"))
         )
+    assert statuses == [7, 7, 0, 2]
     assert (table.returncode, table.stderr) == (0, "")
     (line,) = [line for line in table.stdout.splitlines() if "SHADOWED" in line]
     assert "security-policies/s/rules/never" in line

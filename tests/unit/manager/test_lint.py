@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager_stub.lint import Finding, Kind, lint
+from manager_stub.findings import Finding, Kind
+from manager_stub.lint import lint
 from manager_stub.span import realise
 from manager_stub.world import World
 from tests.unit.manager.expressions import paths
