@@ -4,10 +4,13 @@
 rows are Python integers (bit r is rule r), addresses are 128-bit integers with IPv4 at ::ffff:0:0/96, numbers
 are host order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from itertools import islice
+from operator import eq
+from typing import Final, NamedTuple, overload
 
+from vsfwd.policy.layered import different
 from vsfwd.policy.model import Action, ExistingFlows, Tracking
 from vsfwd.protocol.messages import Refusal
 
@@ -130,12 +133,43 @@ more for frames without a tag; and where rules name source ports, those, of TCP 
 computes the same index (bpf/classify.h)."""
 
 
+class Rows(Sequence[int]):
+    """As many rows as there are now in a list that only grows: images that follow each other share it."""
+
+    __slots__ = ("_length", "_list")
+
+    def __init__(self, growing: list[int]) -> None:
+        self._list, self._length = growing, len(growing)
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, place: int | slice) -> int | tuple[int, ...]:
+        if isinstance(place, slice):
+            return tuple(self._list[number] for number in range(self._length)[place])
+        return self._list[range(self._length)[place]]
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self._list, self._length)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(other) == len(self) and all(map(eq, self, other))
+
+    def grew_to(self, others: Sequence[int]) -> bool:
+        """Whether these are the first of others, by the list they share."""
+        return isinstance(others, Rows) and others._list is self._list and self._length <= others._length
+
+
 @dataclass(frozen=True)
 class Image:
     """The content of one bank. `services` covers every point once, in order, those of frames and of source
     ports only where a rule asks for them; `vnics` is by slot; `rules` is by bit."""
 
-    rows: tuple[int, ...]
+    rows: Sequence[int]
     hosts: Mapping[HostKey, HostEntry]
     prefixes: Mapping[PrefixKey, PrefixEntry]
     services: tuple[ServiceRange, ...]
@@ -188,13 +222,15 @@ def diff(actual: Image | None, wanted: Image) -> Plan:
         return Flip(wanted)
     if not _differ_in_hosts_only(actual, wanted):
         return Nothing(actual) if _means_the_same(actual, wanted) else Flip(wanted)
-    different = _different_hosts(actual.hosts, wanted.hosts)
-    if not different:
+    hosts = [
+        key for key in different(actual.hosts, wanted.hosts) if actual.hosts.get(key) != wanted.hosts.get(key)
+    ]
+    if not hosts:
         return Nothing(actual) if actual.guards == wanted.guards else Flip(wanted)
-    if len(different) > 1:
+    if len(hosts) > 1:
         return Flip(wanted)
-    (key,) = different
-    return InPlace(wanted, wanted.rows[len(actual.rows) :], key, wanted.hosts.get(key))
+    (key,) = hosts
+    return InPlace(wanted, tuple(wanted.rows[len(actual.rows) :]), key, wanted.hosts.get(key))
 
 
 def canonical(image: Image) -> Image:
@@ -244,18 +280,22 @@ def canonical(image: Image) -> Image:
 def _differ_in_hosts_only(actual: Image, wanted: Image) -> bool:
     """Whether `wanted` has all rows of `actual` at their numbers, perhaps more, and everything but hosts the
     same. Images that follow each other share what did not change, so this compares identities."""
-    return (
-        actual.rules == wanted.rules
-        and actual.rows == wanted.rows[: len(actual.rows)]
-        and all(
-            ours is theirs or ours == theirs
-            for ours, theirs in (
-                (actual.prefixes, wanted.prefixes),
-                (actual.services, wanted.services),
-                (actual.vnics, wanted.vnics),
-            )
+    return _goes_on(actual.rows, wanted.rows) and all(
+        ours is theirs or ours == theirs
+        for ours, theirs in (
+            (actual.rules, wanted.rules),
+            (actual.prefixes, wanted.prefixes),
+            (actual.services, wanted.services),
+            (actual.vnics, wanted.vnics),
         )
     )
+
+
+def _goes_on(before: Sequence[int], after: Sequence[int]) -> bool:
+    """Whether the rows before are those after, or the first of them."""
+    if isinstance(before, Rows) and before.grew_to(after):
+        return True
+    return len(before) <= len(after) and all(map(eq, before, after))
 
 
 def _means_the_same(actual: Image, wanted: Image) -> bool:
@@ -266,16 +306,3 @@ def _means_the_same(actual: Image, wanted: Image) -> bool:
         and actual.prefixes.keys() == wanted.prefixes.keys()
         and canonical(actual) == canonical(wanted)
     )
-
-
-def _different_hosts(
-    actual: Mapping[HostKey, HostEntry], wanted: Mapping[HostKey, HostEntry]
-) -> list[HostKey]:
-    """Keys whose entries differ, or that only one of the two has."""
-    different = [
-        key for key, entry in wanted.items() if (there := actual.get(key)) is not entry and there != entry
-    ]
-    new = sum(key not in actual for key in different)
-    if len(actual) + new > len(wanted):
-        different += actual.keys() - wanted.keys()
-    return different

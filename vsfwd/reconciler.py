@@ -28,6 +28,7 @@ from vsfwd.memory import give_back, no_collection
 from vsfwd.policy import schedule
 from vsfwd.policy.compile import Compiler
 from vsfwd.policy.desired import DesiredState, Duplicate, OutOfStep, apply
+from vsfwd.policy.layered import different
 from vsfwd.policy.model import SessionTimers
 from vsfwd.policy.schedule import Now
 from vsfwd.protocol import envelope
@@ -354,7 +355,8 @@ def _changes(before: DesiredState, after: DesiredState) -> str:
     parts = []
     for kind in KINDS:
         old, new = before.raw[kind], after.raw[kind]
-        put = sum(1 for id, raw in new.items() if old.get(id) != raw)
-        deleted = sum(1 for id in old if id not in new)
+        touched = different(old, new)
+        put = sum(id in new for id in touched)
+        deleted = len(touched) - put
         parts += [f"+{put} {kind}"] * bool(put) + [f"-{deleted} {kind}"] * bool(deleted)
     return ", ".join(parts) or "nothing"

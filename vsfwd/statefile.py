@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from vsfwd.policy.desired import UNDECODABLE, DesiredState
+from vsfwd.policy.layered import whole
 from vsfwd.protocol.messages import KINDS, Addresses, Binding, Bindings, Changes
 
 _POLICY: Final = "policy.json"
@@ -58,7 +59,9 @@ class StateFile:
 
     def save_policy(self, header: bytes, signature: bytes, state: DesiredState) -> None:
         """On return the policy survives a power cut. A crash before leaves this or the previous one whole."""
-        objects = Changes(*({id: msgspec.Raw(raw) for id, raw in state.raw[kind].items()} for kind in KINDS))
+        objects = Changes(
+            *({id: msgspec.Raw(raw) for id, raw in whole(state.raw[kind]).items()} for kind in KINDS)
+        )
         current = self._directory / _POLICY
         new = self._written(_POLICY, msgspec.json.encode(Stored(header, signature, objects)))
         if current.exists():

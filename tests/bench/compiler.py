@@ -23,7 +23,7 @@ from tests.bench.kernel import private_datapath
 from tests.bench.ratios import Target, estimate, ratio
 from tests.bench.report import RATIO, Figure
 from tests.bench.rounds import Progress
-from tests.harness.policies import Objects, after, message
+from tests.harness.policies import Objects, message
 from vsfwd.datapath import Settings
 from vsfwd.image import Image, diff
 from vsfwd.memory import give_back, no_collection
@@ -46,7 +46,7 @@ ROUND_S: Final = 5.0
 PLANNED_S: Final = {SMALL: 7.0, LARGE: 20.0}
 
 COMPILE, LOAD, BOTH = "compile", "load", "compile and load"
-MEMBER: Final = "one member, compile and map writes"
+MEMBER: Final = "one member, message to map writes"
 RESIDENT, SECOND, PEAK = "resident memory", "resident memory, second policy", "resident memory, peak"
 CLASSES: Final = "classes of addresses"
 UNITS: Final = {RESIDENT: "MB", SECOND: "MB", PEAK: "MB", CLASSES: ""}
@@ -56,6 +56,7 @@ TARGETS: Final = {
     (LARGE, SECOND): Target("≤ 400", 400, at_least=False),
     (SMALL, BOTH): Target("≤ 300", 300, at_least=False),
     (SMALL, MEMBER): Target("≤ 2", 2, at_least=False),
+    (LARGE, MEMBER): Target("≤ 2", 2, at_least=False),
 }
 LINEAR: Final = Target("≤ 1", 1, at_least=False)
 
@@ -147,9 +148,10 @@ def _measure() -> dict[str, float]:
         classes = _classes(image)
         members = []
         for number in range(MEMBERS):
-            state = after(state, _joined(state, _vnic_id(HERE + number)))
+            joining = message(state, _joined(state, _vnic_id(HERE + number)))
             with no_collection():
                 joins = time.perf_counter()
+                state = apply(state, *joining)
                 wanted = compiler.update(state, slots)
                 datapath.install(diff(image, wanted))
                 members.append(time.perf_counter() - joins)

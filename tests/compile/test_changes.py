@@ -45,7 +45,7 @@ def install(bank: Image | None, plan: Plan) -> Image:
     hosts.pop(plan.key, None)
     if plan.entry:
         hosts[plan.key] = plan.entry
-    return replace(bank, rows=bank.rows + plan.new_rows, hosts=hosts)
+    return replace(bank, rows=(*bank.rows, *plan.new_rows), hosts=hosts)
 
 
 @pytest.mark.parametrize(

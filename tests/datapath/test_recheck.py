@@ -132,7 +132,7 @@ def test_rows_that_do_not_fit_in_place_flip(host: Host, net: Net) -> None:
     bank = host.datapath.status()["bank"]
     many = tuple(range(4, 1000))
     key = next(key for key in small.hosts if key.address == int(mapped(net.peer)))
-    image = replace(small, rows=small.rows + many)
+    image = replace(small, rows=(*small.rows, *many))
     host.datapath.install(InPlace(image, many, key, None))
     assert host.datapath.status()["bank"] == 1 - bank
     assert here.receive(tcp(net.peer, net.here)) == passed(1, new=True)

@@ -46,7 +46,7 @@ IMAGE = Image(
 
 def with_host(image: Image, key: HostKey, entry: HostEntry | None, *rows: int) -> Image:
     hosts = {other: there for other, there in image.hosts.items() if other != key}
-    return replace(image, rows=image.rows + rows, hosts=hosts | ({key: entry} if entry else {}))
+    return replace(image, rows=(*image.rows, *rows), hosts=hosts | ({key: entry} if entry else {}))
 
 
 def test_an_empty_bank_is_flipped() -> None:

@@ -12,10 +12,9 @@ like all of this package.
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from vsfwd.image import (
-    MAC_SEGMENT,
     OWNER_NONE,
     OWNER_REMOTE,
     Guard,
@@ -24,12 +23,14 @@ from vsfwd.image import (
     Image,
     PrefixEntry,
     PrefixKey,
+    Rows,
     ServiceRange,
     VnicRows,
 )
 from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, mask, prefixes_of, rule_bits, union
-from vsfwd.policy.desired import DesiredState, different
+from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.ethernet import mac_entries
+from vsfwd.policy.layered import GONE, Gone, changed, different
 from vsfwd.policy.literals import Literals, family_of
 from vsfwd.policy.model import Direction, Family, SpoofGuard, Vnic
 from vsfwd.protocol.messages import Refusal
@@ -38,6 +39,10 @@ SPARE_ROWS: Final = 256
 """Rows that changes may add to those of a full compile (or a quarter of these, if that is more) before
 everything is compiled again, which leaves out the rows nothing selects any more. The datapath keeps as many
 rows spare."""
+
+
+Hosts = dict[HostKey, HostEntry | Gone]
+"""Entries to write and to delete."""
 
 
 def compile(state: DesiredState, slots: Mapping[str, int], closed: Set[int] = frozenset()) -> Image:
@@ -72,6 +77,10 @@ class Compiler:
         if done and image:
             self._done = _Done(state, dict(slots), closed, image, done.rows)
         else:
+            # What the last image was made from would be in memory beside what the next one is made from.
+            done = None
+            vars(self).clear()
+            self._done = None
             image = self._build(state, slots, closed)
             self._done = _Done(state, dict(slots), closed, image, len(image.rows))
         return image
@@ -84,10 +93,11 @@ class Compiler:
         self._vnics = _Vnics(bits, state.vnics, slots)
         self._contested: dict[int, tuple[Refusal, ...]] = {}
         self._segments: dict[int, set[int]] = {}
-        hosts: dict[HostKey, HostEntry] = {}
+        hosts: Hosts = {}
         for address in self._vnics.claims.keys() | self._literals.hosts():
             self._enter(address, hosts)
-        hosts |= self._macs(state)
+        self._known_macs = self._macs(state)
+        hosts.update(self._known_macs)
         prefixes = {key: self._prefix_entry(key, bits) for key in self._literals.prefixes()}
         services = tuple(
             ServiceRange(first, last, self._rows.number(rules))
@@ -96,8 +106,8 @@ class Compiler:
         segments = self._segments_in_use()
         vnics = {slots[id]: self._vnic_rows(id, segments) for id in state.vnics if id in slots}
         return Image(
-            rows=tuple(self._rows),
-            hosts=hosts,
+            rows=Rows(self._rows),
+            hosts=cast(Mapping[HostKey, HostEntry], hosts),  # nothing has gone
             prefixes=prefixes,
             services=services,
             vnics=vnics,
@@ -118,34 +128,35 @@ class Compiler:
         if relisted is None:
             return None
         moved = {id for id, _ in slots.items() ^ done.slots.items()}
-        changed = different(done.state.vnics, state.vnics) | moved
-        addresses = relisted | self._vnics.change(changed, state.vnics, slots)
+        others = different(done.state.vnics, state.vnics) | moved
+        addresses = relisted | self._vnics.change(others, state.vnics, slots)
         segments_before = self._segments_in_use()
-        hosts = dict(done.image.hosts)
+        hosts: Hosts = {}
         for address in addresses:
             self._leave(address, hosts)
             self._enter(address, hosts)
-        macs = self._macs(state)
-        if macs:
-            hosts = {key: entry for key, entry in hosts.items() if key.segment != MAC_SEGMENT} | macs
+        macs_before, self._known_macs = self._known_macs, self._macs(state)
+        hosts.update(dict.fromkeys(macs_before, GONE))
+        hosts.update(self._known_macs)
         # Listing an address in a group can bring a rule's scope to the vNIC that has it.
-        affected = changed.union(*(self._vnics.claims.get(address, ()) for address in relisted))
+        affected = others.union(*(self._vnics.claims.get(address, ()) for address in relisted))
         segments = self._segments_in_use()
         if closed != done.closed:
             self._open = _all_but(self._literals.bits, closed)
         if segments != segments_before or closed != done.closed:
-            affected = changed | state.vnics.keys()
+            affected = others | state.vnics.keys()
         vnics = done.image.vnics
-        if not affected.isdisjoint(slots.keys() | done.slots.keys()):
+        here = slots.keys() | done.slots.keys()
+        if not affected.isdisjoint(here):
             gone = {done.slots[id] for id in affected if id in done.slots}
             vnics = {slot: rows for slot, rows in vnics.items() if slot not in gone}
-            here = (id for id in affected if id in slots and id in state.vnics)
-            vnics.update((slots[id], self._vnic_rows(id, segments)) for id in here)
+            there = (id for id in affected if id in slots and id in state.vnics)
+            vnics.update((slots[id], self._vnic_rows(id, segments)) for id in there)
             vnics = done.image.vnics if vnics == done.image.vnics else vnics
-        guards = _guards(state, slots) if changed else done.image.guards
+        guards = done.image.guards if others.isdisjoint(here) else _guards(state, slots)
         return Image(
-            rows=done.image.rows + tuple(self._rows[len(done.image.rows) :]),
-            hosts=hosts,
+            rows=Rows(self._rows),
+            hosts=changed(done.image.hosts, hosts),
             prefixes=done.image.prefixes,
             services=done.image.services,
             vnics=vnics,
@@ -154,7 +165,7 @@ class Compiler:
             warnings=self._warnings(),
         )
 
-    def _enter(self, address: int, hosts: dict[HostKey, HostEntry]) -> None:
+    def _enter(self, address: int, hosts: Hosts) -> None:
         """Write the entries of one address.
 
         An address that several vNICs claim belongs, seen from a segment, to the only one there that claims
@@ -185,9 +196,9 @@ class Compiler:
         bits = self._literals.bits.frames
         return mac_entries(bits, state.groups, state.vnics, self._vnics.owner, self._rows.number)
 
-    def _leave(self, address: int, hosts: dict[HostKey, HostEntry]) -> None:
+    def _leave(self, address: int, hosts: Hosts) -> None:
         for segment in {0} | self._segments.pop(address, set()):
-            hosts.pop(HostKey(segment, address), None)
+            hosts[HostKey(segment, address)] = GONE
         self._contested.pop(address, None)
 
     def _host_entry(self, literal: Hits, vnic: str | None) -> HostEntry:

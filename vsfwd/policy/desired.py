@@ -8,12 +8,11 @@ keeps them."""
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import compress
-from operator import is_not
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 import msgspec
 
+from vsfwd.policy.layered import GONE, Gone, changed, different
 from vsfwd.policy.model import MAX_RULES, Group, Rule, Vnic, is_uuid, type_of
 from vsfwd.protocol.envelope import Header, Kind, Refused
 from vsfwd.protocol.messages import DELETE, KINDS, Changes, Raw, Refusal, digest_text, object_digest
@@ -87,19 +86,24 @@ Sent = Mapping[str, Mapping[str, Raw]]
 
 
 def _merge(state: DesiredState, kind: Kind, sent: Sent) -> tuple[Raws, int]:
-    """All raw objects after a message, and their digest. A kind of which nothing changes keeps its
-    mapping."""
+    """All raw objects after a message, and their digest. An object, or a kind, of which nothing changes keeps
+    its place: what stays is told by identity, and is in memory once."""
     merged: dict[str, Mapping[str, bytes]] = {}
     digest = 0 if kind is Kind.SNAPSHOT else state.digest
     for name in KINDS:
-        objects = {} if kind is Kind.SNAPSHOT else dict(state.raw[name])
+        before = state.raw[name]
+        edits: dict[str, bytes | Gone] = {}
+        if kind is Kind.SNAPSHOT:
+            edits.update((id, GONE) for id in before if id not in sent[name])
         for id, raw in sent[name].items():
-            if id in objects:
-                digest -= object_digest(name, id, objects.pop(id))
-            if raw != DELETE:
-                objects[id] = bytes(raw)
-                digest += object_digest(name, id, objects[id])
-        merged[name] = state.raw[name] if objects == state.raw[name] else objects
+            if kind is not Kind.SNAPSHOT and id in before:
+                digest -= object_digest(name, id, before[id])
+            if raw == DELETE:
+                edits[id] = GONE
+                continue
+            edits[id] = data = bytes(raw)
+            digest += object_digest(name, id, data)
+        merged[name] = changed(before, edits)
     return merged, digest % 2**256
 
 
@@ -109,7 +113,7 @@ def _in_force(state: DesiredState, header: Header, raw: Raws, digest: int) -> De
     refusals = {(refusal.kind, refusal.id): refusal for refusal in state.refusals}
     groups = _resolve("groups", state, raw, refusals, changed_only=True, known=frozenset())
     known = groups.keys()
-    same_groups = known == state.groups.keys()
+    same_groups = groups is state.groups or known == state.groups.keys()
     rules = _resolve("rules", state, raw, refusals, changed_only=same_groups, known=known)
     vnics = _resolve("vnics", state, raw, refusals, changed_only=same_groups, known=known)
     if rules is not state.rules:
@@ -140,39 +144,37 @@ def _resolve(
     """The objects of a kind that are in force; what is wrong with the others is put into `refusals`."""
     before, after = state.raw[kind], raw[kind]
     objects: Mapping[Any, Any] = getattr(state, kind)
-    if changed_only and after is before:
-        return objects
-    resolved = dict(objects)
-    for id in before.keys() - after.keys():
-        resolved.pop(_key(kind, id), None)
-        refusals.pop((kind, id), None)
-    for id, data in after.items():
+    suspects = different(before, after)
+    if not changed_only:
+        suspects.update(id for id in after if not _still_good(kind, id, objects, refusals, known))
+    edits: dict[Any, Any] = {}
+    for id in suspects:
         key = _key(kind, id)
-        if before.get(id) == data and (
-            changed_only or _still_good(kind, id, objects.get(key), refusals, known)
-        ):
-            continue
-        last_good = resolved.pop(key, None)
         refusals.pop((kind, id), None)
+        edits[key] = GONE
+        if id not in after:
+            continue
         try:
-            resolved[key] = _checked(kind, id, msgspec.json.decode(data, type=type_of[kind]), known)
+            edits[key] = _checked(kind, id, msgspec.json.decode(after[id], type=type_of[kind]), known)
         except (*UNDECODABLE, ValueError) as error:
             reason = str(error)
+            last_good = objects.get(key)
             if last_good is not None and not _unknown_groups(last_good, known):
-                resolved[key] = last_good
+                edits[key] = last_good
                 reason += "; its last good version stays in force"
             refusals[kind, id] = Refusal(kind, id, reason)
-    return objects if resolved == objects else resolved
+    return changed(objects, edits)
 
 
 def _still_good(
     kind: str,
     id: str,
-    object: Rule | Group | Vnic | None,
+    objects: Mapping[Any, Any],
     refusals: Mapping[tuple[str, str], Refusal],
     known: Collection[str],
 ) -> bool:
     """Whether an object that was not sent again is what was sent, and the groups it names are still there."""
+    object = objects.get(_key(kind, id))
     return object is not None and (kind, id) not in refusals and not _unknown_groups(object, known)
 
 
@@ -197,16 +199,3 @@ def _unknown_groups(object: Rule | Group | Vnic, known: Collection[str]) -> list
         return []
     named = object.groups() if isinstance(object, Rule) else object.groups
     return sorted({group for group in named if group not in known})
-
-
-_Object = TypeVar("_Object", Group, Vnic)
-
-
-def different(before: Mapping[str, _Object], after: Mapping[str, _Object]) -> set[str]:
-    """Ids whose object is another. By identity: what `apply` does not touch stays the same object."""
-    if before is after:
-        return set()
-    # In C, since there may be fifty thousand.
-    changed = set(compress(after, map(is_not, after.values(), map(before.get, after))))
-    new = sum(id not in before for id in changed)
-    return changed if len(before) + new == len(after) else changed | (before.keys() - after.keys())

@@ -10,7 +10,7 @@ from typing import Final
 
 from vsfwd.image import PrefixKey
 from vsfwd.policy.bits import IPV4_MAPPED, NO_HITS, Hits, RuleBits, prefixes_of, union
-from vsfwd.policy.desired import different
+from vsfwd.policy.layered import different
 from vsfwd.policy.model import Group
 
 WIDTH: Final = {4: 32, 6: 128}
