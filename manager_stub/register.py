@@ -32,6 +32,7 @@ from manager_stub.checks import (
     check_unused,
     gone,
 )
+from manager_stub.concerned import concerned
 from manager_stub.hosts import Host, advanced, bindings_of, host_row, plugged_at, resumed, stored_host
 from manager_stub.levels import Level, Position
 from manager_stub.locks import check_locks, signed
@@ -170,7 +171,11 @@ class Register:
         check_nesting(world, stored)
         check_layers(world, stored)
         realised = realise(world, self._realised)
-        return realised, advanced(realised, self._hosts.values(), self._key)
+        return realised, self._advanced(realised)
+
+    def _advanced(self, realised: Realised) -> dict[str, Host]:
+        """The hosts that a change moves. Raises Refused where one could not hold what it would need."""
+        return advanced(realised, concerned(self._realised, realised, self._hosts.values()), self._key)
 
     def _check_unique(self, stored: list[Stored[Entity]]) -> None:
         for each in stored:
@@ -285,12 +290,13 @@ class Register:
 
     def place(self, hosts: Mapping[str, Host], tenures: plugged.Tenures, logged: Sequence[Row] = ()) -> None:
         """These hosts have other vNICs than before, and whose everything is by now."""
-        every = {**self._hosts, **hosts}
         realised = self._realised
-        where = plugged_at({id: host.bindings for id, host in every.items()})
+        where = plugged_at({id: host.bindings for id, host in {**self._hosts, **hosts}.items()})
         if where != self.world.plugged:
             realised = realise(replace(self.world, plugged=where), realised)
-            hosts = {**hosts, **advanced(realised, every.values(), self._key, refuse=False)}
+            others = (host for id, host in self._hosts.items() if id not in hosts)
+            asked = [*hosts.values(), *concerned(self._realised, realised, others)]
+            hosts = {**hosts, **advanced(realised, asked, self._key, refuse=False)}
         with self._store.begin() as transaction:
             _save(transaction, self._hosts, hosts)
             transaction.put_tenures(tenure_rows(tenures, self._tenures))
@@ -307,7 +313,7 @@ class Register:
             return
         realised = realise(replace(self.world, claims=claims), self._realised)
         try:
-            hosts = advanced(realised, self._hosts.values(), self._key)
+            hosts = self._advanced(realised)
         except Refused as refused:
             log.error("addresses are not taken", vnics=sorted(changed), reason=str(refused))
             return

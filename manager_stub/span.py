@@ -12,6 +12,7 @@ nothing gives the same, and is the specification.
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from manager_stub import wire
@@ -21,7 +22,7 @@ from manager_stub.groups import NONE, Groups, covers, grouped
 from manager_stub.membership import Candidate, Membership, candidate
 from manager_stub.model import Segment, Vm, Vnic
 from manager_stub.world import Stored, World, parent_of
-from vsfwd.policy.model import SessionTimers
+from vsfwd.policy.model import Prefix, SessionTimers
 
 REMEMBERED_SELECTIONS: Final = 1024
 
@@ -132,19 +133,21 @@ class Realised:
             },
         }
 
+    @cached_property
+    def _scopes_by_address(self) -> Mapping[str, tuple[Prefix, ...]]:
+        return {
+            stored.unique_id: prefixes
+            for path, stored in self.world.groups.items()
+            if stored.unique_id in self.rules.scopes and (prefixes := self.asked.lists[path].prefixes)
+        }
+
     def _applied(self, local: set[str]) -> frozenset[str]:
         """Groups that, as scope, select one of these vNICs: as a member or by one of its addresses."""
         cards = [self.cards[vnic] for vnic in local]
-        listed = {
-            stored.unique_id: self.asked.lists[path].prefixes
-            for path, stored in self.world.groups.items()
-            if stored.unique_id in self.rules.scopes
-        }
         by_address = {
             group
-            for group, prefixes in listed.items()
-            if prefixes
-            and any(covers(prefixes, address) for card in cards for address in card.vnic.addresses)
+            for group, prefixes in self._scopes_by_address.items()
+            if any(covers(prefixes, address) for card in cards for address in card.vnic.addresses)
         }
         return frozenset(by_address).union(*(card.memberships for card in cards))
 

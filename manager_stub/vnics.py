@@ -16,7 +16,7 @@ import structlog
 
 from manager_stub import addresses, audit, plugged
 from manager_stub.checks import Refused
-from manager_stub.hosts import placed, vnics_of
+from manager_stub.hosts import Host, placed, vnics_of
 from manager_stub.register import Register, now_ms
 from manager_stub.reported import reported
 from manager_stub.reports import believable
@@ -56,11 +56,17 @@ class Vnics:
         its last state."""
         if self._is_overtaken(id, bindings):
             return
-        self._away.pop(id, None)
+        was_away = self._away.pop(id, None) is not None
         self._register.seen(id)
         good, wrong = believable(self._register.world, bindings.vnics)
-        wrong += self._plug({**self._said(), id: good}, reporter=id)
-        self._register.leave_out(id, wrong)
+        if was_away or not self._is_decided(id, good):
+            self._plug({**self._said(), id: good}, reporter=id)
+        self._register.leave_out(id, wrong + self._inventory(id))
+
+    def _is_decided(self, id: str, said: Sequence[Binding]) -> bool:
+        """The host says what it said before, and the inventory is what it was: who has what is what it was. A
+        thousand hosts say so at once after the broker was away."""
+        return said == _said(self._register.hosts[id]) and self._register.world.vms is self._decided_for
 
     def _is_overtaken(self, id: str, said: Bindings) -> bool:
         """Whether the host has said something later already. It is asked: its clock may have been set."""
@@ -115,7 +121,7 @@ class Vnics:
         self._plug(self._said())
 
     def _said(self) -> dict[str, tuple[Binding, ...]]:
-        return {host.id: (*host.bindings, *host.disputed) for host in self._register.hosts.values()}
+        return {host.id: _said(host) for host in self._register.hosts.values()}
 
     def _plug(
         self,
@@ -123,8 +129,8 @@ class Vnics:
         given: plugged.Tenures = MappingProxyType({}),
         reporter: str = "",
         logged: Sequence[Row] = (),
-    ) -> list[str]:
-        """Decide what counts of all that hosts say, and what follows. Why VMs of the reporter cannot be."""
+    ) -> None:
+        """Decide what counts of all that hosts say, and what follows."""
         before = {**self._register.tenures, **given}
         taken, tenures = plugged.decided(self._register.world, said, before, self._away, now_ms())
         hosts = self._register.hosts
@@ -132,10 +138,10 @@ class Vnics:
         moved = {id: host for id, host in after.items() if host is not hosts[id] or id == reporter}
         gained = {id for id in moved if not vnics_of(moved[id].bindings) <= vnics_of(hosts[id].bindings)}
         self._register.place(moved, tenures, logged)
+        self._decided_for = self._register.world.vms
         for id in gained - {reporter}:
             # What it said of the names and addresses there counted for nothing until now.
             self._ask_to_report(id)
-        return self._inventory(reporter) if reporter else []
 
     # The inventory
 
@@ -218,3 +224,7 @@ class Vnics:
         world = self._register.world
         there = self._register.realised.cards.keys() | world.plugged.keys()
         self._register.claim(addresses.alive(world.claims, there, now_ms() // 1000))
+
+
+def _said(host: Host) -> tuple[Binding, ...]:
+    return *host.bindings, *host.disputed
