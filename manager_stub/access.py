@@ -63,6 +63,8 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("POST",), f"{_REALIZED}/enforcement-points/default/virtual-machines", Need.OPERATE),
     (("PUT",), "/policy/api/v1/infra/tags/tag-operations", Need.OPERATE),
     (("POST",), f"{_REALIZED}/realized-entity", Need.OPERATE),
+    (("POST",), "/api/v1/alarms", Need.OPERATE),
+    (("POST",), "/policy/api/v1/alarms", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/disputes", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra/traceflows", Need.OPERATE),

@@ -12,6 +12,7 @@ import structlog
 from fastapi import Depends, FastAPI
 
 from manager_stub.api import (
+    alarms,
     audit_log,
     capacity,
     certificates,
@@ -117,6 +118,7 @@ def compose(directory: StateDir) -> Parts:
         rule_analysis.router(register, statistics, aside),
         statistics_api.router(register, statistics),
         transport_nodes.router(register, broker),
+        alarms.router(alarms.Alarms(register, broker, store)),
         capacity.router(register, publishing),
         certificates.router(directory.path),
         fabric.router(register),

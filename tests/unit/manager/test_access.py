@@ -24,6 +24,7 @@ TABLE = [
     (r"POST (/policy)?/api/v1/fabric/virtual-machines$", OPERATE),
     (r"POST /policy/api/v1/infra/realized-state/", OPERATE),
     (r"PUT /policy/api/v1/infra/tags/tag-operations/", OPERATE),
+    (r"POST (/policy)?/api/v1/alarms/", OPERATE),
     (r"POST /api/v1/vsfw/(addresses|disputes)$", OPERATE),
     (r"POST /api/v1/vsfw/policy(/import)?/diff$", ALL),
     (r"(PUT|POST) /api/v1/vsfw/policy\b", CHANGE_POLICY),

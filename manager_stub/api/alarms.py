@@ -1,0 +1,218 @@
+"""Alarms, in NSX's shape: /api/v1/alarms, and the same in the Policy API.
+
+What is wrong is seen in what hosts say; an alarm is there as long as its cause, and nobody can resolve it
+before. Somebody can say that they know (ACKNOWLEDGED) or do not want to see it for some hours (SUPPRESSED):
+that is kept in memory and written to the audit log, and holds for this cause, in these words, only.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Query
+
+from manager_stub import audit
+from manager_stub.addresses import State
+from manager_stub.api.disputes import all_disputes
+from manager_stub.api.errors import Problem
+from manager_stub.api.hosts import connected_hosts
+from manager_stub.api.objects import Json, Page, listed
+from manager_stub.api.transport_nodes import is_up, trouble
+from manager_stub.broker import Broker
+from manager_stub.hosts import Host
+from manager_stub.register import Register
+from manager_stub.store import Store
+
+HOUR_S: Final = 3600
+_MOST: Final = 10
+"""vNICs, or reasons, that an alarm names."""
+Word = Annotated[str | None, Query(max_length=255)]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What somebody said of an alarm. `until`: in seconds since 1970."""
+
+    status: str
+    description: str
+    user: str
+    since: float
+    until: float = inf
+
+
+class Alarms:
+    """All alarms that there are, and what is known of them."""
+
+    def __init__(
+        self, register: Register, broker: Broker, store: Store, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._register = register
+        self._store = store
+        self._broker = broker
+        self._clock = clock
+        self._known: dict[str, Known] = {}
+
+    async def all(self) -> list[Json]:
+        connected = await connected_hosts(self._broker)
+        hosts = self._register.hosts.values()
+        found = [alarm for host in hosts for alarm in _of_host(host, is_up(host, connected))]
+        found += [*_disputed(self._register), *_duplicate(self._register)]
+        causes = {alarm["id"]: alarm["description"] for alarm in found}
+        now = self._clock()
+        self._known = {
+            id: known
+            for id, known in self._known.items()
+            if causes.get(id) == known.description and now < known.until
+        }
+        return [alarm | self._said(alarm["id"]) for alarm in found]
+
+    async def existing(self, id: str) -> Json:
+        for alarm in await self.all():
+            if alarm["id"] == id:
+                return alarm
+        raise Problem(404, f"there is no alarm {id}")
+
+    def say(self, alarm: Json, status: str, hours: int | None) -> None:
+        id, now = alarm["id"], self._clock()
+        known = dict(self._known)
+        if status == "RESOLVED":
+            raise Problem(400, f"{id} is resolved when its cause is gone, not before", "new_status")
+        if status == "SUPPRESSED" and hours is None:
+            raise Problem(400, "missing: for how many hours", "suppress_duration")
+        known.pop(id, None)
+        if status in ("ACKNOWLEDGED", "SUPPRESSED"):
+            until = now + hours * HOUR_S if status == "SUPPRESSED" and hours else inf
+            known[id] = Known(status, alarm["description"], audit.actor.get(), now, until)
+        before, after = {"status": alarm["status"]}, {"status": status, "suppress_duration": hours}
+        with self._store.begin() as transaction:
+            transaction.add_changes([audit.change(f"/alarms/{id}", before, after, int(now * 1000))])
+        self._known = known
+
+    def _said(self, id: str) -> Json:
+        known = self._known.get(id)
+        if known is None:
+            return {"status": "OPEN"}
+        if known.status == "ACKNOWLEDGED":
+            return {"status": known.status}
+        return {
+            "status": known.status,
+            "suppressed_by": known.user,
+            "suppress_start_time": int(known.since * 1000),
+            "suppress_duration": int((known.until - known.since) / HOUR_S),
+        }
+
+
+def router(alarms: Alarms) -> APIRouter:
+    routes = APIRouter(tags=["Alarm"])
+    for home in ("/api/v1/alarms", "/policy/api/v1/alarms"):
+        _add(routes, alarms, home)
+    return routes
+
+
+def _add(routes: APIRouter, alarms: Alarms, home: str) -> None:
+    @routes.get(home)
+    async def list_alarms(
+        page: Page,
+        id: Word = None,
+        feature_name: Word = None,
+        event_type: Word = None,
+        severity: Word = None,
+        status: Word = None,
+        node_id: Word = None,
+        node_resource_type: Word = None,
+    ) -> Json:
+        """What is wrong now. Each filter takes several values, with commas."""
+        wanted = {
+            "id": id,
+            "feature_name": feature_name,
+            "event_type": event_type,
+            "severity": severity,
+            "status": status,
+            "node_id": node_id,
+            "node_resource_type": node_resource_type,
+        }
+        asked = {field: text.split(",") for field, text in wanted.items() if text is not None}
+        every = await alarms.all()
+        found = [each for each in every if all(each[field] in values for field, values in asked.items())]
+        return listed(found, page, lambda alarm: alarm)
+
+    @routes.get(f"{home}/{{id}}")
+    async def read(id: str) -> Json:
+        return await alarms.existing(id)
+
+    @routes.post(f"{home}/{{id}}")
+    async def set_status(
+        id: str,
+        action: Annotated[Literal["set_status"], Query()],
+        new_status: Annotated[Literal["OPEN", "ACKNOWLEDGED", "SUPPRESSED", "RESOLVED"], Query()],
+        suppress_duration: Annotated[int | None, Query(ge=1, le=10_000)] = None,
+    ) -> Json:
+        """That somebody knows, does not want to see it for some hours, or neither any more."""
+        alarms.say(await alarms.existing(id), new_status, suppress_duration)
+        return await alarms.existing(id)
+
+
+def _of_host(host: Host, up: bool | None) -> Iterator[Json]:
+    if up is False:
+        what = "The host has no connection to the broker."
+        yield _alarm(host, "communication", "management_channel_to_transport_node_down", what)
+    if trouble(host):
+        yield _alarm(host, "distributed_firewall", "realization_failed", trouble(host))
+    if host.left_out:
+        what = f"The host reports what cannot be: {_first(host.left_out)}"
+        yield _alarm(host, "distributed_firewall", "report_refused", what)
+
+
+def _disputed(register: Register) -> Iterator[Json]:
+    """One for each host that claims what others have."""
+    told: dict[str, list[str]] = {}
+    for each in all_disputes(register):
+        whose = f"host {each['host']['display_name']} ({each['host']['id']})" if each["host"] else "nobody"
+        told.setdefault(each["claimed_by"]["id"], []).append(f"{each['vnic']} of {whose}")
+    for id, vnics in told.items():
+        host = register.hosts[id]
+        what = f"Host {host.display_name} ({id}) claims vNICs that are not its own: {_first(vnics)}"
+        yield _alarm(host, "distributed_firewall", "vnic_disputed", what)
+
+
+def _duplicate(register: Register) -> Iterator[Json]:
+    """One for each host that tells of addresses of others."""
+    told: dict[str, list[str]] = {}
+    for judged in register.judgements.values():
+        for each in judged:
+            if each.state is State.REFUSED and each.claimed.host in register.hosts:
+                what = f"{each.address} at vNIC {each.vnic}, but {each.reason}"
+                told.setdefault(each.claimed.host, []).append(what)
+    for id, addresses in told.items():
+        what = f"The host tells of addresses that others have: {_first(addresses)}"
+        yield _alarm(register.hosts[id], "distributed_firewall", "duplicate_ip_address", what)
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
+    return "; ".join(texts[:_MOST]) + more
+
+
+def _alarm(host: Host, feature: str, event: str, description: str) -> Json:
+    return {
+        "id": f"{event}.{host.id}",
+        "feature_name": feature,
+        "feature_display_name": _words(feature),
+        "event_type": event,
+        "event_type_display_name": _words(event),
+        "summary": f"{_words(event)}: host {host.display_name}",
+        "severity": "CRITICAL",
+        "node_id": host.id,
+        "node_display_name": host.display_name,
+        "node_resource_type": "TransportNode",
+        "entity_id": host.id,
+        "entity_resource_type": "TransportNode",
+        "description": description,
+        "last_reported_time": host.last_seen_ms,
+    }
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()

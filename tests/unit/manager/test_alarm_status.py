@@ -1,0 +1,94 @@
+"""What somebody says of an alarm: that they know, or do not want to see it for a while."""
+
+from typing import Any
+
+import pytest
+
+from manager_stub.api.alarms import HOUR_S, Alarms
+from tests.unit.manager.rest import Manager
+
+HOST = "33333333-0000-4000-8000-000000000001"
+AWAY = f"management_channel_to_transport_node_down.{HOST}"
+ALARMS = "/api/v1/alarms"
+
+
+class Broker:
+    """Knows who is connected."""
+
+    def __init__(self) -> None:
+        self.connected: frozenset[str] = frozenset()
+
+    async def connected_hosts(self) -> frozenset[str]:
+        return self.connected
+
+
+@pytest.fixture
+def broker(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Broker:
+    """Nobody is connected, and there is one host."""
+    broker = Broker()
+    monkeypatch.setattr(manager.parts.broker, "connected_hosts", broker.connected_hosts)
+    manager.register.add_host(HOST, "host1")
+    return broker
+
+
+async def say(manager: Manager, query: str) -> Any:
+    return await manager.call("POST", f"{ALARMS}/{AWAY}?action=set_status&{query}")
+
+
+async def test_an_alarm_is_acknowledged_and_open_again(manager: Manager, broker: Broker) -> None:
+    """By who may operate; the list shows it, and can leave it out; the audit log says who did it."""
+    assert (await manager.call("GET", f"{ALARMS}/{AWAY}"))["status"] == "OPEN"
+    assert (await say(manager, "new_status=ACKNOWLEDGED"))["status"] == "ACKNOWLEDGED"
+    assert (await manager.call("GET", f"{ALARMS}?status=OPEN"))["results"] == []
+    both = await manager.call("GET", f"/policy{ALARMS}?status=OPEN,ACKNOWLEDGED&severity=CRITICAL")
+    assert [each["id"] for each in both["results"]] == [AWAY]
+    (line,) = (await manager.call("GET", f"/api/v1/vsfw/audit-log?path=/alarms/{AWAY}"))["results"]
+    assert (line["user"], line["after"]["status"]) == ("admin", "ACKNOWLEDGED")
+    assert (await say(manager, "new_status=OPEN"))["status"] == "OPEN"
+
+
+async def test_what_was_acknowledged_is_gone_with_its_cause(manager: Manager, broker: Broker) -> None:
+    """When it comes back it is a new alarm, which nobody has seen."""
+    await say(manager, "new_status=ACKNOWLEDGED")
+    broker.connected = frozenset({HOST})
+    assert (await manager.call("GET", ALARMS))["results"] == []
+    broker.connected = frozenset()
+    assert (await manager.call("GET", f"{ALARMS}/{AWAY}"))["status"] == "OPEN"
+
+
+async def test_an_alarm_is_suppressed_for_so_many_hours(manager: Manager, broker: Broker) -> None:
+    """And open after them."""
+    now = 1_000_000.0
+    alarms = Alarms(manager.register, manager.parts.broker, manager.parts.store, lambda: now)
+    alarms.say(await alarms.existing(AWAY), "SUPPRESSED", 2)
+    alarm = await alarms.existing(AWAY)
+    assert (alarm["status"], alarm["suppress_duration"]) == ("SUPPRESSED", 2)
+    now += 2 * HOUR_S - 1
+    assert (await alarms.existing(AWAY))["status"] == "SUPPRESSED"
+    now += 1
+    assert (await alarms.existing(AWAY))["status"] == "OPEN"
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("new_status=RESOLVED", "new_status"),
+        ("new_status=SUPPRESSED", "suppress_duration"),
+        ("new_status=SUPPRESSED&suppress_duration=0", "suppress_duration"),
+        ("new_status=GONE", "new_status"),
+    ],
+)
+async def test_nobody_resolves_what_is_still_wrong(
+    manager: Manager, broker: Broker, query: str, why: str
+) -> None:
+    """Nor hides it for ever: 400, and the alarm stays open."""
+    answer = await manager.answer("POST", f"{ALARMS}/{AWAY}?action=set_status&{query}")
+    assert (answer.status_code, answer.json()["error_message"].startswith(why)) == (400, True)
+    assert (await manager.call("GET", f"{ALARMS}/{AWAY}"))["status"] == "OPEN"
+
+
+async def test_there_is_no_alarm_without_a_cause(manager: Manager, broker: Broker) -> None:
+    """404, to read and to change."""
+    for method, query in (("GET", ""), ("POST", "?action=set_status&new_status=ACKNOWLEDGED")):
+        answer = await manager.answer(method, f"{ALARMS}/{AWAY.replace('0001', '0002')}{query}")
+        assert answer.status_code == 404
