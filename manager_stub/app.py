@@ -12,6 +12,7 @@ import structlog
 from fastapi import Depends, FastAPI
 
 from manager_stub.api import (
+    absent,
     alarms,
     audit_log,
     capacity,
@@ -32,6 +33,7 @@ from manager_stub.api import (
     realized,
     rule_analysis,
     search,
+    segment_ports,
     service_entries,
     session,
     tags,
@@ -43,6 +45,7 @@ from manager_stub.api import users as users_api
 from manager_stub.api.aside import Aside
 from manager_stub.api.bodies import Bodies, check_json
 from manager_stub.api.dry_run import DryRun
+from manager_stub.api.node import installation_id
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
 from manager_stub.enrolment.admission import Admission
@@ -107,9 +110,11 @@ def compose(directory: StateDir) -> Parts:
     for routes in (
         users_api.router(users, passwords),
         audit_log.router(store),
-        node.router(),
+        node.router(installation_id(directory.signing_public())),
         infra.router(register),
         service_entries.router(register),
+        segment_ports.router(register),
+        absent.router(),
         hierarchy.router(register),
         publish.router(register, publishing, aside, DryRun(register, Inquiry(register))),
         policy_file.router(register, publishing, aside),

@@ -2,25 +2,33 @@
 
 from importlib.metadata import version
 from typing import Final, Literal
+from uuid import NAMESPACE_OID, uuid5
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from manager_stub.api.objects import Json
+from manager_stub.api.objects import Json, Page, listed
 from manager_stub.model import Entity, Tag
 
 NSX_API: Final = "4.1.0.0.0.1"
 """The release whose Policy API this manager speaks: clients choose by it what they send."""
 
+_HOSTNAME: Final = "vsfw-manager"
 _TYPES: Final[dict[str, type[BaseModel]]] = {"Tag": Tag, "ManagedResource": Entity}
 
 
-def router() -> APIRouter:
+def installation_id(signing_public: str) -> str:
+    """The same for as long as the installation has its key."""
+    return str(uuid5(NAMESPACE_OID, signing_public))
+
+
+def router(id: str) -> APIRouter:
+    """`id`: of the installation, which is a cluster of one node."""
     routes = APIRouter(prefix="/api/v1", tags=["Node"])
 
     @routes.get("/node")
     async def node() -> Json:
-        return {**_versions(), "hostname": "vsfw-manager", "export_type": "UNRESTRICTED"}
+        return {**_versions(), "node_uuid": id, "hostname": _HOSTNAME, "export_type": "UNRESTRICTED"}
 
     @routes.get("/node/version")
     async def node_version() -> Json:
@@ -33,7 +41,26 @@ def router() -> APIRouter:
 
     @routes.get("/cluster/status")
     async def cluster_status() -> Json:
-        return {"mgmt_cluster_status": {"status": "STABLE"}, "control_cluster_status": {"status": "STABLE"}}
+        return {
+            "cluster_id": id,
+            "mgmt_cluster_status": {"status": "STABLE", "online_nodes": [{"uuid": id}], "offline_nodes": []},
+            "control_cluster_status": {"status": "STABLE"},
+            "overall_status": "STABLE",
+        }
+
+    @routes.get("/cluster")
+    async def cluster() -> Json:
+        return {"cluster_id": id, "nodes": [{"node_uuid": id, "fqdn": _HOSTNAME, "status": "JOINED"}]}
+
+    @routes.get("/cluster/nodes")
+    async def cluster_nodes(page: Page) -> Json:
+        node = {
+            "id": id,
+            "external_id": id,
+            "display_name": _HOSTNAME,
+            "manager_role": {"type": "ManagementClusterRoleConfig"},
+        }
+        return listed([node], page, lambda each: each)
 
     @routes.get("/spec/vmware/types/{name}")
     async def type_spec(name: Literal["Tag", "ManagedResource"]) -> Json:

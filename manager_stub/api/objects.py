@@ -124,13 +124,16 @@ def check_body(world: World, path: str, body: Entity, *, revision_needed: bool =
     """That the body is for this path and knows what it replaces."""
     if body.id not in (None, id_of(path)):
         raise Problem(400, f"{body.id!r} is not the id in the URL", "id")
-    stored = world.get(path)
+    check_revision(world.get(path), body.revision, needed=revision_needed)
+
+
+def check_revision(stored: Stored[Any] | None, revision: int | None, *, needed: bool = False) -> None:
     current = stored.revision if stored else 0
-    if body.revision is None:
-        if stored and revision_needed:
+    if revision is None:
+        if stored and needed:
             raise Problem(412, f"missing; the object exists at revision {current}", "_revision")
-    elif body.revision != current:
-        raise Problem(412, f"the object is at revision {current}, not {body.revision}", "_revision")
+    elif revision != current:
+        raise Problem(412, f"the object is at revision {current}, not {revision}", "_revision")
 
 
 def document(stored: Stored[Entity]) -> Json:

@@ -161,3 +161,20 @@ async def test_a_vm_is_found_and_tagged(manager: Manager) -> None:
     update = f"{INFRA}/realized-state/enforcement-points/default/virtual-machines?action=update_tags"
     await manager.call("POST", update, {"virtual_machine_id": VM, "tags": [{"scope": "tier", "tag": "web"}]})
     assert (await manager.call("GET", list_all))["results"][0]["tags"] == [{"scope": "tier", "tag": "web"}]
+
+
+async def test_the_ports_of_a_vm_are_tagged(manager: Manager) -> None:
+    """`updateNsxtPolicyVMPortTags`, same file: the VIFs of the VM, the ports of the segment, and the port
+    with that attachment put back as it was read, with other tags."""
+    await manager.call("PUT", f"{INFRA}/segments/blue", {})
+    card = {"id": VNIC, "mac": "02:00:00:00:00:01", "addresses": ["10.0.0.1"]}
+    vm = {"display_name": "web", "vnics": [card | {"segment_path": "/infra/segments/blue"}]}
+    await manager.call("PUT", f"/api/v1/vsfw/vms/{VM}", vm)
+    vifs = await manager.call("GET", f"{INFRA}/realized-state/enforcement-points/default/vifs")
+    attached = [vif["lport_attachment_id"] for vif in vifs["results"] if vif["owner_vm_id"] == VM]
+    (port,) = (await manager.call("GET", f"{INFRA}/segments/blue/ports"))["results"]
+    assert [port["attachment"]["id"]] == attached
+    tags = [{"scope": "zone", "tag": "dmz"}]
+    shown = await manager.call("PUT", f"{INFRA}/segments/blue/ports/{port['id']}", port | {"tags": tags})
+    assert (shown["tags"], shown["address_bindings"]) == (tags, port["address_bindings"])
+    assert (await manager.call("GET", f"/api/v1/vsfw/vms/{VM}"))["vnics"][0]["tags"] == tags
