@@ -12,7 +12,8 @@ from manager_stub.hosts import Host
 from manager_stub.model import Rule
 from manager_stub.register import Register
 from manager_stub.span import Card
-from manager_stub.traceflow import Judgement, Named, Trace
+from manager_stub.traceflow import Judgement, Trace
+from manager_stub.traceflow.reasons import Named
 from manager_stub.world import Stored, parent_of, vnic_path
 from vsfwd.policy.model import Direction
 
@@ -27,21 +28,22 @@ def observations(register: Register, trace: Trace) -> list[Json]:
     now_us = time.time_ns() // 1000
     stamp = {"timestamp": now_us // 1000, "timestamp_micro": now_us}
     source = trace.leaving.card
-    here, there = _host(register, source), _host(register, trace.receiver)
+    here = _host(register, source)
     seen = [*_firewall(register, trace.leaving, here)]
     if trace.leaving.passes:
         seen.append(_forwarded(trace, here))
-    hop = 0
-    if trace.arriving is not None and trace.receiver is not None:
-        if here is not there:
+    hops = {here.id if here else None: 0}
+    for judged in trace.arriving:
+        there = _host(register, judged.card)
+        if (id := there.id if there else None) not in hops:
             seen.append(_observation("Forwarded", "PHYSICAL", "underlay", here))
-            hop = 1
-            seen.append(_observation("Received", "PHYSICAL", "underlay", there) | {"sequence_no": hop})
-        arriving = [*_firewall(register, trace.arriving, there)]
-        if trace.arriving.passes:
-            arriving.append(_observation("Delivered", "LS", _switch(trace.receiver), there, trace.receiver))
-        seen += [each | {"sequence_no": hop} for each in arriving]
-    elif trace.leaving.passes and not trace.unclear:
+            hops[id] = len(hops)
+            seen.append(_observation("Received", "PHYSICAL", "underlay", there) | {"sequence_no": hops[id]})
+        arriving = [*_firewall(register, judged, there)]
+        if judged.passes:
+            arriving.append(_observation("Delivered", "LS", _switch(judged.card), there, judged.card))
+        seen += [each | {"sequence_no": hops[id]} for each in arriving]
+    if trace.outside and trace.leaving.passes and not trace.unclear:
         seen.append(_observation("Delivered", "PHYSICAL", "outside: no vNIC has the address", here))
     return [each | stamp for each in seen]
 
@@ -62,7 +64,7 @@ def counters(seen: list[Json]) -> Json:
 def analysis(register: Register, trace: Trace) -> list[str]:
     """What has to be known to read the result."""
     found = ["computed from the published policy: no packet was sent"]
-    judged = [each for each in (trace.leaving, trace.arriving) if each is not None]
+    judged = (trace.leaving, *trace.arriving)
     for each in judged:
         host, vnic = _host(register, each.card), each.card.vnic.id
         if host is None:
@@ -71,6 +73,8 @@ def analysis(register: Register, trace: Trace) -> list[str]:
             found.append(f"host {host.display_name} has not said that it applied all of it")
     if any(each.by_local_clock for each in judged):
         found.append("schedules by the clock of a host were asked by the manager's")
+    if trace.more and trace.leaving.passes:
+        found.append(f"{trace.more} more vNICs of the segment get it, and were not asked about")
     if trace.unclear:
         found.append(f"who gets the packet is not known: {trace.unclear}")
     return found
@@ -133,6 +137,8 @@ def _reason(judged: Judgement) -> str:
         return "FW_STATE"
     if judged.words.startswith("SpoofGuard"):
         return "SPOOFGUARD"
+    if judged.words.startswith("rogue: ") and "DHCP" in judged.words:
+        return "DHCP"
     return "NO_MAC" if judged.words.startswith("not mine") else "FW_RULE"
 
 
@@ -144,7 +150,8 @@ def _why(register: Register, judged: Judgement) -> Json:
     }
     if judged.words:
         found["decided_by"] = judged.words
-    rule = judged.rule or (None if judged.passes else judged.frame_rule)
+    of_frame = judged.frame_rule and judged.frame_rule.number == judged.verdict.rule_id
+    rule = judged.rule or (judged.frame_rule if of_frame else None)
     if rule is not None:
         section = register.world.sections[parent_of(rule.path)]
         found["rule"] = _rule(rule)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vsfwd.policy import ahead, evaluate
 from vsfwd.policy.ahead import Wire
 from vsfwd.policy.desired import DesiredState
-from vsfwd.policy.evaluate import Packet, PassedOver, Verdict
+from vsfwd.policy.evaluate import Address, Frame, Packet, PassedOver, Verdict
 from vsfwd.policy.model import Action, Direction
 
 
@@ -35,6 +35,22 @@ def decide(state: DesiredState, packet: Packet, vnic: str, direction: Direction,
         return Decision(first.verdict, first.words, first.frame_rule, tuple(first.passed_over))
     verdict, passed = evaluate.explain(state, packet, vnic, direction)
     return Decision(verdict, _words(verdict), first.frame_rule, (*first.passed_over, *passed))
+
+
+def decide_frame(
+    state: DesiredState, frame: Frame, vnic: str, direction: Direction, claimed: Address | None
+) -> Decision:
+    """Of a frame with nothing in it that rules for packets are about, as ARP."""
+    if vnic not in state.vnics:
+        return CLOSED
+    if state.vnics[vnic].excluded:
+        return EXCLUDED
+    found = ahead.judge_frame(state, frame, vnic, direction, claimed)
+    verdict = found.verdict or Verdict(Action.ALLOW, found.frame_rule)
+    words = found.words or (
+        "" if verdict.rule_id else "no Ethernet rule is about it, and its EtherType passes"
+    )
+    return Decision(verdict, words, found.frame_rule, tuple(found.passed_over))
 
 
 def _words(verdict: Verdict) -> str:

@@ -286,11 +286,25 @@ async def test_the_manager_api_has_the_same(tiers: Manager) -> None:
     assert (await tiers.answer("GET", url)).status_code == 404
 
 
+DHCP: dict[str, Any] = {"transport_header": {"dhcp_header": {}}}
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"source_id": "22222222-0000-4000-8000-00000000000f"}, "source_id: there is no vNIC"),
     ({"source_id": None}, "source_id: say the vNIC"),
     ({"packet": {}}, "an ip_header or an ipv6_header"),
     ({"packet": {**tcp(1), "ipv6_header": {"dst_ip": "fd00::2"}}}, "an ip_header or an ipv6_header"),
+    ({"packet": {**tcp(1), "arp_header": {"dst_ip": "10.0.0.2"}}}, "an ip_header or an ipv6_header"),
+    ({"packet": {"arp_header": {"dst_ip": "fd00::2"}}}, "packet.arp_header.dst_ip"),
+    (
+        {"packet": {"arp_header": {"dst_ip": "10.0.0.2"}, "transport_header": {"dns_header": {}}}},
+        "it needs an",
+    ),
+    ({"packet": {"transport_header": {"tcp_header": {"dst_port": 1}}}}, "it needs an ip_header"),
+    ({"packet": {"transport_header": {"ndp_header": {"dst_ip": "10.0.0.2"}}}}, "ndp_header.dst_ip"),
+    ({"packet": {"transport_header": {"dhcp_header": {"op_code": "DISCOVER"}}}}, "dhcp_header.op_code"),
+    ({"packet": {**DHCP, "transport_type": "UNICAST"}}, "transport_type: UNICAST is not that of its"),
+    ({"packet": {"eth_header": {"eth_type": 0x88CC}}}, "packet.eth_header.dst_mac: needed"),
     ({"packet": {**tcp(1), "transport_type": "BROADCAST"}}, "packet.transport_type"),
     ({"packet": {**tcp(1), "resource_type": "BinaryPacketData"}}, "packet.resource_type"),
     ({"packet": {**tcp(1), "color": 1}}, "packet.color: unknown field"),
@@ -299,7 +313,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"packet": {**tcp(1), "ip_header": {"dst_ip": "10.0.0.2", "protocol": 17}}}, "is not that of"),
     ({"packet": {"ip_header": {"dst_ip": "10.0.0.2", "protocol": 58}}}, "before any rule"),
     ({"packet": {"ip_header": {"dst_ip": "fd00::2"}}}, "packet.ip_header.dst_ip"),
-    ({"packet": {"ip_header": {"dst_ip": "224.0.0.1"}}}, "packet.ip_header.dst_ip: 224.0.0.1 is not"),
+    (
+        {"packet": {"ip_header": {"dst_ip": "224.0.0.1"}, "transport_type": "UNICAST"}},
+        "packet.transport_type: UNICAST is not that",
+    ),
     ({"packet": {"ipv6_header": {"dst_ip": "::ffff:10.0.0.2"}}}, "IPv4-mapped"),
     ({"packet": {"ipv6_header": {"dst_ip": "fe80::1%eth0"}}}, "packet.ipv6_header.dst_ip"),
     ({"timeout": 4}, "timeout"),
@@ -418,7 +435,7 @@ def test_a_trace_says_what_the_whole_policy_says_and_why_all_of_it(rules: list[d
         for port in (80, 22):
             found = traced(realised, source, destination, port)
             packet = Packet(ip_address(source.vnic.addresses[0]), ip_address(destination), 6, port)
-            judged = [each for each in (found.leaving, found.arriving) if each]
+            judged = [found.leaving, *found.arriving]
             for each in judged:
                 expected = evaluate(everything, packet, each.card.vnic.id, each.direction)
                 assert each.verdict == expected

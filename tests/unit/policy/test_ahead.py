@@ -134,3 +134,54 @@ def test_a_monitored_rule_for_frames_is_told(spoofguard: SpoofGuard) -> None:
     assert ahead == Ahead(None, monitored=9)
     tagged = judge(monitoring, packet("10.0.0.2", "10.0.0.1"), "own", IN, Wire(vlan=7))
     assert tagged == Ahead(None, DROP, "no Ethernet rule allows its frame")
+
+
+def marked(**marks: bool) -> DesiredState:
+    unmarked = state()
+    return replace(
+        unmarked, vnics={**unmarked.vnics, "own": msgspec.structs.replace(unmarked.vnics["own"], **marks)}
+    )
+
+
+@pytest.mark.parametrize(("client", "server", "nobody"), [(68, 67, "10.0.0.9"), (546, 547, "fd00::9")])
+def test_only_a_marked_vnic_is_a_dhcp_server(client: int, server: int, nobody: str) -> None:
+    """Neither answers nor hears requests without the mark; asks, and hears answers, all the same."""
+    own = "10.0.0.1" if "." in nobody else "fd00::1"
+
+    def udp(out: bool, source_port: int, port: int) -> Packet:
+        ends = (own, nobody) if out else (nobody, own)
+        return Packet(*map(ip_address, ends), UDP, port, source_port=source_port)
+
+    answer, request_in = udp(True, server, client), udp(False, client, server)
+    assert (
+        judge(state(), answer, "own", OUT, Wire()).words == "rogue: the vNIC is not marked as a DHCP server"
+    )
+    assert judge(state(), request_in, "own", IN, Wire()).verdict == DROP
+    assert judge(marked(dhcp_server=True), answer, "own", OUT, Wire()) == Ahead(None)
+    assert judge(marked(dhcp_server=True), request_in, "own", IN, Wire()) == Ahead(None)
+    assert judge(state(), udp(True, client, server), "own", OUT, Wire()) == Ahead(None)
+    assert judge(state(), udp(False, server, client), "own", IN, Wire()) == Ahead(None)
+
+
+def test_only_a_marked_vnic_is_a_router() -> None:
+    """It advertises itself out of a marked one only; what comes in is for the rules."""
+    out = Packet(ip_address("fe80::1"), ip_address("ff02::1"), ICMPV6, icmp_type=134)
+    wire = Wire(destination="33:33:00:00:00:01")
+    assert judge(state(), out, "own", OUT, wire).words == "rogue: the vNIC is not marked as a router"
+    assert judge(marked(router=True), out, "own", OUT, wire) == Ahead(None)
+    assert judge(state(), out, "own", IN, wire) == Ahead(None)
+
+
+def test_a_guarded_vnic_claims_its_own_addresses() -> None:
+    """In ARP and advertisements; an unspecified one claims nothing. What comes in claims what it likes."""
+    guarded, ends = state(spoofguard=SpoofGuard.MANUAL), packet("fd00::1", "fd00::2")
+    for claimed, words in (
+        ("fd00::1", ""),
+        ("fe80::ff:fe00:1", ""),
+        ("::", ""),
+        ("fd00::2", "SpoofGuard: fd00::2 is no address of the vNIC"),
+    ):
+        assert judge(guarded, ends, "own", OUT, Wire(claimed=ip_address(claimed))).words == words
+    inwards = packet("fd00::2", "fd00::1")
+    assert judge(guarded, inwards, "own", IN, Wire(claimed=ip_address("fd00::9"))) == Ahead(None)
+    assert judge(state(), ends, "own", OUT, Wire(claimed=ip_address("fd00::2"))) == Ahead(None)
