@@ -18,6 +18,7 @@ from manager_stub.api import (
     capacity,
     certificates,
     claims,
+    components,
     disputes,
     enrolment,
     errors,
@@ -48,6 +49,8 @@ from manager_stub.api.dry_run import DryRun
 from manager_stub.api.node import installation_id
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
+from manager_stub.components.courier import Courier
+from manager_stub.components.switchboard import Switchboard
 from manager_stub.enrolment.admission import Admission
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.enrolment.tokens import Tokens
@@ -84,6 +87,7 @@ class Parts:
     publishing: Publishing
     broker: Broker
     publisher: Publisher
+    switchboard: Switchboard
     web: Guard
 
 
@@ -100,6 +104,8 @@ def compose(directory: StateDir) -> Parts:
     admission = Admission(store, register, broker, authority, tokens, credentials)
     statistics = RuleStatistics(store, register)
     publisher = Publisher(register, vnics, statistics, broker, broker_url, directory.broker_tls())
+    switchboard = Switchboard(store)
+    publisher.begin_beside = Courier(register, broker, switchboard).begin
     publishing = Publishing(store, register)
     users, sessions = Users(store), Sessions()
     passwords = Passwords(users.password_hash)
@@ -126,6 +132,7 @@ def compose(directory: StateDir) -> Parts:
         alarms.router(alarms.Alarms(register, broker, store)),
         capacity.router(register, publishing),
         certificates.router(directory.path),
+        components.router(register, switchboard, store),
         fabric.router(register),
         tags.router(register),
         members.router(register),
@@ -139,7 +146,7 @@ def compose(directory: StateDir) -> Parts:
         app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)
     guard = Guard(Bodies(app), users, passwords, sessions)
-    return Parts(store, users, register, vnics, statistics, publishing, broker, publisher, guard)
+    return Parts(store, users, register, vnics, statistics, publishing, broker, publisher, switchboard, guard)
 
 
 def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from vsfwd.policy.model import is_uuid
-from vsfwd.protocol import topology
+from vsfwd.protocol import components, topology
 from vsfwd.protocol.messages import EVENTS
 
 ADMIN: Final = "admin"
@@ -31,6 +31,8 @@ _POLICY_BACKLOG: Final = 32
 """Only the newest is of use, and one is under way at a time: more than a few are copies sent again."""
 _APP_BACKLOG: Final = 1000
 _DEAD_BACKLOG: Final = 1000
+_COMPONENT_BACKLOG: Final = 10_000
+"""Messages of all components together; the oldest goes first."""
 _BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Of what hosts send. The oldest goes first: reports are levelled, and a host that is not heard is asked
 again."""
@@ -75,10 +77,16 @@ class Broker:
         await self._queue(topology.DEAD, dead)
         for kind in EVENTS:
             await self._bind(topology.EVENTS, topology.MANAGER_QUEUE, topology.event_key("*", kind))
+        kept = {"x-max-length": _COMPONENT_BACKLOG, "x-max-length-bytes": _BACKLOG_BYTES}
+        await self._queue(topology.COMPONENT_QUEUE, {**_QUEUE, **kept})
+        for kind in components.KINDS:
+            await self._bind(topology.EVENTS, topology.COMPONENT_QUEUE, topology.event_key("*", kind))
         await self._bind(topology.DEAD, topology.DEAD, "")
         await self._put(f"users/{topology.MANAGER_USER}", _NO_PASSWORD)
         await self._allow(
-            topology.MANAGER_USER, write=_exactly(topology.COMMANDS), read=_exactly(topology.MANAGER_QUEUE)
+            topology.MANAGER_USER,
+            write=_exactly(topology.COMMANDS),
+            read=_exactly(topology.MANAGER_QUEUE, topology.COMPONENT_QUEUE),
         )
 
     async def add_host(self, host: str) -> None:
@@ -170,7 +178,7 @@ class Broker:
 
 
 def _event_keys(host: str) -> str:
-    return _exactly(*(topology.event_key(host, kind) for kind in EVENTS))
+    return _exactly(*(topology.event_key(host, kind) for kind in (*EVENTS, *components.KINDS)))
 
 
 def _exactly(*names: str) -> str:

@@ -10,13 +10,14 @@ doubles; with it goes a request to report, in case it was the host's word that w
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 from uuid import uuid4
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractExchange, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker, Unreachable
@@ -25,9 +26,8 @@ from manager_stub.register import Register
 from manager_stub.reports import BadReport, parse_report, plain
 from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import REQUEST_LIVES_S, Vnics
-from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
+from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume, signed_message
 from vsfwd.protocol import topology
-from vsfwd.protocol.envelope import HEADER, SIGNATURE, Message
 from vsfwd.protocol.messages import Addresses, Bindings, Event, Hello, Reply, Request, Statistics
 from vsfwd.protocol.topology import host_of
 
@@ -41,6 +41,8 @@ LOOK_EVERY: Final = 5
 """How often in that time the broker is asked who takes them."""
 AT_ONCE: Final = 64
 """Messages published side by side, and reports taken from the queue before the first is acknowledged."""
+
+Beside = Callable[[Session, AbstractExchange, AbstractChannel], Awaitable[None]]
 
 
 @dataclass
@@ -74,6 +76,8 @@ class Publisher(Link):
         self._tries: dict[str, Try] = {}
         self._heard: dict[str, float] = {}
         """When each host said something last: the broker's statistics come later."""
+        self.begin_beside: Beside = _nothing
+        """What else uses the session."""
         self._woken = asyncio.Event()
         register.wake = self._woken.set
 
@@ -88,6 +92,7 @@ class Publisher(Link):
         reports = await intake.declare_queue(topology.MANAGER_QUEUE, passive=True)
         session.tasks.create_task(consume(reports, self._take), name="reports")
         session.tasks.create_task(self._publish(commands), name="outbox")
+        await self.begin_beside(session, commands, intake)
         session.tasks.create_task(self._watch_hosts(), name="hosts that are away")
 
     # Out
@@ -124,7 +129,9 @@ class Publisher(Link):
 
     async def _send(self, commands: AbstractExchange, host: str, each: Try) -> None:
         outgoing = each.outgoing
-        message = _amqp(outgoing.message, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, type=outgoing.kind)
+        message = signed_message(
+            outgoing.message, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, type=outgoing.kind
+        )
         try:
             await commands.publish(message, topology.policy_key(host), timeout=PUBLISH_TIMEOUT_S)
             if each.times:
@@ -167,7 +174,7 @@ class Publisher(Link):
 
     async def _ask(self, commands: AbstractExchange, host: str, request: Request) -> None:
         signed = self._register.signed(host, request, REQUEST_LIVES_S)
-        message = _amqp(signed, type="request", expiration=REQUEST_LIVES_S)
+        message = signed_message(signed, type="request", expiration=REQUEST_LIVES_S)
         await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
 
     # In
@@ -244,6 +251,5 @@ class Publisher(Link):
                 self._woken.set()
 
 
-def _amqp(signed: Message, **properties: Any) -> aio_pika.Message:
-    headers: dict[str, Any] = {HEADER: bytearray(signed.header), SIGNATURE: bytearray(signed.signature)}
-    return aio_pika.Message(signed.body, headers=headers, content_type="application/json", **properties)
+async def _nothing(session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
+    pass

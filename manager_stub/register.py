@@ -260,14 +260,11 @@ class Register:
 
     def signed(self, host: str, request: Request, lives_s: int) -> Message:
         """What the host is asked, as it goes out."""
-        return seal_order(
-            self._key,
-            host=host,
-            id=request.id,
-            kind="request",
-            expires=int(time.time()) + lives_s,
-            json=msgspec.json.encode(request),
-        )
+        return self.order(host, request.id, "request", msgspec.json.encode(request), lives_s)
+
+    def order(self, host: str, id: str, kind: str, json: bytes, lives_s: int) -> Message:
+        expires = int(time.time()) + lives_s
+        return seal_order(self._key, host=host, id=id, kind=kind, expires=expires, json=json)
 
     def disbelieved(self, id: str, reason: str) -> None:
         """The host said what cannot be; what it said before stays."""

@@ -12,6 +12,8 @@ import msgspec
 
 from manager_stub.world import World, id_of
 from vsfwd.policy.model import MAX_HOST_VNICS, is_uuid
+from vsfwd.protocol import components
+from vsfwd.protocol.components import ComponentEvent
 from vsfwd.protocol.envelope import Refused, unpack
 from vsfwd.protocol.messages import (
     EVENTS,
@@ -84,6 +86,20 @@ def parse_report(key: str, user_id: str | None, body: bytes, encoding: str = "js
         return host, _possible(msgspec.json.decode(text, type=EVENTS[kind]))
     except (Refused, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadReport(f"{kind}: {error}", host, kind) from None
+
+
+def parse_component_event(key: str, user_id: str | None, body: bytes) -> tuple[str, ComponentEvent]:
+    """Host, and what one of its components says. Raises BadReport."""
+    match = _KEY.fullmatch(key)
+    if match is None or match[2] not in components.KINDS:
+        raise BadReport("the key is not one of a component's message")
+    host, kind = match.groups()
+    if user_id is None or host_of(user_id) != host:
+        raise BadReport(f"user_id is {user_id!r}")
+    try:
+        return host, components.decode(kind, body)
+    except Refused as refused:
+        raise BadReport(str(refused), host, kind) from None
 
 
 def believable(world: World, bindings: Sequence[Binding]) -> tuple[tuple[Binding, ...], list[str]]:

@@ -152,6 +152,20 @@ changes = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
 )
+# What components of hosts have said: the newest of each.
+component_messages = sa.Table(
+    "component_messages",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("component", sa.String, nullable=False),
+    sa.Column("topic", sa.String, nullable=False),
+    sa.Column("message", sa.String, nullable=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Index("component_messages_of", "component", "host", "id"),
+    sa.Index("component_messages_by_message", "message", "host", unique=True),
+)
 # Saved configurations: each is the policy as it was after a change; what it was, the changes since tell.
 configurations = sa.Table(
     "configurations",

@@ -17,6 +17,7 @@ from manager_stub import database
 from manager_stub.schema import (
     changes,
     claims,
+    component_messages,
     configurations,
     credentials,
     drafts,
@@ -150,6 +151,17 @@ class Transaction:
     def put_credential(self, row: Row) -> None:
         self._upsert(credentials, [row], "host")
 
+    def add_said(self, rows: list[Row], most: int) -> None:
+        """By components; of each of them, the newest are kept."""
+        if not rows:
+            return
+        table = component_messages
+        self._connection.execute(table.insert(), rows)
+        for host, component in {(row["host"], row["component"]) for row in rows}:
+            of_it = (table.c.host == host) & (table.c.component == component)
+            last = sa.select(table.c.id).where(of_it).order_by(table.c.id.desc()).offset(most).limit(1)
+            self._connection.execute(table.delete().where(of_it & (table.c.id <= last.scalar_subquery())))
+
     def add_changes(self, rows: list[Row]) -> None:
         if rows:
             self._connection.execute(changes.insert(), rows)
@@ -254,6 +266,35 @@ class Store:
             )
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def said(
+        self, component: str, *, before: int, limit: int, host: str | None = None, topic: str | None = None
+    ) -> list[Row]:
+        """By a component, the newest first, with a lower id than `before`; of a host; on a topic."""
+        table = component_messages
+        query = sa.select(table).where((table.c.component == component) & (table.c.id < before))
+        for column, wanted in ((table.c.host, host), (table.c.topic, topic)):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit)).mappings()
+            return [dict(row) for row in rows]
+
+    def speakers(self) -> list[Row]:
+        """Which component of which host has said something: how much of it is kept, and when it was last."""
+        table = component_messages
+        of = (table.c.component, table.c.host)
+        counted = (sa.func.count().label("messages"), sa.func.max(table.c.time_ms).label("time_ms"))
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(*of, *counted).group_by(*of).order_by(*of)).mappings()
+            return [dict(row) for row in rows]
+
+    def messages_known(self, messages: list[str]) -> set[tuple[str, str]]:
+        """Those of components that are kept already, as host and message."""
+        table = component_messages
+        query = sa.select(table.c.host, table.c.message).where(table.c.message.in_(messages))
+        with self._engine.connect() as connection:
+            return {(host, message) for host, message in connection.execute(query)}
 
     def changes_since(self, change: int) -> list[Row]:
         """The oldest first."""

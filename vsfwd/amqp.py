@@ -13,7 +13,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import aio_pika
 import structlog
@@ -28,6 +28,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
 from vsfwd.protocol import topology
+from vsfwd.protocol.envelope import HEADER, SIGNATURE, Message
 
 log = structlog.get_logger(log="vsfwd.amqp")
 
@@ -136,6 +137,11 @@ class Link(ABC):
         )
         stack.push_async_callback(_close, connection)
         return connection
+
+
+def signed_message(signed: Message, **properties: Any) -> aio_pika.Message:
+    headers: dict[str, Any] = {HEADER: bytearray(signed.header), SIGNATURE: bytearray(signed.signature)}
+    return aio_pika.Message(signed.body, headers=headers, content_type="application/json", **properties)
 
 
 async def consume(

@@ -75,7 +75,8 @@ def describe(errors: Sequence[Mapping[str, Any]]) -> str:
 
 
 def place_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
-    where = [str(part) for part in error["loc"] if part not in ("body", "path", "query")]
+    first, *rest = error["loc"] or ("body",)
+    where = [str(part) for part in (rest if first in ("body", "path", "query") else (first, *rest))]
     # pydantic puts the chosen member of a union into the location; a caller's body has no such level.
     where = [
         part for part in where if not part.endswith(("Expression", "Condition", "Operator", "ServiceEntry"))

@@ -91,6 +91,7 @@ def others(scene: Scene) -> list[str]:
         topology.policy_queue(victim),
         topology.app_queue(victim),
         topology.MANAGER_QUEUE,
+        topology.COMPONENT_QUEUE,
         topology.DEAD,
     ]
 

@@ -1,0 +1,175 @@
+"""Components of a host and the manager, over the real broker: asked by REST, served by the program in
+vsfwd/README.md; and what a component that floods, or does not read, does to everybody else: nothing."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vsfwd
+from tests.harness.lab import World, allow
+from vagrant.lab.probe import Seen
+from vagrant.lab.rest import request
+from vagrant.lab.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+COMPONENTS = "/api/v1/vsfw/components"
+FLOODING, BLOCKED = 64101, 64102
+"""Users whom nobody is."""
+CONFIGURATION = f"""
+[components.hello]
+topics = ["hello"]
+
+[components.flood]
+users = [{FLOODING}]
+topics = ["flood"]
+
+[components.blocked]
+users = [{BLOCKED}]
+topics = ["blocked"]
+"""
+AS_USER = """
+import json, os, socket, sys
+path, uid, method, component = os.open(sys.argv[1], os.O_PATH), int(sys.argv[2]), *sys.argv[3:]
+os.setgroups([])
+os.setresuid(uid, uid, uid)
+def connected():
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(f"/proc/self/fd/{path}")
+    return connection
+def say(connection, **parameters):
+    call = {"method": "io.vsfwd.Bus." + method, "more": method == "Subscribe"}
+    parameters |= {"component": component}
+    connection.sendall(json.dumps(call | {"parameters": parameters}).encode() + b"\\0")
+"""
+"""Speaks for a user of its own, who is let through to the socket by a descriptor of root's."""
+FLOOD = """
+connections = [connected() for _ in range(20)]
+while True:
+    for each in connections:
+        say(each, topic=component, body={"x": "x" * 10_000})
+    for each in connections:
+        each.recv(65536)
+"""
+BLOCK = """
+connection = connected()
+say(connection, topics=[component])
+connection.recv(65536)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def configured(shared_world: World) -> Iterator[None]:
+    """Both hosts know these components; what is written into their configuration goes again."""
+    world = shared_world
+    files = {host.name: host.directory / "vsfwd.toml" for host in world.lab.layout.hosts}
+    before = {name: path.read_text() for name, path in files.items()}
+    for name, path in files.items():
+        path.write_text(before[name] + CONFIGURATION)
+        world.lab.kill_vsfwd(name)
+        world.lab.start_vsfwd(name)
+    wait_until(lambda: is_nowhere(world, "hello"), "vsfwd of both hosts answers", 60)
+    yield
+    for name, path in files.items():
+        path.write_text(before[name])
+        world.lab.kill_vsfwd(name)
+        world.lab.start_vsfwd(name)
+
+
+@pytest.fixture
+def components(configured: None, world: World) -> World:
+    return world
+
+
+def is_nowhere(world: World, component: str) -> bool:
+    """Nobody listens, says vsfwd of every host."""
+    found = send(world, component, "calls", all_hosts=True, timeout_s=2)
+    return all("nobody there listens" in each["reason"] for each in found)
+
+
+def send(world: World, component: str, kind: str, body: Any = None, **to: Any) -> list[Any]:
+    asked = {"topic": component, "body": body or {}, **to}
+    found = request(world.lab.rest, "POST", f"{COMPONENTS}/{component}/{kind}", asked)
+    return found["results"]  # type: ignore[no-any-return]
+
+
+def said(world: World, component: str) -> list[Any]:
+    found = request(world.lab.rest, "GET", f"{COMPONENTS}/{component}/messages")
+    return found["results"]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def running(*argv: str) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, *argv], stdin=subprocess.PIPE) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@contextmanager
+def hello(world: World, host: str, directory: Path) -> Iterator[None]:
+    """The program in the README, once it is answered."""
+    text = (Path(vsfwd.__file__).parent / "README.md").read_text()
+    (source,) = re.findall(r"    # hello\.py.*?\n\n(?=\S)", text, re.DOTALL)
+    script = directory / "hello.py"
+    script.write_text(re.sub("^    ", "", source, flags=re.MULTILINE))
+    there = world.lab.host(host)
+    with running(str(script), str(there.socket)):
+        wait_until(lambda: answers(world, there.id), "hello answers", 60)
+        yield
+
+
+def answers(world: World, host: str) -> bool:
+    (found,) = send(world, "hello", "calls", {"n": 1}, hosts=[host])
+    return bool(found["done"]) and found["body"] == {"you said": {"n": 1}}
+
+
+def test_the_manager_asks_a_component_and_reads_what_it_says(components: World, tmp_path: Path) -> None:
+    """By REST, through manager, broker and vsfwd, to a component on host2 and back; on host1 there is none,
+    and that is said."""
+    world = components
+    with hello(world, "host2", tmp_path):
+        found = {each["host"]["display_name"]: each for each in send(world, "hello", "calls", clusters=["c"])}
+        assert found["host2"]["done"]
+        assert found["host2"]["body"] == {"you said": {}}
+        assert "nobody there listens" in found["host1"]["reason"]
+        (here,) = said(world, "hello")
+        assert (here["host"]["display_name"], here["body"]) == ("host2", {"text": "here I am"})
+
+
+def test_o38_a_flood_and_a_client_that_does_not_read_delay_neither_policy_nor_others(
+    components: World, tmp_path: Path
+) -> None:
+    """On host2 one component says what it can on twenty connections, another one is sent messages and reads
+    none. A change of the policy is enforced, a third component answers, and only who does not read is cut
+    off."""
+    world = components
+    host = world.lab.host("host2")
+    with ExitStack() as stack:
+        stack.enter_context(hello(world, "host2", tmp_path))
+        for code, uid, method, name in (
+            (FLOOD, FLOODING, "Publish", "flood"),
+            (BLOCK, BLOCKED, "Subscribe", "blocked"),
+        ):
+            stack.enter_context(running("-c", AS_USER + code, str(host.socket), str(uid), method, name))
+        wait_until(lambda: len(said(world, "flood")) > 50, "what is flooded comes", 60)
+
+        def cut_off() -> bool:
+            (found,) = send(world, "blocked", "messages", {"x": "x" * 15_000}, hosts=[host.id])
+            return "does not read" in found["reason"]
+
+        world.enforce(allow("a", "c", "tcp/80"))
+        assert world.seen_all(("a", "c", "tcp/80"), ("a", "c", "tcp/81")) == [Seen.ALLOWED, Seen.DROPPED]
+        wait_until(cut_off, "who does not read is cut off", 60)
+        assert answers(world, host.id)
+        world.enforce(allow("a", "c", "tcp/81"))
+        assert world.seen_all(("a", "c", "tcp/81"), ("a", "c", "tcp/80")) == [Seen.ALLOWED, Seen.DROPPED]
+        assert is_nowhere(world, "blocked")

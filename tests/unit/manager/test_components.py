@@ -1,0 +1,286 @@
+"""Components on the hosts, by REST: what they are sent, what they answer, what they have said. The hosts are
+the test."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, cast
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from manager_stub.components import switchboard as board
+from manager_stub.components.courier import Courier
+from manager_stub.components.switchboard import Declined, Switchboard
+from tests.unit.manager.rest import VSFW, Manager
+from vsfwd.protocol.components import ComponentAnswer, ComponentMessage
+
+COMPONENTS = f"{VSFW}/components"
+HOSTS = [f"33333333-0000-4000-8000-00000000000{number}" for number in range(3)]
+
+
+@pytest.fixture
+async def hosts(manager: Manager) -> list[str]:
+    """Three, of which two are in a cluster, and that in a datacenter."""
+    for host in HOSTS:
+        manager.register.add_host(host, f"host{host[-1]}")
+    await manager.call("PUT", f"{VSFW}/clusters/c", {"hosts": HOSTS[1:]})
+    await manager.call("PUT", f"{VSFW}/datacenters/d", {"clusters": ["c"]})
+    return HOSTS
+
+
+async def answered(
+    manager: Manager, kind: str, body: Any, answer: Callable[[str, ComponentMessage], ComponentAnswer | None]
+) -> Any:
+    """What the caller gets when the hosts answer so."""
+    asking = asyncio.create_task(manager.answer("POST", f"{COMPONENTS}/agent/{kind}", body))
+    async with asyncio.timeout(20):
+        while not asking.done():
+            while manager.parts.switchboard.outgoing:
+                letter = manager.parts.switchboard.outgoing.popleft()
+                assert isinstance(letter.event, ComponentMessage)
+                if found := answer(letter.host, letter.event):
+                    manager.parts.switchboard.take([(letter.host, found)])
+            await asyncio.sleep(0.001)
+    return (await asking).json()
+
+
+def said(topic: str = "users", component: str = "agent", **body: Any) -> ComponentMessage:
+    return ComponentMessage(str(uuid4()), component, topic, body)
+
+
+@pytest.mark.parametrize(
+    ("to", "reached"),
+    [
+        ({"hosts": HOSTS[:1]}, HOSTS[:1]),
+        ({"clusters": ["c"]}, HOSTS[1:]),
+        ({"datacenters": ["d"]}, HOSTS[1:]),
+        ({"hosts": HOSTS[:1], "clusters": ["c"]}, HOSTS),
+        ({"all_hosts": True}, HOSTS),
+    ],
+)
+async def test_a_call_reaches_those_who_are_named(
+    manager: Manager, hosts: list[str], to: Any, reached: list[str]
+) -> None:
+    """Hosts, those of clusters and of datacenters, or all: each once, with its answer."""
+    body = {"topic": "users", "body": {"q": 1}, **to}
+    found = await answered(
+        manager,
+        "calls",
+        body,
+        lambda host, message: ComponentAnswer(message.id, {"of": host, **message.body}),
+    )
+    assert [each["host"]["id"] for each in found["results"]] == reached
+    assert [each["body"] for each in found["results"]] == [{"of": host, "q": 1} for host in reached]
+    assert all(each["done"] and not each["reason"] for each in found["results"])
+
+
+async def test_who_does_not_answer_stops_no_other(manager: Manager, hosts: list[str]) -> None:
+    """One is late, one refuses, one answers."""
+
+    def answer(host: str, message: ComponentMessage) -> ComponentAnswer | None:
+        refused = ComponentAnswer(message.id, error="nobody there")
+        return {HOSTS[1]: ComponentAnswer(message.id, {"ok": True}), HOSTS[2]: refused}.get(host)
+
+    found = await answered(manager, "calls", {"topic": "users", "all_hosts": True, "timeout_s": 1}, answer)
+    assert [(each["done"], each["reason"]) for each in found["results"]] == [
+        (False, "no answer within 1 s"),
+        (True, ""),
+        (False, "nobody there"),
+    ]
+
+
+async def test_a_message_is_no_call(manager: Manager, hosts: list[str]) -> None:
+    """Nobody waits for the component; vsfwd says that it was given."""
+    patience = []
+
+    def answer(host: str, message: ComponentMessage) -> ComponentAnswer:
+        patience.append(message.answer_within_s)
+        return ComponentAnswer(message.id)
+
+    body = {"topic": "users", "hosts": HOSTS[:1]}
+    assert (await answered(manager, "messages", body, answer))["results"][0]["done"]
+    await answered(manager, "calls", body, answer)
+    assert patience == [0, 10]
+
+
+async def test_a_host_cannot_answer_for_another(manager: Manager, hosts: list[str]) -> None:
+    """Though it knows the id."""
+
+    def answer(host: str, message: ComponentMessage) -> None:
+        manager.parts.switchboard.take([(HOSTS[1], ComponentAnswer(message.id, {"false": True}))])
+
+    body = {"topic": "users", "hosts": HOSTS[:1], "timeout_s": 1}
+    found = await answered(manager, "calls", body, answer)
+    assert not found["results"][0]["done"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"topic": "users"}, "say hosts, clusters, datacenters or all_hosts"),
+        ({"topic": "users", "hosts": [str(uuid4())]}, "hosts.0: there is no host"),
+        ({"topic": "users", "clusters": ["x"]}, "clusters: there is no 'x'"),
+        ({"topic": "users", "datacenters": ["x"]}, "datacenters: there is no 'x'"),
+        ({"topic": "Users", "all_hosts": True}, "topic"),
+        ({"topic": "users", "all_hosts": True, "timeout_s": 61}, "timeout_s"),
+        ({"topic": "users", "all_hosts": True, "body": []}, "body: Input should be"),
+        ({"topic": "users", "all_hosts": True, "body": {"x": "x" * 16384}}, "over the limit of 16384"),
+        ({"topic": "users", "all_hosts": True, "body": {"n": 2**64}}, "an integer of more than 64 bits"),
+        ({"topic": "users", "all_hosts": True, "reply": 1}, "reply: unknown field"),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_by_field(
+    manager: Manager, hosts: list[str], body: Any, reason: str
+) -> None:
+    """Nothing goes out, and there is no line about it in the audit log."""
+    before = await manager.call("GET", f"{VSFW}/audit-log")
+    answer = await manager.answer("POST", f"{COMPONENTS}/agent/messages", body)
+    assert answer.status_code == 400
+    assert reason in answer.json()["error_message"]
+    assert not manager.parts.switchboard.outgoing
+    assert await manager.call("GET", f"{VSFW}/audit-log") == before
+
+
+async def test_who_sent_what_to_whom_is_in_the_audit_log_but_not_the_body(
+    manager: Manager, hosts: list[str]
+) -> None:
+    """It may be a key."""
+    body = {"topic": "users", "clusters": ["c"], "body": {"key": "hush"}, "timeout_s": 1}
+    await answered(manager, "messages", body, lambda host, message: ComponentAnswer(message.id))
+    (line,) = (await manager.call("GET", f"{VSFW}/audit-log?path=/vsfw/components"))["results"]
+    assert (line["user"], line["path"]) == ("admin", "/vsfw/components/agent/users")
+    assert line["after"] == {
+        "hosts": [], "clusters": ["c"], "datacenters": [], "all_hosts": False, "call": False
+    }  # fmt: skip
+
+
+async def test_what_components_say_is_read_by_host_and_topic_in_pages(
+    manager: Manager, hosts: list[str]
+) -> None:
+    """The newest first; also after a restart."""
+    first, second, third = (said(n=number) for number in range(3))
+    manager.parts.switchboard.take(
+        [(HOSTS[0], first), (HOSTS[1], second), (HOSTS[0], third), (HOSTS[0], said("facts", x=1))]
+    )
+
+    async def numbers(query: str) -> list[Any]:
+        found = await manager.call("GET", f"{COMPONENTS}/agent/messages?{query}")
+        return [each["body"].get("n") for each in found["results"]]
+
+    assert await numbers("topic=users") == [2, 1, 0]
+    assert await numbers(f"host={HOSTS[0]}") == [None, 2, 0]
+    assert await numbers(f"host={HOSTS[1]}&topic=facts") == []
+    page = await manager.call("GET", f"{COMPONENTS}/agent/messages?page_size=2&topic=users")
+    assert await numbers(f"topic=users&cursor={page['cursor']}") == [0]
+    assert page["results"][0]["host"] == {"id": HOSTS[0], "display_name": "host0"}
+    speakers = (await manager.call("GET", COMPONENTS))["results"]
+    assert [(each["component"], each["host"]["id"], each["messages"]) for each in speakers] == [
+        ("agent", HOSTS[0], 3),
+        ("agent", HOSTS[1], 1),
+    ]
+    manager.register.remove_host(HOSTS[0])
+    assert await numbers("") == [1]
+
+
+async def test_what_comes_twice_is_there_once(manager: Manager, hosts: list[str]) -> None:
+    """The broker gives again what was not acknowledged, in one batch or in two; another host's message is
+    not the same though it has the same id."""
+    message = said(n=1)
+    for batch in ([(HOSTS[0], message)] * 2, [(HOSTS[0], message), (HOSTS[1], message)]):
+        assert manager.parts.switchboard.take(batch) == ["", ""]
+    found = (await manager.call("GET", f"{COMPONENTS}/agent/messages"))["results"]
+    assert [each["host"]["id"] for each in found] == [HOSTS[1], HOSTS[0]]
+
+
+async def test_o38_what_is_kept_of_a_host_is_bounded(
+    manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each component the newest; of names that a host makes up, the first. Others are not touched."""
+    monkeypatch.setattr(board, "MAX_KEPT", 3)
+    monkeypatch.setattr(board, "MAX_COMPONENTS", 2)
+    take = manager.parts.switchboard.take
+    take([(HOSTS[1], said(n=-1))])
+    for number in range(5):
+        take([(HOSTS[0], said(n=number))])
+    take([(HOSTS[0], said(component="other"))])
+    (reason,) = take([(HOSTS[0], said(component="another"))])
+    assert "more than 2 components" in reason
+    found = (await manager.call("GET", f"{COMPONENTS}/agent/messages"))["results"]
+    assert [each["body"]["n"] for each in found] == [4, 3, 2, -1]
+    assert (await manager.call("GET", f"{COMPONENTS}/another/messages"))["results"] == []
+
+
+async def test_the_manager_answers_what_components_ask(manager: Manager, hosts: list[str]) -> None:
+    """With what a service of its own says, or with why not."""
+    switchboard = manager.parts.switchboard
+
+    def refuse(host: str, body: Any) -> Any:
+        raise Declined("not for you")
+
+    switchboard.services |= {("agent", "time"): lambda host, body: {"for": host}, ("agent", "no"): refuse}
+    for topic in ("time", "no", "nothing"):
+        switchboard.take([(HOSTS[0], ComponentMessage(str(uuid4()), "agent", topic, {}, 10))])
+    answers = [letter.event for letter in switchboard.outgoing]
+    assert all(isinstance(answer, ComponentAnswer) for answer in answers)
+    assert [answer.body for answer in answers] == [{"for": HOSTS[0]}, {}, {}]
+    assert [cast(ComponentAnswer, answer).error for answer in answers[1:]] == [
+        "not for you",
+        "the manager does nothing at 'nothing' for 'agent'",
+    ]
+
+
+class Delivery:
+    """A message at the manager's queue, and what became of it."""
+
+    def __init__(self, host: str, body: bytes, kind: str = "component", user: str | None = None) -> None:
+        self.routing_key, self.user_id, self.body = f"host.{host}.{kind}", user or host, body
+        self.fate = ""
+
+    async def ack(self) -> None:
+        self.fate = "stored"
+
+    async def reject(self, requeue: bool = False) -> None:
+        self.fate = "refused"
+
+
+async def test_a_message_that_cannot_be_read_stops_no_other(manager: Manager, hosts: list[str]) -> None:
+    """Garbage, another's name, a host nobody knows, too long: each is refused by itself, and the others of
+    the batch are stored."""
+    good = msgspec.json.encode(said(n=1))
+    deep = json.dumps({**json.loads(good), "body": {"x": json.loads("[" * 17 + "]" * 17)}}).encode()
+    batch = [
+        Delivery(HOSTS[0], b"garbage"),
+        Delivery(HOSTS[0], good, user=HOSTS[1]),
+        Delivery(str(uuid4()), good),
+        Delivery(HOSTS[0], b"[" * 40_000),
+        Delivery(HOSTS[0], deep),
+        Delivery(HOSTS[0], good, kind="hello"),
+        Delivery(HOSTS[0], good),
+    ]
+    courier = Courier(manager.register, manager.parts.broker, manager.parts.switchboard)
+    await courier._take(cast(Any, batch))
+    assert [each.fate for each in batch] == ["refused"] * 6 + ["stored"]
+    assert manager.register.hosts[HOSTS[0]].reports_refused == 3
+
+
+async def test_a_mistake_of_the_managers_takes_one_message_with_it(
+    manager: Manager, hosts: list[str]
+) -> None:
+    """Those that came with it are stored."""
+
+    def stumble(host: str, body: Any) -> None:
+        raise ZeroDivisionError
+
+    manager.parts.switchboard.listeners["agent", "bad"] = stumble
+    batch = [Delivery(HOSTS[0], msgspec.json.encode(said(topic))) for topic in ("users", "bad", "users")]
+    await Courier(manager.register, manager.parts.broker, manager.parts.switchboard)._take(cast(Any, batch))
+    assert [each.fate for each in batch] == ["stored", "refused", "stored"]
+    assert len(manager.parts.store.said("agent", before=2**53, limit=10)) == 2
+
+
+async def test_a_new_switchboard_knows_who_has_spoken(manager: Manager, hosts: list[str]) -> None:
+    """So that the bound holds across a restart."""
+    manager.parts.switchboard.take([(HOSTS[0], said())])
+    assert Switchboard(manager.parts.store)._known == {HOSTS[0]: {"agent"}}
