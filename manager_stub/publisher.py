@@ -10,7 +10,7 @@ doubles; with it goes a request to report, in case it was the host's word that w
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 from uuid import uuid4
@@ -23,12 +23,28 @@ from aio_pika.exceptions import DeliveryError
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.levels import Outgoing
 from manager_stub.register import Register
-from manager_stub.reports import BadReport, parse_report, plain
+from manager_stub.reports import BadReport, in_order, parse_report, plain
 from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import REQUEST_LIVES_S, Vnics
-from vsfwd.amqp import PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume, signed_message
+from vsfwd.amqp import (
+    PUBLISH_TIMEOUT_S,
+    Link,
+    Session,
+    SessionOver,
+    consume_together,
+    signed_message,
+)
 from vsfwd.protocol import topology
-from vsfwd.protocol.messages import Addresses, Bindings, Event, Hello, Reply, Request, Statistics
+from vsfwd.protocol.messages import (
+    Addresses,
+    Applied,
+    Bindings,
+    Event,
+    Hello,
+    Reply,
+    Request,
+    Statistics,
+)
 from vsfwd.protocol.topology import host_of
 
 log = structlog.get_logger("manager.publisher")
@@ -90,7 +106,7 @@ class Publisher(Link):
         commands = await session.outlet(topology.COMMANDS)
         intake = await session.intake(AT_ONCE)
         reports = await intake.declare_queue(topology.MANAGER_QUEUE, passive=True)
-        session.tasks.create_task(consume(reports, self._take), name="reports")
+        session.tasks.create_task(consume_together(reports, self._take, AT_ONCE), name="reports")
         session.tasks.create_task(self._publish(commands), name="outbox")
         await self.begin_beside(session, commands, intake)
         session.tasks.create_task(self._watch_hosts(), name="hosts that are away")
@@ -201,14 +217,23 @@ class Publisher(Link):
                 self._vnics.stay_away(gone, connected)
             await asyncio.sleep(self._away_after_s / LOOK_EVERY)
 
-    async def _take(self, message: AbstractIncomingMessage) -> bool:
+    async def _take(self, messages: Sequence[AbstractIncomingMessage]) -> list[bool]:
+        heard = {number: said for number, each in enumerate(messages) if (said := self._read(each))}
+        believed = set[int]()
+        for together in in_order(heard):
+            believed |= self._believed({number: heard[number] for number in together})
+        return [number in believed for number in range(len(messages))]
+
+    def _read(self, message: AbstractIncomingMessage) -> tuple[str, Event] | None:
+        """Whose report it is, and what it says; None if it is none."""
         try:
             encoding = message.content_encoding or "json"
             login = message.user_id
             host, report = parse_report(message.routing_key or "", login, message.body, encoding)
             if login != self._broker.logins(host)[-1]:
                 raise BadReport(f"user_id is {login!r}, of an earlier enrolment")
-            self._report(host, report)
+            if host not in self._register.hosts:
+                raise BadReport("the host is not, or no longer, in the register")
         except BadReport as error:
             if error.host in self._register.hosts:
                 self._register.disbelieved(error.host, str(error))
@@ -216,34 +241,49 @@ class Publisher(Link):
                     self._register.unreadable(error.host, str(error))
             else:
                 log.error("report refused", key=message.routing_key, reason=str(error))
-            return False
+            return None
         except Exception as error:
-            # A mistake of ours, which a host has found. If it ended the process, so would the message when
-            # the broker gives it again: one host would stop the policy of all. The register stores each
-            # change before it counts, so nothing is left by halves.
-            log.exception("the manager failed at a report", key=message.routing_key)
-            host = host_of(message.user_id or "")  # the broker vouches for it
-            if host in self._register.hosts:
-                self._register.disbelieved(host, plain(f"the manager failed at a report: {error!r}"))
-            return False
-        return True
-
-    def _report(self, host: str, report: Event) -> None:
-        if host not in self._register.hosts:
-            raise BadReport("the host is not, or no longer, in the register")
+            self._failed(host_of(message.user_id or ""), error)  # the broker vouches for it
+            return None
         self._heard[host] = asyncio.get_running_loop().time()
-        if isinstance(report, Bindings):
-            self._vnics.bound(host, report)
-        elif isinstance(report, Addresses):
-            self._vnics.claimed(host, report)
-        elif isinstance(report, Statistics):
-            self._statistics.heard(host, report)
-        elif isinstance(report, Reply):
-            log.info("reply", host=host, request=report.id, error=report.error)
-            self._register.replied(host, report)
-        else:
-            self._register.reported(host, report)
-            if isinstance(report, Hello) and (tried := self._tries.get(host)):
+        return host, report
+
+    def _believed(self, heard: Mapping[int, tuple[str, Event]]) -> set[int]:
+        """Those that counted, of reports that count together."""
+        try:
+            self._report(dict(heard.values()))
+        except Exception as error:
+            if len(heard) > 1:  # one of them
+                return set().union(*(self._believed({number: said}) for number, said in heard.items()))
+            for host, _ in heard.values():
+                self._failed(host, error)
+            return set()
+        return set(heard)
+
+    def _failed(self, host: str, error: Exception) -> None:
+        """A mistake of ours, which a host has found. If it ended the process, so would the message when the
+        broker gives it again: one host would stop the policy of all. The register stores each change before
+        it counts, so nothing is left by halves."""
+        log.error("the manager failed at a report", host=host, exc_info=error)
+        if host in self._register.hosts:
+            self._register.disbelieved(host, plain(f"the manager failed at a report: {error!r}"))
+
+    def _report(self, said: Mapping[str, Event]) -> None:
+        """What hosts have applied, of each or of several; or something else, of one."""
+        positions = {host: each for host, each in said.items() if isinstance(each, Hello | Applied)}
+        if positions:
+            self._register.reported(positions)
+        for host, report in said.items():
+            if isinstance(report, Bindings):
+                self._vnics.bound(host, report)
+            elif isinstance(report, Addresses):
+                self._vnics.claimed(host, report)
+            elif isinstance(report, Statistics):
+                self._statistics.heard(host, report)
+            elif isinstance(report, Reply):
+                log.info("reply", host=host, request=report.id, error=report.error)
+                self._register.replied(host, report)
+            elif isinstance(report, Hello) and (tried := self._tries.get(host)):
                 # It is back: what waits for it in its queue gets a moment, and is sent again soon if it is
                 # not there.
                 tried.times = 1

@@ -241,9 +241,11 @@ class Register:
         """The host says something."""
         self._hosts[id] = replace(self._hosts[id], last_seen_ms=now_ms())
 
-    def reported(self, id: str, said: Hello | Applied) -> None:
-        """The host says what it has applied."""
-        host = self._hosts[id]
+    def reported(self, said: Mapping[str, Hello | Applied]) -> None:
+        """These hosts say what they have applied: all of it is stored, or nothing."""
+        self._store_hosts({id: self._after(self._hosts[id], each) for id, each in said.items()})
+
+    def _after(self, host: Host, said: Hello | Applied) -> Host:
         position = Position(said.epoch, said.generation, said.digest)
         level = replace(host.level, applied=position)
         if not host.problem:
@@ -255,8 +257,7 @@ class Register:
                 refused=frozenset(refusal.id for refusal in said.refusals if refusal.kind == "message"),
             )
         vsfwd = said.vsfwd if isinstance(said, Hello) else host.vsfwd
-        host = replace(host, level=level, refusals=said.refusals, vsfwd=vsfwd, last_seen_ms=now_ms())
-        self._store_hosts({id: host})
+        return replace(host, level=level, refusals=said.refusals, vsfwd=vsfwd, last_seen_ms=now_ms())
 
     def signed(self, host: str, request: Request, lives_s: int) -> Message:
         """What the host is asked, as it goes out."""

@@ -5,7 +5,7 @@ stays; of a report that can be, each vNIC that cannot is left out by itself, wit
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -100,6 +100,23 @@ def parse_component_event(key: str, user_id: str | None, body: bytes) -> tuple[s
         return host, components.decode(kind, body)
     except Refused as refused:
         raise BadReport(str(refused), host, kind) from None
+
+
+def in_order(heard: Mapping[int, tuple[str, Event]]) -> Iterator[list[int]]:
+    """Numbers of reports that can count together: what several hosts have applied. Anything else counts by
+    itself, and so does what a host says after that."""
+    together: dict[str, int] = {}
+    for number, (host, report) in heard.items():
+        alone = not isinstance(report, Hello | Applied)
+        if together and (alone or host in together):
+            yield [*together.values()]
+            together = {}
+        if alone:
+            yield [number]
+        else:
+            together[host] = number
+    if together:
+        yield [*together.values()]
 
 
 def believable(world: World, bindings: Sequence[Binding]) -> tuple[tuple[Binding, ...], list[str]]:

@@ -43,7 +43,7 @@ async def hosts(manager: Manager) -> Manager:
     """Three; the first has a VM, and a group of it is the source of a rule."""
     for host in (HOST, ROGUE, THIRD):
         manager.register.add_host(host, f"host{host[-1]}")
-        manager.register.reported(host, Hello(0, 0, digest_text(0), "0.1"))
+        manager.register.reported({host: Hello(0, 0, digest_text(0), "0.1")})
     await manager.call("PUT", f"{DOMAIN}/groups/web", {"expression": [vm("Name", "STARTSWITH", "web")]})
     rule = {"id": "r", "source_groups": [named("web")], "action": "ALLOW"}
     await manager.call("PUT", f"{DOMAIN}/security-policies/s", {"rules": [rule]})

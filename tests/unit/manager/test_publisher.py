@@ -43,15 +43,60 @@ def publisher(manager: Manager) -> Publisher:
     )
 
 
-async def take(publisher: Publisher, kind: str, report: Any, host: str = HOST) -> bool:
-    """A message of a host; whether it is acknowledged."""
-    message = SimpleNamespace(
+def sent(kind: str, report: Any, host: str = HOST) -> Any:
+    return SimpleNamespace(
         routing_key=f"host.{host}.{kind}",
         user_id=host,
         body=msgspec.json.encode(report),
         content_encoding="json",
     )
-    return await publisher._take(cast(Any, message))
+
+
+async def take(publisher: Publisher, kind: str, report: Any, host: str = HOST) -> bool:
+    """A message of a host; whether it is acknowledged."""
+    (taken,) = await publisher._take([sent(kind, report, host)])
+    return taken
+
+
+async def test_what_many_hosts_have_applied_is_stored_at_once(
+    manager: Manager, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction, in the order of each host's words; a report between that is none is refused alone."""
+    stored: list[int] = []
+    original = manager.register._store_hosts
+    monkeypatch.setattr(
+        manager.register, "_store_hosts", lambda hosts: (stored.append(len(hosts)), original(hosts))
+    )
+    hello = Hello(0, 0, digest_text(0), "0.1")
+    later = Hello(0, 0, digest_text(0), "0.2")
+    messages = [
+        sent("hello", hello),
+        sent("hello", 7),
+        sent("hello", hello, OTHER_HOST),
+        sent("hello", later),
+    ]
+    assert await publisher._take(messages) == [True, False, True, True]
+    assert stored == [2, 1]
+    assert [manager.register.hosts[host].vsfwd for host in (HOST, OTHER_HOST)] == ["0.2", "0.1"]
+
+
+async def test_a_mistake_of_the_manager_at_one_report_leaves_the_others(
+    manager: Manager, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts together is counted by itself where that fails: one host stops no other."""
+    original = manager.register.reported
+
+    def failing(said: Any) -> None:
+        if OTHER_HOST in said:
+            raise RuntimeError("a mistake")
+        original(said)
+
+    monkeypatch.setattr(manager.register, "reported", failing)
+    hello = Hello(0, 0, digest_text(0), "0.1")
+    messages = [sent("hello", hello, OTHER_HOST), sent("hello", hello)]
+    assert await publisher._take(messages) == [False, True]
+    assert [manager.register.hosts[host].reports_refused for host in (HOST, OTHER_HOST)] == [0, 1]
+    assert manager.register.hosts[HOST].vsfwd == "0.1"
 
 
 async def test_an_ipv4_address_in_ipv6_clothes_ends_nothing(manager: Manager, publisher: Publisher) -> None:
@@ -97,7 +142,7 @@ async def test_policy_does_not_wait_for_requests(manager: Manager, publisher: Pu
         if len(keys) == many + 1:
             all_sent.set()
 
-    manager.register.reported(OTHER_HOST, Hello(0, 0, digest_text(0), "0.1"))
+    manager.register.reported({OTHER_HOST: Hello(0, 0, digest_text(0), "0.1")})
     manager.vnics.bound(OTHER_HOST, PLUGGED)
     manager.register.requests.extend((HOST, Request(str(number), "report")) for number in range(many))
     publishing = asyncio.create_task(publisher._publish(cast(Any, SimpleNamespace(publish=publish))))

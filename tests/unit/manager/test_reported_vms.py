@@ -23,7 +23,7 @@ async def hosts(manager: Manager) -> Manager:
     """Two, that have nothing; a segment, and groups that ask for what is reported."""
     for host in (HOST, OTHER_HOST):
         manager.register.add_host(host, host[-1])
-        manager.register.reported(host, Hello(0, 0, digest_text(0), "0.1"))
+        manager.register.reported({host: Hello(0, 0, digest_text(0), "0.1")})
     await manager.call("PUT", f"{INFRA}/segments/blue", {"overlay_id": 7})
     await manager.call("PUT", f"{DOMAIN}/groups/web", {"expression": [vm("Name", "STARTSWITH", "web")]})
     return manager

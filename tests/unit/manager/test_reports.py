@@ -108,10 +108,10 @@ async def furnished(manager: Manager) -> Manager:
 async def test_the_list_of_hosts_shows_what_each_should_have_and_has(furnished: Manager) -> None:
     """Wanted and applied by epoch, generation and digest; refusals as reported; not connected is unknown when
     the broker cannot be asked."""
-    furnished.register.reported(HOST, HELLO)
+    furnished.register.reported({HOST: HELLO})
     furnished.vnics.bound(HOST, PLUGGED)
     refusal = Refusal("rules", "1001", "a reason")
-    furnished.register.reported(HOST, Applied(1, 1, digest_text(0), refusals=(refusal,)))
+    furnished.register.reported({HOST: Applied(1, 1, digest_text(0), refusals=(refusal,))})
     (shown,) = (await furnished.call("GET", f"{VSFW}/hosts"))["results"]
     level = furnished.register.hosts[HOST].level
     assert shown["applied"] == {"epoch": 1, "generation": 1, "digest": digest_text(0)}
@@ -127,7 +127,7 @@ async def test_a_host_on_which_too_much_is_plugged_keeps_its_last_state(furnishe
     by the change that makes it fit."""
     rules = [{"id": f"r{number}", "action": "DROP"} for number in range(MAX_RULES)]
     await furnished.call("PUT", f"{DOMAIN}/security-policies/large", {"rules": rules})
-    furnished.register.reported(HOST, HELLO)
+    furnished.register.reported({HOST: HELLO})
     before = furnished.register.hosts[HOST].level
     furnished.vnics.bound(HOST, PLUGGED)
     assert furnished.register.hosts[HOST].level == before
@@ -135,7 +135,7 @@ async def test_a_host_on_which_too_much_is_plugged_keeps_its_last_state(furnishe
 
     again = Register(furnished.parts.store, furnished.directory.signing_key())
     assert "at most" in again.hosts[HOST].problem
-    again.reported(HOST, Hello(7, 7, digest_text(7), "0.1"))
+    again.reported({HOST: Hello(7, 7, digest_text(7), "0.1")})
     assert again.hosts[HOST].level.outgoing == before.outgoing
 
     await furnished.call("DELETE", f"{DOMAIN}/security-policies/large/rules/r0")

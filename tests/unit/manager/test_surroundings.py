@@ -26,7 +26,7 @@ async def hosted(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Manager:
     vnic = {"id": VNIC, "mac": "02:00:00:00:00:01"}
     await manager.call("PUT", f"/api/v1/vsfw/vms/{VM}", {"display_name": "web", "vnics": [vnic]})
     manager.register.add_host(HOST, "host1")
-    manager.register.reported(HOST, Hello(0, 0, digest_text(0), "0.1"))
+    manager.register.reported({HOST: Hello(0, 0, digest_text(0), "0.1")})
     manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, "02:00:00:00:00:01", "veth0"),)))
     return manager
 
@@ -35,7 +35,7 @@ def says(manager: Manager, *refusals: Refusal) -> None:
     """The host has applied what it was sent, message by message, until it has all."""
     level = manager.register.hosts[HOST].level
     at = level.outgoing.position if level.outgoing else level.wanted_position
-    manager.register.reported(HOST, Applied(at.epoch, at.generation, at.digest, refusals=refusals))
+    manager.register.reported({HOST: Applied(at.epoch, at.generation, at.digest, refusals=refusals)})
     if manager.register.hosts[HOST].level.outgoing is not None:
         says(manager, *refusals)
 

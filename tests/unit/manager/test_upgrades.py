@@ -60,7 +60,7 @@ async def lived_in(manager: Manager) -> Manager:
     register = manager.register
     for host in (HOST, OTHER_HOST):
         register.add_host(host, "host")
-        register.reported(host, Hello(0, 0, digest_text(0), "0.1"))
+        register.reported({host: Hello(0, 0, digest_text(0), "0.1")})
     await manager.call("PUT", f"{INFRA}/segments/blue", {"overlay_id": 7})
     manager.vnics.bound(HOST, Bindings((HERE,)))
     manager.vnics.bound(OTHER_HOST, Bindings((HERE,)))
@@ -83,7 +83,7 @@ async def lived_in(manager: Manager) -> Manager:
     said = {id: RuleCount(5, 500, 1) for id in register.hosts[HOST].level.wanted.objects["rules"]}
     manager.parts.statistics.heard(HOST, Statistics(HOST, 1, said))
     manager.parts.statistics.save()
-    register.reported(OTHER_HOST, Applied(1, 1, digest_text(0), refusals=(refusal,)))
+    register.reported({OTHER_HOST: Applied(1, 1, digest_text(0), refusals=(refusal,))})
     return manager
 
 
