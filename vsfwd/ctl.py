@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 
 import vsfwd.ipc.interface as api
+from vsfwd.busctl import bus
 from vsfwd.earlyctl import early, early_table
 from vsfwd.enrolctl import enroll
 from vsfwd.ipc import SOCKET
@@ -27,8 +28,8 @@ T = TypeVar("T")
 _LAST_PASSED_OVER: Final = 10
 
 _EPILOG: Final = """\b
-addresses, addrsets, early, explain, flows, rules, stats, status and timers
-ask the daemon of this host; apply, confirm, enroll, export, import,
+addresses, addrsets, bus, early, explain, flows, rules, stats, status and
+timers ask the daemon of this host; apply, confirm, enroll, export, import,
 lint, roll-back and trace ask the manager, from anywhere.
 
 \b
@@ -333,7 +334,7 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-for command in (early, enroll, *COMMANDS, lint, trace):
+for command in (bus, early, enroll, *COMMANDS, lint, trace):
     main.add_command(command)
 
 if __name__ == "__main__":

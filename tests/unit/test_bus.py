@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,49 +13,13 @@ from uuid import uuid4
 import pytest
 
 import vsfwd
+from tests.unit.bus_host import AGENT, DEADLINE_S, OTHER, STRANGER, Host, serving, until
 from vsfwd import relay
-from vsfwd.config import Component
 from vsfwd.ipc import server
-from vsfwd.ipc.bus import Bus
-from vsfwd.ipc.rights import Rights
-from vsfwd.ipc.server import Client, IpcServer
-from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, ComponentMessage
-from vsfwd.relay import NotConnected, Relay
+from vsfwd.protocol.components import ComponentAnswer, ComponentMessage
 
-DEADLINE_S = 20
 OK: dict[str, Any] = {}
 """The reply of a method that has nothing to say."""
-AGENT, OTHER, STRANGER = 1101, 1102, 1103
-COMPONENTS = {
-    "agent": Component(users=(AGENT,), topics=("users", "facts.*")),
-    "other": Component(users=(OTHER,), topics=("news",)),
-    "hello": Component(users=(), topics=("hello",)),
-}
-
-
-class Host:
-    """What vsfwd is to components. `said`: what the broker got; `away`: there is none."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.said: list[ComponentEvent] = []
-        self.away = False
-        self.uid = 0
-        self.relay = Relay(self._tell)
-
-    async def _tell(self, event: ComponentEvent) -> None:
-        if self.away:
-            raise NotConnected("no broker")
-        self.said.append(event)
-
-    def interfaces(self, client: Client) -> tuple[Bus]:
-        client.uid = self.uid
-        return (Bus(client, Rights(COMPONENTS), self.relay),)
-
-    def send(self, component: str, topic: str, call_s: int = 0, **body: Any) -> tuple[str, Any]:
-        """From the manager: its id, and what is answered at once."""
-        message = ComponentMessage(str(uuid4()), component, topic, body, call_s)
-        return message.id, self.relay.take(message)
 
 
 class Connection:
@@ -82,11 +46,8 @@ class Connection:
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    host = Host(tmp_path / "vsfwd.sock")
-    serving = asyncio.create_task(IpcServer(host.path, "1.0", host.interfaces).serve())
-    yield host
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
+    async with serving(tmp_path / "vsfwd.sock") as host:
+        yield host
 
 
 @asynccontextmanager
@@ -111,12 +72,6 @@ async def subscribed(
         connection.say("Subscribe", more=True, component=component, topics=list(topics))
         assert (await connection.hear())["parameters"].get("message") is None
         yield connection
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.01)
 
 
 async def test_what_a_component_publishes_is_with_the_broker_when_it_is_told_so(host: Host) -> None:

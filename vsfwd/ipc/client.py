@@ -1,11 +1,12 @@
-"""Asking a vsfwd over its socket: one connection, one question, from code that is not asynchronous."""
+"""Asking a vsfwd over its socket: one connection, one question, also from code that is not asynchronous."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from asyncvarlink import VarlinkClientProtocol, connect_unix_varlink
+from asyncvarlink import VarlinkClientProtocol, VarlinkInterface, connect_unix_varlink
 
 from vsfwd.ipc.interface import HostInterface
 
@@ -17,13 +18,33 @@ class Unreachable(Exception):
     """No vsfwd answers on the socket; the text says what to look at."""
 
 
-def ask(path: Path, question: Callable[[Any], Awaitable[T]]) -> T:
-    """The answer to `question`, which is called with a proxy of HostInterface. Raises Unreachable, or the
+def ask(
+    path: Path,
+    question: Callable[[Any], Awaitable[T]],
+    interface: type[VarlinkInterface] = HostInterface,
+    timeout_s: float | None = TIMEOUT_S,
+) -> T:
+    """The answer to `question`, which is called with a proxy of the interface. Raises Unreachable, or the
     typed errors of the interface."""
-    return asyncio.run(_ask(path, question))
+    return asyncio.run(_ask(path, question, interface, timeout_s))
 
 
-async def _ask(path: Path, question: Callable[[Any], Awaitable[T]]) -> T:
+async def _ask(
+    path: Path,
+    question: Callable[[Any], Awaitable[T]],
+    interface: type[VarlinkInterface],
+    timeout_s: float | None,
+) -> T:
+    try:
+        async with connected(path, interface) as proxy, asyncio.timeout(timeout_s):
+            return await question(proxy)
+    except TimeoutError:
+        raise Unreachable(f"{path}: no answer within {timeout_s} s; see the log of vsfwd") from None
+
+
+@asynccontextmanager
+async def connected(path: Path, interface: type[VarlinkInterface]) -> AsyncIterator[Any]:
+    """A proxy. Raises Unreachable, also when the connection ends meanwhile."""
     try:
         transport, protocol = await connect_unix_varlink(VarlinkClientProtocol, path)
     except FileNotFoundError:
@@ -33,10 +54,7 @@ async def _ask(path: Path, question: Callable[[Any], Awaitable[T]]) -> T:
     except PermissionError:
         raise Unreachable(f"{path}: permission denied; run as root or join the socket's group") from None
     try:
-        async with asyncio.timeout(TIMEOUT_S):
-            return await question(protocol.make_proxy(HostInterface))
-    except TimeoutError:
-        raise Unreachable(f"{path}: no answer within {TIMEOUT_S} s; see the log of vsfwd") from None
+        yield protocol.make_proxy(interface)
     except ConnectionError as error:
         raise Unreachable(f"{path}: {error}; see the log of vsfwd") from None
     finally:
