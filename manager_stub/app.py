@@ -53,7 +53,9 @@ from manager_stub.components.courier import Courier
 from manager_stub.components.switchboard import Switchboard
 from manager_stub.enrolment.admission import Admission
 from manager_stub.enrolment.credentials import Credentials
+from manager_stub.enrolment.renewals import Renewals
 from manager_stub.enrolment.tokens import Tokens
+from manager_stub.expiries import Expiries
 from manager_stub.guard import Guard
 from manager_stub.inquiry import Inquiry
 from manager_stub.publish import Publishing
@@ -106,6 +108,7 @@ def compose(directory: StateDir) -> Parts:
     publisher = Publisher(register, vnics, statistics, broker, broker_url, directory.broker_tls())
     switchboard = Switchboard(store)
     publisher.begin_beside = Courier(register, broker, switchboard).begin
+    publisher.renewal_asked = Renewals(store, register, authority, credentials).asked
     publishing = Publishing(store, register)
     users, sessions = Users(store), Sessions()
     passwords = Passwords(users.password_hash)
@@ -129,7 +132,7 @@ def compose(directory: StateDir) -> Parts:
         rule_analysis.router(register, statistics, aside),
         statistics_api.router(register, statistics),
         transport_nodes.router(register, broker),
-        alarms.router(alarms.Alarms(register, broker, store)),
+        alarms.router(alarms.Alarms(register, broker, store, Expiries(directory.path, credentials))),
         capacity.router(register, publishing),
         certificates.router(directory.path),
         components.router(register, switchboard, store),

@@ -21,7 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_LIFE: Final = timedelta(days=3650)
 SERVER_LIFE: Final = timedelta(days=825)
-HOST_LIFE: Final = timedelta(days=90)
+HOST_LIFE: Final = timedelta(days=93)
+"""So that at two thirds, when it is renewed, more is left than the 30 days of the first alarm."""
 _CLOCK_SKEW: Final = timedelta(minutes=5)
 
 

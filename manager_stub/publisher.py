@@ -41,6 +41,7 @@ from vsfwd.protocol.messages import (
     Bindings,
     Event,
     Hello,
+    Renewal,
     Reply,
     Request,
     Statistics,
@@ -94,6 +95,8 @@ class Publisher(Link):
         """When each host said something last: the broker's statistics come later."""
         self.begin_beside: Beside = _nothing
         """What else uses the session."""
+        self.renewal_asked: Callable[[str, Renewal], None] = lambda host, said: None
+        """Called when a host asks for its next certificate; raises BadReport."""
         self._woken = asyncio.Event()
         register.wake = self._woken.set
 
@@ -252,6 +255,9 @@ class Publisher(Link):
         """Those that counted, of reports that count together."""
         try:
             self._report(dict(heard.values()))
+        except BadReport as error:  # of one, which counts by itself
+            self._register.disbelieved(error.host, str(error))
+            return set()
         except Exception as error:
             if len(heard) > 1:  # one of them
                 return set().union(*(self._believed({number: said}) for number, said in heard.items()))
@@ -280,6 +286,8 @@ class Publisher(Link):
                 self._vnics.claimed(host, report)
             elif isinstance(report, Statistics):
                 self._statistics.heard(host, report)
+            elif isinstance(report, Renewal):
+                self.renewal_asked(host, report)
             elif isinstance(report, Reply):
                 log.info("reply", host=host, request=report.id, error=report.error)
                 self._register.replied(host, report)

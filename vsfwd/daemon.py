@@ -18,7 +18,7 @@ import structlog
 from asyncvarlink import VarlinkInterface
 from msgspec import structs
 
-from vsfwd.alarms import Alarms
+from vsfwd.alarms import Alarms, Cause
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import Datapath, DatapathError, Limit, Settings
@@ -35,6 +35,7 @@ from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Bindings, Event, Reply, Request
 from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
 from vsfwd.relay import Relay
+from vsfwd.renewal import CertificateRenewal
 from vsfwd.seen import SeenFlows
 from vsfwd.statefile import StateFile
 from vsfwd.statistics import RuleStatistics
@@ -90,11 +91,12 @@ class Daemon:
         self.apply_thread = apply_thread
         self.datapath = datapath
         self.packet_log = packet_log
-        self.alarms = Alarms(datapath, apply_thread, self._duplicates)
+        self.alarms = Alarms(datapath, apply_thread, self._duplicates, self._expiries)
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
         self.broker = BrokerLink(config, self._policy, self._request, self._component, self._greet)
         self.relay = Relay(self.broker.tell)
         self.rights = Rights(config.components)
+        self.renewal = CertificateRenewal(config, self.broker.send)
         self.early = EarlyDrops(datapath, apply_thread)
         self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)
         self.discovery = Discovery(
@@ -120,6 +122,7 @@ class Daemon:
                 "schedules": self._follow_schedules(),
                 "discovery": self.discovery.run(),
                 "statistics": self.statistics.run(),
+                "certificate": self.renewal.run(),
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
@@ -157,6 +160,8 @@ class Daemon:
             self.broker.send(Reply(request.id))
         elif request.method == "flows":
             self.broker.send(await self.seen.answer(request))
+        elif request.method == "certificate":
+            self.broker.send(Reply(request.id, self.renewal.take(request.certificate)))
         else:
             log.warning("request of an unknown kind", id=request.id, method=request.method)
             self.broker.send(
@@ -200,6 +205,13 @@ class Daemon:
             self.early,
         )
         return Answers(parts, client.uid), Bus(client, self.rights, self.relay)
+
+    def _expiries(self) -> Mapping[Cause, str]:
+        found = self.renewal.expiry()
+        if found is None:
+            return {}
+        what = f"the certificate of this host {found.description}"
+        return {Cause(found.event_type, found.severity, self.config.host_id): what}
 
     def _duplicates(self) -> Mapping[str, str]:
         return duplicates(self.discovery.learned, self.reconciler.state.vnics)

@@ -15,7 +15,7 @@ from asyncvarlink import varlinkmethod
 from asyncvarlink.serviceinterface import PermissionDenied
 
 import vsfwd.ipc.interface as api
-from vsfwd.alarms import FEATURE, Alarms
+from vsfwd.alarms import Alarms
 from vsfwd.announcement import announced, check_device
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
@@ -100,7 +100,7 @@ class Answers(api.HostInterface):
             ],
             alarms=[
                 api.Alarm(
-                    FEATURE,
+                    cause.feature,
                     *cause,
                     self._vm_name(cause.entity),
                     alarm.description,

@@ -21,8 +21,9 @@ from manager_stub.api.hosts import connected_hosts
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.api.transport_nodes import is_up, trouble
 from manager_stub.broker import Broker
+from manager_stub.expiries import Expiries
 from manager_stub.hosts import Host
-from manager_stub.register import Register
+from manager_stub.register import Register, now_ms
 from manager_stub.store import Store
 
 HOUR_S: Final = 3600
@@ -46,11 +47,17 @@ class Alarms:
     """All alarms that there are, and what is known of them."""
 
     def __init__(
-        self, register: Register, broker: Broker, store: Store, clock: Callable[[], float] = time.time
+        self,
+        register: Register,
+        broker: Broker,
+        store: Store,
+        expiries: Expiries,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._register = register
         self._store = store
         self._broker = broker
+        self._expiries = expiries
         self._clock = clock
         self._known: dict[str, Known] = {}
 
@@ -59,6 +66,7 @@ class Alarms:
         hosts = self._register.hosts.values()
         found = [alarm for host in hosts for alarm in _of_host(host, is_up(host, connected))]
         found += [*_disputed(self._register), *_duplicate(self._register)]
+        found += [*_expiring(self._register, self._expiries)]
         causes = {alarm["id"]: alarm["description"] for alarm in found}
         now = self._clock()
         self._known = {
@@ -190,27 +198,68 @@ def _duplicate(register: Register) -> Iterator[Json]:
         yield _alarm(register.hosts[id], "distributed_firewall", "duplicate_ip_address", what)
 
 
+def _expiring(register: Register, expiries: Expiries) -> Iterator[Json]:
+    """Of a host, and of the manager itself."""
+    for id, found in expiries.of_hosts(register.hosts):
+        what = f"The certificate of the host {found.description}"
+        yield _alarm(register.hosts[id], "certificates", found.event_type, what, found.severity)
+    for name, found in expiries.of_installation():
+        yield _shaped(
+            "certificates",
+            found.event_type,
+            f"The certificate {name}.crt {found.description}",
+            found.severity,
+            node=("", "manager", "ManagerNode"),
+            entity=(name, "Certificate"),
+            seen_ms=now_ms(),
+        )
+
+
 def _first(texts: Sequence[str]) -> str:
     more = f" and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
     return "; ".join(texts[:_MOST]) + more
 
 
-def _alarm(host: Host, feature: str, event: str, description: str) -> Json:
+def _alarm(host: Host, feature: str, event: str, description: str, severity: str = "CRITICAL") -> Json:
+    return _shaped(
+        feature,
+        event,
+        description,
+        severity,
+        node=(host.id, host.display_name, "TransportNode"),
+        entity=(host.id, "TransportNode"),
+        seen_ms=host.last_seen_ms,
+    )
+
+
+def _shaped(
+    feature: str,
+    event: str,
+    description: str,
+    severity: str,
+    *,
+    node: tuple[str, str, str],
+    entity: tuple[str, str],
+    seen_ms: int,
+) -> Json:
+    """`node`: id, name and type of it; `entity`: id and type."""
+    node_id, node_name, node_type = node
+    entity_id, entity_type = entity
     return {
-        "id": f"{event}.{host.id}",
+        "id": f"{event}.{entity_id}",
         "feature_name": feature,
         "feature_display_name": _words(feature),
         "event_type": event,
         "event_type_display_name": _words(event),
-        "summary": f"{_words(event)}: host {host.display_name}",
-        "severity": "CRITICAL",
-        "node_id": host.id,
-        "node_display_name": host.display_name,
-        "node_resource_type": "TransportNode",
-        "entity_id": host.id,
-        "entity_resource_type": "TransportNode",
+        "summary": f"{_words(event)}: {'host ' if node_id else ''}{node_name}",
+        "severity": severity,
+        "node_id": node_id,
+        "node_display_name": node_name,
+        "node_resource_type": node_type,
+        "entity_id": entity_id,
+        "entity_resource_type": entity_type,
         "description": description,
-        "last_reported_time": host.last_seen_ms,
+        "last_reported_time": seen_ms,
     }
 
 

@@ -2,16 +2,14 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from fastapi import APIRouter
 
 from manager_stub.api.errors import Problem
 from manager_stub.api.objects import Json, Page, listed
+from manager_stub.expiries import INSTALLATION
 from manager_stub.model import Id
-
-_NAMES: Final = ("ca", "server", "broker", "amqp")
 
 
 def router(directory: Path) -> APIRouter:
@@ -24,11 +22,11 @@ def router(directory: Path) -> APIRouter:
 def _add(routes: APIRouter, directory: Path, home: str) -> None:
     @routes.get(home)
     async def list_certificates(page: Page) -> Json:
-        return listed(_NAMES, page, lambda name: _shown(directory, name))
+        return listed(INSTALLATION, page, lambda name: _shown(directory, name))
 
     @routes.get(f"{home}/{{id}}")
     async def read(id: Id) -> Json:
-        if id not in _NAMES:
+        if id not in INSTALLATION:
             raise Problem(404, f"there is no certificate {id}")
         return _shown(directory, id)
 

@@ -181,13 +181,14 @@ class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The manager, on a host's app queue. `report`: say hello and bindings again. `forget`: `vnic` is not to
     be known by `address` any more, until it is seen with it again. `flows`: which flows did the vNICs here
-    see in the last `minutes`?"""
+    see in the last `minutes`? `certificate`: the next one, in PEM, that the host has asked for."""
 
     id: str
     method: str
     vnic: str = ""
     address: str = ""
     minutes: int = 0
+    certificate: str = ""
 
 
 MAX_MINUTES: Final = 24 * 60
@@ -254,7 +255,15 @@ class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: dict[str, RuleCount]
 
 
-Event = Hello | Applied | Bindings | Addresses | Reply | Statistics
+class Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host, when its certificate is to be followed by another: the signing request for the next one, and
+    the proof that it is the host who asks (`renewal`)."""
+
+    csr: Annotated[str, msgspec.Meta(max_length=16384)]
+    proof: Annotated[bytes, msgspec.Meta(max_length=256)]
+
+
+Event = Hello | Applied | Bindings | Addresses | Reply | Statistics | Renewal
 EVENTS: Final[dict[str, type[Event]]] = {
     "hello": Hello,
     "applied": Applied,
@@ -262,6 +271,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
     "addresses": Addresses,
     "reply": Reply,
     "statistics": Statistics,
+    "renewal": Renewal,
 }
 """What a host sends, by the kind in its key."""
 

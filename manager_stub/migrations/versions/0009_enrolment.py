@@ -1,5 +1,5 @@
-"""Enrolment tokens, and what hosts have been given. Hosts there are keep their certificates, which nobody
-kept: they are known again with the first renewal."""
+"""Enrolment tokens, and what hosts have been given. Hosts there are go on with their certificates; nobody
+kept them, so they are not renewed, and the hosts are enrolled anew before they end."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from manager_stub.api.alarms import HOUR_S, Alarms
+from manager_stub.enrolment.credentials import Credentials
+from manager_stub.expiries import Expiries
 from tests.unit.manager.rest import Manager
 
 HOST = "33333333-0000-4000-8000-000000000001"
@@ -59,7 +61,8 @@ async def test_what_was_acknowledged_is_gone_with_its_cause(manager: Manager, br
 async def test_an_alarm_is_suppressed_for_so_many_hours(manager: Manager, broker: Broker) -> None:
     """And open after them."""
     now = 1_000_000.0
-    alarms = Alarms(manager.register, manager.parts.broker, manager.parts.store, lambda: now)
+    expiries = Expiries(manager.directory.path, Credentials(manager.parts.store))
+    alarms = Alarms(manager.register, manager.parts.broker, manager.parts.store, expiries, lambda: now)
     alarms.say(await alarms.existing(AWAY), "SUPPRESSED", 2)
     alarm = await alarms.existing(AWAY)
     assert (alarm["status"], alarm["suppress_duration"]) == ("SUPPRESSED", 2)

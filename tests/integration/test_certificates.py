@@ -1,0 +1,116 @@
+"""Certificates over a running bus: the next one comes while the session goes on, and one that has expired
+opens no new session."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from manager_stub import pki
+from tests.harness.site import Site, connect, site
+from vsfwd import files, identity
+from vsfwd.broker import BrokerLink
+from vsfwd.config import Config
+from vsfwd.protocol.envelope import Message
+from vsfwd.protocol.messages import Hello, Reply, Request, digest_text
+from vsfwd.renewal import CertificateRenewal
+
+pytestmark = pytest.mark.slow
+
+DEADLINE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("site")) as here:
+        yield here
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
+            await asyncio.sleep(0.02)
+
+
+class Host:
+    """The daemon's link and its renewal, without a kernel. `now`: the clock of the renewal."""
+
+    def __init__(self, config: Config) -> None:
+        self.now = datetime.now(UTC)
+        nobody: Any = None
+        self.link = BrokerLink(config, self._policy, self._request, nobody, self._greet)
+        self.renewal = CertificateRenewal(config, self.link.send, lambda: self.now)
+        self.config = config
+
+    async def _policy(self, message: Message) -> bool:
+        return True
+
+    def _greet(self) -> list[Any]:
+        return [Hello(0, 0, digest_text(0), "test")]
+
+    async def _request(self, request: Request) -> None:
+        if request.method == "certificate":
+            self.link.send(Reply(request.id, self.renewal.take(request.certificate)))
+
+    def serial(self) -> int:
+        return identity.load_certificate(self.config.certificate.read_bytes()).serial_number
+
+
+async def test_o28_a_certificate_is_renewed_without_a_gap(here: Site) -> None:
+    """At two thirds of its life, twice: the session that was open is the same one before and after, another
+    that begins then has the new certificate, and the login is the same."""
+    host = Host(here.host("renewed"))
+    running = asyncio.create_task(host.link.run())
+    try:
+        await eventually(lambda: host.link.connected_to is not None)
+        over = asyncio.create_task(_lost(host.link))
+        serials = [host.serial()]
+        for _ in range(2):
+            host.now = datetime.now(UTC) + pki.HOST_LIFE * 0.7
+            host.renewal.ask_if_due()
+            await eventually(lambda: host.serial() != serials[-1])
+            serials.append(host.serial())
+            await (await connect(host.config)).close()
+        assert len(set(serials)) == 3
+        assert not over.done()
+        over.cancel()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def _lost(link: BrokerLink) -> None:
+    while link.connected_to is not None:  # noqa: ASYNC110  (what it waits for sets no event)
+        await asyncio.sleep(0.005)
+
+
+async def test_o28_an_expired_certificate_opens_no_session_and_a_new_enrolment_is_the_way_back(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that slept: the broker refuses it, the link goes on trying and says why; enrolled anew it is the
+    same host."""
+    config = here.host("sleeper")
+    monkeypatch.setattr(pki, "HOST_LIFE", timedelta(minutes=-1))
+    key = identity.new_key()
+    authority = here.installation.directory.authority()
+    expired = authority.issue_host(config.host_id, identity.signing_request(key))
+    files.replace(config.certificate, identity.key_pem(key) + expired)
+    host = Host(config)
+    running = asyncio.create_task(host.link.run())
+    try:
+        await eventually(lambda: bool(host.link.last_error))
+        assert host.link.connected_to is None
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    back = Host(await asyncio.to_thread(here.host, "sleeper-awake", config.host_id))
+    assert back.config.host_id == config.host_id
+    running = asyncio.create_task(back.link.run())
+    try:
+        await eventually(lambda: back.link.connected_to is not None)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,121 @@
+"""A host's next certificate, at the manager: for the key in force, and for nobody else."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from manager_stub import pki
+from manager_stub.enrolment.credentials import Credential, Credentials
+from manager_stub.enrolment.renewals import Renewals
+from manager_stub.reports import BadReport
+from tests.unit.manager.rest import VSFW, Manager
+from vsfwd import identity
+from vsfwd.protocol.messages import Renewal
+from vsfwd.protocol.renewal import prove
+
+HOST = "33333333-0000-4000-8000-000000000001"
+KEY = identity.new_key()
+
+
+@pytest.fixture
+def credentials(manager: Manager) -> Credentials:
+    """Of a host that was enrolled twice."""
+    return given(manager, identity.signing_request(KEY))
+
+
+def given(manager: Manager, csr: str) -> Credentials:
+    credentials = Credentials(manager.parts.store)
+    pem = manager.directory.authority().issue_host(f"{HOST}.2", csr).decode()
+    credential = Credential(HOST, 2, pem)
+    manager.register.add_host(HOST, "host", lambda transaction: credentials.put(transaction, credential))
+    credentials.take(credential)
+    return credentials
+
+
+@pytest.fixture
+def renewals(manager: Manager, credentials: Credentials) -> Renewals:
+    return Renewals(manager.parts.store, manager.register, manager.directory.authority(), credentials)
+
+
+def asked(key: Any, by: Any = KEY, host: str = HOST) -> Renewal:
+    csr = identity.signing_request(key)
+    return Renewal(csr, prove(by, host, csr))
+
+
+def sent(manager: Manager) -> list[str]:
+    return [request.certificate for _, request in manager.register.requests]
+
+
+async def test_the_key_in_force_gets_the_next_certificate(
+    manager: Manager, renewals: Renewals, credentials: Credentials
+) -> None:
+    """For the new key and with the login it has, kept over a restart, and in the audit log; from then on the
+    new key is the one in force."""
+    new = identity.new_key()
+    renewals.asked(HOST, asked(new))
+    [pem] = sent(manager)
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    assert certificate.public_key() == new.public_key()
+    assert identity.login_of(certificate) == f"{HOST}.2"
+    assert Credentials(manager.parts.store).of(HOST) == credentials.of(HOST) == Credential(HOST, 2, pem)
+    [line] = (await manager.call("GET", f"{VSFW}/audit-log?path=/vsfw/hosts/{HOST}/certificate"))["results"]
+    assert line["after"]["serial_number"] == f"{certificate.serial_number:x}"
+    renewals.asked(HOST, asked(identity.new_key(), by=new))
+    with pytest.raises(BadReport):
+        renewals.asked(HOST, asked(identity.new_key(), by=KEY))
+
+
+async def test_an_answer_that_was_lost_is_given_again(manager: Manager, renewals: Renewals) -> None:
+    """The host asks with the same new key, and the proof of the old one, which is not in force any more."""
+    new = identity.new_key()
+    for _ in range(2):
+        renewals.asked(HOST, asked(new))
+    first, second = sent(manager)
+    assert first == second
+
+
+@pytest.mark.parametrize("what", ["another key", "another host", "no proof", "no request"])
+async def test_who_has_not_the_key_gets_nothing(
+    manager: Manager, renewals: Renewals, credentials: Credentials, what: str
+) -> None:
+    """Somebody who can put messages onto the broker in the host's name: it is refused and told as the
+    host's."""
+    before, new = credentials.of(HOST), identity.new_key()
+    said = {
+        "another key": asked(new, by=new),
+        "another host": asked(new, host=HOST[:-1] + "2"),
+        "no proof": Renewal(identity.signing_request(new), b""),
+        "no request": Renewal("nonsense", b""),
+    }[what]
+    with pytest.raises(BadReport) as refused:
+        renewals.asked(HOST, said)
+    assert refused.value.host == HOST
+    assert (sent(manager), credentials.of(HOST)) == ([], before)
+
+
+async def test_o28_certificates_that_near_their_end_are_alarms(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host's, and each of the installation's own; in NSX's shape."""
+    monkeypatch.setattr(pki, "HOST_LIFE", timedelta(days=7))
+    given(manager, identity.signing_request(KEY))
+    monkeypatch.setattr(pki, "SERVER_LIFE", timedelta(minutes=-1))
+    certificate, _ = manager.directory.authority().issue_server("broker", ["127.0.0.1"])
+    (manager.directory.path / "broker.crt").write_bytes(certificate)
+    await manager.close()
+    reborn = Manager(manager.directory, manager.admin[1])
+    try:
+        found = (await reborn.call("GET", "/api/v1/alarms"))["results"]
+    finally:
+        await reborn.close()
+    told = {
+        (each["entity_id"], each["event_type"], each["severity"])
+        for each in found
+        if each["feature_name"] == "certificates"
+    }
+    assert told == {
+        (HOST, "certificate_is_about_to_expire", "HIGH"),
+        ("broker", "certificate_expired", "CRITICAL"),
+    }
