@@ -51,11 +51,11 @@ class RecordingDatapath:
 
 @dataclass(frozen=True)
 class Took:
-    """A policy message, after which another state is in force. `at`: when, monotonic."""
+    """A policy message, after which another state is in force. `at_ns`: when, monotonic."""
 
     state: DesiredState
     kind: Kind
-    at: float
+    at_ns: int
 
 
 class SimulatedHost:
@@ -75,7 +75,7 @@ class SimulatedHost:
         self.reconciler = Reconciler(
             config.host_id, config.public_key(), self.datapath, self.statefile, "simulated"
         )
-        self.link = BrokerLink(config, self._policy, self._request, self._greet)
+        self.link = BrokerLink(config, self._policy, self._request, lambda event: None, self._greet)
         self._apply_thread = apply_thread
         self._took = took
 
@@ -95,7 +95,7 @@ class SimulatedHost:
         after = self.reconciler.state
         if after is not before:
             header = msgspec.json.decode(message.header, type=Header)
-            self._took(self, Took(after, header.kind, time.monotonic()))
+            self._took(self, Took(after, header.kind, time.monotonic_ns()))
         self.link.send(outcome.report)
         return None if outcome.disposition is Disposition.AGAIN else outcome.disposition is Disposition.DONE
 
