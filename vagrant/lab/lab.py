@@ -111,18 +111,46 @@ class Lab:
             state.save(State(self.layout, owner, self.access))
             rest.enter_groups_of_hosts(self.rest, self.layout)
         with step("vsfwd on every host"):
-            for host in self.layout.hosts:
-                hosts.start(host)
-            for host in self.layout.hosts:
-                hosts.wait_ready(host)
+            self._run_vsfwd(self.layout.hosts)
         with step("VMs plugged, their policy in force"):
-            for vm in self.layout.vms:
-                hosts.announce(self.host(vm.host), vm, hosts.guest(vm))
-                network.plug(self.layout, vm)
-            for vm in self.layout.vms:
-                rest.complete_vm(self.rest, vm)
-            self.wait_open()
-            self.wait_applied()
+            self._plug(self.layout.vms)
+
+    def _run_vsfwd(self, there: Sequence[Host]) -> None:
+        for host in there:
+            hosts.start(host)
+        for host in there:
+            hosts.wait_ready(host)
+
+    def _plug(self, vms: Sequence[Vm]) -> None:
+        for vm in vms:
+            hosts.announce(self.host(vm.host), vm, hosts.guest(vm))
+            network.plug(self.layout, vm)
+        for vm in vms:
+            rest.complete_vm(self.rest, vm)
+        self.wait_open()
+        self.wait_applied()
+
+    def add_host(self, *vms: str) -> Host:
+        """One more, with these VMs, written NAME[#tag,tag][+segment]; returns when they have their policy."""
+        before, known = self.layout, state.load(self.layout.name)
+        self.layout = layouts.grown(before, vms)
+        *others, host = self.layout.hosts
+        added = self.layout.vms[len(before.vms) :]
+        state.save(State(self.layout, known.owner if known else None, self.access))
+        network.build_host(self.layout, host)
+        for other in others:
+            network.introduce(self.layout, other, host)
+        for vm in added:
+            network.build_vm(self.layout, vm)
+        with step(f"{host.name} enrolled"):
+            host = dataclasses.replace(host, id=self._enrolled(host))
+            self.layout = dataclasses.replace(self.layout, hosts=(*others, host))
+            state.save(State(self.layout, known.owner if known else None, self.access))
+        with step(f"vsfwd on {host.name}"):
+            self._run_vsfwd([host])
+        with step(f"{len(added)} VMs plugged, their policy in force"):
+            self._plug(added)
+        return host
 
     def _enrolled(self, host: Host) -> str:
         return hosts.enrol(self.rest, host, self.access.url)

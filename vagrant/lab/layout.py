@@ -9,8 +9,10 @@ the kernel.
     vsfw-<lab>-vm-<vm>       eth0, 10.20.<segment>.<10 + j>/24 and fd00:20:<segment>::<10 + j>/64
 """
 
+import dataclasses
 import ipaddress
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -114,16 +116,8 @@ def plan(name: str, number: int, wanted: Spec) -> Layout:
     return Layout(
         name=name,
         number=number,
-        hosts=tuple(
-            Host(
-                name=host,
-                namespace=f"{prefix(name)}host-{host}",
-                address=f"198.18.{number}.{10 + index}",
-                directory=directory(name) / host,
-            )
-            for index, host in enumerate(wanted.hosts)
-        ),
-        vms=tuple(_vm(name, wanted, index, vm) for index, vm in enumerate(wanted.vms)),
+        hosts=tuple(_host(name, number, index, host) for index, host in enumerate(wanted.hosts)),
+        vms=tuple(_vm(name, wanted.segments, index, vm) for index, vm in enumerate(wanted.vms)),
         segments=wanted.segments,
         clusters=wanted.clusters,
         datacenters=wanted.datacenters,
@@ -131,8 +125,30 @@ def plan(name: str, number: int, wanted: Spec) -> Layout:
     )
 
 
-def _vm(name: str, wanted: Spec, index: int, vm: spec.Vm) -> Vm:
-    segment = next(i for i, segment in enumerate(wanted.segments) if segment.name == vm.segment)
+def grown(layout: Layout, vms: Sequence[str]) -> Layout:
+    """With one host more, on which these VMs are, written NAME[#tag,tag][+segment]. Raises BadSpec."""
+    name = f"host{len(layout.hosts) + 1}"
+    segments = [f"{each.name}={each.vni}" for each in layout.segments if each.name != spec.DEFAULT_SEGMENT]
+    wanted = spec.parse(hosts=len(layout.hosts) + 1, vms=vms, segments=segments)
+    host = _host(layout.name, layout.number, len(layout.hosts), name)
+    there = tuple(
+        _vm(layout.name, layout.segments, index, dataclasses.replace(vm, host=name))
+        for index, vm in enumerate(wanted.vms, len(layout.vms))
+    )
+    return dataclasses.replace(layout, hosts=(*layout.hosts, host), vms=(*layout.vms, *there))
+
+
+def _host(lab: str, number: int, index: int, name: str) -> Host:
+    return Host(
+        name=name,
+        namespace=f"{prefix(lab)}host-{name}",
+        address=f"198.18.{number}.{10 + index}",
+        directory=directory(lab) / name,
+    )
+
+
+def _vm(name: str, segments: Sequence[Segment], index: int, vm: spec.Vm) -> Vm:
+    segment = next(i for i, segment in enumerate(segments) if segment.name == vm.segment)
     number = 10 + index
     return Vm(
         name=vm.name,

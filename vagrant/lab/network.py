@@ -83,8 +83,6 @@ def build_fabric(layout: Layout) -> None:
 def build_host(layout: Layout, host: Host) -> None:
     """The host's uplink, and for each segment its bridge and its VXLAN device."""
     port = f"h-{host.name}"
-    others = [other.address for other in layout.hosts if other != host]
-    remote = [vm for vm in layout.vms if vm.host != host.name]
     _add_namespace(host.namespace, _NO_IPV6)
     _run(in_namespace(host.namespace, ["sysctl", "-q", "-e", "-w", *_NO_BRIDGE_NETFILTER]))
     _ip(
@@ -97,13 +95,20 @@ def build_host(layout: Layout, host: Host) -> None:
     _ip(layout.mgmt, f"link set {port} mtu {FABRIC_MTU} master fabric up")
     for segment in layout.segments:
         _ip(host.namespace, *_segment(segment, host))
-        flooded = [(_FLOOD, address) for address in others]
-        known = [(vm.mac, layout.host(vm.host).address) for vm in remote if vm.segment == segment.name]
+    for other in layout.hosts:
+        if other != host:
+            introduce(layout, host, other)
+
+
+def introduce(layout: Layout, host: Host, other: Host) -> None:
+    """Tell a host where another is, and the VMs there."""
+    for segment in layout.segments:
+        there = [vm.mac for vm in layout.vms if vm.host == other.name and vm.segment == segment.name]
         _run(
             ["bridge", "-n", host.namespace, "-batch", "-"],
             [
-                f"fdb append {mac} dev ov-{segment.name} dst {to} self permanent"
-                for mac, to in flooded + known
+                f"fdb append {mac} dev ov-{segment.name} dst {other.address} self permanent"
+                for mac in (_FLOOD, *there)
             ],
         )
 
