@@ -4,6 +4,8 @@ The key is made here and never leaves the host. What it is entered with is a sig
 manager believes the key alone.
 """
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -12,11 +14,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.sealing import open_secret
 from vsfwd.protocol.topology import host_of
 
 CA: Final = "ca.pem"
 HOST: Final = "host.pem"
 """Private key and certificate."""
+NEXT_KEY: Final = "renewing.key"
+"""Beside it, while the next certificate is asked for."""
 
 
 class Unfit(Exception):
@@ -80,3 +86,16 @@ def check(
     if host_of(login_of(certificate)) != host:
         raise Unfit(f"the certificate is not for host {host}")
     return certificate
+
+
+def open_sealed(own: Path, sealed: bytes, *, host: str, purpose: str) -> bytes:
+    """What the manager has sealed to this host's key, which is in `own`, or to the next one: the manager
+    knows that a moment before its certificate is here. Raises OSError, Unfit, Refused."""
+    keys = [load_key(own.read_bytes())]
+    with suppress(FileNotFoundError, Unfit):
+        keys.append(load_key(own.with_name(NEXT_KEY).read_bytes()))
+    *others, last = keys
+    for key in others:
+        with suppress(Refused):
+            return open_secret(key, sealed, host=host, purpose=purpose)
+    return open_secret(last, sealed, host=host, purpose=purpose)

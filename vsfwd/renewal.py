@@ -24,7 +24,6 @@ log = structlog.get_logger(log="vsfwd.renewal")
 
 PERIOD_S: Final = 600.0
 """A request that was lost is sent again."""
-_KEY: Final = "renewing.key"
 
 
 def _now() -> datetime:
@@ -40,7 +39,7 @@ class CertificateRenewal:
         self._config = config
         self._send = send
         self._now = now
-        self._waiting: Path = config.certificate.parent / _KEY
+        self._waiting: Path = config.certificate.with_name(identity.NEXT_KEY)
 
     async def run(self) -> NoReturn:
         while True:

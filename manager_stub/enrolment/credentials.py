@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from manager_stub.store import Store, Transaction
 from vsfwd.protocol import topology
+from vsfwd.protocol.sealing import seal_secret
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class Credentials:
         pem = self.of(host).certificate
         key = x509.load_pem_x509_certificate(pem.encode()).public_key() if pem else None
         return key if isinstance(key, ec.EllipticCurvePublicKey) else None
+
+    def seal(self, host: str, secret: bytes, purpose: str) -> bytes:
+        """For this host alone: `vsfwd.identity.open_sealed` opens it there. Raises ValueError where that
+        cannot be."""
+        key = self.public_key(host)
+        if key is None:
+            raise ValueError(f"the key of host {host} is not known; enrol it anew")
+        return seal_secret(key, secret, host=host, purpose=purpose)
 
     def put(self, transaction: Transaction, credential: Credential) -> None:
         """It counts once `take` has it, after the transaction."""

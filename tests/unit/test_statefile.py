@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import HOST, WEB, Manager, group
 from vsfwd.protocol.messages import Binding
 from vsfwd.reconciler import Reconciler
-from vsfwd.statefile import InUse, StateFile
+from vsfwd.statefile import InUse, StateFile, Stored
 
 BINDING = Binding(WEB, "bbbbbbbb-0000-4000-8000-000000000001", "02:00:00:00:00:01", "veth-web")
 
@@ -21,15 +23,15 @@ class Disk:
         self.directory = directory
         self.manager = Manager()
         self.statefile = StateFile(directory)
-        reconciler = self._reconciler()
+        reconciler = self.reconciler()
         reconciler.apply_message(self.manager.snapshot(groups={"a": group("10.0.0.1")}), 0)
         reconciler.apply_message(self.manager.delta(groups={"b": group("10.0.0.2")}), 0)
 
-    def _reconciler(self, host: str = HOST) -> Reconciler:
+    def reconciler(self, host: str = HOST) -> Reconciler:
         return Reconciler(host, self.manager.key.public_key(), FakeDatapath(), self.statefile, "1.0")
 
     def loaded_generation(self, host: str = HOST) -> int:
-        reconciler = self._reconciler(host)
+        reconciler = self.reconciler(host)
         reconciler.load()
         return reconciler.state.generation
 
@@ -79,6 +81,45 @@ def test_a_changed_object_is_noticed(disk: Disk) -> None:
 def test_another_hosts_policy_is_not_loaded(disk: Disk) -> None:
     """A disk that was copied to another host has no policy for it."""
     assert disk.loaded_generation("3f2b8c1e-0000-4000-8000-000000000002") == 0
+
+
+@pytest.mark.parametrize(
+    "forgery", ["no signature", "another manager's", "a later generation", "a later epoch", "an order"]
+)
+def test_what_the_manager_did_not_sign_as_policy_is_not_loaded(disk: Disk, forgery: str) -> None:
+    """Somebody who can write to the disk, but has not the manager's key: the generation before it is
+    enforced."""
+    path = disk.directory / "policy.json"
+    stored = msgspec.json.decode(path.read_bytes(), type=Stored)
+    header, signature = stored.header, stored.signature
+    if forgery == "no signature":
+        signature = b""
+    elif forgery == "another manager's":
+        signature = Ed25519PrivateKey.generate().sign(b"vsfw policy 1\0" + header)
+    elif forgery == "a later generation":
+        header = header.replace(b'"generation":2', b'"generation":9')
+    elif forgery == "a later epoch":
+        header = header.replace(b'"epoch":1', b'"epoch":2')
+    else:
+        signature = disk.manager.key.sign(b"vsfw order 1\0" + header)
+    assert (header, signature) != (stored.header, stored.signature)
+    path.write_bytes(msgspec.json.encode(Stored(header, signature, stored.objects)))
+    assert disk.loaded_generation() == 1
+
+
+def test_an_older_policy_on_disk_is_one_the_manager_is_told_of(disk: Disk) -> None:
+    """A file of before, put back: it is signed, and better than none; what is newer comes from the manager,
+    which hears where the host stands, and is never taken for older than it is."""
+    (disk.directory / "policy.previous.json").replace(disk.directory / "policy.json")
+    reconciler = disk.reconciler()
+    reconciler.load()
+    assert reconciler.hello().generation == 1
+    disk.manager.generation = 0
+    older = reconciler.apply_message(disk.manager.snapshot(), 0)
+    assert (older.report.generation, reconciler.state.generation) == (1, 1)
+    disk.manager.generation = 1
+    newer = reconciler.apply_message(disk.manager.snapshot(groups={"b": group("10.0.0.2")}), 0)
+    assert newer.report.generation == 2
 
 
 def test_a_crash_between_the_renames_loses_nothing(disk: Disk) -> None:
