@@ -58,6 +58,20 @@ def init(state: Path, listen: str, broker: str, broker_api: str, database: TextI
 
 @main.command()
 @_state
+@click.option("--with", "other", required=True, metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the REST interface listens.")
+def join(state: Path, other: Path, listen: str) -> None:
+    """Make a further manager of the installation whose state directory, or a copy of it, is DIR: one leads,
+    the others stand by. They share a PostgreSQL database."""
+    try:
+        split(listen)
+        StateDir(state).join(StateDir(other), listen)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@_state
 def serve(state: Path) -> None:
     """Serve the REST interface and publish to the hosts, until a signal says to end."""
     directory = StateDir(state)

@@ -5,6 +5,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Final, NoReturn
 
@@ -46,6 +47,7 @@ from manager_stub.api import users as users_api
 from manager_stub.api.aside import Aside
 from manager_stub.api.bodies import Bodies, check_json
 from manager_stub.api.dry_run import DryRun
+from manager_stub.api.front import Front
 from manager_stub.api.node import installation_id
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
@@ -58,6 +60,7 @@ from manager_stub.enrolment.tokens import Tokens
 from manager_stub.expiries import Expiries
 from manager_stub.guard import Guard
 from manager_stub.inquiry import Inquiry
+from manager_stub.lead import RENEW_S, Lead, Lost
 from manager_stub.publish import Publishing
 from manager_stub.publisher import Publisher
 from manager_stub.register import Register
@@ -93,10 +96,10 @@ class Parts:
     web: Guard
 
 
-def compose(directory: StateDir) -> Parts:
+def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     addresses = directory.addresses()
     broker_url = f"amqps://{addresses.broker}"
-    store = directory.open_store()
+    store = directory.open_store(lead)
     register = Register(store, directory.signing_key())
     vnics = Vnics(register)
     credentials, tokens, authority = Credentials(store), Tokens(store), directory.authority()
@@ -105,7 +108,7 @@ def compose(directory: StateDir) -> Parts:
     )
     admission = Admission(store, register, broker, authority, tokens, credentials)
     statistics = RuleStatistics(store, register)
-    publisher = Publisher(register, vnics, statistics, broker, broker_url, directory.broker_tls())
+    publisher = Publisher(register, vnics, statistics, broker, broker_url, directory.broker_tls(), lead=lead)
     switchboard = Switchboard(store)
     publisher.begin_beside = Courier(register, broker, switchboard).begin
     publisher.renewal_asked = Renewals(store, register, authority, credentials).asked
@@ -179,35 +182,75 @@ async def _undo(publishing: Publishing) -> NoReturn:
 
 
 async def serve(directory: StateDir) -> None:
-    parts = compose(directory)
+    """Until a signal says to end, or something fails that is no matter of who leads."""
+    front, lead = Front(), directory.lead()
     host, port = split(directory.addresses().listen)
-    server = WebServer(parts.web, (host, port), directory.path / "server.crt", directory.path / "server.key")
+    server = WebServer(front, (host, port), directory.path / "server.crt", directory.path / "server.key")
 
     def end() -> None:
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end)
+    log.info("the manager serves", address=f"https://{host}:{port}")
     web = asyncio.create_task(server.run_until_exit(), name="web")
+    terms = asyncio.create_task(_terms(directory, front, lead), name="terms")
+    try:
+        done, _ = await asyncio.wait([web, terms], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        # Whatever ended first, on a signal the web server, the other has nothing to do alone.
+        end()
+        terms.cancel()
+        await asyncio.gather(web, terms, return_exceptions=True)
+
+
+async def _terms(directory: StateDir, front: Front, lead: Lead | None) -> None:
+    """Lead whenever it is this manager's turn; alone on a database, always."""
+    if lead is None:
+        await _term(directory, front, None)
+        return
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            over = asyncio.Event()
+            try:
+                if await asyncio.to_thread(lead.take, partial(loop.call_soon_threadsafe, over.set)):
+                    log.info("this manager leads", epoch=lead.epoch)
+                    await _term(directory, front, lead, over)
+            except* Lost as lost:
+                log.warning("this manager does not lead", reason=str(lost.exceptions[0]))
+            front.leader = lead.leader
+            await asyncio.sleep(RENEW_S)
+    finally:
+        lead.give_back()
+        lead.close()
+
+
+async def _term(
+    directory: StateDir, front: Front, lead: Lead | None, over: asyncio.Event | None = None
+) -> None:
+    """Everything there is is made anew, from the database. Raises Lost."""
+    parts = compose(directory, lead)
     tasks = [
-        web,
         asyncio.create_task(parts.publisher.run(), name="publisher"),
         asyncio.create_task(_expire(parts.vnics), name="leases"),
         asyncio.create_task(_keep(parts.statistics), name="statistics"),
         asyncio.create_task(_undo(parts.publishing), name="confirmation"),
+        *([asyncio.create_task(over.wait(), name="lead")] if over else []),
     ]
+    front.app = parts.web
     try:
-        log.info("the manager serves", address=f"https://{host}:{port}")
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        # Whatever ended first, on a signal the web server, the others have nothing to do alone.
-        end()
+        front.app = None
         for task in tasks:
-            if task is not web:
-                task.cancel()
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.broker.close()
-        parts.statistics.save()
+        if lead is None or lead.is_mine:
+            parts.statistics.save()
         parts.store.close()

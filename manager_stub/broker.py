@@ -137,6 +137,15 @@ class Broker:
             self._removed.discard(host)
             raise
 
+    async def close_connections(self, user: str, but: str) -> None:
+        """Of a user, all that are not called that."""
+        columns = {"columns": "name,user,client_properties.connection_name"}
+        url = f"/api/vhosts/{_VHOST}/connections"
+        found = await self._call("list connections", lambda: self._client.get(url, params=columns))
+        for each in found.json():
+            if each["user"] == user and each.get("client_properties", {}).get("connection_name") != but:
+                await self._delete(f"connections/{each['name']}")
+
     async def connected_hosts(self) -> frozenset[str]:
         """Hosts that consume their policy queue, as of the broker's last statistics (every 5 s)."""
         consumers = await self._call("list consumers", lambda: self._client.get(f"/api/consumers/{_VHOST}"))

@@ -34,16 +34,18 @@ def sqlite_file(path: Path) -> sa.URL:
     return sa.URL.create("sqlite", database=str(path))
 
 
-def engine(url: sa.URL) -> sa.Engine:
+def engine(url: sa.URL, timeout_s: int = _TIMEOUT_S) -> sa.Engine:
     if url.drivername == _DRIVER:
         # libpq's names. A server that is not heard any more is given up, by the kernel for what waits for an
         # acknowledgement and by its probes for what waits for an answer (tcp(7), TCP_USER_TIMEOUT).
+        # A client that stops in the middle of a transaction does not hold its locks for ever either.
+        limits = ("statement_timeout", "idle_in_transaction_session_timeout")
         settings = {
-            "connect_timeout": _TIMEOUT_S,
-            "tcp_user_timeout": 1000 * _TIMEOUT_S,
+            "connect_timeout": timeout_s,
+            "tcp_user_timeout": 1000 * timeout_s,
             "keepalives_idle": 2,
             "keepalives_interval": 2,
-            "options": f"-c statement_timeout={_TIMEOUT_S}s -c timezone=UTC",
+            "options": " ".join(f"-c {name}={timeout_s}s" for name in limits),
         }
         return sa.create_engine(url, connect_args=settings)
     made = sa.create_engine(url)

@@ -21,6 +21,7 @@ from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMess
 from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker, Unreachable
+from manager_stub.lead import Lead, Lost
 from manager_stub.levels import Outgoing
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, in_order, parse_report, plain
@@ -56,6 +57,7 @@ AWAY_AFTER_S: Final = 75.0
 """A host that did not take its messages for so long is away (Neutron's `agent_down_time`)."""
 LOOK_EVERY: Final = 5
 """How often in that time the broker is asked who takes them."""
+_NAME: Final = "vsfwd manager"
 AT_ONCE: Final = 64
 """Messages published side by side, and reports taken from the queue before the first is acknowledged."""
 
@@ -82,12 +84,14 @@ class Publisher(Link):
         tls: ssl.SSLContext,
         resend_after_s: float = RESEND_AFTER_S,
         away_after_s: float = AWAY_AFTER_S,
+        lead: Lead | None = None,
     ) -> None:
-        super().__init__("vsfwd manager", [url], lambda: tls)
+        super().__init__(f"{_NAME} {lead.epoch}" if lead else _NAME, [url], lambda: tls)
         self._register = register
         self._vnics = vnics
         self._statistics = statistics
         self._broker = broker
+        self._lead = lead
         self._resend_after_s = resend_after_s
         self._away_after_s = away_after_s
         self._tries: dict[str, Try] = {}
@@ -101,9 +105,13 @@ class Publisher(Link):
         register.wake = self._woken.set
 
     async def begin(self, session: Session) -> None:
+        self._check_lead()
         try:
             await self._broker.set_up()
             await self._broker.add_missing_hosts(self._register.hosts)
+            if self._lead is not None:
+                # One that was stopped holds the reports it has taken, until it has missed its heartbeats.
+                await self._broker.close_connections(topology.MANAGER_USER, but=self.name)
         except Unreachable as error:
             raise SessionOver(str(error)) from None
         commands = await session.outlet(topology.COMMANDS)
@@ -146,7 +154,12 @@ class Publisher(Link):
         self._tries = waiting
         return waiting
 
+    def _check_lead(self) -> None:
+        if self._lead is not None and not self._lead.is_mine:
+            raise SessionOver("this manager does not lead")
+
     async def _send(self, commands: AbstractExchange, host: str, each: Try) -> None:
+        self._check_lead()
         outgoing = each.outgoing
         message = signed_message(
             outgoing.message, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, type=outgoing.kind
@@ -192,6 +205,7 @@ class Publisher(Link):
             log.warning("host not asked", host=host, method=request.method, reason=str(error))
 
     async def _ask(self, commands: AbstractExchange, host: str, request: Request) -> None:
+        self._check_lead()
         signed = self._register.signed(host, request, REQUEST_LIVES_S)
         message = signed_message(signed, type="request", expiration=REQUEST_LIVES_S)
         await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
@@ -255,6 +269,8 @@ class Publisher(Link):
         """Those that counted, of reports that count together."""
         try:
             self._report(dict(heard.values()))
+        except Lost:
+            raise  # the messages are the next leader's
         except BadReport as error:  # of one, which counts by itself
             self._register.disbelieved(error.host, str(error))
             return set()

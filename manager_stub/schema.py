@@ -197,3 +197,11 @@ windows = sa.Table(
     sa.Column("deadline_ms", sa.BigInteger, nullable=False),
     sa.Column("change", sa.Integer, nullable=False),
 )
+# Which manager leads: one row. `beat` grows while it does.
+leaders = sa.Table(
+    "leaders",
+    metadata,
+    sa.Column("epoch", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("url", sa.String, nullable=False),
+    sa.Column("beat", sa.BigInteger, nullable=False),
+)

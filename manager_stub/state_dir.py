@@ -27,11 +27,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from manager_stub import database
 from manager_stub.access import Role
 from manager_stub.auth import hash_password
+from manager_stub.lead import Lead
 from manager_stub.pki import Authority, key_pem, write_secret
 from manager_stub.store import Store
 from vsfwd.protocol.topology import MANAGER_USER
 
 ADMIN = "admin"
+_OWN = ("manager.json", "server.crt", "server.key")
+"""What each of several managers has for itself."""
 
 
 class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,11 +108,35 @@ class StateDir:
             return database.parse(self._database_url.read_text())
         return database.sqlite_file(self.path / "manager.db")
 
-    def open_store(self) -> Store:
+    def open_store(self, lead: Lead | None = None) -> Store:
         url = self.database_url()
         if not self._database_url.exists():
             (self.path / "manager.db").touch(mode=0o600)
-        return Store(url)
+        return Store(url, lead)
+
+    def lead(self) -> Lead | None:
+        """None with SQLite: the database is this directory's, and nobody else's."""
+        if not self._database_url.exists():
+            return None
+        return Lead(self.database_url(), self.addresses().listen)
+
+    def join(self, other: "StateDir", listen: str) -> None:
+        """Make this the directory of a further manager of the same installation: its keys and its database,
+        and a certificate of its own. Raises ValueError, FileExistsError, FileNotFoundError."""
+        settings = other.addresses()
+        if not other._database_url.exists():
+            raise ValueError(f"{other.path}: the database is SQLite, which is one manager's")
+        if settings.listen == listen:
+            raise ValueError(f"{listen} is where the other manager listens")
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._settings.exists():
+            raise FileExistsError(f"{self.path}: there is a manager here already")
+        for file in other.path.iterdir():
+            if file.is_file() and file.name not in _OWN:
+                write_secret(self.path / file.name, file.read_bytes())
+        self._save_pair("server", self.authority().issue_server("manager", [split(listen)[0]]))
+        settings = msgspec.structs.replace(settings, listen=listen)
+        self._settings.write_bytes(msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
 
     def authority(self) -> Authority:
         return Authority.load(self.ca, self.path / "ca.key")

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from manager_stub import database
+from manager_stub.lead import Lead, Lost
 from manager_stub.schema import (
     changes,
     claims,
@@ -203,9 +204,11 @@ class Transaction:
 
 
 class Store:
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, lead: Lead | None = None) -> None:
+        """`lead` where others may have the same database; everything raises Lost then."""
         self._engine = database.engine(url)
-        with self._engine.begin() as connection:
+        self._lead = lead
+        with self._transaction() as connection:
             database.migrate(connection)
 
     def close(self) -> None:
@@ -213,8 +216,32 @@ class Store:
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             yield Transaction(connection)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        with self._as_long_as_it_leads(), self._engine.begin() as connection:
+            if self._lead is not None:
+                self._lead.check(connection)
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._as_long_as_it_leads(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _as_long_as_it_leads(self) -> Iterator[None]:
+        """A database that went away may have carried out the last word or not: what is in memory may not be
+        what is stored, so it has to be read again."""
+        try:
+            yield
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+            if self._lead is None:
+                raise
+            self._lead.end(f"the database: {error.orig}")
+            raise Lost(f"the database: {error.orig}") from None
 
     def objects(self) -> list[Row]:
         """In the order in which they were made; of those that one change made, by their numbers."""
@@ -256,15 +283,14 @@ class Store:
 
     def changes(self, *, before: int, limit: int, user: str | None = None, path: str = "") -> list[Row]:
         """The newest first, with a lower id than `before`; of a user; of a path and what is below it."""
-        older = changes.c.id < sa.literal(before, sa.BigInteger)  # it may be more than an id can
-        query = sa.select(changes).where(older).order_by(changes.c.id.desc()).limit(limit)
+        query = sa.select(changes).where(_older(changes, before)).order_by(changes.c.id.desc()).limit(limit)
         if user is not None:
             query = query.where(changes.c.user == user)
         if path:
             query = query.where(
                 (changes.c.path == path) | changes.c.path.startswith(f"{path}/", autoescape=True)
             )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def said(
@@ -272,11 +298,11 @@ class Store:
     ) -> list[Row]:
         """By a component, the newest first, with a lower id than `before`; of a host; on a topic."""
         table = component_messages
-        query = sa.select(table).where((table.c.component == component) & (table.c.id < before))
+        query = sa.select(table).where((table.c.component == component) & _older(table, before))
         for column, wanted in ((table.c.host, host), (table.c.topic, topic)):
             if wanted is not None:
                 query = query.where(column == wanted)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(query.order_by(table.c.id.desc()).limit(limit)).mappings()
             return [dict(row) for row in rows]
 
@@ -285,7 +311,7 @@ class Store:
         table = component_messages
         of = (table.c.component, table.c.host)
         counted = (sa.func.count().label("messages"), sa.func.max(table.c.time_ms).label("time_ms"))
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(*of, *counted).group_by(*of).order_by(*of)).mappings()
             return [dict(row) for row in rows]
 
@@ -293,13 +319,13 @@ class Store:
         """Those of components that are kept already, as host and message."""
         table = component_messages
         query = sa.select(table.c.host, table.c.message).where(table.c.message.in_(messages))
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return {(host, message) for host, message in connection.execute(query)}
 
     def changes_since(self, change: int) -> list[Row]:
         """The oldest first."""
         query = sa.select(changes).where(changes.c.id > change).order_by(changes.c.id)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def configurations(self) -> list[Row]:
@@ -315,5 +341,10 @@ class Store:
     def _read(self, table: sa.Table, *order: sa.Column[int]) -> list[Row]:
         """Last by their keys: a database has no order of its own."""
         query = sa.select(table).order_by(*order, *table.primary_key)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _older(table: sa.Table, before: int) -> sa.ColumnElement[bool]:
+    """`before` may be more than an id can."""
+    return table.c.id < sa.literal(before, sa.BigInteger)

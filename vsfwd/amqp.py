@@ -93,7 +93,7 @@ class Link(ABC):
     def __init__(self, name: str, urls: Sequence[str], tls: Callable[[], ssl.SSLContext]) -> None:
         self.connected_to: str | None = None
         self.last_error = ""
-        self._name = name
+        self.name = name
         self._urls = urls
         self._tls = tls
 
@@ -133,7 +133,7 @@ class Link(ABC):
             URL(url).with_path(f"/{topology.VHOST}").with_query(auth="external", heartbeat=HEARTBEAT_S),
             ssl_context=self._tls(),
             timeout=CONNECT_TIMEOUT_S,
-            client_properties={"connection_name": self._name},
+            client_properties={"connection_name": self.name},
         )
         stack.push_async_callback(_close, connection)
         return connection

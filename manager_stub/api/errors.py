@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from manager_stub.checks import Conflict, InUse, Refused
+from manager_stub.lead import Lost
 from manager_stub.model import SAYS_NOTHING
 
 _CODES: Final = {401: 403, 404: 600, 409: 500105, 412: 604}
@@ -45,6 +46,10 @@ def install(app: FastAPI) -> None:
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         code = error.code if isinstance(error, Problem) else None
         return answer(error.status_code, str(error.detail), error.headers, code)
+
+    @app.exception_handler(Lost)
+    async def lost(_: Request, error: Lost) -> JSONResponse:
+        return answer(503, str(error), {"Retry-After": "1"})
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker
 from manager_stub.components.switchboard import MAX_SENT_AT_ONCE, Letter, Switchboard
+from manager_stub.lead import Lost
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, parse_component_event
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, signed_message
@@ -93,6 +94,8 @@ class Courier:
         events = [(host, event) for _, host, event in good]
         try:
             return self._switchboard.take(events)
+        except Lost:
+            raise  # the messages are the next leader's
         except Exception as error:
             # A mistake of ours. What caused it is left, and takes nobody's message with it.
             log.exception("the manager failed at what components say", messages=len(events))

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 
 from manager_stub.app import Parts, compose
+from manager_stub.lead import Lead
 from manager_stub.state_dir import ADMIN, StateDir
 
 INFRA = "/policy/api/v1/infra"
@@ -15,9 +16,9 @@ VSFW = "/api/v1/vsfw"
 class Manager:
     """`call` expects success and gives the body; `answer` gives the response."""
 
-    def __init__(self, directory: StateDir, password: str) -> None:
+    def __init__(self, directory: StateDir, password: str, lead: Lead | None = None) -> None:
         self.directory = directory
-        self.parts: Parts = compose(directory)
+        self.parts: Parts = compose(directory, lead)
         self.register, self.vnics = self.parts.register, self.parts.vnics
         self.admin = (ADMIN, password)
         self.rest = httpx.AsyncClient(

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 import manager_stub
+from manager_stub.enrolment.credentials import Credential
 from manager_stub.schema import metadata
 from manager_stub.state_dir import StateDir
 from manager_stub.store import Row, Store
@@ -80,9 +81,14 @@ async def lived_in(manager: Manager) -> Manager:
     await manager.call("PUT", f"{INFRA}/drafts/d", {"display_name": "next", "user_area": {"children": []}})
     await manager.call("POST", f"{VSFW}/publish?action=begin&confirm_within=600")
     refusal = Refusal("rules", "1001", "a reason")
-    said = {id: RuleCount(5, 500, 1) for id in register.hosts[HOST].level.wanted.objects["rules"]}
-    manager.parts.statistics.heard(HOST, Statistics(HOST, 1, said))
+    counted = {id: RuleCount(5, 500, 1) for id in register.hosts[HOST].level.wanted.objects["rules"]}
+    manager.parts.statistics.heard(HOST, Statistics(HOST, 1, counted))
     manager.parts.statistics.save()
+    await manager.call("POST", f"{VSFW}/enrolment-tokens", {})
+    said = {"host": HOST, "component": "c", "topic": "t", "message": "m", "time_ms": 1, "body": "{}"}
+    with manager.parts.store.begin() as transaction:
+        transaction.put_credential(vars(Credential(HOST, 1, "certificate")))
+        transaction.add_said([said], 1)
     register.reported({OTHER_HOST: Applied(1, 1, digest_text(0), refusals=(refusal,))})
     return manager
 
@@ -116,9 +122,10 @@ def as_it_was(url: sa.URL, revision: str, everything: Content) -> Content:
             if table.name != "alembic_version":
                 columns = table.c.keys()
                 rows = [{column: row[column] for column in columns} for row in everything[table.name]]
+                connection.execute(table.delete())  # what the migration has made itself
                 connection.execute(table.insert(), rows)
                 kept[table.name] = rows
-                if url.drivername != "sqlite" and isinstance(table.c[0].type, sa.Integer):
+                if url.drivername != "sqlite" and "id" in columns and isinstance(table.c.id.type, sa.Integer):
                     # Whoever inserted these rows at the time had their ids from the table's sequence.
                     newest = f"setval(pg_get_serial_sequence('{table.name}', 'id'), max(id))"
                     connection.execute(sa.text(f"SELECT {newest} FROM {table.name}"))

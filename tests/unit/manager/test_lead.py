@@ -1,0 +1,141 @@
+"""Of two managers on one database one leads, and no other can write (O18). The processes themselves are
+asked in `integration/test_two_managers.py`."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+import sqlalchemy as sa
+
+from manager_stub import lead
+from manager_stub.lead import Lead, Lost
+from manager_stub.store import Store
+from tests.harness.postgres import Postgres
+from tests.unit.manager.rest import DOMAIN, Manager
+from vagrant.lab.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+Managers = Callable[[str], Lead]
+
+
+@pytest.fixture
+def dialect() -> str:
+    return "postgresql"
+
+
+@pytest.fixture
+def manager_at(give_database: Callable[[Path], sa.URL], tmp_path: Path) -> Iterator[Managers]:
+    """Makes managers of one database, by where they listen."""
+    url = give_database(tmp_path)
+    made: list[Lead] = []
+
+    def make(listen: str) -> Lead:
+        made.append(Lead(url, listen))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.give_back()
+        each.close()
+
+
+def nobody() -> None:
+    pass
+
+
+def takes(each: Lead) -> bool:
+    return each.take(nobody)
+
+
+def test_o18_one_leads_and_the_other_knows_who(manager_at: Managers) -> None:
+    """The second takes the lead at once when it is given back, under a higher epoch."""
+    first, second = manager_at("a:1"), manager_at("b:1")
+    assert (takes(first), takes(second)) == (True, False)
+    assert (second.leader, second.is_mine) == ("a:1", False)
+    first.give_back()
+    assert takes(second)
+    assert second.epoch == first.epoch + 1
+
+
+def test_o18_a_manager_that_was_started_again_need_not_wait_for_itself(manager_at: Managers) -> None:
+    """The process before it was killed and gave nothing back."""
+    assert takes(manager_at("a:1"))
+    assert takes(manager_at("a:1"))
+
+
+def test_o18_a_lead_that_is_not_renewed_is_lost_and_writes_nothing(
+    manager_at: Managers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what it begins afterwards, nor with a clock that says it leads."""
+    monkeypatch.setattr(lead, "RENEW_S", 60.0)
+    monkeypatch.setattr(lead, "LEASE_S", 1.0)
+    ended = Event()
+    first, second = manager_at("a:1"), manager_at("b:1")
+    assert first.take(ended.set)
+    store = Store(first._engine.url, first)
+    wait_until(lambda: takes(second), "the other takes the lead", 30.0)
+    assert not first.is_mine
+    first._until = lead._now_s() + 60
+    with pytest.raises(Lost, match="another manager leads"), store.begin() as transaction:
+        transaction.put_user("admin", "hash", "auditor")
+    assert ended.is_set()
+    assert store.users() == []
+    store.close()
+
+
+def test_o18_a_lead_is_kept_by_its_renewals(manager_at: Managers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another looks as often as it likes."""
+    monkeypatch.setattr(lead, "RENEW_S", 0.1)
+    monkeypatch.setattr(lead, "LEASE_S", 3.0)
+    first, second = manager_at("a:1"), manager_at("b:1")
+    assert takes(first)
+    begun = lead._now_s()
+    wait_until(lambda: takes(second) or lead._now_s() > begun + 4.0, "more than a lease", 30.0)
+    assert (first.is_mine, second.is_mine) == (True, False)
+
+
+def test_o18_nobody_takes_the_lead_in_the_middle_of_a_transaction(
+    manager_at: Managers, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored before the other leads, or not at all: the other reads everything there is."""
+    monkeypatch.setattr(lead, "LEASE_S", 0.0)
+    first, second = manager_at("a:1"), manager_at("b:1")
+    assert takes(first)
+    store = Store(first._engine.url, first)
+    found: list[object] = []
+
+    def take_over() -> None:
+        takes(second)
+        found.extend(user["name"] for user in Store(second._engine.url, second).users())
+
+    with store.begin() as transaction:
+        transaction.put_user("admin", "hash", "auditor")
+        other = Thread(target=take_over)
+        other.start()
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: bool(postgres.sql(waiting)), "the other waits", 30.0)
+        assert not second.is_mine
+    other.join()
+    store.close()
+    assert found == ["admin"]
+
+
+async def test_a_database_that_is_gone_ends_the_lead(manager: Manager, postgres: Postgres) -> None:
+    """The call is answered 503 and nothing of it is believed: only who reads the database knows."""
+    held = Lead(manager.directory.database_url(), "a:1")
+    over = asyncio.Event()
+    assert held.take(over.set)
+    leading = Manager(manager.directory, manager.admin[1], held)
+    postgres.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '' "
+        f"AND datname = '{held._engine.url.database}'"
+    )
+    answer = await leading.answer("PUT", f"{DOMAIN}/groups/g", {})
+    assert answer.status_code == 503
+    assert over.is_set()
+    assert not held.is_mine
+    await leading.close()
+    held.close()
