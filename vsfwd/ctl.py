@@ -2,10 +2,8 @@
 `policyctl`, the manager's policy as a file, in `lintctl` what is wrong with it, in `tracectl` what it does
 to a packet.
 
-Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. Exit status: 0
-done, 1 the daemon or the manager says no (nothing of that name, contradiction), 2 wrong usage, 3 neither
-answers, 4 an import left something out, 5 a dry run with --exit-code found differences, 6 a traced
-packet does not get there, 7 lint with --exit-code found something."""
+Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. `STATUSES` has the
+exit statuses, `manual` makes a manual page of all this."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -27,18 +25,24 @@ from vsfwd.tracectl import trace
 T = TypeVar("T")
 _LAST_PASSED_OVER: Final = 10
 
-_EPILOG: Final = """\b
+WHOM: Final = """\b
 addresses, addrsets, bus, early, explain, flows, rules, stats, status and
 timers ask the daemon of this host; apply, confirm, enroll, export, import,
-lint, roll-back and trace ask the manager, from anywhere.
+lint, roll-back and trace ask the manager, from anywhere."""
+STATUSES: Final = {
+    0: "done",
+    1: "refused, or nothing of that name",
+    2: "wrong usage, settings, or a file that cannot be read",
+    3: "no daemon or manager answers",
+    4: "an import left something out",
+    5: "of apply or import with --dry-run and --exit-code: something would change",
+    6: "of trace: the packet is stopped, or nobody knows who gets it",
+    7: "of lint with --exit-code: there is a finding",
+}
+"""How a command ends."""
+_EPILOG: Final = f"""{WHOM}
 
-\b
-Exit status: 0 done; 1 refused, or nothing of that name; 2 wrong usage,
-settings, or a file that cannot be read; 3 no daemon or manager answers;
-4 an import left something out; 5 of `apply` or `import` with --dry-run
-and --exit-code: something would change; 6 of `trace`: the packet is
-stopped, or nobody knows who gets it; 7 of `lint` with --exit-code:
-there is a finding.
+Exit status: {"; ".join(f"{code} {text}" for code, text in STATUSES.items())}.
 
 \b
 Completion: eval "$(_VSFWCTL_COMPLETE=bash_source vsfwctl)"
