@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from ipaddress import ip_address
+from typing import Final
 
 from manager_stub.model import Segment, SpoofGuard, Vnic
 from manager_stub.world import Claimed, Stored, World
@@ -217,5 +218,13 @@ def _precedence(
 
 
 def _scope(text: str) -> str:
-    address = ip_address(text)
-    return "ipv4" if address.version == 4 else "link-local" if address.is_link_local else "ipv6"
+    """Of an address in its usual form, by its letters: all that is claimed is judged whenever something
+    is."""
+    if ":" not in text:
+        return "ipv4"
+    first = text.partition(":")[0]
+    return "link-local" if len(first) == 4 and first[:3] in _LINK_LOCAL else "ipv6"
+
+
+_LINK_LOCAL: Final = ("fe8", "fe9", "fea", "feb")
+"""fe80::/10 (RFC 4291): what the first four digits begin with."""

@@ -21,6 +21,7 @@ from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMess
 from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker, Unreachable
+from manager_stub.intake import AT_HAND, consume_in_turn
 from manager_stub.lead import Lead, Lost
 from manager_stub.levels import Outgoing
 from manager_stub.register import Register
@@ -32,7 +33,6 @@ from vsfwd.amqp import (
     Link,
     Session,
     SessionOver,
-    consume_together,
     signed_message,
 )
 from vsfwd.protocol import topology
@@ -59,7 +59,7 @@ LOOK_EVERY: Final = 5
 """How often in that time the broker is asked who takes them."""
 _NAME: Final = "vsfwd manager"
 AT_ONCE: Final = 64
-"""Messages published side by side, and reports taken from the queue before the first is acknowledged."""
+"""Messages published side by side."""
 
 Beside = Callable[[Session, AbstractExchange, AbstractChannel], Awaitable[None]]
 
@@ -115,9 +115,9 @@ class Publisher(Link):
         except Unreachable as error:
             raise SessionOver(str(error)) from None
         commands = await session.outlet(topology.COMMANDS)
-        intake = await session.intake(AT_ONCE)
+        intake = await session.intake(AT_HAND)
         reports = await intake.declare_queue(topology.MANAGER_QUEUE, passive=True)
-        session.tasks.create_task(consume_together(reports, self._take, AT_ONCE), name="reports")
+        session.tasks.create_task(consume_in_turn(reports, self._take, self._unread), name="reports")
         session.tasks.create_task(self._publish(commands), name="outbox")
         await self.begin_beside(session, commands, intake)
         session.tasks.create_task(self._watch_hosts(), name="hosts that are away")
@@ -233,6 +233,10 @@ class Publisher(Link):
                 gone = {host: each for host, each in for_s.items() if each >= self._away_after_s}
                 self._vnics.stay_away(gone, connected)
             await asyncio.sleep(self._away_after_s / LOOK_EVERY)
+
+    def _unread(self, host: str) -> None:
+        if host in self._register.hosts:
+            self._vnics.ask_to_report(host)
 
     async def _take(self, messages: Sequence[AbstractIncomingMessage]) -> list[bool]:
         heard = {number: said for number, each in enumerate(messages) if (said := self._read(each))}

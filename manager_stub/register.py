@@ -316,8 +316,8 @@ class Register:
             log.error("addresses are not taken", vnics=sorted(changed), reason=str(refused))
             return
         with self._store.begin() as transaction:
-            for vnic in changed:
-                transaction.replace_claims(vnic, claim_rows(vnic, claims.get(vnic, {})))
+            rows = [row for vnic in changed for row in claim_rows(vnic, claims.get(vnic, {}))]
+            transaction.replace_claims(changed, rows)
             transaction.add_changes([*logged])
             _save(transaction, self._hosts, hosts)
         disputed = _disputed(realised) - _disputed(self._realised)

@@ -32,6 +32,7 @@ from vsfwd.protocol.messages import (
     Reply,
     Statistics,
     is_host_address,
+    share_of_tools,
 )
 from vsfwd.protocol.topology import host_of
 
@@ -43,9 +44,6 @@ LARGEST_NUMBER: Final = 2**53
 """Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
 MAX_TEXT: Final = 255
 """Characters, as where vNICs are announced; of the reason of a refusal more would be a log."""
-MAX_OF_TOOLS: Final = 16 * MAX_HOST_VNICS
-"""Addresses that guests' tools say, of one report: every vNIC has an equal share, so that no guest takes
-another's."""
 MAX_REFUSALS: Final = 100
 """That are kept: a host that refuses more has one trouble, not many."""
 
@@ -124,7 +122,7 @@ def believable(world: World, bindings: Sequence[Binding]) -> tuple[tuple[Binding
     the one of the VM that the inventory knows."""
     good: dict[str, Binding] = {}
     wrong: list[str] = []
-    share = MAX_OF_TOOLS // max(len(bindings), 1)
+    share = share_of_tools(len(bindings))
     for binding in sorted(bindings, key=lambda binding: _is_of_another(world, binding)):
         reason = _impossible(binding)
         if not reason and binding.vnic in good:

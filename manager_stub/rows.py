@@ -10,7 +10,7 @@ from manager_stub.plugged import Tenure, Tenures
 from manager_stub.store import OutboxRow, Row
 from manager_stub.world import MODELS, Claimed, Stored, kind_of
 from vsfwd.protocol.envelope import Kind, Message
-from vsfwd.protocol.messages import Source
+from vsfwd.protocol.messages import Source, is_host_address
 
 
 def outbox_row(host: str, outgoing: Outgoing) -> OutboxRow:
@@ -73,8 +73,11 @@ def stored_object(row: Row) -> Stored[Entity]:
 
 
 def claims_by_vnic(rows: Iterable[Row]) -> Claims:
+    """Without addresses that an earlier release took, and no vNIC can have."""
     claims: dict[str, dict[str, Claimed]] = {}
     for row in rows:
+        if not is_host_address(row["address"]):
+            continue
         claim = Claimed(
             Source(row["source"]),
             row["expires"],

@@ -6,7 +6,7 @@ the thread of the event loop.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -105,9 +105,10 @@ class Transaction:
             statement = outbox.delete().where(outbox.c.host == sa.bindparam("gone"))
             self._connection.execute(statement, [{"gone": host} for host in hosts])
 
-    def replace_claims(self, vnic: str, rows: list[Row]) -> None:
-        """All that is claimed at a vNIC."""
-        self._connection.execute(claims.delete().where(claims.c.vnic == vnic))
+    def replace_claims(self, vnics: Collection[str], rows: list[Row]) -> None:
+        """All that is claimed at some vNICs."""
+        statement = claims.delete().where(claims.c.vnic == sa.bindparam("at"))
+        self._connection.execute(statement, [{"at": vnic} for vnic in vnics])
         if rows:
             self._connection.execute(claims.insert(), rows)
 

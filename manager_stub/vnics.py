@@ -78,10 +78,10 @@ class Vnics:
             self._heard[id] = "", said.said_ns
             return False
         log.warning("an old report of vNICs is left out", host=id, older_by_ns=newest_ns - said.said_ns)
-        self._ask_to_report(id)
+        self.ask_to_report(id)
         return True
 
-    def _ask_to_report(self, id: str) -> None:
+    def ask_to_report(self, id: str) -> None:
         """Not while it may still answer: a host decides how often there is a reason."""
         now = time.monotonic()
         if now < self._asked_at.get(id, -inf) + REQUEST_LIVES_S:
@@ -141,7 +141,7 @@ class Vnics:
         self._decided_for = self._register.world.vms
         for id in gained - {reporter}:
             # What it said of the names and addresses there counted for nothing until now.
-            self._ask_to_report(id)
+            self.ask_to_report(id)
 
     # The inventory
 

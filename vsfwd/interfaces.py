@@ -28,7 +28,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
 
 from vsfwd.policy.model import Vnic, is_uuid
-from vsfwd.protocol.messages import Binding, Bindings
+from vsfwd.protocol.messages import Binding, Bindings, share_of_tools
 from vsfwd.reconciler import Port
 from vsfwd.statefile import StateFile
 
@@ -181,8 +181,10 @@ class Interfaces:
         return known
 
     def bindings(self) -> Bindings:
-        """What is plugged here, in the manager's words."""
-        return Bindings(tuple(self._binding(vnic, link) for vnic, link in sorted(self._plugged.items())))
+        """What is plugged here, in the manager's words, with as many addresses as count there."""
+        share = share_of_tools(len(self._plugged))
+        there = (self._binding(vnic, link) for vnic, link in sorted(self._plugged.items()))
+        return Bindings(tuple(structs.replace(each, addresses=each.addresses[:share]) for each in there))
 
     async def sync(self) -> None:
         async with self._lock:

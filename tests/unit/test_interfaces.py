@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
 import vsfwd.interfaces
 from tests.unit.policy_messages import APP, WEB, WEB_VM
 from vsfwd.interfaces import Conflict, Interfaces, Link, recognise
+from vsfwd.protocol import messages
 from vsfwd.protocol.messages import Binding, Bindings, Guest
 from vsfwd.reconciler import Port
 from vsfwd.statefile import StateFile
@@ -170,6 +171,18 @@ async def test_what_is_announced_of_a_vm_is_reported_whenever_it_changes(devices
         await devices.announce(name=name)
     assert [report.vnics[0].guest.name for report in devices.reports] == ["web-01", "web-02"]
     assert devices.statefile.load_bindings()[0].guest == Guest("web-02")
+
+
+async def test_no_more_addresses_are_reported_than_count(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tools of guests say beyond a vNIC's share the manager would leave out."""
+    monkeypatch.setattr(messages, "MAX_OF_TOOLS", 2)
+    devices.netlink.add(7, "veth-web")
+    many = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    await devices.interfaces.announce(Binding(WEB, WEB_VM, "02:00:00:00:00:01", "veth-web", addresses=many))
+    (report,) = devices.reports
+    assert report.vnics[0].addresses == many[:2]
 
 
 @pytest.mark.parametrize("kind", [RTM_DELTFILTER, RTM_DELQDISC])

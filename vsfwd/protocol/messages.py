@@ -14,6 +14,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -63,14 +64,18 @@ class Applied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusals: tuple[Refusal, ...] = ()
 
 
+@lru_cache(maxsize=1 << 16)
 def is_host_address(text: str) -> bool:
-    """Whether a vNIC can have the address: not nobody's, not everybody's, without a zone, and not an IPv4
-    address in IPv6 clothes, which a policy refuses (`policy.model.parse_address`)."""
-    address = ipaddress.ip_address(text)
+    """Whether a vNIC can have the address, written in its usual form: not nobody's, not everybody's, without
+    a zone, and not an IPv4 address in IPv6 clothes, which a policy refuses (`policy.model.parse_address`)."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
     zone, mapped = (getattr(address, what, None) is not None for what in ("scope_id", "ipv4_mapped"))
     nobody = address.is_unspecified or address.is_loopback
     everybody = address.is_multicast or text == "255.255.255.255"
-    return not (zone or mapped or nobody or everybody)
+    return str(address) == text and not (zone or mapped or nobody or everybody)
 
 
 _SERVER: Final = re.compile(r"|[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -101,7 +106,7 @@ class Guest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A vNIC as it is plugged on a host. `segment` is the id of the one its bridge is for; `addresses` are
-    those that the guest's tools say."""
+    those that the guest's tools say: not looked at here, since there may be many of which few count."""
 
     vnic: str
     vm: str
@@ -110,10 +115,6 @@ class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     guest: Guest = Guest()
     segment: str = ""
     addresses: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for address in self.addresses:
-            _check_usual(address)
 
 
 class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -125,6 +126,11 @@ class Bindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     vnics: tuple[Binding, ...]
     said_ns: int = 0
     answers: str = ""
+
+
+def share_of_tools(vnics: int) -> int:
+    """Addresses that count of what tools say of each of so many vNICs."""
+    return MAX_OF_TOOLS // max(vnics, 1)
 
 
 class Source(StrEnum):
@@ -141,6 +147,9 @@ class Source(StrEnum):
 LEASED: Final = (Source.DHCP, Source.DHCPV6)
 MAX_CLAIMS: Final = 128
 """Addresses that one vNIC says of itself: NSX."""
+MAX_OF_TOOLS: Final = 16 * 1024
+"""Addresses that the tools of all guests of a host say: of more, every vNIC has an equal share, so that no
+guest takes another's."""
 MAX_LEASES: Final = 16
 """Addresses that one vNIC is given, so that others who give it one after another leave room for its own."""
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from manager_stub.addresses import State, alive, judge, told
+from manager_stub.rows import claim_rows
 from manager_stub.span import realise
 from manager_stub.world import Claimed, World
 from tests.unit.manager.rest import VSFW, Manager
@@ -404,6 +405,32 @@ async def test_claims_and_approvals_outlive_the_manager(manager: Manager) -> Non
     again = Manager(manager.directory, "")
     assert again.register.world.claims == manager.register.world.claims
     assert again.register.judgements == manager.register.judgements
+    await again.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [("fe80::1", W), ("febf::1", W), ("fe7f::1", T), ("fec0::1", T), ("fe8::1", T), ("fe8:1::1", T)],
+)
+def test_what_is_link_local_is_told_by_its_first_ten_bits(address: str, kept: State) -> None:
+    """RFC 4291: the second of a vNIC's link-local addresses waits, the first of its others does not."""
+    here = seen([card(0)], (0, "fe80::2", Source.ND), (0, address, Source.ND), mode="TOFU")
+    assert {each.address: each.state for each in judge(here)[VNICS[0]]}[address] is kept
+
+
+async def test_an_address_that_an_earlier_release_took_is_forgotten(manager: Manager) -> None:
+    """IPv4 in IPv6 clothes, in the database: no vNIC can have it, and approving another of the vNIC's goes
+    on."""
+    await plugged(manager, card(0, spoofguard="MANUAL"))
+    manager.vnics.claimed(HOST, Addresses({VNICS[0]: (Claim("10.0.0.5", Source.ARP),)}))
+    known = manager.register.world.claims[VNICS[0]]
+    clothed = {**known, "::ffff:102:304": replace(known["10.0.0.5"], approved=True)}
+    with manager.parts.store.begin() as transaction:
+        transaction.replace_claims([VNICS[0]], claim_rows(VNICS[0], clothed))
+    again = Manager(manager.directory, manager.admin[1])
+    decision = {"vnic": VNICS[0], "address": "10.0.0.5"}
+    await again.call("POST", f"{VSFW}/addresses?action=approve", decision)
+    assert set(again.register.world.claims[VNICS[0]]) == {"10.0.0.5"}
     await again.close()
 
 

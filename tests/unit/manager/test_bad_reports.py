@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import vsfwd
@@ -13,7 +14,6 @@ from manager_stub import vnics
 from manager_stub.checks import Refused
 from manager_stub.model import Entity, Vm
 from manager_stub.reports import (
-    MAX_OF_TOOLS,
     MAX_REFUSALS,
     MAX_TEXT,
     BadReport,
@@ -29,6 +29,7 @@ from vsfwd.protocol.messages import (
     MAX_CLAIMS,
     MAX_CLAIMS_AT_ONCE,
     MAX_LEASES,
+    MAX_OF_TOOLS,
     Addresses,
     Applied,
     Binding,
@@ -194,6 +195,14 @@ def test_what_is_no_hosts_address_is_not_taken(address: str) -> None:
     claims = [{"address": each, "source": "arp"} for each in ("10.0.0.1", address)]
     seen: Addresses = parsed("addresses", {"vnics": {vnic_id(1): claims}})
     assert [claim.address for claim in seen.vnics[vnic_id(1)]] == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("address", ["FD00::1", "10.0.0.01", "10.0.0.0/24", "web", ""])
+def test_what_tools_say_in_another_form_is_not_taken(address: str) -> None:
+    """Or what is no address at all; the others of the vNIC count."""
+    report = parsed("vnics", {"vnics": [msgspec.to_builtins(binding(1, addresses=(address, "10.0.0.1")))]})
+    (kept,), (reason,) = believable(World(), report.vnics)
+    assert (kept.addresses, "addresses" in reason) == (("10.0.0.1",), True)
 
 
 def test_vnics_share_what_tools_may_say_in_one_report() -> None:

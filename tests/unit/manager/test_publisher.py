@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from manager_stub.publisher import AT_ONCE, Publisher
 from tests.unit.manager.rest import Manager
@@ -43,6 +44,12 @@ def publisher(manager: Manager) -> Publisher:
     )
 
 
+async def take(publisher: Publisher, kind: str, report: Any, host: str = HOST) -> bool:
+    """Whether a message is to be acknowledged."""
+    (taken,) = await publisher._take([sent(kind, report, host)])
+    return taken
+
+
 def sent(kind: str, report: Any, host: str = HOST) -> Any:
     return SimpleNamespace(
         routing_key=f"host.{host}.{kind}",
@@ -50,12 +57,6 @@ def sent(kind: str, report: Any, host: str = HOST) -> Any:
         body=msgspec.json.encode(report),
         content_encoding="json",
     )
-
-
-async def take(publisher: Publisher, kind: str, report: Any, host: str = HOST) -> bool:
-    """A message of a host; whether it is acknowledged."""
-    (taken,) = await publisher._take([sent(kind, report, host)])
-    return taken
 
 
 async def test_what_many_hosts_have_applied_is_stored_at_once(
@@ -104,7 +105,7 @@ async def test_an_ipv4_address_in_ipv6_clothes_ends_nothing(manager: Manager, pu
     is said beside it counts."""
     mapped = "::ffff:102:304"
     (binding,) = PLUGGED.vnics
-    tools = msgspec.structs.replace(binding, addresses=(mapped, "10.0.0.1"))
+    tools = replace(binding, addresses=(mapped, "10.0.0.1"))
     assert await take(publisher, "vnics", Bindings((tools,)))
     seen = tuple(Claim(address, Source.ND) for address in (mapped, "fd00::1"))
     assert await take(publisher, "addresses", Addresses({VNIC: seen}))
