@@ -1,0 +1,70 @@
+"""What is no request, what comes too late, and what the manager itself gets wrong: an error in NSX's body,
+and nothing is left behind."""
+
+import asyncio
+import gc
+
+import httpx
+import pytest
+
+from tests.unit.manager.rest import DOMAIN, VSFW, Manager
+
+GROUP = f"{DOMAIN}/groups/new"
+HOST = "33333333-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"display_name": "\\ud800"}', b"\xff", b""])
+async def test_a_body_that_is_no_json_is_refused(manager: Manager, body: bytes) -> None:
+    """Cut off, nested without end, a lone surrogate, no UTF-8, nothing at all: 400, not 500."""
+    answer = await manager.rest.put(GROUP, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["httpStatus"] == "BAD_REQUEST"
+
+
+async def test_two_requests_may_remove_one_host(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wait for the broker, one comes too late: the host is gone, as both asked for."""
+
+    both = asyncio.Barrier(2)
+
+    async def told(host: str) -> None:
+        await both.wait()
+
+    monkeypatch.setattr(manager.parts.broker, "remove_host", told)
+    manager.register.add_host(HOST, "host")
+    answers = await asyncio.gather(*(manager.answer("DELETE", f"{VSFW}/hosts/{HOST}") for _ in range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert manager.register.hosts == {}
+
+
+async def test_unknown_paths_leave_nothing_behind(manager: Manager) -> None:
+    """CVE-2021-40797: a request for what does not exist costs no memory for ever."""
+
+    async def ask(number: int) -> None:
+        answer = await manager.answer("GET", f"/no/such/{number}/thing?x={number}")
+        assert answer.status_code == 404
+
+    for number in range(50):
+        await ask(number)
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(50, 250):
+        await ask(number)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
+
+
+async def test_a_fault_of_the_manager_has_the_body_of_an_error(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 in NSX's shape, with nothing of what was being done."""
+
+    def broken() -> None:
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(manager.register, "check_publish", broken)
+    transport = httpx.ASGITransport(manager.parts.web, raise_app_exceptions=False)
+    auth = manager.rest.auth
+    async with httpx.AsyncClient(transport=transport, base_url="https://manager", auth=auth) as rest:
+        answer = await rest.patch(GROUP, json={"description": "one"})
+    assert (answer.status_code, answer.json()["httpStatus"]) == (500, "INTERNAL_SERVER_ERROR")
+    assert "secret" not in answer.text
