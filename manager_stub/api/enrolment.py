@@ -60,16 +60,12 @@ def router(
     async def enrol(body: Enrolment, request: Request) -> Json:
         """Give the host an id, a certificate, its queues and its rights on the broker. May be asked again
         with the same token and key, as long as the token lives."""
-        found: list[Token] = []
-
-        async def is_right() -> bool:
-            found.extend(filter(None, [tokens.find(body.token)]))
-            return bool(found)
-
-        if not await throttle.guess(source_of(address(request.scope)), is_right):
+        token = tokens.find(body.token)
+        if token is None:  # nobody guesses one, and who has one waits for nobody else's guesses
+            await throttle.guess(source_of(address(request.scope)), _no)
             raise Problem(403, VOID, "token", WRONG_CREDENTIALS)
         try:
-            given = await admission.enrol(found[0], body.csr, body.display_name)
+            given = await admission.enrol(token, body.csr, body.display_name)
         except Void:
             raise Problem(403, VOID, "token", WRONG_CREDENTIALS) from None
         except ValueError as error:
@@ -110,6 +106,10 @@ def _add_tokens(routes: APIRouter, register: Register, tokens: Tokens, ca_hash: 
                 tokens.revoke(token)
                 return Response()
         raise Problem(404, f"there is no enrolment token {id}")
+
+
+async def _no() -> bool:
+    return False
 
 
 def _shown(token: Token) -> Json:

@@ -204,8 +204,8 @@ async def test_tokens_and_what_came_of_them_are_in_the_audit_log(manager: Manage
 
 
 async def test_guesses_cost_time_by_source(manager: Manager, instant: list[float]) -> None:
-    """Of 256 random bits nobody guesses any; who tries waits longer each time, and a right one then has not
-    to wait."""
+    """Of 256 random bits nobody guesses any; who tries waits longer each time, and is not told whether there
+    is such a token."""
     text = await token(manager, display_name="a")
     wrong = text[:-4] + ("AAAA" if text[-4:] != "AAAA" else "BBBB")
     for _ in range(4):
@@ -214,6 +214,19 @@ async def test_guesses_cost_time_by_source(manager: Manager, instant: list[float
     unknown = await ask(manager, f"{'0' * 12}.{'x' * 43}", new_request())
     known = await ask(manager, wrong, new_request())
     assert unknown.json() == known.json()
+
+
+async def test_a_host_waits_for_nobody_s_guesses(manager: Manager, told: Calls) -> None:
+    """From the same address somebody guesses, and has made himself wait: who has a token is let in
+    meanwhile."""
+    text = await token(manager, display_name="a")
+    guess = f"{'0' * 12}.{'x' * 43}"
+    guesses = [asyncio.create_task(ask(manager, guess, new_request())) for _ in range(6)]
+    await enrolled(manager, text, new_request())
+    assert not all(each.done() for each in guesses)
+    for each in guesses:
+        each.cancel()
+    await asyncio.gather(*guesses, return_exceptions=True)
 
 
 # A crash at every step
