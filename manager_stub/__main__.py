@@ -72,6 +72,17 @@ def join(state: Path, other: Path, listen: str) -> None:
 
 @main.command()
 @_state
+def renew(state: Path) -> None:
+    """Renew the certificates of REST interface, broker and manager, for the keys they have. A manager that
+    serves takes its own within seconds, RabbitMQ the broker's within two minutes; sessions go on."""
+    try:
+        StateDir(state).renew()
+    except FileNotFoundError:
+        raise click.ClickException(f"{state}: there is no manager here; make one with init") from None
+
+
+@main.command()
+@_state
 def serve(state: Path) -> None:
     """Serve the REST interface and publish to the hosts, until a signal says to end."""
     directory = StateDir(state)

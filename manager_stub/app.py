@@ -3,6 +3,7 @@ all end."""
 
 import asyncio
 import signal
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +65,7 @@ from manager_stub.lead import RENEW_S, Lead, Lost
 from manager_stub.publish import Publishing
 from manager_stub.publisher import Publisher
 from manager_stub.register import Register
+from manager_stub.rotation import Rotation
 from manager_stub.sessions import Sessions
 from manager_stub.state_dir import StateDir, split
 from manager_stub.statistics import RuleStatistics
@@ -94,6 +96,7 @@ class Parts:
     publisher: Publisher
     switchboard: Switchboard
     web: Guard
+    broker_tls: ssl.SSLContext
 
 
 def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
@@ -103,12 +106,11 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     register = Register(store, directory.signing_key())
     vnics = Vnics(register)
     credentials, tokens, authority = Credentials(store), Tokens(store), directory.authority()
-    broker = Broker(
-        addresses.broker_api, directory.broker_password(), directory.broker_tls(), credentials.logins
-    )
+    tls = directory.broker_tls()
+    broker = Broker(addresses.broker_api, directory.broker_password(), tls, credentials.logins)
     admission = Admission(store, register, broker, authority, tokens, credentials)
     statistics = RuleStatistics(store, register)
-    publisher = Publisher(register, vnics, statistics, broker, broker_url, directory.broker_tls(), lead=lead)
+    publisher = Publisher(register, vnics, statistics, broker, broker_url, tls, lead=lead)
     switchboard = Switchboard(store)
     publisher.begin_beside = Courier(register, broker, switchboard).begin
     publisher.renewal_asked = Renewals(store, register, authority, credentials).asked
@@ -152,7 +154,9 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)
     guard = Guard(Bodies(app), users, passwords, sessions)
-    return Parts(store, users, register, vnics, statistics, publishing, broker, publisher, switchboard, guard)
+    return Parts(
+        store, users, register, vnics, statistics, publishing, broker, publisher, switchboard, guard, tls
+    )
 
 
 def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None]:
@@ -187,6 +191,8 @@ async def serve(directory: StateDir) -> None:
     host, port = split(directory.addresses().listen)
     server = WebServer(front, (host, port), directory.path / "server.crt", directory.path / "server.key")
 
+    rotation = Rotation(directory.path, {"server": server.tls})
+
     def end() -> None:
         server.should_exit = True
 
@@ -194,16 +200,20 @@ async def serve(directory: StateDir) -> None:
         asyncio.get_running_loop().add_signal_handler(number, end)
     log.info("the manager serves", address=f"https://{host}:{port}")
     web = asyncio.create_task(server.run_until_exit(), name="web")
-    terms = asyncio.create_task(_terms(directory, front, lead), name="terms")
+    others = [
+        asyncio.create_task(_terms(directory, front, lead), name="terms"),
+        asyncio.create_task(rotation.follow(), name="server's certificate"),
+    ]
     try:
-        done, _ = await asyncio.wait([web, terms], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([web, *others], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        # Whatever ended first, on a signal the web server, the other has nothing to do alone.
+        # Whatever ended first, on a signal the web server, the others have nothing to do alone.
         end()
-        terms.cancel()
-        await asyncio.gather(web, terms, return_exceptions=True)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(web, *others, return_exceptions=True)
 
 
 async def _terms(directory: StateDir, front: Front, lead: Lead | None) -> None:
@@ -233,12 +243,14 @@ async def _term(
 ) -> None:
     """Everything there is is made anew, from the database. Raises Lost."""
     parts = compose(directory, lead)
+    rotation = Rotation(directory.path, {"amqp": parts.broker_tls})
     tasks = [
         asyncio.create_task(parts.publisher.run(), name="publisher"),
         asyncio.create_task(_expire(parts.vnics), name="leases"),
         asyncio.create_task(_keep(parts.statistics), name="statistics"),
         asyncio.create_task(_undo(parts.publishing), name="confirmation"),
         *([asyncio.create_task(over.wait(), name="lead")] if over else []),
+        asyncio.create_task(rotation.follow(), name="broker session's certificate"),
     ]
     front.app = parts.web
     try:

@@ -88,6 +88,20 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         return self._issue(name, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_LIFE), key_pem(key)
 
+    def renew(self, pem: bytes) -> bytes:
+        """A certificate of this authority once more: name, key and purpose stay, its life begins now."""
+        old = x509.load_pem_x509_certificate(pem)
+        key = old.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError("not the certificate of an elliptic-curve key")
+        [name] = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        [purpose] = old.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        try:
+            names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            names = None
+        return self._issue(str(name.value), key, purpose, SERVER_LIFE, names)
+
     def issue_host(self, login: str, request: str) -> bytes:
         """The certificate of a host that sent this signing request. Raises ValueError when it is none."""
         return self._issue(login, self.key_of(request), ExtendedKeyUsageOID.CLIENT_AUTH, HOST_LIFE)

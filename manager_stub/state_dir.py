@@ -18,6 +18,7 @@ import secrets
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -35,6 +36,7 @@ from vsfwd.protocol.topology import MANAGER_USER
 ADMIN = "admin"
 _OWN = ("manager.json", "server.crt", "server.key")
 """What each of several managers has for itself."""
+RENEWED: Final = ("server", "broker", "amqp")
 
 
 class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,6 +154,15 @@ class StateDir:
 
     def broker_password(self) -> str:
         return (self.path / "broker-admin").read_text().strip()
+
+    def renew(self) -> None:
+        """The installation's certificates, but the authority's, each in one step and for the key it has."""
+        authority = self.authority()
+        for name in RENEWED:
+            path = self.path / f"{name}.crt"
+            fresh = path.with_suffix(".crt.new")
+            fresh.write_bytes(authority.renew(path.read_bytes()))
+            fresh.replace(path)
 
     def broker_tls(self) -> ssl.SSLContext:
         """Verifies the broker by the installation's CA and its name, and shows the manager's certificate."""

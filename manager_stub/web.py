@@ -8,6 +8,7 @@ too many from one source the oldest that says nothing goes. All of it holds befo
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -110,6 +111,12 @@ class WebServer(uvicorn.Server):
         self._open: dict[_Connection, asyncio.Task[None]] = {}
         """Oldest first."""
         self._accepting: asyncio.Task[None] | None = None
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """What new connections are begun with."""
+        assert self.config.ssl is not None  # config.load made it
+        return self.config.ssl
 
     async def run_until_exit(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -2,13 +2,20 @@
 opens no new session."""
 
 import asyncio
+import socket
+import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from manager_stub import pki
+from manager_stub.state_dir import RENEWED
 from tests.harness.site import Site, connect, site
 from vsfwd import files, identity
 from vsfwd.broker import BrokerLink
@@ -114,3 +121,42 @@ async def test_o28_an_expired_certificate_opens_no_session_and_a_new_enrolment_i
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+def shown_by(address: str, ca: Path) -> int:
+    """Serial number of the certificate that a server shows to a new connection."""
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context(cafile=ca)
+    with (
+        socket.create_connection((host, int(port)), timeout=DEADLINE_S) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        der = secure.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der).serial_number
+
+
+async def test_o28_the_manager_takes_renewed_certificates_without_a_gap(here: Site) -> None:
+    """`vsfw-manager renew` while it serves: new connections to the REST interface show the new certificate,
+    for the name and the key of before; the manager's session with the broker is the one it was."""
+    directory = here.installation.directory
+    listen = directory.addresses().listen
+    before = {name: (directory.path / f"{name}.crt").read_bytes() for name in RENEWED}
+    keys = {name: (directory.path / f"{name}.key").read_bytes() for name in RENEWED}
+    old = await asyncio.to_thread(shown_by, listen, directory.ca)
+    argv = [sys.executable, "-m", "manager_stub", "renew", "--state", str(directory.path)]
+    await asyncio.to_thread(subprocess.run, argv, check=True)
+    for name in RENEWED:
+        first, second = (
+            x509.load_pem_x509_certificate(pem)
+            for pem in (before[name], (directory.path / f"{name}.crt").read_bytes())
+        )
+        assert first.serial_number != second.serial_number
+        assert first.subject == second.subject
+        assert {e.oid: e.value for e in first.extensions} == {e.oid: e.value for e in second.extensions}
+        assert first.public_key() == second.public_key()
+        assert (directory.path / f"{name}.key").read_bytes() == keys[name]
+    await eventually(lambda: shown_by(listen, directory.ca) != old)
+    await eventually(lambda: here.log.read_bytes().count(b"a renewed certificate is taken") == 2)
+    assert here.log.read_bytes().count(b"connected to the broker") == 1
+    assert here.call("GET", "/api/v1/node")

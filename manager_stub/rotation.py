@@ -1,0 +1,44 @@
+"""Renewed certificates come into use without a restart: new connections have them, those that are open go
+on."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NoReturn
+
+import structlog
+
+PERIOD_S: Final = 5.0
+
+log = structlog.get_logger("manager.certificates")
+
+
+class Rotation:
+    def __init__(self, directory: Path, contexts: Mapping[str, ssl.SSLContext]) -> None:
+        """By the name of the certificate (`state_dir`)."""
+        self._directory = directory
+        self._contexts = contexts
+        self._known = {name: self._certificate(name).read_bytes() for name in contexts}
+
+    async def follow(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            self.look()
+
+    def look(self) -> None:
+        """Take what has changed. What cannot be used is told, and the one before stays in use."""
+        for name, context in self._contexts.items():
+            try:
+                pem = self._certificate(name).read_bytes()
+                if pem == self._known[name]:
+                    continue
+                self._known[name] = pem
+                context.load_cert_chain(self._certificate(name), self._directory / f"{name}.key")
+            except (OSError, ssl.SSLError) as error:
+                log.error("a renewed certificate is not taken", name=name, reason=str(error))
+            else:
+                log.info("a renewed certificate is taken", name=name)
+
+    def _certificate(self, name: str) -> Path:
+        return self._directory / f"{name}.crt"
