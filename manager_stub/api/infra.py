@@ -4,6 +4,7 @@ in the shape of the NSX Policy API.
 PUT creates, or replaces what the `_revision` in the body names; PATCH creates, or changes the fields it has.
 """
 
+from collections import Counter
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -37,7 +38,7 @@ from manager_stub.model import (
     SessionTimerProfile,
 )
 from manager_stub.register import Register
-from manager_stub.world import parent_of
+from manager_stub.world import Stored, parent_of
 
 log = structlog.get_logger()
 
@@ -126,8 +127,13 @@ def _add_sections(routes: APIRouter, register: Register) -> None:
     tags = ["SecurityPolicy"]
 
     @routes.get(_SECTIONS, tags=[*tags])
-    async def list_sections(page: Page) -> Json:
-        return listed(register.world.sections.values(), page, shown)
+    async def list_sections(page: Page, include_rule_count: bool = False) -> Json:
+        counts = Counter(parent_of(path) for path in register.world.rules) if include_rule_count else None
+
+        def show(stored: Stored[SecurityPolicy]) -> Json:
+            return shown(stored) | ({} if counts is None else {"rule_count": counts[stored.path]})
+
+        return listed(register.world.sections.values(), page, show)
 
     @routes.get(f"{_SECTIONS}/{{id}}", tags=[*tags])
     async def read(path: Path) -> Json:

@@ -45,10 +45,12 @@ def _add(routes: APIRouter, register: Register, aside: Aside, home: str) -> None
 
         def search(check: Check) -> Json:
             found = [each for each in _documents(world, where, check) if all(want(each) for want in wanted)]
-            # Other than a list, a search always says where the next page would begin.
-            end = {"cursor": str(min(page.cursor + page.size, len(found)))}
             order = replace(page, sort_by=page.sort_by or "path")
-            return end | listed(found, order, lambda document: document)
+            answer = listed(found, order, lambda document: document)
+            # Other than a list, a search says on its last page, too, where the next would begin, and clients
+            # read it; but not where it found nothing, since others go on until there is no cursor.
+            end = {"cursor": str(page.cursor + len(answer["results"]))} if answer["results"] else {}
+            return end | answer
 
         return await aside.run(search)
 

@@ -63,3 +63,25 @@ async def test_addresses_of_a_group_are_texts_whatever_is_asked_for(manager: Man
     await manager.call("PUT", f"{DOMAIN}/groups/g", {"expression": [listed]})
     url = f"{INFRA}/domains/default/groups/g/members/ip-addresses?included_fields=x&sort_by=y"
     assert (await manager.call("GET", url))["results"] == ["10.0.0.1", "10.0.0.2"]
+
+
+async def test_sections_say_how_many_rules_they_have(sections: Manager) -> None:
+    """Where it is asked for; what was read can be written back."""
+    await sections.call("PUT", f"{SECTIONS}/a/rules/r", {"action": "DROP"})
+    listed = await sections.call("GET", f"{SECTIONS}?include_rule_count=true&sort_by=rule_count")
+    assert [each["rule_count"] for each in listed["results"]] == [0, 0, 1, 1, 3]
+    (section,) = (each for each in listed["results"] if each["id"] == "a")
+    await sections.call("PUT", f"{SECTIONS}/a", section)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+async def test_who_follows_the_cursor_of_a_search_comes_to_its_end(sections: Manager, size: int) -> None:
+    """Some clients stop at the cursor that is the count, others at the page that has none."""
+    found, query = [], "resource_type:SecurityPolicy AND NOT id:default*"
+    url = f"/policy/api/v1/search/query?page_size={size}&query={query}"
+    page = await sections.call("GET", url)
+    while "cursor" in page:
+        found += [each["id"] for each in page["results"]]
+        assert (int(page["cursor"]) == page["result_count"]) == (len(found) == 3)
+        page = await sections.call("GET", f"{url}&cursor={page['cursor']}")
+    assert (found, page["results"]) == (["a", "b", "c"], [])
