@@ -42,6 +42,7 @@ from manager_stub.api import (
     tags,
     traceflows,
     transport_nodes,
+    vm_users,
 )
 from manager_stub.api import statistics as statistics_api
 from manager_stub.api import users as users_api
@@ -52,6 +53,7 @@ from manager_stub.api.front import Front
 from manager_stub.api.node import installation_id
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
+from manager_stub.components.context import GuestContext
 from manager_stub.components.courier import Courier
 from manager_stub.components.switchboard import Switchboard
 from manager_stub.enrolment.admission import Admission
@@ -114,6 +116,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     switchboard = Switchboard(store)
     publisher.begin_beside = Courier(register, broker, switchboard).begin
     publisher.renewal_asked = Renewals(store, register, authority, credentials).asked
+    context = GuestContext(store, register, vnics, switchboard)
     publishing = Publishing(store, register)
     users, sessions = Users(store), Sessions()
     passwords = Passwords(users.password_hash)
@@ -146,6 +149,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         members.router(register),
         traceflows.router(register),
         inventory.router(register),
+        vm_users.router(register, context),
         claims.router(register, vnics),
         disputes.router(register, vnics),
         hosts.router(register, broker),

@@ -166,6 +166,15 @@ component_messages = sa.Table(
     sa.Index("component_messages_of", "component", "host", "id"),
     sa.Index("component_messages_by_message", "message", "host", unique=True),
 )
+# What context agents tell of guests.
+guests = sa.Table(
+    "guests",
+    metadata,
+    sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("vm", sa.String, primary_key=True),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("guest", sa.Text, nullable=False),
+)
 # Saved configurations: each is the policy as it was after a change; what it was, the changes since tell.
 configurations = sa.Table(
     "configurations",

@@ -23,6 +23,7 @@ from manager_stub.schema import (
     credentials,
     drafts,
     enrolment_tokens,
+    guests,
     host_statistics,
     hosts,
     numbers,
@@ -152,6 +153,14 @@ class Transaction:
 
     def put_credential(self, row: Row) -> None:
         self._upsert(credentials, [row], "host")
+
+    def put_guest(self, row: Row) -> None:
+        self._upsert(guests, [row], "host", "vm")
+
+    def delete_guests(self, host: str, vm: str | None = None) -> None:
+        """Those of a host, or one."""
+        of = guests.c.host == host
+        self._connection.execute(guests.delete().where(of if vm is None else of & (guests.c.vm == vm)))
 
     def add_said(self, rows: list[Row], most: int) -> None:
         """By components; of each of them, the newest are kept."""
@@ -293,6 +302,9 @@ class Store:
             )
         with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def guests(self) -> list[Row]:
+        return self._read(guests)
 
     def said(
         self, component: str, *, before: int, limit: int, host: str | None = None, topic: str | None = None

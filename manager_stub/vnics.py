@@ -6,7 +6,7 @@ register. Here is what only a running manager knows: who is away, and who was as
 """
 
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from math import inf
 from types import MappingProxyType
@@ -45,6 +45,8 @@ class Vnics:
         """When each host that has not answered was asked to report."""
         self._discovered: dict[str, str] = {}
         """Which host told of a VM that nobody knew, since the manager was started."""
+        self.as_told_inside: Callable[[str, Binding], Binding] = lambda host, binding: binding
+        """A binding with what guests say of themselves, by host."""
         # Who had something before its host has been away ever since, until it is seen.
         self._away = {host: now_ms() for each in register.tenures.values() for host in each.hosts[:-1]}
         self._plug(self._said())
@@ -156,7 +158,7 @@ class Vnics:
         """VMs as a host reports them, together if that is possible; what is not, and why. One that is not
         stops no other: it is looked for by halves, but not for ever, since every attempt costs a change."""
         world = self._register.world
-        found, wrong = reported(world, bindings)
+        found, wrong = reported(world, [self.as_told_inside(host, binding) for binding in bindings])
         new = found.keys() - world.vms.keys()
         if new and (too_many := self._too_many(host, len(new))):
             found = {path: vm for path, vm in found.items() if path not in new}
@@ -180,6 +182,10 @@ class Vnics:
             audit.actor.reset(before)
         wrong += [f"VM {path}: too many beside it cannot be" for paths in waiting for path in paths]
         return wrong
+
+    def guests_changed(self, host: str) -> None:
+        """What guests there say of themselves is otherwise now."""
+        self._discover(host, self._register.hosts[host].bindings)
 
     def _too_many(self, host: str, count: int) -> str:
         """Why the inventory takes no more new VMs from a host; empty if it does."""

@@ -1,16 +1,15 @@
 """`vsfwd --config FILE`: read the configuration, set up the log, run the daemon."""
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
 import click
-import structlog
 
 from vsfwd.config import Config, ConfigError
 from vsfwd.daemon import run
 from vsfwd.datapath import DatapathError
+from vsfwd.log import log_to_stderr
 from vsfwd.statefile import InUse
 
 
@@ -31,28 +30,12 @@ def main(path: Path) -> None:
     except ConfigError as error:
         click.echo(f"vsfwd: {error}", err=True)
         sys.exit(2)
-    _log_to_stderr()
+    log_to_stderr()
     try:
         asyncio.run(run(config))
     except (InUse, DatapathError) as error:
         click.echo(f"vsfwd: {error}", err=True)
         sys.exit(1)
-
-
-def _log_to_stderr() -> None:
-    """One line an entry, key=value, for the journal. What libraries have to say is a warning at least."""
-    logging.basicConfig(level=logging.WARNING, format="level=%(levelname)s log=%(name)s event=%(message)r")
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "log", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

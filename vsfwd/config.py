@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from vsfwd.ipc import SOCKET
 from vsfwd.policy.model import is_uuid
+from vsfwd.protocol import context
 from vsfwd.protocol.components import check_component, check_topic
 
 FLOWS_AT_MOST: Final = 524288
@@ -36,6 +37,10 @@ class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def __post_init__(self) -> None:
         for topic in self.topics:
             check_topic(topic.removesuffix(".*"))
+
+
+SHIPPED: Final = {context.COMPONENT: Component(topics=(context.START, context.VM, context.GONE))}
+"""Components that come with vsfwd, for root. What the file says of one takes the place of this."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

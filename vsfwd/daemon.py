@@ -20,7 +20,7 @@ from msgspec import structs
 
 from vsfwd.alarms import Alarms, Cause
 from vsfwd.broker import BrokerLink
-from vsfwd.config import Config
+from vsfwd.config import SHIPPED, Config
 from vsfwd.datapath import Datapath, DatapathError, Limit, Settings
 from vsfwd.discovery import Discovery, duplicates
 from vsfwd.early import EarlyDrops
@@ -95,7 +95,7 @@ class Daemon:
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
         self.broker = BrokerLink(config, self._policy, self._request, self._component, self._greet)
         self.relay = Relay(self.broker.tell)
-        self.rights = Rights(config.components)
+        self.rights = Rights({**SHIPPED, **config.components})
         self.renewal = CertificateRenewal(config, self.broker.send)
         self.early = EarlyDrops(datapath, apply_thread)
         self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)

@@ -1,6 +1,7 @@
 """Components of a host and the manager, over the real broker: asked by REST, served by the program in
 vsfwd/README.md; and what a component that floods, or does not read, does to everybody else: nothing."""
 
+import json
 import re
 import subprocess
 import sys
@@ -143,6 +144,29 @@ def test_the_manager_asks_a_component_and_reads_what_it_says(components: World, 
         assert "nobody there listens" in found["host1"]["reason"]
         (here,) = said(world, "hello")
         assert (here["host"]["display_name"], here["body"]) == ("host2", {"text": "here I am"})
+
+
+def test_the_context_agent_tells_who_is_logged_on(world: World, tmp_path: Path) -> None:
+    """A hypervisor's hook writes what the guest of a says: the manager knows the computer's name, and who is
+    logged on; and that nobody is, when it says so."""
+    vm, host = world.vm("a"), world.lab.host("host1")
+    users = f"/api/v1/vsfw/vms/{vm.id}/users"
+
+    def say(**guest: Any) -> None:
+        (tmp_path / "new").write_text(json.dumps(guest))
+        (tmp_path / "new").rename(tmp_path / f"{vm.id}.json")
+
+    def logged_on() -> list[str]:
+        return [each["name"] for each in request(world.lab.rest, "GET", users)["results"]]
+
+    say(computer_name="a.example.org", users=[{"name": "alice", "domain": "EXAMPLE"}])
+    agent = ("-m", "vsfwd.components.context_agent", "--socket", str(host.socket), "--guests", str(tmp_path))
+    with running(*agent):
+        wait_until(lambda: logged_on() == ["alice"], "alice is logged on", 60)
+        found = request(world.lab.rest, "GET", f"/api/v1/vsfw/vms/{vm.id}")
+        assert found["computer_name"] == "a.example.org"
+        say(computer_name="a")
+        wait_until(lambda: logged_on() == [], "nobody is logged on", 60)
 
 
 def test_o38_a_flood_and_a_client_that_does_not_read_delay_neither_policy_nor_others(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from vsfwd.config import Component
+from vsfwd.config import SHIPPED, Component
 from vsfwd.ipc.bus import Bus
 from vsfwd.ipc.rights import Rights
 from vsfwd.ipc.server import Client, IpcServer
@@ -20,6 +20,7 @@ COMPONENTS = {
     "agent": Component(users=(AGENT,), topics=("users", "facts.*")),
     "other": Component(users=(OTHER,), topics=("news",)),
     "hello": Component(users=(), topics=("hello",)),
+    **SHIPPED,
 }
 
 
@@ -41,6 +42,11 @@ class Host:
     def interfaces(self, client: Client) -> tuple[Bus]:
         client.uid = self.uid
         return (Bus(client, Rights(COMPONENTS), self.relay),)
+
+    @property
+    def messages(self) -> list[tuple[str, Any]]:
+        """Topics and bodies of what was said."""
+        return [(each.topic, each.body) for each in self.said if isinstance(each, ComponentMessage)]
 
     def send(self, component: str, topic: str, call_s: int = 0, **body: Any) -> tuple[str, Any]:
         """From the manager: its id, and what is answered at once."""

@@ -182,7 +182,12 @@ async def test_a_question_has_an_end(host: Host) -> None:
         (AGENT, "agent", "facts", "topic 'facts' is none"),
         (AGENT, "other", "news", "uid 1101 is none of the users of component 'other'"),
         (STRANGER, "agent", "users", "uid 1103 is none of the users"),
-        (AGENT, "vsfwd", "users", "component 'vsfwd' is not in vsfwd's configuration; there: agent, hello"),
+        (
+            AGENT,
+            "vsfwd",
+            "users",
+            "component 'vsfwd' is not in vsfwd's configuration; there: agent,",
+        ),
         (0, "vsfwd", "users", "is not in vsfwd's configuration"),
     ],
 )

@@ -1,0 +1,2 @@
+"""Components of a host that ship with vsfwd, each a process of its own and a client of `io.vsfwd.Bus` like
+anybody's: `context_agent` tells what guests say of themselves. `member` is what they share."""
