@@ -168,7 +168,11 @@ async def consume_together(
         here = [await messages.get()]
         while len(here) < at_most and not messages.empty():
             here.append(messages.get_nowait())
-        for message, taken in zip(here, await take(here), strict=True):
+        verdicts = await take(here)
+        if all(verdicts):
+            await here[-1].ack(multiple=True)
+            continue
+        for message, taken in zip(here, verdicts, strict=True):
             if taken:
                 await message.ack()
             else:
