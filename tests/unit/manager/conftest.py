@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import argon2
 import pytest
@@ -10,11 +11,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fastapi.dependencies import utils as dependencies
 
 from manager_stub import auth
 from manager_stub.state_dir import Addresses, StateDir
 from tests.harness.postgres import Postgres, private_postgres
 from tests.unit.manager.rest import Manager
+
+MOST_PARAMETERS: Final = 2000
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +27,28 @@ def _cheap_hashes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(auth, "_hasher", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         patch.setattr(auth, "_NOBODY", auth.hash_password("nobody's"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parameters_once() -> Iterator[None]:
+    """What FastAPI makes of a parameter follows from its name, annotation and default. It would find out
+    anew for each test's manager, and that is most of what making one costs."""
+    analyse, known = dependencies.analyze_param, dict[tuple[Any, ...], tuple[Any, ...]]()
+
+    def remembered(*, param_name: str, annotation: Any, value: Any, path_param_names: set[str]) -> Any:
+        key = (param_name, id(annotation), id(value), param_name in path_param_names)
+        if key in known:
+            return known[key][0]
+        found = analyse(
+            param_name=param_name, annotation=annotation, value=value, path_param_names=path_param_names
+        )
+        if len(known) < MOST_PARAMETERS:  # the rest are made anew with each manager, and never seen again
+            known[key] = found, annotation, value  # kept, so that nothing else gets their ids
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dependencies, "analyze_param", remembered)
         yield
 
 
