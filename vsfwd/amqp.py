@@ -149,34 +149,15 @@ async def consume(
 ) -> NoReturn:
     """One message after the other, in their order. `take` says what becomes of it: True acknowledges, False
     refuses (to the dead letters), None gives it back to the queue."""
-
-    async def take_each(messages: Sequence[AbstractIncomingMessage]) -> Sequence[bool | None]:
-        return [await take(message) for message in messages]
-
-    await consume_together(queue, take_each, at_most=1)
-
-
-async def consume_together(
-    queue: AbstractQueue,
-    take: Callable[[Sequence[AbstractIncomingMessage]], Awaitable[Sequence[bool | None]]],
-    at_most: int,
-) -> NoReturn:
-    """All messages that are there, up to so many at once, in their order; as `consume` for each of them."""
     messages: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     await queue.consume(messages.put)
     while True:
-        here = [await messages.get()]
-        while len(here) < at_most and not messages.empty():
-            here.append(messages.get_nowait())
-        verdicts = await take(here)
-        if all(verdicts):
-            await here[-1].ack(multiple=True)
-            continue
-        for message, taken in zip(here, verdicts, strict=True):
-            if taken:
-                await message.ack()
-            else:
-                await message.reject(requeue=taken is None)
+        message = await messages.get()
+        taken = await take(message)
+        if taken:
+            await message.ack()
+        else:
+            await message.reject(requeue=taken is None)
 
 
 def _rotation(urls: Sequence[str]) -> Iterator[str]:
