@@ -20,8 +20,12 @@ from manager_stub.lookalikes import difference, lookalikes
 from manager_stub.model import (
     ANY,
     ETHERNET,
+    Condition,
+    Entity,
     Entry,
+    Group,
     L4PortSetServiceEntry,
+    NestedExpression,
     PathExpression,
     Rule,
     SecurityPolicy,
@@ -212,19 +216,35 @@ class _Selecting:
 
 
 def _alike(world: World) -> Iterator[Finding]:
-    """Among the objects of one list."""
+    """Names among the objects of one list; tags, and what conditions ask of tags, among all."""
     lists: dict[str, dict[str, list[str]]] = {}
+    tags: dict[str, list[str]] = {}
     for objects in world.kinds.values():
-        if not all(stored.name.isascii() for stored in objects.values()):
-            for path, stored in objects.items():
-                lists.setdefault(parent_of(path), {}).setdefault(stored.name, []).append(path)
-    for named in lists.values():
+        for path, stored in objects.items():
+            lists.setdefault(parent_of(path), {}).setdefault(stored.name, []).append(path)
+            for word in _tag_words(stored.body):
+                tags.setdefault(word, []).append(path)
+    for what, named in (*(("name", names) for names in lists.values()), ("tag", tags)):
         for name, alike in lookalikes(named).items():
             if not name.isascii():
-                why = f"its name {name!r} looks like {alike[0]!r}: {difference(name, alike[0])}"
-                others = tuple(sorted(path for other in alike for path in named[other]))
-                for path in named[name]:
-                    yield Finding(Kind.LOOKALIKE, path, why, "rename it; until then go by the path", others)
+                why = f"its {what} {name!r} looks like {alike[0]!r}: {difference(name, alike[0])}"
+                others = tuple(sorted({path for other in alike for path in named[other]}))
+                step = "rename it; until then go by the path" if what == "name" else "write one as the other"
+                yield from (Finding(Kind.LOOKALIKE, path, why, step, others) for path in named[name])
+
+
+def _tag_words(body: Entity) -> set[str]:
+    """Scopes and tags that an object has, and a group asks for."""
+    found = {word for tag in body.tags for word in (tag.scope, tag.tag)}
+    for item in body.expression if isinstance(body, Group) else ():
+        conditions = item.conditions if isinstance(item, NestedExpression) else [item]
+        found |= {
+            word
+            for each in conditions
+            if isinstance(each, Condition) and each.key == "Tag"
+            for word in each.asked
+        }
+    return found
 
 
 def _unused(world: World) -> Iterator[Finding]:

@@ -117,6 +117,22 @@ async def test_vms_that_look_alike_are_found_by_lint(manager: Manager) -> None:
     await manager.call("POST", "/api/v1/fabric/virtual-machines?action=add_tags", tags)
 
 
+async def test_tags_that_look_alike_are_found_by_lint(manager: Manager) -> None:
+    """A VM's, and what a group asks for, also in a nested expression: the group has not the members that its
+    reader thinks it has."""
+    tagged = {"display_name": "vm", "tags": [{"scope": "tier", "tag": "web"}]}
+    await manager.call("PUT", f"{VSFW}/vms/{VMS[0]}", tagged)
+    condition = {"resource_type": "Condition", "member_type": "VirtualMachine", "key": "Tag"}
+    asked = condition | {"operator": "EQUALS", "value": f"tier|{CYRILLIC}"}
+    for id, item in (("g", asked), ("n", {"resource_type": "NestedExpression", "expressions": [asked]})):
+        await manager.call("PUT", f"{DOMAIN}/groups/{id}", {"expression": [item]})
+    found = [each for each in lint(manager.register.realised) if each.kind is Kind.LOOKALIKE]
+    groups = [f"/infra/domains/default/groups/{id}" for id in ("g", "n")]
+    assert [each.path for each in found] == groups
+    assert {each.others for each in found} == {(f"/vsfw/vms/{VMS[0]}",)}
+    assert found[0].why.startswith(f"its tag '{CYRILLIC}' looks like 'web': U+0435")
+
+
 async def test_what_has_its_name_already_keeps_it(manager: Manager) -> None:
     """A change of something else is not refused for what an older manager took."""
     path = f"{DOMAIN}/groups/g"

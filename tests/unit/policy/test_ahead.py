@@ -156,6 +156,7 @@ def test_only_a_marked_vnic_is_a_dhcp_server(client: int, server: int, nobody: s
     assert (
         judge(state(), answer, "own", OUT, Wire()).words == "rogue: the vNIC is not marked as a DHCP server"
     )
+    assert judge(state(), udp(True, 5000, client), "own", OUT, Wire()).verdict == DROP  # from any port
     assert judge(state(), request_in, "own", IN, Wire()).verdict == DROP
     assert judge(marked(dhcp_server=True), answer, "own", OUT, Wire()) == Ahead(None)
     assert judge(marked(dhcp_server=True), request_in, "own", IN, Wire()) == Ahead(None)
