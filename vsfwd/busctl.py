@@ -40,7 +40,7 @@ _component = click.option(
 _body = click.argument("body", type=_Body(), default="{}")
 
 
-@click.group()
+@click.group(short_help="Speak with the manager as a component of this host.")
 def bus() -> None:
     """Speak with the manager as a component of this host, or listen to what it sends one.
 

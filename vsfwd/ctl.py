@@ -264,7 +264,7 @@ def stats(socket: Path, as_json: bool) -> None:
         print_table(console, "packets", ("VM", "passed because excluded"), rows)
 
 
-@main.command()
+@main.command(short_help="What decides on the first packet of a session.")
 @click.option("--vnic", metavar="VNIC|VM", required=True, help="The vNIC it passes.")
 @click.option("--in", "direction", flag_value="in", help="Towards the workload.")
 @click.option("--out", "direction", flag_value="out", help="From the workload.")

@@ -10,7 +10,7 @@ import vsfwd.ipc.interface as api
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 
 
-@click.group()
+@click.group(short_help="Drops by source address at a device, before any rule.")
 def early() -> None:
     """Drops by source address at a device, before any rule: a list of prefixes and a rate.
 

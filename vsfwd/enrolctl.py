@@ -12,7 +12,7 @@ from vsfwd.shell import EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, end
 TOKEN: Final = "VSFWCTL_ENROLMENT_TOKEN"
 
 
-@click.command()
+@click.command(short_help="Make this host one of the manager's.")
 @click.option("--manager", metavar="URL", envvar="VSFWCTL_MANAGER", required=True, help="https://HOST:PORT")
 @click.option(
     "--token",

@@ -17,7 +17,7 @@ _MOST: Final = 3
 """Other objects that the table names for one finding; JSON has more."""
 
 
-@click.command()
+@click.command(short_help="What in the policy does nothing, or too much.")
 @click.option("--kind", metavar="KIND", help="Only these: SHADOWED, REDUNDANT, TOO_WIDE, NEVER_HIT, ...")
 @click.option(
     "--unhit-days",

@@ -81,7 +81,7 @@ def takes_file(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))(taking)
 
 
-@click.command()
+@click.command(short_help="The policy as a file, for `apply`.")
 @click.option("--format", type=click.Choice(["yaml", "json"]), help="[default: json for *.json, else yaml]")
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="[default: the terminal]"
@@ -103,7 +103,7 @@ def export(rest: Rest, format: str | None, output: str | None) -> None:
         end(f"{output}: {error.strerror}", EXIT_REFUSED)
 
 
-@click.command(name="apply")
+@click.command(name="apply", short_help="Make the policy what a file says.")
 @takes_file
 @asks_manager
 def apply_(rest: Rest, file: str, way: Way) -> None:
@@ -115,7 +115,7 @@ def apply_(rest: Rest, file: str, way: Way) -> None:
     take(rest, way, "PUT", POLICY, read_file(file))
 
 
-@click.command(name="import")
+@click.command(name="import", short_help="Take what an NSX manager exported.")
 @click.option("--partly", is_flag=True, help="Also without rules that keep something out.")
 @takes_file
 @asks_manager

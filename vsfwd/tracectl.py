@@ -21,7 +21,7 @@ _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 _ENDS: Final = {"DROP": "dropped", "REJECT": "rejected", "ALLOW": "allowed"}
 
 
-@click.command()
+@click.command(short_help="Which rules decide about a packet on its way.")
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")
 @click.option(

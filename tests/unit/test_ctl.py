@@ -81,6 +81,7 @@ def test_help_says_whom_a_command_asks_and_how_it_ends() -> None:
     for code, text in STATUSES.items():
         assert f"{code}{text}".replace(" ", "") in "".join(statuses.split())
     assert "_VSFWCTL_COMPLETE=bash_source vsfwctl" in said
+    assert "..." not in said.replace("[ARGS]...", "")  # each command in one line, whole
 
 
 @pytest.mark.parametrize("command", ["apply", "export", "lint", "trace"])
