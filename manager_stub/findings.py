@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from typing import Final
+
+MAX_NAMED: Final = 5
+"""In one sentence; `Finding.others` has all."""
 
 
 class Kind(StrEnum):
@@ -10,9 +14,9 @@ class Kind(StrEnum):
         return name
 
     SHADOWED = auto()
-    """Decides nothing: a rule above, which does something else, matches all that it matches."""
+    """Decides nothing: a rule above, or several together, match all that it matches, and do otherwise."""
     REDUNDANT = auto()
-    """Another rule does the same to all that it matches."""
+    """Another rule does the same to all that it matches, or several above do."""
     TOO_WIDE = auto()
     """Allows everything, or every port of a protocol."""
     MATCHES_NOTHING = auto()

@@ -6,7 +6,7 @@ inventory; that a rule is never hit, or a host silent, is what hosts say (`unhit
 told only what can be changed of them."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -14,7 +14,7 @@ import msgspec
 
 from manager_stub.catalogue import DEFAULT_SECTION
 from manager_stub.covering import Sets, covered
-from manager_stub.findings import Finding, Kind
+from manager_stub.findings import MAX_NAMED, Finding, Kind
 from manager_stub.groups import Groups
 from manager_stub.lookalikes import difference, lookalikes
 from manager_stub.model import (
@@ -64,17 +64,30 @@ def _covered(realised: Realised) -> Iterator[Finding]:
         int(rule.id): msgspec.json.decode(rule.raw, type=WireRule) for rule in realised.rules.by_path.values()
     }
     found = covered(wire, _sets(realised))
-    for number, other in (*found.never.items(), *found.spare.items()):
-        rule, by = stored[number], stored[other]
-        if rule.system_owned:
-            continue
-        what = f"{by.name!r} {'above' if number in found.never else 'below'} matches all that it matches"
-        if wire[number].action is wire[other].action:
-            yield Finding(Kind.REDUNDANT, rule.path, f"{what}, and does the same", "delete it", (by.path,))
-        else:
-            why = f"{what}, and says {by.body.action}: it never decides"
-            step = "move it above the other, narrow the other, or delete it"
-            yield Finding(Kind.SHADOWED, rule.path, why, step, (by.path,))
+    above = {number: (by,) for number, by in found.never.items()} | dict(found.together)
+    for number, others in (above | {number: (by,) for number, by in found.spare.items()}).items():
+        if not stored[number].system_owned:
+            same = all(wire[number].action is wire[other].action for other in others)
+            where = "above" if number in above else "below"
+            yield _needless(stored[number], [stored[other] for other in others], where, same)
+
+
+def _needless(rule: Stored[Rule], by: Sequence[Stored[Rule]], where: str, same: bool) -> Finding:
+    """`same`: whether the others do what it does."""
+    names, paths = [repr(each.name) for each in by], tuple(each.path for each in by)
+    if len(by) == 1:
+        who, do, say, others = f"{names[0]} {where} matches", "does", "says", "other"
+    else:
+        named = [*names[:MAX_NAMED], f"{len(names) - MAX_NAMED} more"] if names[MAX_NAMED:] else names
+        who = f"{', '.join(named[:-1])} and {named[-1]} {where} together match"
+        do, say, others = "do", "say", "others"
+    if same:
+        why, step = f"{who} all that it matches, and {do} the same", "delete it"
+        return Finding(Kind.REDUNDANT, rule.path, why, step, paths)
+    actions = " or ".join(sorted({str(each.body.action) for each in by}))
+    why = f"{who} all that it matches, and {say} {actions}: it never decides"
+    step = f"move it above the {others}, narrow the {others}, or delete it"
+    return Finding(Kind.SHADOWED, rule.path, why, step, paths)
 
 
 def _sets(realised: Realised) -> Sets:

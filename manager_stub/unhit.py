@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from manager_stub.findings import Finding, Kind
+from manager_stub.findings import MAX_NAMED, Finding, Kind
 from manager_stub.model import Rule
 from manager_stub.register import Register
 from manager_stub.statistics import HostCounts, RuleStatistics, Total
 from manager_stub.world import Stored
 
 DAY_MS: Final = 24 * 3600 * 1000
-MAX_NAMED: Final = 5
-"""Hosts, in a sentence."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vsfwd.policy.model import (
 
 T = TypeVar("T")
 Ranges = list[tuple[int, int]]
-_UNTAGGED: Final = 4096
+UNTAGGED: Final = 4096
 """Beside the VLAN ids."""
 REMEMBERED_SPANS: Final = 4096
 BLOCK: Final = 1024
@@ -55,7 +55,7 @@ def covering(rules: Sequence[Rule], sets: Sets, ethernet: bool) -> list[int]:
         frames = [rule.frames for rule in rules if rule.frames]
         types = [each.ethertypes for each in frames]
         fields.append(_of_ranges([None if each is None else [(n, n) for n in each] for each in types]))
-        fields.append(_of_ranges([[*each.vlans] or [(_UNTAGGED, _UNTAGGED)] for each in frames]))
+        fields.append(_of_ranges([[*each.vlans] or [(UNTAGGED, UNTAGGED)] for each in frames]))
     else:
         fields.append(_of_services([rule.services for rule in rules]))
     return [reduce(and_, masks) for masks in zip(*fields, strict=True)]
@@ -147,7 +147,7 @@ def _of_services(services: Sequence[tuple[Service, ...] | None]) -> list[int]:
 
     def points(each: tuple[Service, ...] | None) -> Ranges | None:
         plain = (service for service in each or () if not service.source_ports)
-        return None if each is None else [span for service in plain for span in _points(service)]
+        return None if each is None else [span for service in plain for span in numbers(service)]
 
     spans, same = _Spans([*map(points, services)]), defaultdict[Service, int](int)
     for place, each in enumerate(services):
@@ -157,7 +157,7 @@ def _of_services(services: Sequence[tuple[Service, ...] | None]) -> list[int]:
 
     def covering(each: tuple[Service, ...] | None) -> int:
         from_ports = [service for service in each or () if service.source_ports]
-        parts = [spans.covering(_points(service)) | same[_without_alg(service)] for service in from_ports]
+        parts = [spans.covering(numbers(service)) | same[_without_alg(service)] for service in from_ports]
         if plain := points(each):
             parts.append(spans.covering(plain))
         return spans.any | (reduce(and_, parts) if parts else 0)
@@ -173,7 +173,7 @@ class _Spans:
         self._single = defaultdict[int, int](int)
         wide = defaultdict[tuple[int, int], int](int)
         for place, each in enumerate(fields):
-            for low, high in _merged(each or []):
+            for low, high in merged(each or []):
                 if low == high:
                     self._single[low] |= 1 << place
                 else:
@@ -184,7 +184,7 @@ class _Spans:
         self._span = lru_cache(maxsize=REMEMBERED_SPANS)(self._of_span)
 
     def covering(self, ranges: Ranges | None) -> int:
-        spans = _merged(ranges or [])
+        spans = merged(ranges or [])
         return self.any | (reduce(and_, (self._span(*span) for span in spans)) if spans else 0)
 
     def _of_span(self, low: int, high: int) -> int:
@@ -208,7 +208,7 @@ class _Block:
         return self._masks[len(self._ends) - bisect_left(self._ends, number)]
 
 
-def _merged(ranges: Ranges) -> Ranges:
+def merged(ranges: Ranges) -> Ranges:
     """The same numbers in as few ranges as can be."""
     merged: Ranges = []
     for low, high in sorted(ranges):
@@ -219,7 +219,7 @@ def _merged(ranges: Ranges) -> Ranges:
     return merged
 
 
-def _points(service: Service) -> Ranges:
+def numbers(service: Service) -> Ranges:
     """What the service is about behind the protocol, as numbers of which each protocol has 65,536."""
     base = service.protocol << 16
     if service.ports:

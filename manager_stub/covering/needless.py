@@ -1,38 +1,45 @@
-"""Rules that never decide, and rules that nobody would miss, because of another one that matches all that
-they match. Rules are tried in the order of their places."""
+"""Rules that never decide, and rules that nobody would miss, because of another one, or of several above,
+that match all that they match. Rules are tried in the order of their places."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from manager_stub.covering.fields import Sets, by_value, covering, mask_of
+from manager_stub.covering.together import Together
 from vsfwd.policy.model import APPLICATION, Alg, Rule, Schedule
 
 
 @dataclass(frozen=True)
 class Covered:
-    """`never`: rules that decide nothing, and the rule above that leaves them nothing. `spare`: rules without
-    which the one named, below, decides the same. All of them together can be taken out, and no verdict
-    changes."""
+    """`never`: rules that decide nothing, and the rule above that leaves them nothing; `together`: where it
+    takes several. `spare`: rules without which the one named, below, decides the same. All of them can be
+    taken out at once, and no verdict changes."""
 
     never: Mapping[int, int]
     spare: Mapping[int, int]
+    together: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 def covered(rules: Mapping[int, Rule], sets: Sets) -> Covered:
     never, spare = dict[int, int](), dict[int, int]()
+    together = dict[int, tuple[int, ...]]()
     for ethernet in (True, False):
         layer = [(id, rule) for id, rule in rules.items() if (rule.frames is not None) == ethernet]
         layer.sort(key=lambda item: (item[1].order, item[0]))
         ids, ordered = [id for id, _ in layer], [rule for _, rule in layer]
         covers = covering(ordered, sets, ethernet)
-        hidden = _hidden(ordered, covers)
-        never |= {ids[place]: ids[by] for place, by in hidden.items()}
+        hidden = _hidden(ordered, covers, Together(ordered, sets, ethernet))
+        never |= {ids[place]: ids[by[0]] for place, by in hidden.items() if len(by) == 1}
+        together |= {
+            ids[place]: tuple(ids[each] for each in by) for place, by in hidden.items() if len(by) > 1
+        }
         spare |= {ids[place]: ids[by] for place, by in _spare(ordered, covers, hidden).items()}
-    return Covered(never, spare)
+    return Covered(never, spare, together)
 
 
-def _hidden(rules: Sequence[Rule], covers: Sequence[int]) -> dict[int, int]:
-    """Places of rules that never decide, and of the first rule that sees to it, itself not one of them."""
+def _hidden(rules: Sequence[Rule], covers: Sequence[int], together: Together) -> dict[int, tuple[int, ...]]:
+    """Places of rules that never decide, and of the rule that sees to it, or of the several that do. None of
+    those is one of these."""
     enforced = mask_of(place for place, rule in enumerate(rules) if not rule.monitored)
     jumps = enforced & mask_of(place for place, rule in enumerate(rules) if rule.jumps)
     late = mask_of(place for place, rule in enumerate(rules) if _is_late(rule))
@@ -40,18 +47,20 @@ def _hidden(rules: Sequence[Rule], covers: Sequence[int]) -> dict[int, int]:
     # them.
     sure = (late | ((jumps & -jumps) - 1)) & ~jumps
     in_force = _in_force(rules)
-    hidden, gone = dict[int, int](), 0
+    hidden, gone = dict[int, tuple[int, ...]](), 0
     for place, rule in enumerate(rules):
-        above = covers[place] & ((1 << place) - 1) & enforced & ~gone & in_force[rule.schedule]
+        above = ((1 << place) - 1) & enforced & ~gone & in_force[rule.schedule]
         if _is_late(rule):
             above &= sure
-        if above:
-            hidden[place] = _lowest(above)
+        one = above & covers[place]
+        by = (_lowest(one),) if one else together.hide(place, above)
+        if by:
+            hidden[place] = by
             gone |= 1 << place
     return hidden
 
 
-def _spare(rules: Sequence[Rule], covers: Sequence[int], hidden: Mapping[int, int]) -> dict[int, int]:
+def _spare(rules: Sequence[Rule], covers: Sequence[int], hidden: Collection[int]) -> dict[int, int]:
     """Places of rules behind which another one decides the same, with none between that could say otherwise.
     From the last to the first, so that the other one stays."""
     enforced = mask_of(place for place, rule in enumerate(rules) if not rule.monitored)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import ip_address
-from itertools import product
+from itertools import chain, product
 from unittest.mock import patch
 
 import pytest
@@ -136,11 +136,12 @@ def verdicts(state: DesiredState, asked: list[Packet | Frame]) -> list[tuple[obj
 
 def check(state: DesiredState, found: Covered, asked: list[Packet | Frame]) -> None:
     before = verdicts(state, asked)
-    assert not {rule for _, rule in before} & found.never.keys()
-    rest = {id: rule for id, rule in state.rules.items() if id not in found.never.keys() | found.spare.keys()}
+    never = found.never.keys() | found.together.keys()
+    assert not {rule for _, rule in before} & never
+    rest = {id: rule for id, rule in state.rules.items() if id not in never | found.spare.keys()}
     after_ = verdicts(replace(state, rules=rest), asked)
     assert [action for action, _ in after_] == [action for action, _ in before]
-    assert not set(found.never.values()) & found.never.keys()
+    assert not {*found.never.values(), *chain(*found.together.values())} & never
     assert not set(found.spare.values()) - rest.keys()
 
 
@@ -163,7 +164,8 @@ def test_what_is_found_decides_nothing_and_nobody_misses_it(objects, asked, when
     there = {id: rule for id, rule in rules.items() if rule.schedule not in shut}
     never = {id: by for id, by in found.never.items() if id in there}
     spare = {id: by for id, by in found.spare.items() if id in there}
-    check(replace(state, rules=there), Covered(never, spare), asked)
+    together = {id: by for id, by in found.together.items() if id in there}
+    check(replace(state, rules=there), Covered(never, spare, together), asked)
 
 
 NEVER = [

@@ -91,6 +91,22 @@ def test_a_redundant_rule_and_the_one_that_does_the_same() -> None:
     assert found(policy(narrow, drop, wide), Kind.REDUNDANT) == []
 
 
+def test_a_rule_that_several_above_leave_nothing_together() -> None:
+    """Shadowed if one of them does something else, redundant if all do the same; each is named."""
+    halves = [{"action": "DROP", "service_entries": tcp(ports)} for ports in ("80-89", "90-99")]
+    whole = {"source_groups": [path("web")], "service_entries": tcp("85-95")}
+    (finding,) = [each for each in lint(realise(policy(*halves, whole))) if each.kind is Kind.SHADOWED]
+    assert (
+        finding.why
+        == "'one' and 'two' above together match all that it matches, and say DROP: it never decides"
+    )
+    assert finding.others == (f"{R}/one", f"{R}/two")
+    assert found(policy(*halves, {**whole, "action": "DROP"}), Kind.REDUNDANT) == [("three", ("one", "two"))]
+    mixed = [halves[0], {**halves[1], "action": "ALLOW"}]
+    assert found(policy(*mixed, whole), Kind.SHADOWED) == [("three", ("one", "two"))]
+    assert found(policy(halves[0], {**halves[1], "direction": "IN"}, whole), Kind.SHADOWED) == []
+
+
 ENDS = st.sampled_from(
     [
         *([value] for value in ("ANY", path("web"), path("db"), path("web-and-db"), path("nets"))),
