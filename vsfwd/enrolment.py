@@ -31,7 +31,7 @@ CONFIG: Final = "vsfwd.toml"
 KEY: Final = "enrolling.key"
 _CA: Final = "enrolling.ca.pem"
 PATIENCE_S: Final = 60.0
-"""A manager that was just started has not met its broker yet, and says so."""
+"""A manager that was just started has not met its broker yet, or does not lead yet, and says so."""
 _AGAIN_S: Final = 0.5
 _MAX_CA: Final = 64 * 1024
 _AUTHORITY: Final = "/api/v1/vsfw/ca"
@@ -67,7 +67,8 @@ def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE
         raise Unusable(f"{asked.directory} is that of host {settings['host_id']}; --again enrols it anew")
     asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = _key(waiting)
-    authority = _authority(url, asked.ca_hash)
+    end = time.monotonic() + patience_s
+    authority = _authority(url, asked.ca_hash, end)
     unproven = asked.directory / _CA
     files.replace(unproven, _pem(authority))
     body = {
@@ -75,7 +76,7 @@ def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE
         "csr": identity.signing_request(key),
         "display_name": asked.display_name,
     }
-    given = _given(url, unproven, body, patience_s)
+    given = _given(url, unproven, body, end)
     try:
         identity.check(given.certificate, key, authority, given.id)
         config = _config(asked.directory, settings, given)
@@ -111,31 +112,38 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
         return key
 
 
-def _authority(url: str, ca_hash: str) -> x509.Certificate:
-    """Whoever answers is not known yet, and is told nothing."""
-    anybody = ssl.create_default_context()
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-    said = b""
+def _authority(url: str, ca_hash: str, end: float) -> x509.Certificate:
+    """Whoever answers is not known yet, and is told nothing. Until `end` one that is not ready is asked
+    again."""
     try:
-        with (
-            httpx.Client(verify=anybody, timeout=CONNECT_S, trust_env=False) as client,
-            client.stream("GET", url + _AUTHORITY) as answer,
-        ):
-            for part in answer.iter_bytes():
-                said += part
-                if len(said) > _MAX_CA:
-                    break
-        certificate = x509.load_pem_x509_certificate(json.loads(said)["pem_encoded"].encode())
+        while (said := _first_word(url))[0] == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < end:
+            time.sleep(_AGAIN_S)
+        certificate = x509.load_pem_x509_certificate(json.loads(said[1])["pem_encoded"].encode())
     except httpx.TransportError as error:
         raise Unreachable(f"{url}: {error}; does the manager run, and is --manager right?") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Unreachable(f"{url}: whatever answers there is no manager") from None
+        raise Unreachable(f"{url}: whatever answers there is no manager that leads") from None
     found = f"sha256:{_fingerprint(certificate)}"
     if found != ca_hash:
         raise Unusable(
             f"{url}: its authority has {found}, not {ca_hash}: it is not the manager that was meant"
         )
     return certificate
+
+
+def _first_word(url: str) -> tuple[int, bytes]:
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    said = b""
+    with (
+        httpx.Client(verify=anybody, timeout=CONNECT_S, trust_env=False) as client,
+        client.stream("GET", url + _AUTHORITY) as answer,
+    ):
+        for part in answer.iter_bytes():
+            said += part
+            if len(said) > _MAX_CA:
+                break
+        return answer.status_code, said
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:
@@ -149,9 +157,8 @@ def _fingerprint(certificate: x509.Certificate) -> str:
     return digest.finalize().hex()
 
 
-def _given(url: str, ca: Path, body: dict[str, str], patience_s: float) -> Given:
+def _given(url: str, ca: Path, body: dict[str, str], end: float) -> Given:
     rest = Rest(Login(manager=url, ca=str(ca)))
-    end = time.monotonic() + patience_s
     try:
         while True:
             try:

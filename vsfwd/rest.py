@@ -97,6 +97,7 @@ class Rest:
     def __init__(self, login: Login) -> None:
         """Raises Unusable."""
         self._url, self._ca = login.manager, login.ca
+        self._is_anybody = not (login.user or login.token)
         headers = {"Authorization": f"Bearer {login.token}"} if login.token else {}
         self._client = httpx.Client(
             base_url=login.manager,
@@ -155,7 +156,8 @@ class Rest:
         except (ValueError, KeyError, TypeError, AttributeError):
             return f"{self._url}: answered {answer.status_code}, and not as a manager does"
         if answer.status_code == 401 or (answer.status_code == 403 and code != _ROLE):
-            return f"{reason}; see VSFWCTL_USER, VSFWCTL_PASSWORD and VSFWCTL_TOKEN"
+            credentials = "; see VSFWCTL_USER, VSFWCTL_PASSWORD and VSFWCTL_TOKEN"
+            return reason if self._is_anybody else reason + credentials
         if answer.status_code == 412:
             return f"{reason}; nothing was changed, look at the differences again"
         if answer.status_code >= 500:

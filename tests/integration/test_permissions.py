@@ -151,7 +151,7 @@ async def test_nobody_else_s_queue_is_emptied_or_deleted(
 
 
 @pytest.mark.parametrize("kind", ["hello", "vnics", "applied", "reply"])
-async def test_a_host_speaks_for_itself_only(scene: Scene, channel: AbstractChannel, kind: str) -> None:
+async def test_o29_a_host_speaks_for_itself_only(scene: Scene, channel: AbstractChannel, kind: str) -> None:
     """An event under the victim's key, whatever it claims to be from."""
     events = await channel.get_exchange(topology.EVENTS, ensure=False)
     with pytest.raises(ChannelAccessRefused):

@@ -20,6 +20,7 @@ def rows(heading: str) -> dict[str, str]:
 ATTACKS = rows("Attack catalogue")
 BREAKAGES = rows("Fault catalogue")
 FAULTS = rows("Faults of others")
+RIGHTS = rows("Rights at the broker")
 
 
 def named(text: str) -> list[str]:
@@ -54,6 +55,14 @@ def test_a_row_of_faults_has_its_tests(row: str) -> None:
     tests = named(BREAKAGES[row])
     assert tests
     assert [test for test in tests for number in row.split(", ") if not bears(test, number)] == []
+
+
+@pytest.mark.parametrize("row", RIGHTS)
+def test_every_attempt_at_the_broker_has_its_test(row: str) -> None:
+    """By name."""
+    tests = named(RIGHTS[row])
+    assert tests
+    assert [test for test in tests if "::" not in test or not bears(test, "")] == []
 
 
 @pytest.mark.parametrize("row", FAULTS)

@@ -19,6 +19,7 @@ from cryptography import x509
 
 from manager_stub.pki import Authority
 from tests.unit.policy_messages import HOST
+from vagrant.lab.waiting import wait_until
 from vsfwd import enrolment, files, identity
 from vsfwd.config import Config
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
@@ -29,13 +30,13 @@ MANAGER_KEY = "l6pYz0bMJQ5mF1c0PS0o0mQ5yF3zX0yqSOVtWJkqQpA="
 
 
 class FalseOrTrue:
-    """A manager with an authority of its own, and what was said to it. `busy`: how often it is not ready yet;
-    `answer` changes what it says to the one who enrols."""
+    """A manager with an authority of its own, and what was said to it. `busy`, `stands_by`: how often it is
+    not ready yet, or does not lead; `answer` changes what it says to the one who enrols."""
 
     def __init__(self, directory: Path) -> None:
         self.authority = Authority.create()
         self.said: list[tuple[str, Any]] = []
-        self.busy = 0
+        self.busy = self.stands_by = 0
         self.answer: dict[str, Any] = {}
         certificate, key = self.authority.issue_server("manager", ["127.0.0.1"])
         chain = directory / "server.pem"
@@ -57,6 +58,10 @@ class FalseOrTrue:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 manager.said.append((self.path, dict(self.headers)))
+                if manager.stands_by:
+                    manager.stands_by -= 1
+                    self._answer(503, {"error_message": "this manager stands by"})
+                    return
                 self._answer(200, {"pem_encoded": manager.authority.pem.decode()})
 
             def do_POST(self) -> None:
@@ -174,6 +179,8 @@ def test_a_manager_that_is_not_ready_is_asked_again(manager: FalseOrTrue, asked:
     requests = [body["csr"] for path, body in manager.said if path.endswith("/enrol")]
     keys = {x509.load_pem_x509_csr(csr.encode()).public_key().public_numbers() for csr in requests}
     assert (len(requests), len(keys)) == (3, 1)
+    manager.stands_by = 2
+    enrol(asked, again=True)
     manager.busy = 10**6
     with pytest.raises(Denied, match="ask again"):
         enrol(asked, again=True, patience_s=0.0)
@@ -331,11 +338,12 @@ def test_the_token_stands_in_no_process_list(
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
-    line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    line = Path(f"/proc/{process.pid}/cmdline")
+    wait_until(lambda: b"enroll" in line.read_bytes(), "the program's own command line")
+    seen = line.read_bytes()
     said, _ = process.communicate(TOKEN if way == "standard input" else "", timeout=60)
     assert process.returncode == 0
-    assert b"enroll" in line
-    assert TOKEN.encode() not in line
+    assert TOKEN.encode() not in seen
     assert f"enrolled as host {HOST}; start vsfwd" in said
 
 
@@ -348,11 +356,27 @@ def test_without_a_token_the_ways_to_say_it_are_named(asked: Enrolment) -> None:
     assert "--token-file" in done.stderr
 
 
+def test_a_token_that_is_none_is_said_to_be_none(asked: Enrolment) -> None:
+    """Without a word of other credentials; the key stays for the next attempt."""
+    wrong = Enrolment(asked.manager, f"{'1' * 12}.{'s' * 43}", asked.ca_hash, asked.directory)
+    with pytest.raises(Denied) as denied:
+        enrol(wrong)
+    assert str(denied.value) == "there is no such token"
+    enrol(asked)
+
+
+def test_a_manager_that_never_leads_is_named(manager: FalseOrTrue, asked: Enrolment) -> None:
+    """After a while."""
+    manager.stands_by = 10**6
+    with pytest.raises(Unreachable, match="no manager that leads"):
+        enrol(asked, patience_s=0.0)
+
+
 def test_an_authority_s_answer_without_end_is_not_read_to_its_end(
     manager: FalseOrTrue, asked: Enrolment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever answers is not known yet."""
     huge = type("Huge", (), {"pem": b"x" * 10_000_000, "key_hash": asked.ca_hash})()
     monkeypatch.setattr(manager, "authority", huge)
-    with pytest.raises(Unreachable, match="is no manager"):
+    with pytest.raises(Unreachable, match="no manager"):
         enrol(asked)
