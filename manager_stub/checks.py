@@ -25,7 +25,7 @@ from manager_stub.services import around, plain, within
 from manager_stub.world import Stored, World, kind_of, parent_of, vnic_path
 
 EDITABLE: Mapping[str, frozenset[str]] = {
-    "rules": frozenset({"action", "logged", "description", "notes", "tags", "display_name"}),
+    "rules": frozenset({"action", "logged", "tag", "description", "notes", "tags", "display_name"}),
     "security-policies": frozenset({"stateful", "tcp_strict", "existing_flows", "locked", "comments"})
     | {"lock_modified_by", "lock_modified_time"},
     "security": frozenset({"members", "description", "tags", "display_name"}),

@@ -36,6 +36,9 @@ from manager_stub.services import plain
 from manager_stub.world import Stored, World, id_of
 from vsfwd.policy import model as wire
 
+MAX_LABEL: Final = 32
+"""Characters of a rule's label that are logged, as in NSX."""
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 _DIRECTIONS: Final = {
@@ -79,6 +82,7 @@ def rule(world: World, stored: Stored[Rule], section: Stored[SecurityPolicy]) ->
         frames=_frames(world, body) if ethernet else None,
         scope=None if scope == [ANY] else tuple(world.groups[path].unique_id for path in scope),
         logged=body.logged,
+        log_label=body.tag[:MAX_LABEL],
         monitored=section.body.monitored or body.monitored,
         schedule=_schedule(world, section.body.scheduler_path),
         tracking=_tracking(section.body),

@@ -106,6 +106,7 @@ class Daemon:
         self.statistics = RuleStatistics(datapath, apply_thread, self.broker.send, config.statistics_period_s)
         self.seen = SeenFlows(datapath, apply_thread, lambda: self.reconciler.ports)
         packet_log.watch = self.seen.take
+        packet_log.label = self._log_label
 
     async def run(self) -> None:
         await self.apply_thread(self.reconciler.load)
@@ -128,6 +129,10 @@ class Daemon:
                 tasks.create_task(_essential(name, task), name=name)
             notify("READY=1")
             log.info("ready", host=self.config.host_id, vnics=len(self.reconciler.ports))
+
+    def _log_label(self, rule: int) -> str:
+        found = self.reconciler.state.rules.get(rule)
+        return found.log_label if found else ""
 
     async def _remove_older_pins(self) -> None:
         try:

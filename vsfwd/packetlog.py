@@ -1,13 +1,13 @@
 """The packet log: what logged rules did, one line an event, in the shape of NSX's dfwpktlogs.
 
     <slot> <INET|INET6> match <PASS|DROP|REJECT|JUMP> mainrs/<rule> <IN|OUT> <length> <protocol>
-    <src>[/port]-><dst>[/port] [suppressed <n>] [monitored]
+    <src>[/port]-><dst>[/port] [<label of the rule>] [suppressed <n>] [monitored]
     <slot> ETHERNET match <PASS|DROP> mainrs/<rule> <IN|OUT> <length> <EtherType> [VLAN <id>] <src>-><dst>
-    [suppressed <n>] [monitored]
+    [<label of the rule>] [suppressed <n>] [monitored]
 
-People have parsers for it; what is ours and not NSX's stands last. Lines are written by a thread of their own
-from a bounded queue: whoever reads the log slowly loses lines, which are counted, and never holds up the
-daemon."""
+People have parsers for it; what is ours and not NSX's stands last. A label is the one that the rule has when
+its event is read. Lines are written by a thread of their own from a bounded queue: whoever reads the log
+slowly loses lines, which are counted, and never holds up the daemon."""
 
 import asyncio
 import queue
@@ -31,13 +31,15 @@ _PROTOCOL: Final = {TCP: "TCP", UDP: "UDP", ICMP: "ICMP", ICMPV6: "ICMPv6"}
 
 
 class PacketLog:
-    """Owns the writing thread. `lost` counts the lines that found no room. `watch` is told every event."""
+    """Owns the writing thread. `lost` counts the lines that found no room. `watch` is told every event;
+    `label` says that of a rule."""
 
     def __init__(self, datapath: Datapath) -> None:
         self.lost = 0
         self.watch: Callable[[Event], None] = lambda _: None
+        self.label: Callable[[int], str] = lambda _: ""
         self._datapath = datapath
-        self._waiting: queue.Queue[Event | None] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[tuple[Event, str] | None] = queue.Queue(WAITING)
         self._writer = threading.Thread(target=self._write, name="pktlog", daemon=True)
         self._writer.start()
 
@@ -63,23 +65,24 @@ class PacketLog:
     def take(self, event: Event) -> None:
         self.watch(event)
         try:
-            self._waiting.put_nowait(event)
+            self._waiting.put_nowait((event, self.label(event.rule_id)))
         except queue.Full:
             self.lost += 1
 
     def _write(self) -> None:
-        while (event := self._waiting.get()) is not None:
-            log.info(line(event))
+        while (waiting := self._waiting.get()) is not None:
+            log.info(line(*waiting))
 
 
-def line(event: Event) -> str:
-    return _frame_line(event, event.ether) if event.ether else _packet_line(event)
+def line(event: Event, label: str = "") -> str:
+    what = _frame_line(event, event.ether) if event.ether else _packet_line(event)
+    return f"{what} {label}{_what_else(event)}" if label else f"{what}{_what_else(event)}"
 
 
 def _frame_line(event: Event, ether: Ether) -> str:
     tag = "" if ether.vlan is None else f" VLAN {ether.vlan}"
     what = f"{event.length} {ether.ethertype:#06x}{tag} {ether.source}->{ether.destination}"
-    return f"{event.slot} ETHERNET match {_decision(event)} {what}{_what_else(event)}"
+    return f"{event.slot} ETHERNET match {_decision(event)} {what}"
 
 
 def _decision(event: Event) -> str:
@@ -99,4 +102,4 @@ def _packet_line(event: Event) -> str:
     source = f"{event.source}/{event.source_port}" if ports else f"{event.source}"
     destination = f"{event.destination}/{event.destination_port}" if ports else f"{event.destination}"
     what = f"{event.length} {protocol} {source}->{destination}"
-    return f"{event.slot} {family} match {_decision(event)} {what}{_what_else(event)}"
+    return f"{event.slot} {family} match {_decision(event)} {what}"

@@ -27,7 +27,6 @@ READ_ONLY: Final = frozenset(
 PolicyConfigResource, sections, groups and services, and our own."""
 SAYS_NOTHING: Final[dict[str, Any]] = {
     "profiles": ["ANY"],
-    "tag": "",
     "extended_expression": [],
     "children": [],
     "logging_enabled": False,

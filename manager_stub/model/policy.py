@@ -23,6 +23,8 @@ class Rule(Entity):
     action: Literal["ALLOW", "DROP", "REJECT", "JUMP_TO_APPLICATION"]
     ip_protocol: Literal["IPV4", "IPV6", "IPV4_IPV6"] = "IPV4_IPV6"
     logged: bool = False
+    tag: Text = ""
+    """In the packet log, at the end of its lines."""
     disabled: bool = False
     monitored: bool = False
     """Counted and logged where it would have decided, never enforced. NSX has no word for it."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from vsfwd import packetlog
-from vsfwd.datapath import Datapath, Event
+from vsfwd.datapath import Datapath, Ether, Event
 from vsfwd.packetlog import PacketLog, line
 
 
@@ -58,6 +58,31 @@ def test_a_line_has_the_fields_parsers_expect(what: Event, written: str) -> None
     """Family, reason, action, rule, direction, length, protocol, endpoints; last what was not logged, if
     anything."""
     assert line(what) == written
+
+
+def test_a_line_ends_with_the_label_of_its_rule() -> None:
+    """Before what is not in NSX's line; of packets and of frames."""
+    written = "3 INET match PASS mainrs/1005 OUT 60 TCP 10.2.5.10/45926->10.2.5.9/8140 ticket 7"
+    assert line(event(), "ticket 7") == written
+    assert line(event(suppressed=9, monitored=True), "ticket 7") == f"{written} suppressed 9 monitored"
+    ether = Ether("02:00:00:00:00:01", "01:80:c2:00:00:0e", 0x88CC, None)
+    assert line(event(ether=ether), "ticket 7").endswith("->01:80:c2:00:00:0e ticket 7")
+
+
+def test_a_label_is_asked_for_when_the_event_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number of the rule; the line is written later, by a thread of its own."""
+    written: list[str] = []
+
+    class Log:
+        def info(self, text: str) -> None:
+            written.append(text)
+
+    monkeypatch.setattr(packetlog, "log", Log())
+    log = PacketLog(cast(Datapath, None))
+    log.label = {1005: "ticket-7"}.get  # type: ignore[assignment]
+    log.take(event())
+    log.close()
+    assert written[0].endswith("/8140 ticket-7")
 
 
 def test_a_slow_reader_loses_lines_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,6 +233,7 @@ class Rule(Object, frozen=True):
     monitored: bool = False
     schedule: Schedule | None = None
     frames: Frames | None = None
+    log_label: str = ""
 
     def __post_init__(self) -> None:
         for service in self.services or ():

@@ -14,9 +14,9 @@ from manager_stub.world import MODELS, kind_of
 
 METADATA: Final = READ_ONLY | {"_revision", "_owner", "lock_modified_by", "lock_modified_time"}
 """What a manager says of an object, and nobody to a manager."""
-DESCRIBES: Final = {"Rule": ("tag",), "SecurityPolicy": ("logging_enabled",)}
-"""Fields that change nothing about what is enforced: a word for the log; whether the rule of a connectivity
-preference is logged."""
+DESCRIBES: Final = {"SecurityPolicy": ("logging_enabled",)}
+"""Fields that change nothing about what is enforced: whether the rule of a connectivity preference is
+logged."""
 LOOSE: Final = ("Segment",)
 """Types of which an unknown field is no matter of the firewall: a segment's is networking."""
 

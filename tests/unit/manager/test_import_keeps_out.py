@@ -29,7 +29,7 @@ KEEPS_OUT: list[tuple[str, dict[str, Any], str]] = [
     (RULE, {"profiles": ["x"]}, ""),
     (RULE, {"action": "DROP", "disabled": True, "profiles": ["x"]}, ""),
     (RULE, {"action": "DROP", "marked_for_delete": True}, ""),
-    (RULE, {"action": "DROP", "tag": "for the log"}, ""),
+    (POLICY, {"children+": rule("d", action="DROP"), "logging_enabled": True}, ""),
     (
         "Domain:default",
         {"children+": nsx("GatewayPolicy", "g", rules=[rule("d", action="DROP")["Rule"]])},

@@ -41,7 +41,6 @@ FAULTS: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("", {"children+": nsx("Domain", "cgw")}, "/somewhere/cgw", "Domain", "no counterpart"),
     (GROUP, {"children+": nsx("GroupMonitoring", "m")}, "/somewhere/m", "GroupMonitoring", "-"),
     (RULE, {"profiles": ["/infra/context-profiles/SSL"]}, f"{SECTION}/rules/in", "profiles", "may say"),
-    (RULE, {"tag": "for the log"}, f"{SECTION}/rules/in", "tag: for the log", "-"),
     (RULE, {"action": "REDIRECT"}, f"{SECTION}/rules/in", "action: REDIRECT", "Input should be"),
     (RULE, {"scope": ["/infra/segments/blue"]}, f"{SECTION}/rules/in", "scope.0", "not here"),
     (RULE, {"services": ["/infra/services/own"]}, f"{SECTION}/rules/in", "services.0", "not here"),

@@ -125,6 +125,12 @@ def test_a_disabled_rule_is_not_sent() -> None:
     assert (needs["rules"], set(needs["vnics"])) == ({}, {VNICS[2]})
 
 
+def test_a_host_is_told_the_label_of_a_rule() -> None:
+    """Its first 32 characters, as NSX logs them."""
+    (rule,) = state(realise(three_tiers(tag="x" * 40)).needs([VNICS[2]])).rules.values()
+    assert rule.log_label == "x" * 32
+
+
 def test_members_of_a_scope_elsewhere_are_not_sent() -> None:
     """A group that only says where a rule applies has no members that other hosts must know."""
     objects = three_tiers(source_groups=["ANY"], destination_groups=["ANY"], scope=[path("app"), path("db")])

@@ -132,9 +132,10 @@ async def test_the_default_rule_is_changed_and_reverted(manager: Manager) -> Non
     for action in ("DROP", "ALLOW"):
         section = await manager.call("GET", url)
         (default,) = (each for each in section.pop("rules") if each["id"] == "default-layer3-rule")
-        below = [child("Rule", default | {"action": action, "tag": ""}, id=default["id"])]
+        below = [child("Rule", default | {"action": action, "tag": f"{action}ed"}, id=default["id"])]
         await patch_section(manager, section | {"children": below})
-        assert (await manager.call("GET", f"{url}/rules/default-layer3-rule"))["action"] == action
+        shown = await manager.call("GET", f"{url}/rules/default-layer3-rule")
+        assert (shown["action"], shown["tag"]) == (action, f"{action}ed")
 
 
 @pytest.mark.parametrize("name", ["Web servers", "Web servers (old)", "web:1"])
