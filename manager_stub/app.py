@@ -21,6 +21,7 @@ from manager_stub.api import (
     certificates,
     claims,
     components,
+    controllers,
     disputes,
     enrolment,
     errors,
@@ -54,6 +55,7 @@ from manager_stub.api.node import installation_id
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
 from manager_stub.components.context import GuestContext
+from manager_stub.components.control_plane import ControlPlane
 from manager_stub.components.courier import Courier
 from manager_stub.components.switchboard import Switchboard
 from manager_stub.enrolment.admission import Admission
@@ -116,6 +118,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     switchboard = Switchboard(store)
     publisher.begin_beside = Courier(register, broker, switchboard).begin
     publisher.renewal_asked = Renewals(store, register, authority, credentials).asked
+    control_plane = ControlPlane(store, register, switchboard, authority, credentials)
     context = GuestContext(store, register, vnics, switchboard)
     publishing = Publishing(store, register)
     users, sessions = Users(store), Sessions()
@@ -144,6 +147,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         capacity.router(register, publishing),
         certificates.router(directory.path),
         components.router(register, switchboard, store),
+        controllers.router(control_plane),
         fabric.router(register),
         tags.router(register),
         members.router(register),

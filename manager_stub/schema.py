@@ -175,6 +175,13 @@ guests = sa.Table(
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("guest", sa.Text, nullable=False),
 )
+# The list that control-plane agents are given; at most one row.
+controllers = sa.Table(
+    "controllers",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("document", sa.Text, nullable=False),
+)
 # Saved configurations: each is the policy as it was after a change; what it was, the changes since tell.
 configurations = sa.Table(
     "configurations",

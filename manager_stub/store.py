@@ -20,6 +20,7 @@ from manager_stub.schema import (
     claims,
     component_messages,
     configurations,
+    controllers,
     credentials,
     drafts,
     enrolment_tokens,
@@ -153,6 +154,9 @@ class Transaction:
 
     def put_credential(self, row: Row) -> None:
         self._upsert(credentials, [row], "host")
+
+    def put_controllers(self, document: str) -> None:
+        self._upsert(controllers, [{"id": 1, "document": document}], "id")
 
     def put_guest(self, row: Row) -> None:
         self._upsert(guests, [row], "host", "vm")
@@ -302,6 +306,9 @@ class Store:
             )
         with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def controllers(self) -> str | None:
+        return next((str(row["document"]) for row in self._read(controllers)), None)
 
     def guests(self) -> list[Row]:
         return self._read(guests)

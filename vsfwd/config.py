@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from vsfwd.ipc import SOCKET
 from vsfwd.policy.model import is_uuid
-from vsfwd.protocol import context
+from vsfwd.protocol import context, control_plane
 from vsfwd.protocol.components import check_component, check_topic
 
 FLOWS_AT_MOST: Final = 524288
@@ -39,7 +39,12 @@ class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             check_topic(topic.removesuffix(".*"))
 
 
-SHIPPED: Final = {context.COMPONENT: Component(topics=(context.START, context.VM, context.GONE))}
+SHIPPED: Final = {
+    context.COMPONENT: Component(topics=(context.START, context.VM, context.GONE)),
+    control_plane.COMPONENT: Component(
+        topics=(control_plane.CONTROLLERS, control_plane.IDENTITY, control_plane.STATUS)
+    ),
+}
 """Components that come with vsfwd, for root. What the file says of one takes the place of this."""
 
 

@@ -114,6 +114,15 @@ class Switchboard:
             for id, (host, answer) in answers.items()
         }
 
+    def post(self, hosts: Collection[str], component: str, topic: str, body: Body, lives_s: int) -> None:
+        """Nobody waits for it. Where there is no room it is left: it must be of a kind that is asked for."""
+        if len(self.outgoing) + len(hosts) > MAX_OPEN:
+            log.error("not sent to components: too much is under way", component=component, topic=topic)
+            return
+        messages = {host: ComponentMessage(str(uuid4()), component, topic, body) for host in hosts}
+        self.outgoing.extend(Letter(host, message, lives_s) for host, message in messages.items())
+        self.wake()
+
     def sent_by_hand(self, component: str, topic: str, to: Mapping[str, object], call: bool) -> None:
         """In the audit log, and without the body: it may be a secret."""
         row = audit.change(f"/vsfw/components/{component}/{topic}", None, {**to, "call": call}, _now_ms())

@@ -17,6 +17,7 @@ from tests.harness.lab import World, allow
 from vagrant.lab.probe import Seen
 from vagrant.lab.rest import request
 from vagrant.lab.waiting import wait_until
+from vsfwd import identity
 
 pytestmark = pytest.mark.slow
 
@@ -167,6 +168,42 @@ def test_the_context_agent_tells_who_is_logged_on(world: World, tmp_path: Path) 
         assert found["computer_name"] == "a.example.org"
         say(computer_name="a")
         wait_until(lambda: logged_on() == [], "nobody is logged on", 60)
+
+
+def test_the_control_plane_agent_keeps_what_the_manager_gives_it(world: World, tmp_path: Path) -> None:
+    """It has the controllers and a certificate whose key came sealed; a new list comes by itself; the manager
+    asks what it has. The broker does not know who has that certificate."""
+    controllers = "/api/v1/vsfw/controllers"
+    directory, config = tmp_path / "kept", world.lab.host("host2").directory / "vsfwd.toml"
+    agent = ("-m", "vsfwd.components.control_plane_agent")
+    request(world.lab.rest, "PUT", controllers, {"controllers": [{"id": "one", "address": "10.0.0.1"}]})
+    with running(*agent, "--config", str(config), "--directory", str(directory)):
+        wait_until(lambda: (directory / "host.pem").exists(), "the certificate is there", 60)
+        kept = json.loads((directory / "controllers.json").read_text())
+        assert kept == {
+            "generation": kept["generation"],
+            "controllers": [{"id": "one", "address": "10.0.0.1"}],
+        }
+        given = {"id": "two", "address": "fd00::1", "port": 4321}
+        new = request(world.lab.rest, "PUT", controllers, {"controllers": [given]})["generation"]
+
+        def status() -> Any:
+            asked = {"topic": "status", "hosts": [world.lab.host("host2").id]}
+            (found,) = request(world.lab.rest, "POST", f"{COMPONENTS}/control-plane-agent/calls", asked)[
+                "results"
+            ]
+            return found["body"]
+
+        wait_until(lambda: status().get("generation") == new, "the new list is there", 60)
+        assert status()["controllers"] == [given]
+        pem = (directory / "host.pem").read_bytes()
+        certificate = identity.load_certificate(pem)
+        assert identity.load_key(pem).public_key() == certificate.public_key()
+        assert status()["certificate"]["serial_number"] == f"{certificate.serial_number:x}"
+        with world.lab.broker.client() as broker:
+            users = {each["name"] for each in broker.get("/api/users").raise_for_status().json()}
+        assert world.lab.host("host2").id in users
+        assert identity.login_of(certificate) not in users
 
 
 def test_o38_a_flood_and_a_client_that_does_not_read_delay_neither_policy_nor_others(

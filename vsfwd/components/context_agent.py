@@ -147,9 +147,9 @@ def main(guests: Path, socket: Path) -> None:
     log_to_stderr()
     try:
         asyncio.run(run(socket, guests))
-    except* api.NotAllowed as group:
-        for error in group.exceptions:
-            click.echo(f"vsfw-context-agent: {error}", err=True)
+    except* api.NotAllowed as refused:
+        for each in refused.exceptions:
+            click.echo(f"vsfw-context-agent: {each}", err=True)
         sys.exit(1)
 
 

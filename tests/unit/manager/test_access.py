@@ -35,7 +35,7 @@ TABLE = [
     (r"(POST|PUT|PATCH) /policy/api/v1/orgs\b", ADMIN),
     (r"(POST|DELETE) /api/v1/vsfw/(hosts|enrolment-tokens)\b", ADMIN),
     (r"(PUT|DELETE) /api/v1/vsfw/users/", ADMIN),
-    (r"POST /api/v1/vsfw/components/", ADMIN),
+    (r"(POST|PUT) /api/v1/vsfw/(components/|controllers$)", ADMIN),
 ]
 """What is promised: calls, and the roles that may make them. The first line that fits counts."""
 

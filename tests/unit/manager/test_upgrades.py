@@ -89,6 +89,7 @@ async def lived_in(manager: Manager) -> Manager:
     with manager.parts.store.begin() as transaction:
         transaction.put_credential(vars(Credential(HOST, 1, "certificate")))
         transaction.add_said([said], 1)
+        transaction.put_controllers('{"generation": 1, "controllers": []}')
         transaction.put_guest({"host": HOST, "vm": VM, "time_ms": 1, "guest": "{}"})
     register.reported({OTHER_HOST: Applied(1, 1, digest_text(0), refusals=(refusal,))})
     return manager

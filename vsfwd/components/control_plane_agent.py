@@ -1,0 +1,206 @@
+"""The control-plane agent, in the role of NSX's netcpa: receives the controllers and a certificate with its
+key, and keeps them on disk for whatever speaks with controllers on this host.
+
+    vsfw-control-plane-agent --directory /var/lib/vsfwd/control-plane
+
+`controllers.json` is the list, `host.pem` key and certificate together, `ca.pem` what controllers are
+verified by; each is whole at any moment, and its owner's alone. The key comes sealed to the host's own key,
+and is opened here: vsfwd and the broker carry what they cannot read. A list older than the one on disk is
+refused."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+import click
+import msgspec
+import structlog
+from asyncvarlink import VarlinkErrorReply
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+import vsfwd.ipc.bus_interface as api
+from vsfwd import files, identity
+from vsfwd.components.member import Member
+from vsfwd.config import Config, ConfigError
+from vsfwd.ipc.client import Unreachable
+from vsfwd.log import log_to_stderr
+from vsfwd.protocol.components import Body
+from vsfwd.protocol.control_plane import (
+    COMPONENT,
+    CONTROLLERS,
+    IDENTITY,
+    PURPOSE,
+    STATUS,
+    Controllers,
+    Identity,
+    common_name,
+)
+from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.renewal import is_due
+
+log = structlog.get_logger(log="vsfwd.control-plane")
+
+DIRECTORY: Final = Path("/var/lib/vsfwd/control-plane")
+ASK_EVERY_S: Final = 300.0
+ASK_AGAIN_S: Final = 10.0
+"""After a question that was not answered."""
+T = TypeVar("T")
+
+
+class ControlPlane:
+    """What is on disk."""
+
+    def __init__(self, config: Config, directory: Path) -> None:
+        self._config = config
+        self._controllers = directory / "controllers.json"
+        self._identity = directory / "host.pem"
+        self._ca = directory / "ca.pem"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def take_controllers(self, body: Body) -> Body:
+        """What there is then. Raises ValueError, and what was there stays."""
+        said = _converted(body, Controllers)
+        have = self.controllers()
+        if said.generation < have.generation:
+            raise ValueError(f"generation: {said.generation} is older than {have.generation}, which is here")
+        if said != have:
+            _keep(self._controllers, msgspec.json.format(msgspec.json.encode(said)) + b"\n")
+            log.info("controllers kept", generation=said.generation, count=len(said.controllers))
+        return self.status()
+
+    def take_identity(self, body: Body) -> None:
+        """Raises ValueError, and what was there stays."""
+        said = _converted(body, Identity)
+        host = self._config.host_id
+        try:
+            opened = identity.open_sealed(self._config.key, said.sealed_key, host=host, purpose=PURPOSE)
+            key = identity.load_key(opened)
+            authority = self._config.ca.read_bytes()
+            certificate = identity.load_certificate(said.certificate.encode())
+            certificate.verify_directly_issued_by(identity.load_certificate(authority))
+            if certificate.public_key() != key.public_key():
+                raise ValueError("the certificate is for another key")
+            if identity.login_of(certificate) != common_name(host):
+                raise ValueError(f"the certificate is not that of host {host}")
+        except (OSError, Refused, identity.Unfit, InvalidSignature) as error:
+            raise ValueError(f"certificate: {error or type(error).__name__}") from None
+        _keep(self._ca, authority)
+        _keep(self._identity, identity.key_pem(key) + said.certificate.encode())
+        log.info("certificate kept", ends=str(certificate.not_valid_after_utc))
+
+    def needs_identity(self, now: datetime) -> bool:
+        certificate = self._certificate()
+        return certificate is None or is_due(certificate, now)
+
+    def status(self) -> Body:
+        """Never the key."""
+        certificate = self._certificate()
+        return {
+            **msgspec.json.decode(msgspec.json.encode(self.controllers())),
+            "certificate": certificate
+            and {
+                "serial_number": f"{certificate.serial_number:x}",
+                "not_after": certificate.not_valid_after_utc.isoformat(timespec="seconds"),
+            },
+        }
+
+    def controllers(self) -> Controllers:
+        """A list that is spoiled is none: the manager is asked for it."""
+        try:
+            return msgspec.json.decode(self._controllers.read_bytes(), type=Controllers)
+        except FileNotFoundError:
+            return Controllers(0, ())
+        except (msgspec.MsgspecError, ValueError, OSError) as error:
+            log.error("controllers on disk are spoiled", reason=str(error))
+            return Controllers(0, ())
+
+    def _certificate(self) -> x509.Certificate | None:
+        """That of a whole pair."""
+        try:
+            pem = self._identity.read_bytes()
+            certificate = identity.load_certificate(pem)
+            whole = identity.load_key(pem).public_key() == certificate.public_key()
+        except (OSError, identity.Unfit):
+            return None
+        return certificate if whole else None
+
+
+def _keep(path: Path, content: bytes) -> None:
+    try:
+        files.replace(path, content)
+    except OSError as error:
+        raise ValueError(f"{path.name} is not kept: {error.strerror}") from None
+
+
+def _converted(body: Body, kind: type[T]) -> T:
+    return msgspec.convert(body, kind)
+
+
+async def run(config: Config, directory: Path) -> None:
+    member, kept, woken = Member(config.socket, COMPONENT), ControlPlane(config, directory), asyncio.Event()
+    served = {CONTROLLERS: kept.take_controllers, STATUS: lambda _: kept.status()}
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(member.serve(served, woken.set), name="serve")
+        tasks.create_task(_ask(member, kept, woken), name="ask")
+
+
+async def _ask(member: Member, kept: ControlPlane, woken: asyncio.Event) -> NoReturn:
+    """Whenever a subscription begins, for what was sent before it is lost; and now and then."""
+    while True:
+        woken.clear()
+        pause_s = ASK_EVERY_S
+        try:
+            kept.take_controllers(await member.call(CONTROLLERS, {}))
+            if kept.needs_identity(datetime.now(UTC)):
+                kept.take_identity(await member.call(IDENTITY, {}))
+        except api.NotAllowed:
+            raise
+        except (ValueError, Unreachable, VarlinkErrorReply) as error:
+            reason = getattr(error, "parameters", {}).get("reason") or str(error)
+            log.warning("the manager's word is missing", reason=reason, again_s=ASK_AGAIN_S)
+            pause_s = ASK_AGAIN_S
+        try:
+            async with asyncio.timeout(pause_s):
+                await woken.wait()
+        except TimeoutError:
+            pass
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/vsfwd/vsfwd.toml"),
+    show_default=True,
+    help="That of vsfwd: who this host is, its key, the socket.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=DIRECTORY,
+    show_default=True,
+    help="Where controllers.json, host.pem and ca.pem are kept.",
+)
+@click.version_option(package_name="vsfwd", prog_name="vsfw-control-plane-agent")
+def main(path: Path, directory: Path) -> None:
+    """Keep the controllers, and the certificate to prove this host to them with."""
+    try:
+        config = Config.load(path)
+    except ConfigError as error:
+        click.echo(f"vsfw-control-plane-agent: {error}", err=True)
+        sys.exit(2)
+    log_to_stderr()
+    try:
+        asyncio.run(run(config, directory))
+    except* api.NotAllowed as refused:
+        for each in refused.exceptions:
+            click.echo(f"vsfw-control-plane-agent: {each}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
