@@ -37,7 +37,7 @@ class Rule(Entity):
     @field_validator("source_groups", "destination_groups")
     @classmethod
     def _paths_addresses_or_any(cls, values: list[str]) -> list[str]:
-        _alone_if_any(values)
+        values = _alone_if_any(values)
         for value in values:
             if value != ANY and not value.startswith("/"):
                 check_address(value)
@@ -46,8 +46,7 @@ class Rule(Entity):
     @field_validator("services", "scope")
     @classmethod
     def _paths_or_any(cls, values: list[str]) -> list[str]:
-        _paths(values)
-        return values
+        return _paths(values)
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "Rule":
@@ -69,16 +68,20 @@ class Rule(Entity):
         yield from nested(self.service_entries)
 
 
-def _alone_if_any(values: list[str]) -> None:
+def _alone_if_any(values: list[str]) -> list[str]:
+    """In any case, as in NSX (its API guide, BaseRule)."""
+    values = [ANY if value.upper() == ANY else value for value in values]
     if ANY in values and len(values) > 1:
         raise ValueError("ANY stands alone")
+    return values
 
 
-def _paths(values: list[str]) -> None:
-    _alone_if_any(values)
+def _paths(values: list[str]) -> list[str]:
+    values = _alone_if_any(values)
     for value in values:
         if value != ANY and not value.startswith("/"):
             raise ValueError(f"{value!r} is neither a path nor ANY")
+    return values
 
 
 class SecurityPolicy(Entity):
@@ -111,8 +114,7 @@ class SecurityPolicy(Entity):
     @classmethod
     def _paths_or_any(cls, values: list[str]) -> list[str]:
         """Empty is a scope that is not said, as NSX's clients send it."""
-        _paths(values)
-        return values or [ANY]
+        return _paths(values) or [ANY]
 
     @model_validator(mode="after")
     def _stateless_has_no_flows(self) -> "SecurityPolicy":

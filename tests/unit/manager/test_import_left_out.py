@@ -38,6 +38,7 @@ FAULTS: list[tuple[str, dict[str, Any], str, str, str]] = [
         "GatewayPolicy",
         "no counterpart",
     ),
+    ("", {"children+": nsx("NSGroup", "old")}, "/somewhere/old", "NSGroup", "has no counterpart here"),
     ("", {"children+": nsx("Domain", "cgw")}, "/somewhere/cgw", "Domain", "no counterpart"),
     (GROUP, {"children+": nsx("GroupMonitoring", "m")}, "/somewhere/m", "GroupMonitoring", "-"),
     (RULE, {"profiles": ["/infra/context-profiles/SSL"]}, f"{SECTION}/rules/in", "profiles", "may say"),

@@ -124,6 +124,20 @@ async def test_update_tags_replaces_the_tags_of_a_vm_and_leaves_the_rest(manager
     assert (after["vnics"], after["display_name"]) == (before["vnics"], "web")
 
 
+async def test_any_is_a_word_in_any_case(manager: Manager) -> None:
+    """As NSX takes it; it is kept in capitals, and stands alone all the same."""
+    fields = ("source_groups", "destination_groups", "services", "scope")
+    rule = {"id": "a", "action": "DROP"} | {
+        field: [word] for field, word in zip(fields, ("any", "Any", "aNY", "ANY"), strict=True)
+    }
+    await manager.call("PUT", SECTION, {"scope": ["any"], "rules": [rule]})
+    shown = await manager.call("GET", SECTION)
+    assert shown["scope"] == ["ANY"]
+    assert [shown["rules"][0][field] for field in fields] == [["ANY"]] * 4
+    answer = await manager.answer("PUT", f"{SECTION}/rules/b", {"action": "DROP", "scope": ["any", "Any"]})
+    assert (answer.status_code, "ANY stands alone" in answer.json()["error_message"]) == (400, True)
+
+
 async def test_clusters_and_datacenters_are_kept(manager: Manager) -> None:
     """Stored and readable; a cluster that a datacenter names cannot be deleted."""
     await manager.call("PUT", f"{VSFW}/clusters/c", {"hosts": []})
