@@ -67,6 +67,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("POST",), "/policy/api/v1/alarms", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/disputes", Need.OPERATE),
+    (("POST",), "/api/v1/vsfw/hosts", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra/traceflows", Need.OPERATE),
     (_WRITES, "/api/v1/traceflows", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra", Need.POLICY),

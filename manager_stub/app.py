@@ -66,6 +66,7 @@ from manager_stub.expiries import Expiries
 from manager_stub.guard import Guard
 from manager_stub.inquiry import Inquiry
 from manager_stub.lead import RENEW_S, Lead, Lost
+from manager_stub.presence import Presence
 from manager_stub.publish import Publishing
 from manager_stub.publisher import Publisher
 from manager_stub.register import Register
@@ -76,6 +77,7 @@ from manager_stub.statistics import RuleStatistics
 from manager_stub.store import Store
 from manager_stub.users import Users
 from manager_stub.vnics import Vnics
+from manager_stub.watch import Watch
 from manager_stub.web import WebServer
 
 LEASES_S: Final = 5.0
@@ -97,6 +99,7 @@ class Parts:
     statistics: RuleStatistics
     publishing: Publishing
     broker: Broker
+    presence: Presence
     publisher: Publisher
     switchboard: Switchboard
     web: Guard
@@ -116,7 +119,10 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     statistics = RuleStatistics(store, register)
     publisher = Publisher(register, vnics, statistics, broker, broker_url, tls, lead=lead)
     switchboard = Switchboard(store)
-    publisher.begin_beside = Courier(register, broker, switchboard).begin
+    presence = Presence()
+    watch = Watch(register, vnics, broker, presence)
+    publisher.heard = presence.heard
+    publisher.begin_beside = [Courier(register, broker, switchboard).begin, watch.begin]
     publisher.renewal_asked = Renewals(store, register, authority, credentials).asked
     control_plane = ControlPlane(store, register, switchboard, authority, credentials)
     context = GuestContext(store, register, vnics, switchboard)
@@ -142,8 +148,10 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         realized.router(register),
         rule_analysis.router(register, statistics, aside),
         statistics_api.router(register, statistics),
-        transport_nodes.router(register, broker),
-        alarms.router(alarms.Alarms(register, broker, store, Expiries(directory.path, credentials))),
+        transport_nodes.router(register, presence),
+        alarms.router(
+            alarms.Alarms(register, presence, broker, store, Expiries(directory.path, credentials))
+        ),
         capacity.router(register, publishing),
         certificates.router(directory.path),
         components.router(register, switchboard, store),
@@ -156,14 +164,25 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         vm_users.router(register, context),
         claims.router(register, vnics),
         disputes.router(register, vnics),
-        hosts.router(register, broker),
+        hosts.router(register, presence, broker),
         enrolment.router(register, tokens, admission, authority, directory.signing_public(), [broker_url]),
     ):
         app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)
     guard = Guard(Bodies(app), users, passwords, sessions)
     return Parts(
-        store, users, register, vnics, statistics, publishing, broker, publisher, switchboard, guard, tls
+        store,
+        users,
+        register,
+        vnics,
+        statistics,
+        publishing,
+        broker,
+        presence,
+        publisher,
+        switchboard,
+        guard,
+        tls,
     )
 
 

@@ -33,6 +33,7 @@ _APP_BACKLOG: Final = 1000
 _DEAD_BACKLOG: Final = 1000
 _COMPONENT_BACKLOG: Final = 10_000
 """Messages of all components together; the oldest goes first."""
+_PRESENCE_BACKLOG: Final = 100_000
 _BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Of what hosts send. The oldest goes first: reports are levelled, and a host that is not heard is asked
 again."""
@@ -86,7 +87,7 @@ class Broker:
         await self._allow(
             topology.MANAGER_USER,
             write=_exactly(topology.COMMANDS),
-            read=_exactly(topology.MANAGER_QUEUE, topology.COMPONENT_QUEUE),
+            read=_exactly(topology.MANAGER_QUEUE, topology.COMPONENT_QUEUE, topology.PRESENCE_QUEUE),
         )
 
     async def add_host(self, host: str) -> None:
@@ -146,13 +147,25 @@ class Broker:
             if each["user"] == user and each.get("client_properties", {}).get("connection_name") != but:
                 await self._delete(f"connections/{each['name']}")
 
-    async def connected_hosts(self) -> frozenset[str]:
-        """Hosts that consume their policy queue, as of the broker's last statistics (every 5 s)."""
+    async def set_up_presence(self) -> None:
+        """The queue of the broker's own events, empty: what is in it is older than what `consumers` says."""
+        await self._queue(topology.PRESENCE_QUEUE, {**_QUEUE, "x-max-length": _PRESENCE_BACKLOG})
+        await self._delete(f"queues/{_VHOST}/{topology.PRESENCE_QUEUE}/contents")
+        for kind in ("consumer.created", "consumer.deleted", "user.authentication.failure"):
+            await self._bind(topology.BROKER_EVENTS, topology.PRESENCE_QUEUE, kind)
+
+    async def consumers(self) -> list[str]:
+        """Of each consumer of a policy queue its host, as of the broker's last statistics (every 5 s)."""
         consumers = await self._call("list consumers", lambda: self._client.get(f"/api/consumers/{_VHOST}"))
-        names = {consumer["queue"]["name"] for consumer in consumers.json()}
-        return frozenset(
-            host for name in names if (host := name.removeprefix(topology.policy_queue(""))) and is_uuid(host)
-        )
+        hosts = (topology.host_of_queue(each["queue"]["name"]) for each in consumers.json())
+        return [host for host in hosts if host]
+
+    async def peers(self, host: str) -> list[str]:
+        """Where the consumers of a host's policy queue are, as of the last statistics."""
+        queue = f"/api/queues/{_VHOST}/{topology.policy_queue(host)}"
+        found = await self._call("list consumers of a queue", lambda: self._client.get(queue))
+        details = [each["channel_details"] for each in found.json().get("consumer_details", ())]
+        return sorted(f"{each['peer_host']}:{each['peer_port']}" for each in details)
 
     async def _allow(self, user: str, *, write: str, read: str) -> None:
         await self._put(f"permissions/{_VHOST}/{user}", {"configure": "^$", "write": write, "read": read})

@@ -53,10 +53,6 @@ log = structlog.get_logger("manager.publisher")
 
 RESEND_AFTER_S: Final = 5.0
 RESEND_AT_MOST_S: Final = 300.0
-AWAY_AFTER_S: Final = 75.0
-"""A host that did not take its messages for so long is away (Neutron's `agent_down_time`)."""
-LOOK_EVERY: Final = 5
-"""How often in that time the broker is asked who takes them."""
 _NAME: Final = "vsfwd manager"
 AT_ONCE: Final = 64
 """Messages published side by side."""
@@ -83,7 +79,6 @@ class Publisher(Link):
         url: str,
         tls: ssl.SSLContext,
         resend_after_s: float = RESEND_AFTER_S,
-        away_after_s: float = AWAY_AFTER_S,
         lead: Lead | None = None,
     ) -> None:
         super().__init__(f"{_NAME} {lead.epoch}" if lead else _NAME, [url], lambda: tls)
@@ -93,12 +88,11 @@ class Publisher(Link):
         self._broker = broker
         self._lead = lead
         self._resend_after_s = resend_after_s
-        self._away_after_s = away_after_s
         self._tries: dict[str, Try] = {}
-        self._heard: dict[str, float] = {}
-        """When each host said something last: the broker's statistics come later."""
-        self.begin_beside: Beside = _nothing
+        self.begin_beside: list[Beside] = []
         """What else uses the session."""
+        self.heard: Callable[[str], None] = lambda host: None
+        """Called with whoever says something."""
         self.renewal_asked: Callable[[str, Renewal], None] = lambda host, said: None
         """Called when a host asks for its next certificate; raises BadReport."""
         self._woken = asyncio.Event()
@@ -119,8 +113,8 @@ class Publisher(Link):
         reports = await intake.declare_queue(topology.MANAGER_QUEUE, passive=True)
         session.tasks.create_task(consume_in_turn(reports, self._take, self._unread), name="reports")
         session.tasks.create_task(self._publish(commands), name="outbox")
-        await self.begin_beside(session, commands, intake)
-        session.tasks.create_task(self._watch_hosts(), name="hosts that are away")
+        for begin in self.begin_beside:
+            await begin(session, commands, intake)
 
     # Out
 
@@ -212,28 +206,6 @@ class Publisher(Link):
 
     # In
 
-    async def _watch_hosts(self) -> NoReturn:
-        """Tell the register who is away. Time counts while the broker answers, so that nobody is away because
-        the broker was."""
-        clock = asyncio.get_running_loop().time
-        seen: dict[str, float] = {}
-        while True:
-            try:
-                connected = await self._broker.connected_hosts()
-            except Unreachable:
-                seen.clear()
-            else:
-                seen = {
-                    host: clock()
-                    if host in connected
-                    else max(seen.get(host, clock()), self._heard.get(host, 0.0))
-                    for host in self._register.hosts
-                }
-                for_s = {host: clock() - last for host, last in seen.items()}
-                gone = {host: each for host, each in for_s.items() if each >= self._away_after_s}
-                self._vnics.stay_away(gone, connected)
-            await asyncio.sleep(self._away_after_s / LOOK_EVERY)
-
     def _unread(self, host: str) -> None:
         if host in self._register.hosts:
             self._vnics.ask_to_report(host)
@@ -266,7 +238,7 @@ class Publisher(Link):
         except Exception as error:
             self._failed(host_of(message.user_id or ""), error)  # the broker vouches for it
             return None
-        self._heard[host] = asyncio.get_running_loop().time()
+        self.heard(host)
         return host, report
 
     def _believed(self, heard: Mapping[int, tuple[str, Event]]) -> set[int]:
@@ -317,7 +289,3 @@ class Publisher(Link):
                 tried.times = 1
                 tried.due = asyncio.get_running_loop().time() + self._resend_after_s
                 self._woken.set()
-
-
-async def _nothing(session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
-    pass

@@ -243,7 +243,18 @@ class Register:
 
     def reported(self, said: Mapping[str, Hello | Applied]) -> None:
         """These hosts say what they have applied: all of it is stored, or nothing."""
-        self._store_hosts({id: self._after(self._hosts[id], each) for id, each in said.items()})
+        after = {id: self._after(self._hosts[id], each) for id, each in said.items()}
+        # Most hosts say every half a minute what they said before: that is not written down each time.
+        same = {id for id, host in after.items() if host == _seen(self._hosts[id], host.last_seen_ms)}
+        self._store_hosts({id: host for id, host in after.items() if id not in same})
+        self._hosts.update({id: after[id] for id in same})
+
+    def force_sync(self, id: str) -> None:
+        """Send the host everything anew, as NSX's forceSync does."""
+        host = self._hosts[id]
+        if host.problem:
+            raise Refused("", host.problem)
+        self._store_hosts({id: replace(host, level=levels.resend(host.level, self._key))})
 
     def _after(self, host: Host, said: Hello | Applied) -> Host:
         position = Position(said.epoch, said.generation, said.digest)
@@ -257,7 +268,13 @@ class Register:
                 refused=frozenset(refusal.id for refusal in said.refusals if refusal.kind == "message"),
             )
         vsfwd = said.vsfwd if isinstance(said, Hello) else host.vsfwd
-        return replace(host, level=level, refusals=said.refusals, vsfwd=vsfwd, last_seen_ms=now_ms())
+        refusals = said.refusals
+        if level.outgoing is not None and level.outgoing.refused:
+            # Said once, when the message came; what the host says later is of the state that it has.
+            refusals += tuple(
+                each for each in host.refusals if each.kind == "message" and each not in said.refusals
+            )
+        return replace(host, level=level, refusals=refusals, vsfwd=vsfwd, last_seen_ms=now_ms())
 
     def signed(self, host: str, request: Request, lives_s: int) -> Message:
         """What the host is asked, as it goes out."""
@@ -349,3 +366,7 @@ def _save(transaction: Transaction, before: Mapping[str, Host], hosts: Mapping[s
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _seen(host: Host, at_ms: int) -> Host:
+    return replace(host, last_seen_ms=at_ms)

@@ -43,6 +43,8 @@ from vsfwd.status import Answers, Parts
 
 log = structlog.get_logger(log="vsfwd")
 
+BEAT_S: Final = 30.0
+"""How often the manager is told what is in force (Neutron's agents say that they live as often)."""
 AGAIN_PAUSE_S: Final = 1.0
 
 
@@ -124,6 +126,7 @@ class Daemon:
                 "discovery": self.discovery.run(),
                 "statistics": self.statistics.run(),
                 "certificate": self.renewal.run(),
+                "heartbeat": self._beat(),
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
@@ -142,6 +145,11 @@ class Daemon:
         else:
             if removed:
                 log.info("pins of older daemons removed", schemas=removed)
+
+    async def _beat(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self.broker.send(self.reconciler.heartbeat())
 
     # -- from the manager ------------------------------------------------------------------------------
 

@@ -291,6 +291,10 @@ class Reconciler:
         digest = digest_text(state.digest)
         return Hello(state.epoch, state.generation, digest, self._version, self.refusals())
 
+    def heartbeat(self) -> Applied:
+        """What is in force, said again: so a lost last message is found."""
+        return self._report()
+
     def refusals(self) -> tuple[Refusal, ...]:
         """What of the policy is not in force, and why."""
         return (*self.state.refusals, *self.warnings)

@@ -17,14 +17,15 @@ from manager_stub import audit
 from manager_stub.addresses import State
 from manager_stub.api.disputes import all_disputes
 from manager_stub.api.errors import Problem
-from manager_stub.api.hosts import connected_hosts
 from manager_stub.api.objects import Json, Page, listed
-from manager_stub.api.transport_nodes import is_up, trouble
-from manager_stub.broker import Broker
+from manager_stub.api.transport_nodes import trouble
+from manager_stub.broker import Broker, Unreachable
 from manager_stub.expiries import Expiries
 from manager_stub.hosts import Host
+from manager_stub.presence import Presence
 from manager_stub.register import Register, now_ms
 from manager_stub.store import Store
+from vsfwd.protocol.topology import host_of
 
 HOUR_S: Final = 3600
 _MOST: Final = 10
@@ -49,6 +50,7 @@ class Alarms:
     def __init__(
         self,
         register: Register,
+        presence: Presence,
         broker: Broker,
         store: Store,
         expiries: Expiries,
@@ -56,15 +58,16 @@ class Alarms:
     ) -> None:
         self._register = register
         self._store = store
+        self._presence = presence
         self._broker = broker
         self._expiries = expiries
         self._clock = clock
         self._known: dict[str, Known] = {}
 
     async def all(self) -> list[Json]:
-        connected = await connected_hosts(self._broker)
         hosts = self._register.hosts.values()
-        found = [alarm for host in hosts for alarm in _of_host(host, is_up(host, connected))]
+        found = [alarm for host in hosts for alarm in _of_host(host, self._presence)]
+        found += [*await self._cloned(), *_knocking(self._register, self._presence)]
         found += [*_disputed(self._register), *_duplicate(self._register)]
         found += [*_expiring(self._register, self._expiries)]
         causes = {alarm["id"]: alarm["description"] for alarm in found}
@@ -75,6 +78,19 @@ class Alarms:
             if causes.get(id) == known.description and now < known.until
         }
         return [alarm | self._said(alarm["id"]) for alarm in found]
+
+    async def _cloned(self) -> list[Json]:
+        """Machines with the same certificate: one is given the messages, the others wait for it to go."""
+        found: list[Json] = []
+        for id in self._presence.clones():
+            try:
+                peers = await self._broker.peers(id)
+            except Unreachable:
+                continue
+            if len(peers) > 1 and id in self._register.hosts:
+                what = f"Several machines are this host, by its certificate: {', '.join(peers)}"
+                found.append(_alarm(self._register.hosts[id], "communication", "transport_node_cloned", what))
+        return found
 
     async def existing(self, id: str) -> Json:
         for alarm in await self.all():
@@ -162,15 +178,38 @@ def _add(routes: APIRouter, alarms: Alarms, home: str) -> None:
         return await alarms.existing(id)
 
 
-def _of_host(host: Host, up: bool | None) -> Iterator[Json]:
-    if up is False:
+def _of_host(host: Host, presence: Presence) -> Iterator[Json]:
+    if presence.is_up(host.id) is False:
         what = "The host has no connection to the broker."
         yield _alarm(host, "communication", "management_channel_to_transport_node_down", what)
     if trouble(host):
         yield _alarm(host, "distributed_firewall", "realization_failed", trouble(host))
+    if presence.lags_for_s(host.id):
+        what = "The host is connected, and has not had what is wanted for a while."
+        yield _alarm(host, "distributed_firewall", "realization_delayed", what)
     if host.left_out:
         what = f"The host reports what cannot be: {_first(host.left_out)}"
         yield _alarm(host, "distributed_firewall", "report_refused", what)
+
+
+def _knocking(register: Register, presence: Presence) -> Iterator[Json]:
+    """Who shows a certificate of this installation and is not let in: revoked, or of an earlier enrolment."""
+    for knock in presence.knocks():
+        host = register.hosts.get(host_of(knock.login))
+        who = (
+            f"an earlier certificate of host {host.display_name}"
+            if host
+            else "a certificate that was revoked"
+        )
+        yield _shaped(
+            "communication",
+            "unknown_transport_node_knocks",
+            f"{knock.peer} shows {who}, {knock.login}",
+            "HIGH",
+            node=("", "manager", "ManagerNode"),
+            entity=(knock.login, "TransportNode"),
+            seen_ms=now_ms(),
+        )
 
 
 def _disputed(register: Register) -> Iterator[Json]:

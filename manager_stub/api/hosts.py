@@ -1,9 +1,9 @@
 """/api/v1/vsfw/hosts: where each host stands, and that one is none any more."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
@@ -12,23 +12,31 @@ from manager_stub.broker import Broker, Unreachable
 from manager_stub.hosts import Host
 from manager_stub.levels import Position
 from manager_stub.model import Uuid
+from manager_stub.presence import Presence
 from manager_stub.register import Register
+from vsfwd.protocol.messages import Binding
 
 MAX_SHOWN: Final = 100
 """Reasons why what a host says does not count."""
 
 
-def router(register: Register, broker: Broker) -> APIRouter:
+def router(register: Register, presence: Presence, broker: Broker) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/hosts", tags=["Host"])
 
     @routes.get("")
     async def list_hosts(page: Page) -> Json:
-        connected = await connected_hosts(broker)
-        return listed(register.hosts.values(), page, lambda host: _shown(host, connected))
+        return listed(register.hosts.values(), page, lambda host: _shown(host, presence))
 
     @routes.get("/{id}")
     async def read(id: Uuid) -> Json:
-        return _shown(existing_host(register, id), await connected_hosts(broker))
+        return _shown(existing_host(register, id), presence)
+
+    @routes.post("/{id}", status_code=202)
+    async def force_sync(id: Uuid, action: Annotated[Literal["force_sync"], Query()]) -> Json:
+        """Send the host all that it is to have, whatever it says it has."""
+        existing_host(register, id)
+        register.force_sync(id)
+        return _shown(register.hosts[id], presence)
 
     @routes.delete("/{id}")
     async def remove(id: Uuid) -> Response:
@@ -52,33 +60,34 @@ def existing_host(register: Register, id: str) -> Host:
     return host
 
 
-async def connected_hosts(broker: Broker) -> frozenset[str] | None:
-    """None when the broker cannot be asked."""
-    try:
-        return await broker.connected_hosts()
-    except Unreachable:
-        return None
-
-
-def _shown(host: Host, connected: frozenset[str] | None) -> Json:
-    """`connected` is null when the broker cannot be asked."""
+def _shown(host: Host, presence: Presence) -> Json:
+    """`connected` is null when it is not known."""
     return {
         "id": host.id,
         "display_name": host.display_name,
         "wanted": _position(host.level.wanted_position),
         "applied": _position(host.level.applied),
         "in_sync": host.level.applied == host.level.wanted_position,
-        "connected": None if connected is None else host.id in connected,
+        "connected": presence.is_up(host.id),
+        "connection_since": presence.since_ms(host.id),
         "last_seen": host.last_seen_ms,
         "vsfwd": host.vsfwd,
         "refusals": msgspec.to_builtins(host.refusals),
         "problem": host.problem,
-        "vnics": msgspec.to_builtins(host.bindings),
+        "vnics": [_vnic(host, binding) for binding in host.bindings],
         "disputed_vnics": msgspec.to_builtins(host.disputed),
         "disputes": host.disputes,
         "left_out": host.left_out[:MAX_SHOWN],
         "reports_refused": host.reports_refused,
     }
+
+
+def _vnic(host: Host, binding: Binding) -> Json:
+    """With the generation it is to have and the one it has: the host's, unless it refused the vNIC."""
+    refused = [each.reason for each in host.refusals if (each.kind, each.id) == ("vnics", binding.vnic)]
+    shown: Json = msgspec.to_builtins(binding)
+    applied = None if refused else host.level.applied.generation
+    return {**shown, "wanted": host.level.generation, "applied": applied, "refused": refused}
 
 
 def _position(position: Position) -> dict[str, Any]:

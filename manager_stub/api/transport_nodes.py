@@ -4,11 +4,11 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from manager_stub.api.hosts import connected_hosts, existing_host
+from manager_stub.api.hosts import existing_host
 from manager_stub.api.objects import Json, Page, listed
-from manager_stub.broker import Broker
 from manager_stub.hosts import Host
 from manager_stub.model import Uuid
+from manager_stub.presence import Presence
 from manager_stub.register import Register
 
 _HOMES: Final = (
@@ -19,14 +19,14 @@ _HOMES: Final = (
 _STATES: Final = ("UP", "DEGRADED", "DOWN", "UNKNOWN")
 
 
-def router(register: Register, broker: Broker) -> APIRouter:
+def router(register: Register, presence: Presence) -> APIRouter:
     routes = APIRouter(tags=["TransportNode"])
     for home in _HOMES:
-        _add(routes, register, broker, home)
+        _add(routes, register, presence, home)
     return routes
 
 
-def _add(routes: APIRouter, register: Register, broker: Broker, home: str) -> None:
+def _add(routes: APIRouter, register: Register, presence: Presence, home: str) -> None:
     @routes.get(home)
     async def list_nodes(page: Page) -> Json:
         return listed(register.hosts.values(), page, _node)
@@ -34,8 +34,7 @@ def _add(routes: APIRouter, register: Register, broker: Broker, home: str) -> No
     @routes.get(f"{home}/status")
     async def all_status() -> Json:
         """How many nodes are up, degraded, down or unknown."""
-        connected = await connected_hosts(broker)
-        states = [_state(host, is_up(host, connected)) for host in register.hosts.values()]
+        states = [_state(host, presence.is_up(host.id)) for host in register.hosts.values()]
         return {
             f"{state.lower()}_count": states.count(state) for state in ("UP", "DEGRADED", "DOWN", "UNKNOWN")
         }
@@ -47,7 +46,7 @@ def _add(routes: APIRouter, register: Register, broker: Broker, home: str) -> No
     @routes.get(f"{home}/{{id}}/status")
     async def status(id: Uuid) -> Json:
         host = existing_host(register, id)
-        up = is_up(host, await connected_hosts(broker))
+        up = presence.is_up(host.id)
         channel = {True: "UP", False: "DOWN", None: "UNKNOWN"}[up]
         return {
             "node_uuid": host.id,
@@ -55,6 +54,9 @@ def _add(routes: APIRouter, register: Register, broker: Broker, home: str) -> No
             "status": _state(host, up),
             "control_connection_status": {"status": channel},
             "mgmt_connection_status": channel,
+            "control_connection_since": presence.since_ms(host.id),
+            "last_heartbeat_timestamp": host.last_seen_ms,
+            "software_version": host.vsfwd,
         }
 
     @routes.get(f"{home}/{{id}}/state")
@@ -73,11 +75,6 @@ def _node(host: Host) -> Json:
         "display_name": host.display_name,
         "node_deployment_info": {"resource_type": "HostNode", "id": host.id, "external_id": host.id},
     }
-
-
-def is_up(host: Host, connected: frozenset[str] | None) -> bool | None:
-    """None where the broker cannot be asked."""
-    return None if connected is None else host.id in connected
 
 
 def _state(host: Host, up: bool | None) -> str:

@@ -31,8 +31,10 @@ from manager_stub import catalogue
 from manager_stub.app import Parts, compose
 from manager_stub.inquiry import Inquiry
 from manager_stub.model import Rule
+from manager_stub.presence import Presence
 from manager_stub.publisher import Publisher
 from manager_stub.state_dir import ADMIN, Addresses, StateDir
+from manager_stub.watch import Watch
 from tests.harness.broker import free_ports
 from vagrant.lab.broker import Broker, Tls
 from vsfwd.policy.desired import DesiredState, apply
@@ -103,8 +105,11 @@ class Installation:
             url,
             self.directory.broker_tls(),
             resend_after_s=RESEND_AFTER_S,
-            away_after_s=AWAY_AFTER_S,
         )
+        presence = Presence()
+        publisher.heard = presence.heard
+        watch = Watch(parts.register, parts.vnics, parts.broker, presence, AWAY_AFTER_S)
+        publisher.begin_beside = [watch.begin]
         publishing = asyncio.create_task(publisher.run())
         rest = httpx.AsyncClient(
             transport=httpx.ASGITransport(parts.web), base_url="https://manager", auth=(ADMIN, self.password)

@@ -22,7 +22,7 @@ from vagrant.lab.processes import Process, in_namespace, recall, spawn, tail
 from vagrant.lab.waiting import wait_until
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-_PLUGINS = "[rabbitmq_auth_mechanism_ssl,rabbitmq_management]."
+_PLUGINS = "[rabbitmq_auth_mechanism_ssl,rabbitmq_event_exchange,rabbitmq_management]."
 ADMIN = "admin"
 """User of the management API."""
 
@@ -45,6 +45,8 @@ management.ssl.certfile = {certificate}
 management.ssl.keyfile = {key}
 management.ssl.versions.1 = tlsv1.3
 
+default_vhost = vsfw
+event_exchange.vhost = vsfw
 default_user = {admin}
 default_pass = {password}
 log.file = {log}

@@ -4,6 +4,7 @@ manager ──► vsfw.cmd (topic) ── host.<id>.policy ──► vsfw.host.<
                              ── host.<id>.app    ──► vsfw.host.<id>.app   everything else
 host    ──► vsfw.evt (topic) ── host.<id>.<kind> ──► vsfw.mgr.state       what hosts report
                                                  ──► vsfw.mgr.components  what their components say
+broker  ──► amq.rabbitmq.event                   ──► vsfw.mgr.presence    who comes, goes, is not let in
 refused messages of any queue ──► vsfw.dead (fanout) ──► vsfw.dead
 """
 
@@ -16,6 +17,9 @@ DEAD: Final = "vsfw.dead"
 MANAGER_QUEUE: Final = "vsfw.mgr.state"
 COMPONENT_QUEUE: Final = "vsfw.mgr.components"
 """Of its own, so that a component which floods pushes out no host's report."""
+PRESENCE_QUEUE: Final = "vsfw.mgr.presence"
+"""What the broker itself says, of `BROKER_EVENTS`."""
+BROKER_EVENTS: Final = "amq.rabbitmq.event"
 MANAGER_USER: Final = "manager"
 
 MAX_BODY: Final = 8 * 1024 * 1024
@@ -31,6 +35,12 @@ def policy_queue(host: str) -> str:
 
 def app_queue(host: str) -> str:
     return f"vsfw.host.{host}.app"
+
+
+def host_of_queue(queue: str) -> str:
+    """Whose policy queue it is; empty: nobody's."""
+    host = queue.removeprefix(policy_queue(""))
+    return host if queue != host and "." not in host else ""
 
 
 def policy_key(host: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from manager_stub.api.alarms import HOUR_S, Alarms
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.expiries import Expiries
+from manager_stub.presence import Presence
 from tests.unit.manager.rest import Manager
 
 HOST = "33333333-0000-4000-8000-000000000001"
@@ -15,21 +16,25 @@ ALARMS = "/api/v1/alarms"
 
 
 class Broker:
-    """Knows who is connected."""
+    """Says who is connected."""
 
-    def __init__(self) -> None:
-        self.connected: frozenset[str] = frozenset()
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
 
-    async def connected_hosts(self) -> frozenset[str]:
-        return self.connected
+    def connect(self, host: str) -> None:
+        self._presence.came(host, "tag")
+
+    def disconnect(self, host: str) -> None:
+        self._presence.went(host, "tag")
 
 
 @pytest.fixture
-def broker(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Broker:
+def broker(manager: Manager) -> Broker:
     """Nobody is connected, and there is one host."""
-    broker = Broker()
-    monkeypatch.setattr(manager.parts.broker, "connected_hosts", broker.connected_hosts)
     manager.register.add_host(HOST, "host1")
+    manager.parts.presence.begin(())
+    broker = Broker(manager.parts.presence)
+    broker.disconnect(HOST)
     return broker
 
 
@@ -52,9 +57,9 @@ async def test_an_alarm_is_acknowledged_and_open_again(manager: Manager, broker:
 async def test_what_was_acknowledged_is_gone_with_its_cause(manager: Manager, broker: Broker) -> None:
     """When it comes back it is a new alarm, which nobody has seen."""
     await say(manager, "new_status=ACKNOWLEDGED")
-    broker.connected = frozenset({HOST})
+    broker.connect(HOST)
     assert (await manager.call("GET", ALARMS))["results"] == []
-    broker.connected = frozenset()
+    broker.disconnect(HOST)
     assert (await manager.call("GET", f"{ALARMS}/{AWAY}"))["status"] == "OPEN"
 
 
@@ -62,7 +67,8 @@ async def test_an_alarm_is_suppressed_for_so_many_hours(manager: Manager, broker
     """And open after them."""
     now = 1_000_000.0
     expiries = Expiries(manager.directory.path, Credentials(manager.parts.store))
-    alarms = Alarms(manager.register, manager.parts.broker, manager.parts.store, expiries, lambda: now)
+    parts = manager.parts
+    alarms = Alarms(manager.register, parts.presence, parts.broker, parts.store, expiries, lambda: now)
     alarms.say(await alarms.existing(AWAY), "SUPPRESSED", 2)
     alarm = await alarms.existing(AWAY)
     assert (alarm["status"], alarm["suppress_duration"]) == ("SUPPRESSED", 2)

@@ -16,13 +16,9 @@ NODE = f"/api/v1/transport-nodes/{HOST}"
 
 
 @pytest.fixture
-async def hosted(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Manager:
+async def hosted(manager: Manager) -> Manager:
     """One host, connected, with one VM; it has not yet said that it applied anything."""
-
-    async def connected_hosts() -> frozenset[str]:
-        return frozenset({HOST})
-
-    monkeypatch.setattr(manager.parts.broker, "connected_hosts", connected_hosts)
+    manager.parts.presence.begin([HOST])
     vnic = {"id": VNIC, "mac": "02:00:00:00:00:01"}
     await manager.call("PUT", f"/api/v1/vsfw/vms/{VM}", {"display_name": "web", "vnics": [vnic]})
     manager.register.add_host(HOST, "host1")
@@ -54,21 +50,15 @@ async def test_a_host_is_a_transport_node_with_a_status(hosted: Manager) -> None
     assert (await hosted.answer("GET", f"{missing}/status")).status_code == 404
 
 
-async def test_what_is_wrong_with_a_host_is_an_alarm_until_it_is_right(
-    hosted: Manager, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_wrong_with_a_host_is_an_alarm_until_it_is_right(hosted: Manager) -> None:
     """What it refused, then that it is away; without a cause there is no alarm."""
-
-    async def nobody() -> frozenset[str]:
-        return frozenset()
-
     assert (await hosted.call("GET", "/api/v1/alarms"))["results"] == []
     says(hosted, Refusal("rule", "1005", "too much"))
     (alarm,) = (await hosted.call("GET", "/api/v1/alarms"))["results"]
     assert (alarm["event_type"], alarm["description"]) == ("realization_failed", "rule 1005: too much")
     assert (await hosted.call("GET", f"{NODE}/status"))["status"] == "DEGRADED"
     says(hosted)
-    monkeypatch.setattr(hosted.parts.broker, "connected_hosts", nobody)
+    hosted.parts.presence.went(HOST, "tag")
     (alarm,) = (await hosted.call("GET", "/api/v1/alarms"))["results"]
     assert (alarm["event_type"], alarm["node_id"]) == ("management_channel_to_transport_node_down", HOST)
     assert (await hosted.call("GET", f"{NODE}/status"))["status"] == "DOWN"

@@ -1,0 +1,160 @@
+"""The broker says who comes and goes, is not let in, or is there twice: to the manager as it is composed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractConnection
+from yarl import URL
+
+from manager_stub.app import Parts, compose
+from tests.harness.installation import Installation
+from vsfwd.broker import _tls
+from vsfwd.config import Config
+from vsfwd.protocol import topology
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+DEADLINE_S = 60.0
+CONSUME = """
+import asyncio, pathlib, sys, aio_pika, ssl
+from yarl import URL
+async def main(url, ca, certificate, key, queue):
+    context = ssl.create_default_context(cafile=ca)
+    context.load_cert_chain(certificate, key)
+    connection = await aio_pika.connect(URL(url), ssl_context=context)
+    channel = await connection.channel()
+    await (await channel.declare_queue(queue, passive=True)).consume(print)
+    await asyncio.Event().wait()
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    installation = Installation(tmp_path_factory.mktemp("presence"))
+    try:
+        installation.node.start()
+        installation.node.wait_ready()
+        yield installation
+    finally:
+        installation.node.kill()
+
+
+@asynccontextmanager
+async def managed(installation: Installation) -> AsyncIterator[Parts]:
+    parts = compose(installation.directory)
+    running = asyncio.create_task(parts.publisher.run())
+    try:
+        await eventually(lambda: parts.publisher.connected_to is not None, "the manager connects")
+        yield parts
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await parts.broker.close()
+        parts.store.close()
+
+
+async def eventually(condition: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
+            await asyncio.sleep(0.02)
+    assert condition(), what
+
+
+async def connect(config: Config) -> AbstractConnection:
+    url = URL(config.broker_urls[0]).with_path(f"/{topology.VHOST}").with_query(auth="external", heartbeat=10)
+    return await aio_pika.connect(url, ssl_context=_tls(config))
+
+
+async def consume(config: Config) -> AbstractConnection:
+    connection = await connect(config)
+    queue = topology.policy_queue(config.host_id)
+    await (await (await connection.channel()).declare_queue(queue, passive=True)).consume(_leave)
+    return connection
+
+
+async def _leave(message: object) -> None:
+    pass
+
+
+async def enrol(installation: Installation, parts: Parts) -> Config:
+    return await installation.enrol(parts, str(uuid.uuid4()))  # type: ignore[arg-type]
+
+
+async def test_a_host_is_up_while_it_takes_its_messages(installation: Installation) -> None:
+    """At once, both ways; a new session of the manager's knows it again."""
+    async with managed(installation) as parts:
+        config = await enrol(installation, parts)
+        connection = await consume(config)
+        await eventually(lambda: parts.presence.is_up(config.host_id) is True, "the host is up")
+        await connection.close()
+        await eventually(lambda: parts.presence.is_up(config.host_id) is False, "the host is down")
+
+
+async def test_o11_a_host_that_dies_in_silence_is_down_within_seconds(installation: Installation) -> None:
+    """Its machine is there no more: the connection stays open and nothing comes. RabbitMQ misses two of its
+    heartbeats of 10 s."""
+    async with managed(installation) as parts:
+        config = await enrol(installation, parts)
+        url = f"{config.broker_urls[0]}/{topology.VHOST}?auth=external&heartbeat=10"
+        argv = [url, config.ca, config.certificate, config.key, topology.policy_queue(config.host_id)]
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", CONSUME, *map(str, argv))
+        try:
+            await eventually(lambda: parts.presence.is_up(config.host_id) is True, "the host is up")
+            os.kill(process.pid, signal.SIGSTOP)
+            begun = asyncio.get_running_loop().time()
+            await eventually(lambda: parts.presence.is_up(config.host_id) is False, "the host is down")
+            print(f"down {asyncio.get_running_loop().time() - begun:.1f} s after it fell silent")
+        finally:
+            process.kill()
+            await process.wait()
+
+
+async def test_two_machines_with_one_certificate_are_an_alarm_with_both(installation: Installation) -> None:
+    """One of them is given the messages, the other waits; the alarm goes when one of them does."""
+    async with managed(installation) as parts:
+        config = await enrol(installation, parts)
+        first, second = await consume(config), await consume(config)
+        await eventually(lambda: parts.presence.clones() == [config.host_id], "there are two")
+        peers: list[str] = []
+        async with asyncio.timeout(DEADLINE_S):
+            while len(peers) < 2:  # the broker's statistics come every 5 s
+                await asyncio.sleep(0.2)
+                peers = await parts.broker.peers(config.host_id)
+        assert len(set(peers)) == 2
+        await first.close()
+        await eventually(lambda: parts.presence.clones() == [], "there is one")
+        assert parts.presence.is_up(config.host_id) is True
+        await second.close()
+
+
+async def test_who_knocks_with_a_revoked_certificate_is_known(installation: Installation) -> None:
+    """The login it shows, and where it is."""
+    async with managed(installation) as parts:
+        config = await enrol(installation, parts)
+        await parts.broker.remove_host(config.host_id)
+        with pytest.raises(aio_pika.exceptions.CONNECTION_EXCEPTIONS):
+            await connect(config)
+        await eventually(lambda: bool(parts.presence.knocks()), "somebody knocks")
+        (knock,) = parts.presence.knocks()
+        assert knock.login == config.host_id
+        assert knock.peer.startswith("127.0.0.1:")
+
+
+async def test_without_its_events_policy_goes_out_all_the_same(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that has no event exchange: nobody is up or down, and the manager has a session."""
+    monkeypatch.setattr(topology, "BROKER_EVENTS", "not.there")
+    async with managed(installation) as parts:
+        config = await enrol(installation, parts)
+        assert parts.presence.is_up(config.host_id) is None
