@@ -22,8 +22,10 @@ def main() -> None:
 @main.command()
 @_state
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where the REST interface listens.")
-@click.option("--broker", required=True, metavar="HOST:PORT", help="Where hosts reach the broker.")
-@click.option("--broker-api", required=True, metavar="URL", help="The broker's management API.")
+@click.option(
+    "--broker", required=True, metavar="HOST:PORT,...", help="Where hosts reach the broker's nodes."
+)
+@click.option("--broker-api", required=True, metavar="URL,...", help="The broker's management API.")
 @click.option(
     "--database",
     metavar="FILE",
@@ -35,7 +37,8 @@ def init(state: Path, listen: str, broker: str, broker_api: str, database: TextI
     """Make keys, certificates and database. Prints the admin's password, once, and the paths as JSON."""
     try:
         split(listen)
-        split(broker)
+        for node in broker.split(","):
+            split(node)
         url = database.read() if database else ""
         password = StateDir(state).create(Addresses(listen, broker, broker_api), url)
     except (ValueError, FileExistsError) as error:

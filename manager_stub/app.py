@@ -108,16 +108,15 @@ class Parts:
 
 def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     addresses = directory.addresses()
-    broker_url = f"amqps://{addresses.broker}"
     store = directory.open_store(lead)
     register = Register(store, directory.signing_key())
     vnics = Vnics(register)
     credentials, tokens, authority = Credentials(store), Tokens(store), directory.authority()
-    tls = directory.broker_tls()
-    broker = Broker(addresses.broker_api, directory.broker_password(), tls, credentials.logins)
+    tls, manager_key = directory.broker_tls(), directory.signing_public()
+    broker = Broker(addresses.broker_apis, directory.broker_password(), tls, credentials.logins)
     admission = Admission(store, register, broker, authority, tokens, credentials)
     statistics = RuleStatistics(store, register)
-    publisher = Publisher(register, vnics, statistics, broker, broker_url, tls, lead=lead)
+    publisher = Publisher(register, vnics, statistics, broker, addresses.broker_urls, tls, lead=lead)
     switchboard = Switchboard(store)
     presence = Presence()
     watch = Watch(register, vnics, broker, presence)
@@ -165,7 +164,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         claims.router(register, vnics),
         disputes.router(register, vnics),
         hosts.router(register, presence, broker),
-        enrolment.router(register, tokens, admission, authority, directory.signing_public(), [broker_url]),
+        enrolment.router(register, tokens, admission, authority, manager_key, addresses.broker_urls),
     ):
         app.include_router(routes, dependencies=[Depends(check_json)])
     errors.install(app)

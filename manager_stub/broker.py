@@ -9,6 +9,7 @@ nothing else.
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import cycle
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -49,16 +50,19 @@ class Unreachable(Exception):
 class Broker:
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         password: str,
         tls: ssl.SSLContext,
         logins: Callable[[str], Sequence[str]] = lambda host: (host,),
     ) -> None:
-        """`logins` of a host: all it ever had, the last is the one in force."""
+        """`urls`: of every node of the cluster; one that does not answer is followed by the next. `logins` of
+        a host: all it ever had, the last is the one in force."""
         self.logins = logins
         self._client = httpx.AsyncClient(
-            base_url=url, auth=(ADMIN, password), verify=tls, timeout=_TIMEOUT_S, trust_env=False
+            base_url=urls[0], auth=(ADMIN, password), verify=tls, timeout=_TIMEOUT_S, trust_env=False
         )
+        self._nodes = len(urls)
+        self._next_url = cycle([*urls[1:], urls[0]])
         self._removed: set[str] = set()
 
     async def close(self) -> None:
@@ -190,10 +194,17 @@ class Broker:
     async def _call(
         self, what: str, request: Callable[[], Awaitable[httpx.Response]], gone_is_fine: bool = False
     ) -> httpx.Response:
-        try:
-            response = await request()
-        except httpx.HTTPError as error:
-            raise Unreachable(f"{what}: {error or type(error).__name__}") from error
+        for _ in range(self._nodes):
+            try:
+                response = await request()
+                break
+            except httpx.HTTPError as error:
+                reason = f"{error or type(error).__name__}"
+                self._client.base_url = next(self._next_url)
+        else:
+            raise Unreachable(f"{what}: {reason}")
+        if response.is_server_error:  # of a node that is without the others, say: the next call asks another
+            self._client.base_url = next(self._next_url)
         if response.is_error and not (gone_is_fine and response.status_code == httpx.codes.NOT_FOUND):
             raise Unreachable(f"{what}: {response.status_code} {response.text[:200]}")
         return response

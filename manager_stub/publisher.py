@@ -76,12 +76,12 @@ class Publisher(Link):
         vnics: Vnics,
         statistics: RuleStatistics,
         broker: Broker,
-        url: str,
+        urls: Sequence[str],
         tls: ssl.SSLContext,
         resend_after_s: float = RESEND_AFTER_S,
         lead: Lead | None = None,
     ) -> None:
-        super().__init__(f"{_NAME} {lead.epoch}" if lead else _NAME, [url], lambda: tls)
+        super().__init__(f"{_NAME} {lead.epoch}" if lead else _NAME, urls, lambda: tls)
         self._register = register
         self._vnics = vnics
         self._statistics = statistics

@@ -40,11 +40,23 @@ RENEWED: Final = ("server", "broker", "amqp")
 
 
 class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """HOST:PORT each; `broker_api` is a URL."""
+    """HOST:PORT each; `broker_api` is a URL. Of a cluster of brokers all nodes, with commas between."""
 
     listen: str
     broker: str
     broker_api: str
+
+    @property
+    def brokers(self) -> list[str]:
+        return self.broker.split(",")
+
+    @property
+    def broker_urls(self) -> list[str]:
+        return [f"amqps://{broker}" for broker in self.brokers]
+
+    @property
+    def broker_apis(self) -> list[str]:
+        return self.broker_api.split(",")
 
 
 def split(address: str) -> tuple[str, int]:
@@ -74,7 +86,8 @@ class StateDir:
         authority = Authority.create()
         authority.save(self.ca, self.path / "ca.key")
         self._save_pair("server", authority.issue_server("manager", [split(addresses.listen)[0]]))
-        self._save_pair("broker", authority.issue_server("broker", [split(addresses.broker)[0]]))
+        names = list(dict.fromkeys(split(broker)[0] for broker in addresses.brokers))
+        self._save_pair("broker", authority.issue_server("broker", names))
         self._save_pair("amqp", authority.issue_client(MANAGER_USER))
         signing = Ed25519PrivateKey.generate()
         write_secret(self.path / "signing.key", key_pem(signing))

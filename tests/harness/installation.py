@@ -64,13 +64,13 @@ class Installation:
         """What is stored, and the link to the broker, at `url` if that is another way to it."""
         store = self.directory.open_store()
         register = Register(store, self.directory.signing_key())
-        broker = BrokerApi(self.node.api_url, self.directory.broker_password(), self.directory.broker_tls())
+        broker = BrokerApi([self.node.api_url], self.directory.broker_password(), self.directory.broker_tls())
         publisher = Publisher(
             register,
             Vnics(register),
             RuleStatistics(store, register),
             broker,
-            url or self.node.url,
+            [url or self.node.url],
             self.directory.broker_tls(),
             resend_after_s,
         )

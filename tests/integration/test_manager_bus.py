@@ -31,7 +31,6 @@ from manager_stub import catalogue
 from manager_stub.app import Parts, compose
 from manager_stub.inquiry import Inquiry
 from manager_stub.model import Rule
-from manager_stub.presence import Presence
 from manager_stub.publisher import Publisher
 from manager_stub.state_dir import ADMIN, Addresses, StateDir
 from manager_stub.watch import Watch
@@ -96,19 +95,18 @@ class Installation:
     async def manager(self) -> AsyncIterator["Manager"]:
         """All of it but the TLS server: publisher task, and the REST interface called directly."""
         parts = compose(self.directory)
-        url = f"amqps://{self.directory.addresses().broker}"
+        urls = self.directory.addresses().broker_urls
         publisher = Publisher(
             parts.register,
             parts.vnics,
             parts.statistics,
             parts.broker,
-            url,
+            urls,
             self.directory.broker_tls(),
             resend_after_s=RESEND_AFTER_S,
         )
-        presence = Presence()
-        publisher.heard = presence.heard
-        watch = Watch(parts.register, parts.vnics, parts.broker, presence, AWAY_AFTER_S)
+        publisher.heard = parts.presence.heard
+        watch = Watch(parts.register, parts.vnics, parts.broker, parts.presence, AWAY_AFTER_S)
         publisher.begin_beside = [watch.begin]
         publishing = asyncio.create_task(publisher.run())
         rest = httpx.AsyncClient(

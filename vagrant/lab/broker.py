@@ -54,6 +54,11 @@ log.file.level = info
 log.console = false
 """
 
+_CLUSTER = """\
+cluster_formation.peer_discovery_backend = classic_config
+cluster_partition_handling = pause_minority
+"""
+
 
 @dataclass(frozen=True)
 class Tls:
@@ -78,6 +83,11 @@ class Broker:
     api_port: int = 15671
     epmd_port: int = 4369
     node_port: int = 25672
+    name: str = "vsfw"
+    cookie: str = ""
+    """Of a cluster; empty: one of its own."""
+    cluster: tuple[str, ...] = ()
+    """The names of its nodes. The first is to be ready before the others start."""
 
     @property
     def url(self) -> str:
@@ -95,7 +105,8 @@ class Broker:
         """Start epmd and the node; `wait_ready` waits for it. What the node holds survives a stop."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_files()
-        self._spawn("epmd", ["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"])
+        if not self._epmd_answers():  # another node of the cluster has started it
+            self._spawn("epmd", ["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"])
         # A node that finds no epmd starts one of its own, a daemon nobody would stop.
         wait_until(self._epmd_answers, "epmd ready", timeout_s=10.0)
         self._spawn("node", [_SERVER])
@@ -149,7 +160,7 @@ class Broker:
         """The cookie is made once; the rest says the same at every start."""
         cookie = self.directory / ".erlang.cookie"
         if not cookie.exists():
-            _write_secret(cookie, secrets.token_hex(20))
+            _write_secret(cookie, self.cookie or secrets.token_hex(20))
         _write_secret(
             self.directory / "rabbitmq.conf",
             _CONFIG.format(
@@ -162,9 +173,19 @@ class Broker:
                 admin=ADMIN,
                 password=self.admin_password,
                 log=self.log,
-            ),
+            )
+            + self._peers(),
         )
         (self.directory / "plugins").write_text(_PLUGINS)
+
+    def _peers(self) -> str:
+        if not self.cluster:
+            return ""
+        nodes = [
+            f"cluster_formation.classic_config.nodes.{number} = {name}@127.0.0.1\n"
+            for number, name in enumerate(self.cluster, 1)
+        ]
+        return "".join([_CLUSTER, *nodes])
 
     def _environment(self) -> dict[str, str]:
         here = str(self.directory)
@@ -175,7 +196,7 @@ class Broker:
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             # An address for a name: nothing is looked up, so it does not matter what this machine is called.
-            "RABBITMQ_NODENAME": "vsfw@127.0.0.1",
+            "RABBITMQ_NODENAME": f"{self.name}@127.0.0.1",
             "RABBITMQ_USE_LONGNAME": "true",
             "RABBITMQ_DIST_PORT": str(self.node_port),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
