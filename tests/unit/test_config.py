@@ -43,6 +43,7 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         (COMPLETE + "flows_per_vnic = 524289\n", "flows_per_vnic"),
         (COMPLETE + "log_rate = 0\n", "log_rate"),
         (COMPLETE + "reject_burst = -1\n", "reject_burst"),
+        (COMPLETE + "statistics_period_s = 0\n", "statistics_period_s"),
         (COMPLETE.replace(HOST, "host-1"), "host_id"),
         (COMPLETE.replace("amqps://10.0.0.2", "amqp://10.0.0.2"), "broker_urls"),
         (COMPLETE.replace(KEY, "AAAA"), "manager_key"),

@@ -236,8 +236,8 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     unread: int = 0
 
 
-MAX_COUNTS: Final = 5000
-"""Rules in one Statistics; more go in several."""
+MAX_COUNTS: Final = 2000
+"""Rules in one Statistics, which the manager reads in some 50 ms; more go in several."""
 STATISTICS_AGAIN_S: Final = 3600
 """A host says all of its statistics at least so often, also if there are none: who does not, does not report
 them."""

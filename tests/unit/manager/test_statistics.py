@@ -181,7 +181,7 @@ async def test_a_host_cannot_say_more_than_the_database_holds(fleet: Manager) ->
         ({"boot": boot(1), "at_ms": 1, "rules": {"1001": [-1, 0, 0]}}, "rules"),
         ({"boot": boot(1), "at_ms": 1, "rules": {"1001": [2**63, 0, 0]}}, "rules"),
         (
-            {"boot": boot(1), "at_ms": 1, "rules": {str(n): [1, 1, 1] for n in range(1, 5002)}},
+            {"boot": boot(1), "at_ms": 1, "rules": {str(n): [1, 1, 1] for n in range(1, MAX_COUNTS + 2)}},
             str(MAX_COUNTS),
         ),
     ],
