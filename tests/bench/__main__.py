@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 
-from tests.bench import compiler, early, flood, kernel, packet, report, scenarios, update
+from tests.bench import compiler, early, fleet, flood, kernel, packet, report, scenarios, update
 from tests.bench.rounds import Progress
 
-PARTS: Final = ("traffic", "packet", "early", "update", "compile", "flood")
+PARTS: Final = ("traffic", "packet", "early", "update", "compile", "flood", "fleet")
 
 
 @click.command(help=__doc__)
@@ -26,6 +26,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
     rounds = rounds or (6 if quick else 31)
     parts = PARTS if what == "all" else (what,)
     planned = scenarios.quick(rounds) if quick else scenarios.full(rounds)
+    fleets = fleet.SIZES[:1] if quick else fleet.SIZES
     sizes = (compiler.SMALL,) if quick else (compiler.SMALL, compiler.LARGE)
     seconds = {
         "traffic": scenarios.planned_s(planned),
@@ -34,6 +35,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
         "update": update.planned_s(rounds),
         "compile": compiler.planned_s(sizes, rounds),
         "flood": flood.planned_s(rounds),
+        "fleet": fleet.planned_s(fleets, rounds),
     }
     progress = Progress(sum(seconds[part] for part in parts))
     figures = []
@@ -49,6 +51,8 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
             figures += compiler.run(sizes, rounds, progress)
         if "flood" in parts:
             figures += flood.run(rounds, progress)
+        if "fleet" in parts:
+            figures += fleet.run(fleets, rounds, not quick, progress)
         if "traffic" in parts:
             figures += scenarios.run(planned, progress)
     report.show(figures)

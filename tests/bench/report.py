@@ -22,14 +22,16 @@ RATIO: Final = "×"
 LOAD_BEFORE: Final = os.getloadavg()[0]
 QUIET: Final = 0.3
 MET: Final = {True: "met", False: "NOT MET", None: "too few rounds"}
+COUNTED: Final = {"fleet": "hosts"}
+"""What the size of a part's figures is a number of, where it is not rules."""
 BY_THE_INTERVAL: Final = "met by its interval"
 
 
 @dataclass(frozen=True)
 class Figure:
     """One line of the report: a value with its interval, and what it is to reach, if anything. `part` is
-    traffic, packet, early, update or flood; `group` gathers lines, `name` tells them apart, `size` is the
-    number of rules."""
+    one of `__main__.PARTS`; `group` gathers lines, `name` tells them apart, `size` is the number of rules, or
+    of what `COUNTED` says."""
 
     part: str
     group: str
@@ -74,7 +76,7 @@ def _table(part: str, figures: Sequence[Figure]) -> Table:
     table = Table(title=part, title_justify="left", title_style="bold")
     table.add_column("what")
     table.add_column("")
-    for heading in ("rules", "median", "95 % interval", "unit", "rounds"):
+    for heading in (COUNTED.get(part, "rules"), "median", "95 % interval", "unit", "rounds"):
         table.add_column(heading, justify="left" if heading == "unit" else "right")
     table.add_column("target")
     previous = None
@@ -141,7 +143,9 @@ def _plot(figures: Sequence[Figure], path: Path) -> None:
         members = [figure for figure in members if figure.unit == members[-1].unit]
         for name in dict.fromkeys(figure.name for figure in members):
             _line(axis, name, [figure for figure in members if figure.name == name])
-        axis.set(title=f"{part}: {group}", xlabel="rules", xscale="log", ylabel=members[-1].unit)
+        axis.set(
+            title=f"{part}: {group}", xlabel=COUNTED.get(part, "rules"), xscale="log", ylabel=members[-1].unit
+        )
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")

@@ -31,6 +31,7 @@ def test_a_quick_run_writes_every_figure(tmp_path):
         assert ("traffic", f"{variant} ÷ none") in names
     assert ("packet", "new flow, above parse only") in names
     assert ("early", "XDP ÷ TC, dropped") in names
+    assert ("fleet", "slowest") in names
     assert ("flood", "vsfwd ÷ none") in names
     assert ("compile", "compile and load") in names
     assert ("update", "address joins a group, compile and map writes") in names

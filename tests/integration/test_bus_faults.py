@@ -1,6 +1,6 @@
-"""The bus under faults that nobody chose: real link, reconciler, manager and broker, and a schedule of what
-goes wrong between them. Whatever happens, hosts come to enforce what the manager wants, never go back on the
-way, and nothing grows.
+"""O10, O11, O12, O13, O14 and O29: the bus under faults that nobody chose. Real link, reconciler, manager
+and broker, and a schedule of what goes wrong between them. Whatever happens, hosts come to enforce
+what the manager wants, never go back on the way, and nothing grows.
 
 Every schedule is made from one integer. `pytest tests/integration/test_bus_faults.py --seed N` is that one.
 """
@@ -298,7 +298,7 @@ async def suffer(installation: Installation, seed: int) -> None:
     "schedules",
     [10, pytest.param(200, marks=[pytest.mark.deep, pytest.mark.timeout(3600)])],
 )
-async def test_o12_o13_o14_hosts_converge_and_never_go_back(
+async def test_o10_to_o14_hosts_converge_and_never_go_back(
     installation: Installation, schedules: int, pytestconfig: pytest.Config
 ) -> None:
     """Wires that delay, lose, repeat, spoil, cut and go silent; messages that are lost, late, doubled,

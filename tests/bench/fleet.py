@@ -1,0 +1,252 @@
+"""A thousand hosts on one broker: how long until the last one enforces a change, who hears of it, how they
+come back, and what each of them costs.
+
+The manager (register and publisher), RabbitMQ and the hosts' link and reconciler are the real ones, over TLS;
+the hosts have no kernel (`harness/simulated.py`) and share two processes (`fleethosts.py`). Everything shares
+the machine's cores, so what is measured is the work of a whole installation, not the wait of one host. State
+directories are in memory: a thousand hosts have a disk each.
+
+    rule     a rule for everybody is changed: until the last host enforces it
+    tag      a VM gets or loses a tag that ten hosts ask for: until the last of these enforces it. The bench
+             fails if any other host hears anything
+    back     the broker is stopped and started: from when it listens until the manager has heard of every
+             host. The bench fails if any host, all of which are up to date, is sent a message for that
+"""
+
+import asyncio
+import itertools
+import logging
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+import structlog
+
+from manager_stub.model import Entity
+from tests.bench.fleethosts import Simulated, encoded
+from tests.bench.ratios import Estimate, Target, estimate
+from tests.bench.report import Figure
+from tests.bench.rounds import Progress
+from tests.bench.tenants import EVERYBODY, TENANT, changing_rule, mac, policy, uuid_of, vm, vm_path
+from tests.harness.installation import Installation, Manager
+from vsfwd.protocol.messages import Binding
+
+SIZES: Final = (10, 100, 1000)
+PROCESSES: Final = 2
+DEADLINE_S: Final = 120.0
+STATISTICS_S: Final = 5.0
+"""What a broker that was just spoken to takes to be quiet again."""
+RULE: Final = "a rule for everybody, until the last host enforces it"
+TAG: Final = "a tag that ten hosts ask for, until the last of them enforces it"
+BACK: Final = "hosts come back to a restarted broker"
+SHARES: Final = ("a host's rules", "a host's policy", "the broker's memory for a host")
+MEMORY_FROM: Final = 100
+"""Hosts; of fewer the broker's own ups and downs are more than their share."""
+SLOWEST: Final = "slowest"
+TARGETS: Final = {
+    RULE: Target("≤ 1500", 1500, at_least=False),
+    TAG: Target("≤ 150", 150, at_least=False),
+    BACK: Target("≤ 30", 30, at_least=False),
+}
+
+
+def planned_s(sizes: Sequence[int], rounds: int) -> float:
+    return sum(50 + size * (0.08 + rounds * 0.0027) for size in sizes)
+
+
+def run(sizes: Sequence[int], rounds: int, restart: bool, progress: Progress) -> list[Figure]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable()
+    figures = []
+    for size in sizes:
+        with TemporaryDirectory(prefix="vsfwd-bench-", dir="/dev/shm") as directory, _broker(directory) as at:
+            figures += asyncio.run(_measured(at, size, rounds, restart))
+        progress.step(f"fleet: {size:,} hosts", planned_s([size], rounds))
+    order = {group: number for number, group in enumerate((RULE, TAG, BACK, *SHARES))}
+    return sorted(figures, key=lambda figure: (order[figure.group], figure.name))
+
+
+@contextmanager
+def _broker(directory: str) -> Iterator[Installation]:
+    installation = Installation(Path(directory))
+    try:
+        installation.node.start()
+        installation.node.wait_ready()
+        yield installation
+    finally:
+        installation.node.kill()
+
+
+class Fleet:
+    """`generations`: what each host enforces; `heard`: messages after which hosts enforce something else, and
+    `last_ns` when that was so for the last of them."""
+
+    def __init__(self, manager: Manager, size: int) -> None:
+        self.manager = manager
+        self.ids = [uuid_of(3, number) for number in range(size)]
+        self.generations: dict[int, int] = {}
+        self.heard: list[int] = []
+        self.last_ns = 0
+
+    async def follow(self, lines: asyncio.StreamReader) -> None:
+        async for line in lines:
+            number, _, generation, self.last_ns = msgspec.json.decode(line)
+            self.generations[number] = generation
+            self.heard.append(number)
+
+    async def changed(self, path: str, body: Entity) -> tuple[float, set[int]]:
+        """How long in ms it took until the last host enforced it, and who was concerned."""
+        before = [self._wanted(id) for id in self.ids]
+        self.heard.clear()
+        begun = time.monotonic_ns()
+        self.manager.register.write(put={path: body})
+        wanted = {
+            number: now for number, id in enumerate(self.ids) if (now := self._wanted(id)) != before[number]
+        }
+        await _until(lambda: all(self.generations.get(n, 0) >= g for n, g in wanted.items()), "applied")
+        took = (self.last_ns - begun) / 1e6
+        await _until(self.manager.in_sync, "in sync")
+        if set(self.heard) != wanted.keys() or len(self.heard) != len(wanted):
+            raise RuntimeError(f"{len(wanted)} hosts were concerned, and {len(self.heard)} messages came")
+        return took, set(wanted)
+
+    def _wanted(self, id: str) -> int:
+        return self.manager.register.hosts[id].level.generation
+
+    def all_heard_since(self, ms: int) -> bool:
+        return all(host.last_seen_ms >= ms for host in self.manager.register.hosts.values())
+
+
+async def _measured(installation: Installation, size: int, rounds: int, restart: bool) -> list[Figure]:
+    empty_kb = _memory_kb(installation)
+    async with AsyncExitStack() as stack:
+        manager = await stack.enter_async_context(installation.manager())
+        await _until(lambda: manager.publisher.connected_to is not None, "the manager's session")
+        manager.register.write(put=policy(size))
+        fleet = Fleet(manager, size)
+        await _start_hosts(installation, fleet, stack)
+        await _until(lambda: fleet.all_heard_since(1) and manager.in_sync(), "every host in sync")
+        await asyncio.sleep(STATISTICS_S)
+        shares = _shares(fleet, size, (_memory_kb(installation) - empty_kb) / size)
+        rule, tag = [], []
+        for number in range(rounds):
+            took, concerned = await fleet.changed(f"{EVERYBODY}/rules/changing", changing_rule(number))
+            assert len(concerned) == size
+            rule.append(took)
+            took, concerned = await fleet.changed(
+                vm_path(size // 2), vm(size // 2, web=(size // 2 + number) % 2 == 1)
+            )
+            assert len(concerned) == TENANT
+            tag.append(took)
+        figures = [*_timed(RULE, size, rule), *_timed(TAG, size, tag), *shares]
+        if restart:
+            back = _exactly(await _restarted(installation, fleet), 1)
+            figures.append(Figure("fleet", BACK, "all of them", size, "s", back, TARGETS[BACK]))
+    return figures
+
+
+def _timed(group: str, size: int, samples: list[float]) -> list[Figure]:
+    """Of up to a hundred samples the slowest is the 99th percentile."""
+    slowest = _exactly(max(samples), len(samples))
+    target = TARGETS[group] if size == SIZES[-1] else None
+    return [
+        Figure("fleet", group, "median", size, "ms", estimate(samples), None, {group: samples}),
+        Figure("fleet", group, SLOWEST, size, "ms", slowest, target),
+    ]
+
+
+def _exactly(value: float, samples: int) -> Estimate:
+    return Estimate(value, value, value, samples)
+
+
+def _shares(fleet: Fleet, size: int, broker_kb: float) -> list[Figure]:
+    states = [host.level.wanted.objects for host in fleet.manager.register.hosts.values()]
+    values = (
+        ("rules", statistics.mean(len(objects["rules"]) for objects in states)),
+        ("bytes", statistics.mean(_bytes(objects) for objects in states)),
+        ("KB", broker_kb),
+    )
+    return [
+        Figure("fleet", group, "mean", size, unit, _exactly(value, 1))
+        for group, (unit, value) in zip(SHARES, values, strict=True)
+        if unit != "KB" or size >= MEMORY_FROM
+    ]
+
+
+def _bytes(objects: Mapping[str, Mapping[str, bytes]]) -> int:
+    return sum(len(id) + len(raw) for kind in objects.values() for id, raw in kind.items())
+
+
+async def _start_hosts(installation: Installation, fleet: Fleet, stack: AsyncExitStack) -> None:
+    at_once = asyncio.Semaphore(4)
+
+    async def enrolled(number: int, id: str) -> Simulated:
+        async with at_once:
+            config = await installation.enrol(fleet.manager, id)
+        return Simulated(
+            number, config, (Binding(uuid_of(2, number), uuid_of(1, number), mac(number), "veth"),)
+        )
+
+    hosts = await asyncio.gather(*itertools.starmap(enrolled, enumerate(fleet.ids)))
+    for share in range(PROCESSES):
+        argv = sys.executable, "-m", "tests.bench.fleethosts"
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        stack.push_async_callback(_end, process)
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(encoded(list(hosts[share::PROCESSES])) + b"\n")
+        following = asyncio.create_task(fleet.follow(process.stdout))
+        stack.callback(following.cancel)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+
+
+async def _restarted(installation: Installation, fleet: Fleet) -> float:
+    """In s."""
+    fleet.heard.clear()
+    await asyncio.to_thread(installation.node.stop)
+    installation.node.start()
+    await _until(lambda: _listens(installation), "the broker listens", every_s=0.1)
+    begun = time.time_ns()
+    await _until(lambda: fleet.all_heard_since(begun // 1_000_000), "all hosts back")
+    took_s = (time.time_ns() - begun) / 1e9
+    await _until(fleet.manager.in_sync, "in sync")
+    if fleet.heard:
+        raise RuntimeError(f"hosts that were up to date took {len(fleet.heard)} messages")
+    return took_s
+
+
+def _listens(installation: Installation) -> bool:
+    try:
+        socket.create_connection((installation.node.address, installation.node.port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _memory_kb(installation: Installation) -> int:
+    node = installation.node.processes()["node"]
+    status = Path(f"/proc/{node.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+async def _until(condition: Callable[[], bool], what: str, every_s: float = 0.02) -> None:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():  # noqa: ASYNC110  (nothing tells)
+                await asyncio.sleep(every_s)
+    except TimeoutError:
+        raise RuntimeError(f"{what}: not within {DEADLINE_S:.0f} s") from None
