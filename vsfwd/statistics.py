@@ -19,8 +19,8 @@ from vsfwd.reconciler import ApplyThread
 
 log = structlog.get_logger(log="vsfwd.statistics")
 
-AT_ONCE: Final = 256
-"""Counters read in one turn of the thread, 2 ms of it."""
+AT_ONCE: Final = 64
+"""Counters read in one turn of the thread, a millisecond or two of it."""
 NOTHING: Final = (0, 0, 0)
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
