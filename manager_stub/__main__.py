@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 from pathlib import Path
 from typing import TextIO
 
@@ -93,6 +94,7 @@ def serve(state: Path) -> None:
         directory.addresses()
     except FileNotFoundError:
         raise click.ClickException(f"{state}: there is no manager here; make one with init") from None
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there are keys in it
     asyncio.run(serve_directory(directory))
 
 

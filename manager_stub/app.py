@@ -163,7 +163,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         vm_users.router(register, context),
         claims.router(register, vnics),
         disputes.router(register, vnics),
-        hosts.router(register, presence, broker),
+        hosts.router(register, presence, broker, credentials),
         enrolment.router(register, tokens, admission, authority, manager_key, addresses.broker_urls),
     ):
         app.include_router(routes, dependencies=[Depends(check_json)])

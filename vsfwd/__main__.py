@@ -1,6 +1,7 @@
 """`vsfwd --config FILE`: read the configuration, set up the log, run the daemon."""
 
 import asyncio
+import resource
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def main(path: Path) -> None:
         click.echo(f"vsfwd: {error}", err=True)
         sys.exit(2)
     log_to_stderr()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there are keys in it
     try:
         asyncio.run(run(config))
     except (InUse, DatapathError) as error:

@@ -3,12 +3,14 @@
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from cryptography import x509
 from fastapi import APIRouter, Query, Response
 
 from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.broker import Broker, Unreachable
+from manager_stub.enrolment.credentials import Credential, Credentials
 from manager_stub.hosts import Host
 from manager_stub.levels import Position
 from manager_stub.model import Uuid
@@ -20,23 +22,23 @@ MAX_SHOWN: Final = 100
 """Reasons why what a host says does not count."""
 
 
-def router(register: Register, presence: Presence, broker: Broker) -> APIRouter:
+def router(register: Register, presence: Presence, broker: Broker, credentials: Credentials) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/hosts", tags=["Host"])
 
     @routes.get("")
     async def list_hosts(page: Page) -> Json:
-        return listed(register.hosts.values(), page, lambda host: _shown(host, presence))
+        return listed(register.hosts.values(), page, lambda host: _shown(host, presence, credentials))
 
     @routes.get("/{id}")
     async def read(id: Uuid) -> Json:
-        return _shown(existing_host(register, id), presence)
+        return _shown(existing_host(register, id), presence, credentials)
 
     @routes.post("/{id}", status_code=202)
     async def force_sync(id: Uuid, action: Annotated[Literal["force_sync"], Query()]) -> Json:
         """Send the host all that it is to have, whatever it says it has."""
         existing_host(register, id)
         register.force_sync(id)
-        return _shown(register.hosts[id], presence)
+        return _shown(register.hosts[id], presence, credentials)
 
     @routes.delete("/{id}")
     async def remove(id: Uuid) -> Response:
@@ -60,7 +62,7 @@ def existing_host(register: Register, id: str) -> Host:
     return host
 
 
-def _shown(host: Host, presence: Presence) -> Json:
+def _shown(host: Host, presence: Presence, credentials: Credentials) -> Json:
     """`connected` is null when it is not known."""
     return {
         "id": host.id,
@@ -71,6 +73,7 @@ def _shown(host: Host, presence: Presence) -> Json:
         "connected": presence.is_up(host.id),
         "connection_since": presence.since_ms(host.id),
         "last_seen": host.last_seen_ms,
+        "certificate": _certificate(credentials.of(host.id)),
         "vsfwd": host.vsfwd,
         "refusals": msgspec.to_builtins(host.refusals),
         "problem": host.problem,
@@ -92,3 +95,15 @@ def _vnic(host: Host, binding: Binding) -> Json:
 
 def _position(position: Position) -> dict[str, Any]:
     return {"epoch": position.epoch, "generation": position.generation, "digest": position.digest}
+
+
+def _certificate(credential: Credential) -> Json | None:
+    """None: a release of before has not kept it."""
+    if not credential.certificate:
+        return None
+    certificate = x509.load_pem_x509_certificate(credential.certificate.encode())
+    return {
+        "subject": credential.login,
+        "serial_number": f"{certificate.serial_number:x}",
+        "not_after": int(certificate.not_valid_after_utc.timestamp() * 1000),
+    }

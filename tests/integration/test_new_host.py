@@ -11,6 +11,7 @@ import pytest
 from tests.harness.lab import name_of
 from vagrant.lab.lab import Lab
 from vagrant.lab.probe import Attempt, Protocol, Seen, Servers, probe_all
+from vagrant.lab.processes import recall
 from vagrant.lab.rest import put
 from vagrant.lab.spec import parse
 
@@ -83,6 +84,15 @@ def secrets_of(lab: Lab) -> set[bytes]:
                 found |= {line for line in key.split() if len(line) > 20}
     found.add((lab.layout.directory / "broker" / ".erlang.cookie").read_bytes().strip())
     return found
+
+
+def test_a_crash_leaves_no_keys_behind(lab: Lab) -> None:
+    """Neither manager nor vsfwd writes a core file, wherever the machine would have put it."""
+    pids = [recall(lab.manager.pid_file), *(recall(host.pid_file) for host in lab.layout.hosts)]
+    for process in pids:
+        assert process is not None
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        assert re.search(r"Max core file size +0 +0 ", limits)
 
 
 def test_no_secret_stands_where_others_read_it(lab: Lab) -> None:

@@ -52,7 +52,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     async def call(self: Broker, what: str, request: Any, gone_is_fine: bool = False) -> httpx.Response:
         calls(what)
-        return httpx.Response(204)
+        return httpx.Response(200, json=[])
 
     monkeypatch.setattr(Broker, "_call", call)
     return calls
@@ -312,6 +312,9 @@ async def test_a_host_that_is_enrolled_anew_keeps_its_id_and_nothing_else(
     second = await anew(manager, host, new_request())
     assert (second["id"], common_name(second)) == (host, f"{host}.2")
     assert told[:2] == [f"delete users/{host}", f"declare users/{host}.2"]
+    shown = (await manager.call("GET", f"{VSFW}/hosts/{host}"))["certificate"]
+    serial = x509.load_pem_x509_certificate(second["certificate"].encode()).serial_number
+    assert (shown["subject"], shown["serial_number"]) == (f"{host}.2", f"{serial:x}")
     told.clear()
     third = await anew(manager, host, new_request())
     assert common_name(third) == f"{host}.3"
