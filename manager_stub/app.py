@@ -140,7 +140,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         service_entries.router(register),
         segment_ports.router(register),
         absent.router(),
-        hierarchy.router(register),
+        hierarchy.router(register, aside),
         publish.router(register, publishing, aside, DryRun(register, Inquiry(register))),
         policy_file.router(register, publishing, aside),
         search.router(register, aside),

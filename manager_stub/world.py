@@ -43,6 +43,7 @@ MODELS: Final[dict[str, type[Entity]]] = {
     "firewall-session-timer-profile-binding-maps": SessionTimerBinding,
 }
 """By kind: the word before the id in a path."""
+INVENTORY: Final = ("segments", "vms", "clusters", "datacenters")
 
 
 def kind_of(path: str) -> str:
@@ -52,7 +53,7 @@ def kind_of(path: str) -> str:
 def is_policy(path: str) -> bool:
     """Whether it belongs to the policy, which is published, saved and rolled back; the rest is inventory,
     users and hosts."""
-    return path.startswith("/infra/") and kind_of(path) in MODELS and kind_of(path) != "segments"
+    return path.startswith("/infra/") and kind_of(path) in MODELS and kind_of(path) not in INVENTORY
 
 
 def id_of(path: str) -> str:
@@ -148,8 +149,21 @@ class World:
                 yield path, Reference("", parent_of(path), "groups")
 
     def rules_of(self, section: str) -> list[Stored[Rule]]:
-        found = [stored for path, stored in self.rules.items() if parent_of(path) == section]
-        return sorted(found, key=lambda stored: (stored.body.sequence_number or 0, stored.number))
+        return list(self._by_section.get(section, ()))
+
+    @cached_property
+    def _by_section(self) -> Mapping[str, list[Stored[Rule]]]:
+        """Rules by their section, in order."""
+        found: dict[str, list[Stored[Rule]]] = {}
+        for path, stored in self.rules.items():
+            found.setdefault(parent_of(path), []).append(stored)
+        for rules in found.values():
+            rules.sort(key=lambda stored: (stored.body.sequence_number or 0, stored.number))
+        return found
+
+    def has_policy_of(self, other: "World") -> bool:
+        """Whether no object of the policy is another; the inventory may be."""
+        return all(self.kinds[kind] is other.kinds[kind] for kind in MODELS if kind not in INVENTORY)
 
     def place(self, vnic: str) -> tuple[tuple[Stored[Cluster], ...], tuple[Stored[Datacenter], ...]]:
         """Clusters and datacenters in which it is plugged."""

@@ -1,5 +1,6 @@
-"""Reads that take long, in a thread beside the one that changes and publishes, so that nobody's question
-stops the manager: one at a time, of each user few, each with an end.
+"""What takes long and changes nothing, in a thread beside the one that changes and publishes, so that
+nobody's question stops the manager: reads, and working out what a change would be. One at a time, of each
+user few, each with an end.
 
 The work gets what it reads when it begins, immutable or copied, and calls `check` between its steps.
 """
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Final, TypeVar
+
+import msgspec
+from fastapi import Response
 
 from manager_stub import audit
 from manager_stub.api.errors import Problem
@@ -44,10 +48,19 @@ class Aside:
         done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, user))
         return await asyncio.wrap_future(done)
 
+    async def answer(self, work: Callable[[Check], object]) -> Response:
+        """What `work` returns, as the body of an answer that is written there too."""
+        return await self.run(lambda check: written(work(check)))
+
     def _leave(self, user: str) -> None:
         self._waiting[user] -= 1
         if not self._waiting[user]:
             del self._waiting[user]
+
+
+def written(found: object) -> Response:
+    """As JSON, at once: FastAPI would look through a large answer first."""
+    return Response(msgspec.json.encode(found), media_type="application/json")
 
 
 def _timed(work: Callable[[Check], T]) -> T:

@@ -3,7 +3,7 @@ otherwise."""
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -38,23 +38,32 @@ class DryRun:
         self._inquiry = inquiry
         self._running = asyncio.Lock()
 
-    async def __call__(self, change: Change, minutes: int) -> Json:
-        """Raises Refused where the change could not be published."""
+    async def __call__(self, plan: Callable[[Register], Change], minutes: int) -> Json:
+        """Of what `plan` makes of the policy as it is. Raises Refused where that could not be published."""
         if self._running.locked():
             raise Problem(409, "another dry run is under way")
         async with self._running:
             frozen = self._register.frozen()
             hosts, before = frozen.hosts, frozen.realised
-            after = await asyncio.to_thread(frozen.after, change.put, change.delete)
             plugged = {id: frozenset(each.vnic for each in host.bindings) for id, host in hosts.items()}
-            now, decoded = Now(datetime.now(UTC).replace(tzinfo=None), datetime.now()), dict[bytes, Any]()
-            old, new = (Policy(realised, plugged, now, decoded) for realised in (before, after))
+            old, new = await asyncio.to_thread(_policies, frozen, plan, plugged)
             # What is sent to the other hosts stays the same, and so do the verdicts there.
             concerned = [id for id in hosts if old.needs[id] != new.needs[id]]
             answers = await self._inquiry.flows(concerned, minutes)
             seen, told = _heard(before, hosts, plugged, answers)
             found = await asyncio.to_thread(_judged, before, old, new, seen)
             return {**found, "hosts": told}
+
+
+def _policies(
+    register: Register, plan: Callable[[Register], Change], plugged: Plugged
+) -> tuple[Policy, Policy]:
+    """As it is, and as it would be."""
+    change = plan(register)
+    after = register.after(change.put, change.delete)
+    now, decoded = Now(datetime.now(UTC).replace(tzinfo=None), datetime.now()), dict[bytes, Any]()
+    old, new = (Policy(realised, plugged, now, decoded) for realised in (register.realised, after))
+    return old, new
 
 
 def _heard(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
+from manager_stub.api.aside import Aside, Check
 from manager_stub.api.errors import Problem, describe
 from manager_stub.api.infra import PREFIX, Patch, inline_rules, patched_section
 from manager_stub.api.objects import Json, check_body, existing, merged, shown
@@ -63,7 +64,7 @@ def planned(register: Register, tree: Json, *, revisions: bool = True) -> Change
     return Change(plan.put, plan.delete)
 
 
-def router(register: Register) -> APIRouter:
+def router(register: Register, aside: Aside) -> APIRouter:
     routes = APIRouter(tags=["Infra"])
 
     @routes.patch(f"{PREFIX}/infra")
@@ -76,12 +77,17 @@ def router(register: Register) -> APIRouter:
     @routes.get(f"{PREFIX}/infra")
     async def read(
         filter: Annotated[str | None, Query(pattern=r"^Type-[A-Za-z|]{1,1000}$")] = None,
-    ) -> Json:
+    ) -> Response:
         """`filter=Type-Group|SecurityPolicy` says which types are wanted; without, there are no children."""
         types = set((filter or "").removeprefix("Type-").split("|"))
         root: Json = {"resource_type": "Infra", "id": "infra", "path": "/infra"}
-        children = _children(register, "Infra", "/infra", types)
-        return root | {"children": children} if children else root
+        frozen = register.frozen()
+
+        def tree(check: Check) -> Json:
+            children = _children(frozen, "Infra", "/infra", types)
+            return root | {"children": children} if children else root
+
+        return await aside.answer(tree)
 
     return routes
 

@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
-from manager_stub.api.aside import Aside, Check
+from manager_stub.api.aside import Aside, Check, written
 from manager_stub.api.declared import change, document
 from manager_stub.api.errors import Problem
 from manager_stub.api.imports import imported
@@ -16,7 +16,7 @@ from manager_stub.api.imports.report import Import
 from manager_stub.api.infra import Patch
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json
-from manager_stub.api.publish import Confirm, differences, with_confirmation
+from manager_stub.api.publish import Confirm, differences, with_confirmation, worked_out
 from manager_stub.checks import Refused
 from manager_stub.publish import Change, Publishing
 from manager_stub.register import Register
@@ -29,30 +29,43 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
     url = f"{PREFIX}/policy"
 
     @routes.get(url)
-    async def read() -> Json:
-        return document(register.world)
+    async def read() -> Response:
+        world = register.world
+        return await aside.answer(lambda check: document(world))
 
     @routes.post(f"{url}/diff")
-    async def compare(body: Patch) -> Json:
+    async def compare(body: Patch) -> Response:
         """What `PUT` of this body would change, in `refused` why it would not be possible, and in `digest`
         what to say that exactly this is meant."""
         frozen = register.frozen()
-        found = await aside.run(lambda check: differences(frozen, change(frozen.world, body), check))
-        return found | {"digest": _digest(found["results"])}
+        return await aside.answer(
+            lambda check: _signed(differences(frozen, change(frozen.world, body), check))
+        )
 
     @routes.put(url)
-    async def put(body: Patch, digest: Digest = None, confirm_within: Confirm = None) -> Json:
+    async def put(body: Patch, digest: Digest = None, confirm_within: Confirm = None) -> Response:
         """The policy is what the body says, all of it or nothing, and what it does not name is gone. Without
         a difference nothing happens: no revision, no generation, nothing to confirm."""
-        wanted = change(register.world, body)
-        results = wanted.diff(register.world)
+
+        def plan(now: Register) -> tuple[Change, list[Json]]:
+            wanted = change(now.world, body)
+            return wanted, wanted.diff(now.world)
+
+        wanted, results = await worked_out(register, aside, plan)
         _check_digest(digest, results)
         if results:
             with_confirmation(register, publishing, wanted, confirm_within)
-        return {"results": results}
+        return written({"results": results})
+
+    _add_import(routes, register, publishing, aside)
+    return routes
+
+
+def _add_import(routes: APIRouter, register: Register, publishing: Publishing, aside: Aside) -> None:
+    url = f"{PREFIX}/policy"
 
     @routes.post(f"{url}/import/diff")
-    async def compare_import(body: Patch, partly: bool = False) -> Json:
+    async def compare_import(body: Patch, partly: bool = False) -> Response:
         """What `POST …/import` of this tree would change, as of a document; in `left_out` what has no
         counterpart here, by path, what and why; in `metadata` fields that are of no account, counted."""
         frozen = register.frozen()
@@ -61,10 +74,9 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
             taken = imported(frozen.world, body, check)
             shown = differences(frozen, taken.change(), check) | taken.report()
             opening = "" if partly else taken.opening()
-            return shown | {"refused": opening} if opening else shown
+            return _signed(shown | {"refused": opening} if opening else shown)
 
-        found = await aside.run(read)
-        return found | {"digest": _digest(found["results"])}
+        return await aside.answer(read)
 
     @routes.post(f"{url}/import")
     async def take(
@@ -90,7 +102,10 @@ def router(register: Register, publishing: Publishing, aside: Aside) -> APIRoute
             with_confirmation(register, publishing, wanted, confirm_within)
         return {"results": results} | taken.report()
 
-    return routes
+
+def _signed(found: Json) -> Json:
+    """With what says that exactly these differences are meant."""
+    return found | {"digest": _digest(found["results"])}
 
 
 def _check_digest(digest: str | None, results: list[Json]) -> None:

@@ -1,7 +1,8 @@
 """Drafts (/policy/api/v1/infra/drafts), saved configurations and confirmation (/api/v1/vsfw/configurations,
 /api/v1/vsfw/publish)."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
@@ -18,6 +19,8 @@ from manager_stub.model import Id, Strict, Text
 from manager_stub.publish import Change, Publishing
 from manager_stub.register import Register
 from manager_stub.store import Row
+
+T = TypeVar("T")
 
 Confirm = Annotated[int | None, Query(ge=1, le=86400)]
 """Seconds after which it undoes itself, unless it is confirmed."""
@@ -65,20 +68,22 @@ def _add_drafts(
     @routes.put(f"{url}/{{id}}", tags=[*tags])
     async def put(id: Id, body: Draft) -> Json:
         """Keeps what is to be changed, and changes nothing."""
-        publishing.keep_draft(id, body.display_name or id, body.user_area, planned(register, body.user_area))
+        change = await worked_out(register, aside, lambda now: planned(now, body.user_area))
+        publishing.keep_draft(id, body.display_name or id, body.user_area, change)
         return _draft(existing(id))
 
     @routes.get(f"{url}/{{id}}/diff", tags=[*tags])
-    async def diff(id: Id) -> Json:
+    async def diff(id: Id) -> Response:
         """What publishing it would change, and in `refused` why it would not be possible."""
         tree, frozen = existing(id)["tree"], register.frozen()
-        return await aside.run(lambda check: differences(frozen, planned(frozen, tree), check))
+        return await aside.answer(lambda check: differences(frozen, planned(frozen, tree), check))
 
     @routes.get(f"{url}/{{id}}/dry-run", tags=[*tags])
     async def try_out(id: Id, minutes: Minutes = 15) -> Json:
         """Which flows that were seen in the last minutes would end otherwise, were it published; and which
         hosts did not tell."""
-        return await dry_run(planned(register, existing(id)["tree"]), minutes)
+        tree = existing(id)["tree"]
+        return await dry_run(lambda now: planned(now, tree), minutes)
 
     @routes.post(f"{url}/{{id}}", tags=[*tags])
     async def publish(
@@ -86,7 +91,10 @@ def _add_drafts(
     ) -> Response:
         """All of it at once, and the draft is gone; refused when somebody changed one of its objects
         meanwhile."""
-        change = planned(register, existing(id)["tree"])
+        draft = existing(id)
+        change = await worked_out(register, aside, lambda now: planned(now, draft["tree"]))
+        if existing(id) != draft:
+            raise Problem(409, "the draft was changed while it was read")
         publishing.check_revisions(id)
         with_confirmation(register, publishing, change, confirm_within)
         publishing.drop_draft(id)
@@ -123,24 +131,26 @@ def _add_configurations(
         return _saved(existing(id))
 
     @routes.get(f"{url}/{{id}}/diff", tags=[*tags])
-    async def diff(id: Number) -> Json:
+    async def diff(id: Number) -> Response:
         """What rolling back to it would change, and in `refused` why it would not be possible."""
         saved, frozen = existing(id)["change"], register.frozen()
-        return await aside.run(
+        return await aside.answer(
             lambda check: differences(frozen, publishing.way_back(frozen.world, saved), check)
         )
 
     @routes.get(f"{url}/{{id}}/dry-run", tags=[*tags])
     async def try_out(id: Number, minutes: Minutes = 15) -> Json:
         """As that of a draft."""
-        return await dry_run(publishing.way_back(register.world, existing(id)["change"]), minutes)
+        saved = existing(id)["change"]
+        return await dry_run(lambda now: publishing.way_back(now.world, saved), minutes)
 
     @routes.post(f"{url}/{{id}}", tags=[*tags])
     async def roll_back(
         id: Number, action: Annotated[Literal["roll_back"], Query()], confirm_within: Confirm = None
     ) -> Response:
         """The policy is as it was then, all of it or nothing."""
-        change = publishing.way_back(register.world, existing(id)["change"])
+        saved = existing(id)["change"]
+        change = await worked_out(register, aside, lambda now: publishing.way_back(now.world, saved))
         with_confirmation(register, publishing, change, confirm_within)
         return Response()
 
@@ -182,6 +192,14 @@ def _add_confirmation(routes: APIRouter, publishing: Publishing) -> None:
             publishing.close_window()
         else:
             publishing.undo_window()
+
+
+async def worked_out(register: Register, aside: Aside, plan: Callable[[Register], T]) -> T:
+    """What a request asks for, worked out beside the loop; again, and here, where the policy has changed
+    meanwhile."""
+    frozen = register.frozen()
+    found = await aside.run(lambda check: plan(frozen))
+    return found if register.world.has_policy_of(frozen.world) else plan(register)
 
 
 def with_confirmation(

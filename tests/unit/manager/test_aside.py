@@ -9,8 +9,10 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from manager_stub import audit
-from manager_stub.api import aside, publish, rule_analysis, search
+from manager_stub.api import aside, hierarchy, policy_file, publish, rule_analysis, search
 from manager_stub.api.aside import MAX_OF_ONE, MAX_WAITING, Aside
+from manager_stub.publish import Change
+from manager_stub.world import World
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
 pytestmark = pytest.mark.slow
@@ -76,8 +78,10 @@ async def test_it_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) ->
         (publish, "planned", f"{INFRA}/drafts/d/diff"),
         (publish, "differences", f"{VSFW}/configurations/1/diff"),
         (rule_analysis, "lint", f"{INFRA}/rule-analysis"),
+        (policy_file, "document", f"{VSFW}/policy"),
+        (hierarchy, "_children", f"{INFRA}?filter=Type-Group"),
     ],
-    ids=["search", "diff of a draft", "diff of a configuration", "rule analysis"],
+    ids=["search", "diff of a draft", "diff of a configuration", "rule analysis", "the policy", "its tree"],
 )
 async def test_the_manager_goes_on_while_somebody_asks_much(
     manager: Manager, monkeypatch: pytest.MonkeyPatch, module: Any, step: str, path: str
@@ -118,3 +122,46 @@ async def test_what_is_compared_does_not_change_meanwhile(
     held.may_end.set()
     assert await asking == {"results": []}
     assert found == [before]
+
+
+@pytest.mark.parametrize("change", [True, False])
+async def test_what_is_published_is_worked_out_of_the_policy_as_it_is(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, change: bool
+) -> None:
+    """Beside the loop; once more where another has changed the policy meanwhile, so that nothing of that is
+    undone. Inventory that changes is no reason."""
+    await manager.call("PUT", f"{DOMAIN}/groups/g", {"description": "old"})
+    document = await manager.call("GET", f"{VSFW}/policy")
+    document["groups"][0]["display_name"] = "new"
+    held, work_out = Held(), policy_file.change
+    times: list[World] = []
+
+    def late(world: World, body: Any) -> Change:
+        held()
+        times.append(world)
+        return work_out(world, body)
+
+    monkeypatch.setattr(policy_file, "change", late)
+    publishing = asyncio.create_task(manager.call("PUT", f"{VSFW}/policy", document))
+    await asyncio.to_thread(held.begun.wait, LATE_S)
+    url = f"{DOMAIN}/groups/other" if change else f"{VSFW}/vms/11111111-0000-4000-8000-000000000001"
+    await manager.call("PUT", url, {})
+    held.may_end.set()
+    await publishing
+    assert len(times) == (2 if change else 1)
+    assert [group.body.display_name for group in manager.register.world.groups.values()] == ["new"]
+
+
+async def test_a_draft_that_is_replaced_while_it_is_read_is_not_published(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """409, and the other one is there still."""
+    await manager.call("PUT", f"{INFRA}/drafts/d", {"user_area": {}})
+    held, plan = Held(), publish.planned
+    monkeypatch.setattr(publish, "planned", lambda *given: (held(), plan(*given))[1])
+    asking = asyncio.create_task(manager.answer("POST", f"{INFRA}/drafts/d?action=publish"))
+    await asyncio.to_thread(held.begun.wait, LATE_S)
+    manager.parts.publishing.keep_draft("d", "other", {}, Change({}, []))
+    held.may_end.set()
+    assert (await asking).status_code == 409
+    assert (await manager.call("GET", f"{INFRA}/drafts/d"))["display_name"] == "other"

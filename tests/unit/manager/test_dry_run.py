@@ -10,6 +10,8 @@ from manager_stub.api import dry_run
 from manager_stub.api.dry_run import DryRun
 from manager_stub.api.hierarchy import planned
 from manager_stub.inquiry import Inquiry
+from manager_stub.publish import Change
+from manager_stub.register import Register
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from vsfwd.protocol.messages import Binding, Bindings, Reply, Request, SeenFlow
 
@@ -220,8 +222,9 @@ async def test_a_host_that_does_not_answer_is_named(
     assert not furnished.register.requests
 
 
-def change(manager: Manager) -> Any:
-    return planned(manager.register, manager.parts.publishing.drafts["d"]["tree"])
+def change(manager: Manager) -> Callable[[Register], Change]:
+    tree = manager.parts.publishing.drafts["d"]["tree"]
+    return lambda register: planned(register, tree)
 
 
 async def test_no_host_answers_for_another(furnished: Manager) -> None:
