@@ -92,6 +92,7 @@ def others(scene: Scene) -> list[str]:
         topology.app_queue(victim),
         topology.MANAGER_QUEUE,
         topology.COMPONENT_QUEUE,
+        topology.PRESENCE_QUEUE,
         topology.DEAD,
     ]
 
@@ -190,13 +191,23 @@ async def test_who_does_not_say_who_he_is_is_not_heard(scene: Scene, channel: Ab
 
 
 @pytest.mark.parametrize(
-    "exchange", [topology.COMMANDS, topology.DEAD, "", "amq.direct", "amq.fanout", "amq.topic", "amq.headers"]
+    "exchange",
+    [
+        topology.COMMANDS,
+        topology.DEAD,
+        topology.BROKER_EVENTS,
+        "",
+        "amq.direct",
+        "amq.fanout",
+        "amq.topic",
+        "amq.headers",
+    ],
 )
 async def test_a_host_writes_to_no_other_exchange(
     scene: Scene, channel: AbstractChannel, exchange: str
 ) -> None:
-    """No policy and no order for anybody, itself included; the default exchange, which reaches every queue,
-    least of all."""
+    """No policy and no order for anybody, itself included, and no word of who is connected; the default
+    exchange, which reaches every queue, least of all."""
     victim = scene.victim.host_id
     target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
     key = topology.policy_key(victim) if exchange else topology.policy_queue(victim)
@@ -229,7 +240,7 @@ async def test_a_host_binds_and_declares_nothing(scene: Scene, connection: Abstr
             bind(topology.COMMANDS, topology.policy_key(scene.victim.host_id)),
             bind(topology.COMMANDS, "#"),
             bind(topology.EVENTS, "#"),
-            bind("amq.rabbitmq.event", "#"),
+            bind(topology.BROKER_EVENTS, "#"),
             bind("amq.rabbitmq.trace", "#"),
             unbind,
             join,
