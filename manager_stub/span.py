@@ -230,25 +230,28 @@ def _cards(world: World, asked: Groups, before: Realised, judgements: Judgements
     timers = _timers(world)
     excluded_paths = world.excluded
     excluded_groups = {world.groups[path].unique_id for path in excluded_paths & world.groups.keys()}
-    cards: dict[str, Card] = {}
-    for path, vm in world.vms.items():
-        for vnic in vm.body.vnics:
-            now = candidate(world, vm, vnic)
-            kept = before.cards.get(vnic.id)
-            same = kept is not None and old.vms.get(path) is vm and kept.candidate.stands_where(now)
-            if kept is not None and same:
-                memberships = (kept.memberships & settled) | _fresh_memberships(asked, now, fresh, kept)
-            else:
-                memberships = _memberships(asked, now)
-            learned = trusted(judgements, vnic.id)
-            excluded = path in excluded_paths or not memberships.isdisjoint(excluded_groups)
-            own = next((of for group, of in timers if group is None or group in memberships), None)
-            judged = (memberships, excluded, learned, own)
-            if kept and same and judged == (kept.memberships, kept.excluded, kept.learned, kept.timers):
-                cards[vnic.id] = kept
-            else:
-                cards[vnic.id] = Card(now, vm, _with(vnic, learned), *judged)
-    return cards
+
+    def card(vm: Stored[Vm], vnic: Vnic) -> Card:
+        now = candidate(world, vm, vnic)
+        kept = before.cards.get(vnic.id)
+        same = kept is not None and old.vms.get(vm.path) is vm and kept.candidate.stands_where(now)
+        if kept is not None and same:
+            memberships = (kept.memberships & settled) | _fresh_memberships(asked, now, fresh, kept)
+        else:
+            memberships = _memberships(asked, now)
+        learned = trusted(judgements, vnic.id)
+        excluded = vm.path in excluded_paths or not memberships.isdisjoint(excluded_groups)
+        own = next((of for group, of in timers if group is None or group in memberships), None)
+        judged = (memberships, excluded, learned, own)
+        if kept and same and judged == (kept.memberships, kept.excluded, kept.learned, kept.timers):
+            return kept
+        return Card(now, vm, _with(vnic, learned), *judged)
+
+    if world.kinds is old.kinds and judgements == before.judgements:
+        # Only where vNICs are plugged is otherwise, as a thousand new hosts say one after the other.
+        moved = [vnic for vnic in before.cards if world.plugged.get(vnic) != old.plugged.get(vnic)]
+        return {**before.cards, **{vnic: card(*world.card(vnic)) for vnic in moved}}
+    return {vnic.id: card(vm, vnic) for vm in world.vms.values() for vnic in vm.body.vnics}
 
 
 def _memberships(asked: Groups, candidate: Candidate) -> frozenset[str]:

@@ -200,6 +200,11 @@ class World:
         """Their VMs, by vNIC."""
         return {vnic.id: vm for vm in self.vms.values() for vnic in vm.body.vnics}
 
+    def card(self, vnic: str) -> tuple[Stored[Vm], Vnic]:
+        """A vNIC and its VM."""
+        vm = self.vnics[vnic]
+        return vm, next(each for each in vm.body.vnics if each.id == vnic)
+
     @cached_property
     def _by_mac(self) -> Mapping[tuple[str | None, str], list[str]]:
         """vNICs by segment and MAC address."""

@@ -9,8 +9,8 @@ import pytest
 import manager_stub.concerned
 import manager_stub.hosts
 from manager_stub.hosts import Host, vnics_of
-from manager_stub.model import Entity, ExcludeList, Group, Rule, SecurityPolicy, Vm
-from manager_stub.span import Realised
+from manager_stub.model import Cluster, Entity, ExcludeList, Group, Rule, SecurityPolicy, Vm
+from manager_stub.span import Realised, realise
 from tests.unit.manager.rest import Manager
 from vsfwd.protocol.messages import Addresses, Binding, Bindings, Claim, Source
 
@@ -50,6 +50,9 @@ class Changes:
         self.register.write(put={vm_path(number): self.vm(number) for number in range(VMS)})
         for host in range(HOSTS):
             self.register.add_host(id_of(3, host), f"host {host}")
+        hosts = [id_of(3, host) for host in range(0, HOSTS, 2)]
+        cluster = Cluster.model_validate({"display_name": "cluster", "hosts": hosts})
+        self.register.write(put={"/vsfw/clusters/c": cluster})
         self.kinds: list[Callable[[], None]] = [
             *[self.tag] * 4,
             *(self.group, self.rule, self.plug, self.plug, self.claim, self.exclude, self.forget),
@@ -87,7 +90,8 @@ class Changes:
         }
         listed = {"resource_type": "IPAddressExpression", "ip_addresses": self.some(ADDRESSES)}
         nested = {"resource_type": "PathExpression", "paths": [group_path((number + 1) % GROUPS)]}
-        expressions = [tag, listed, nested] if number % 2 else [tag, listed]
+        where = tag | {"member_type": "Cluster", "key": "Name", "value": "cluster"}
+        expressions = [tag, listed, where, nested] if number % 2 else [tag, listed, where]
         self.put(group_path(number), Group.model_validate({"expression": [self.chance.choice(expressions)]}))
 
     def rule(self) -> None:
@@ -139,8 +143,9 @@ async def test_who_is_not_asked_needs_the_same(
         asked.clear()
         kind = changes.step()
         done += len(asked)
+        anew = realise(manager.register.world)
         for host in manager.register.hosts.values():
-            needs = manager.register.realised.needs(vnics_of(host.bindings))
+            needs = anew.needs(vnics_of(host.bindings))
             assert host.level.wanted.objects == needs, f"change {number}, {kind}: {host.display_name}"
     assert done < 120 * HOSTS * 0.8
 
