@@ -40,6 +40,34 @@ def test_what_is_known_by_the_same_groups_and_prefixes_is_one_class() -> None:
     assert classes(state.raw, 8) == 9
 
 
+def test_mac_addresses_have_classes_of_their_own() -> None:
+    """Where an Ethernet rule asks: of locked, of printers by its list, of both, and all others. To these
+    belong one that two vNICs have, and a group that only rules for packets name."""
+    vnics = {
+        "one": "02:00:00:00:00:01 locked",
+        "two": "02:00:00:00:00:02 locked",
+        "printer": "02:00:00:00:00:03 locked",
+        "twin": "02:00:00:00:00:04 locked",
+        "same": "02:00:00:00:00:04 locked",
+        "web": "02:00:00:00:00:05 web",
+    }
+    groups = {"printers": ["02:00:00:00:00:03", "02:00:00:00:00:06"]}
+    packets = ["allow from web", "drop from locked"]
+    frames = ["drop from locked frames any", "drop to printers frames any"]
+    everything_else = classes(policy(packets, groups, vnics).raw, 0)
+    assert classes(policy([*frames, *packets], groups, vnics).raw, 0) == everything_else + 4
+
+
+@settings(max_examples=150, deadline=None)
+@given(objects=strategies.mixed_policies)
+def test_ethernet_rules_make_no_more_classes_than_were_counted(objects: Objects) -> None:
+    """As of the others."""
+    state = after(DesiredState(), objects, Kind.SNAPSHOT)
+    counted = classes(state.raw, 0)
+    assert told_apart(compile(state, {id: 0 for id in strategies.VNICS[:1]})) <= counted
+    assert counted <= classes(state.raw, 10**6)
+
+
 def test_few_addresses_are_not_counted_by_class() -> None:
     """Nothing is looked at twice where even the number of addresses is within the limit."""
     state = policy(["allow from web"], vnics={"one": "10.0.0.1 10.0.0.2 10.0.0.3 web"})
