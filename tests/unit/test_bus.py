@@ -139,6 +139,17 @@ async def test_a_component_cannot_answer_for_another(host: Host) -> None:
         assert host.said == []
 
 
+async def test_x48_a_stranger_cannot_answer_for_a_component(host: Host) -> None:
+    """Though it says its name and has guessed the id of the call."""
+    async with subscribed(host, "users") as serving:
+        id, _ = host.send("agent", "users", 10)
+        await serving.hear()
+        for component, uid in (("agent", STRANGER), ("agent", OTHER)):
+            refused = await ask(host, "Reply", uid, component=component, call=id, body={})
+            assert refused["error"] == "io.vsfwd.Bus.NotAllowed"
+        assert host.said == []
+
+
 async def test_a_component_that_leaves_leaves_no_call_open(host: Host) -> None:
     """The manager is told at once that nobody will answer."""
     async with subscribed(host, "users") as serving:
@@ -251,6 +262,17 @@ async def test_o38_a_client_that_does_not_read_is_cut_off(
         assert await blocked.ended()
         assert not host.send("other", "news")[1].error
         assert (await other.hear())["parameters"]["message"]["topic"] == "news"
+
+
+async def test_o38_one_message_left_unread_for_long_is_enough(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that hangs is found by the next message, however few there are."""
+    monkeypatch.setattr(relay, "SLOW_S", -1.0)
+    async with subscribed(host, "users") as hanging:
+        assert not host.send("agent", "users", n=1)[1].error
+        assert "does not read" in host.send("agent", "users", n=2)[1].error
+        assert await hanging.ended()
 
 
 async def test_o38_a_component_that_floods_is_slowed_down_and_others_are_not(

@@ -36,11 +36,10 @@ class Scene:
     """A host with its key, and the manager's authority."""
 
     def __init__(self, path: Path) -> None:
-        self.authority = AUTHORITY
         self.key = identity.new_key()
         own, ca = path / "own.pem", path / "authority.pem"
         own.write_bytes(identity.key_pem(self.key))
-        ca.write_bytes(self.authority.pem)
+        ca.write_bytes(AUTHORITY.pem)
         manager = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self.config = Config(
             host_id=HOST, broker_urls=("amqps://nowhere",), ca=ca, certificate=own, key=own,
@@ -50,10 +49,14 @@ class Scene:
         self.agent = ControlPlane(self.config, self.directory)
 
     def identity(
-        self, name: str = common_name(HOST), host: str = HOST, key: ec.EllipticCurvePrivateKey | None = None
+        self,
+        name: str = common_name(HOST),
+        host: str = HOST,
+        key: ec.EllipticCurvePrivateKey | None = None,
+        authority: Authority = AUTHORITY,
     ) -> dict[str, Any]:
-        """As the manager gives it; or one for another."""
-        certificate, private = self.authority.issue_client(name)
+        """As the manager gives it; or one for another, or by another."""
+        certificate, private = authority.issue_client(name)
         sealed = seal_secret((key or self.key).public_key(), private, host=host, purpose=PURPOSE)
         body = msgspec.json.encode(Identity(certificate.decode(), sealed))
         found: dict[str, Any] = msgspec.json.decode(body)
@@ -124,12 +127,14 @@ def test_a_list_that_is_older_or_none_changes_nothing(scene: Scene, body: Any, r
         lambda scene: scene.identity(name=common_name(APP)),
         lambda scene: {**scene.identity(), "certificate": scene.identity()["certificate"]},
         lambda scene: {**scene.identity(), "certificate": Authority.create().issue_client("x")[0].decode()},
+        lambda scene: scene.identity(authority=Authority.create()),
         lambda scene: {**scene.identity(), "certificate": "none"},
         lambda scene: {**scene.identity(), "sealed_key": base64.b64encode(b"x" * 200).decode()},
         lambda scene: {**scene.identity(), "sealed_key": "no base64"},
         lambda scene: {},
     ],
     ids=["another key", "another host", "another's name", "not of this key", "another authority",
+         "another authority, its key",
          "no certificate", "not sealed", "no text of bytes", "nothing"],
 )  # fmt: skip
 def test_a_certificate_that_is_not_this_hosts_is_not_taken(

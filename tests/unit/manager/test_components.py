@@ -4,6 +4,7 @@ the test."""
 import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -278,6 +279,34 @@ async def test_a_mistake_of_the_managers_takes_one_message_with_it(
     await Courier(manager.register, manager.parts.broker, manager.parts.switchboard)._take(cast(Any, batch))
     assert [each.fate for each in batch] == ["stored", "refused", "stored"]
     assert len(manager.parts.store.said("agent", before=2**53, limit=10)) == 2
+
+
+async def test_o38_as_long_as_a_batch_takes_the_manager_does_other_things(
+    manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much waits in the queue."""
+    clock, slept = [0.0], []
+    waiting: list[Delivery] = [Delivery(HOSTS[0], msgspec.json.encode(said())) for _ in range(130)]
+    courier = Courier(manager.register, manager.parts.broker, manager.parts.switchboard)
+
+    async def take(batch: Any) -> None:
+        clock[0] += 0.1 * len(batch)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+        if len(slept) == 3:
+            raise asyncio.CancelledError
+
+    async def consume(put: Any) -> None:
+        for each in waiting:
+            await put(each)
+
+    monkeypatch.setattr(courier, "_take", take)
+    monkeypatch.setattr("manager_stub.components.courier.asyncio.sleep", sleep)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: clock[0])
+    with pytest.raises(asyncio.CancelledError):
+        await courier._take_all(cast(Any, SimpleNamespace(consume=consume)))
+    assert slept == [6.4, 6.4, 0.2]
 
 
 async def test_a_new_switchboard_knows_who_has_spoken(manager: Manager, hosts: list[str]) -> None:
