@@ -2,6 +2,8 @@
 may read stands nowhere while all this goes on."""
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,10 @@ import pytest
 from tests.harness.lab import name_of
 from vagrant.lab.lab import Lab
 from vagrant.lab.probe import Attempt, Protocol, Seen, Servers, probe_all
-from vagrant.lab.processes import recall
+from vagrant.lab.processes import in_namespace, recall
 from vagrant.lab.rest import put
 from vagrant.lab.spec import parse
+from vagrant.lab.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +87,28 @@ def secrets_of(lab: Lab) -> set[bytes]:
                 found |= {line for line in key.split() if len(line) > 20}
     found.add((lab.layout.directory / "broker" / ".erlang.cookie").read_bytes().strip())
     return found
+
+
+def test_a_host_that_is_enrolled_anew_goes_on(lab: Lab) -> None:
+    """Its vsfwd runs on: it loses its session when its login ends, begins the next one with what enrolment
+    has left on disk, is the same host, and takes the next change."""
+    host, pid = lab.host("host1"), lab.vsfwd("host1")
+    assert pid is not None
+    token = lab.rest.post("/api/v1/vsfw/enrolment-tokens", json={"host": host.id}).raise_for_status().json()
+    argv = [sys.executable, "-m", "vsfwd.ctl", "enroll", "--again", "--manager", lab.access.url]
+    argv += ["--ca-hash", token["ca_hash"], "--token-file", "-", "--directory", str(host.directory)]
+    done = subprocess.run(
+        in_namespace(host.namespace, argv), input=token["token"], capture_output=True, text=True, check=True
+    )
+    assert f"enrolled as host {host.id}" in done.stdout
+
+    def connected() -> bool:
+        shown = lab.rest.get(f"/api/v1/vsfw/hosts/{host.id}").raise_for_status().json()
+        return shown["certificate"]["subject"] == f"{host.id}.2" and shown["connected"] is True
+
+    wait_until(connected, "the host with its new login", DEADLINE_S)
+    lab.set_tags("client", "role|web")
+    assert lab.vsfwd("host1") == pid
 
 
 def test_a_crash_leaves_no_keys_behind(lab: Lab) -> None:
