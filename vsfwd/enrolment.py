@@ -12,13 +12,13 @@ a whole one.
 import json
 import ssl
 import time
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import msgspec
+import tomlkit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -90,12 +90,12 @@ def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE
     return given.id
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(path: Path) -> tomlkit.TOMLDocument:
     """What an operator has set already."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomlkit.parse(path.read_text())
     except FileNotFoundError:
-        return {}
+        return tomlkit.document()
     except OSError as error:
         raise Unusable(f"{path}: {error.strerror}") from None
     except ValueError as error:
@@ -173,17 +173,16 @@ def _given(url: str, ca: Path, body: dict[str, str], end: float) -> Given:
         rest.close()
 
 
-def _config(directory: Path, settings: dict[str, Any], given: Given) -> bytes:
-    """vsfwd.toml: what is set there stays, but for what the manager says. Raises ValueError."""
+def _config(directory: Path, settings: tomlkit.TOMLDocument, given: Given) -> bytes:
+    """vsfwd.toml: what is set there stays, comments too, but for what the manager says. Raises ValueError."""
     paths = {"ca": identity.CA, "certificate": identity.HOST, "key": identity.HOST}
-    settings = settings | {
+    settings |= {
         "host_id": given.id,
         "broker_urls": list(given.broker_urls),
         **{name: str(directory.absolute() / file) for name, file in paths.items()},
         "manager_key": given.manager_key,
     }
-    # Strings, numbers and lists of them are written the same in TOML and in JSON.
-    text = "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items())
+    text = tomlkit.dumps(settings)
     try:
         Config.parse(text)
     except ConfigError as error:

@@ -297,10 +297,13 @@ def test_what_an_operator_has_set_stays(manager: FalseOrTrue, asked: Enrolment, 
     asked.directory.mkdir(parents=True)
     (asked.directory / CONFIG).write_text(
         'state_dir = "/srv/\\u00fc"\nipc_uids = [5, 7]\n# why\nlog_rate = 3\n'
+        '[components.hello]\nusers = [7]\ntopics = ["greeting"]\n'
     )
     enrol(asked)
     config = whole(asked.directory)
     assert (config.state_dir, config.ipc_uids, config.log_rate) == (Path("/srv/ü"), (5, 7), 3)
+    assert config.components["hello"].topics == ("greeting",)
+    assert "# why\n" in (asked.directory / CONFIG).read_text()
     manager.said.clear()
     (asked.directory / CONFIG).write_text("log_rate = [")
     with pytest.raises(Unusable, match=CONFIG):
