@@ -6,7 +6,7 @@ inventory; that a rule is never hit, or a host silent, is what hosts say (`unhit
 told only what can be changed of them."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -45,10 +45,26 @@ _SAY_ENOUGH: Final = (Kind.SHADOWED, Kind.REDUNDANT, Kind.MATCHES_NOTHING, Kind.
 """Why no packet meets a rule."""
 
 
-def lint(realised: Realised, known: Hits = NO_HITS, days: int = DAYS) -> list[Finding]:
-    """By kind and path. `known` is what hosts say of hits, `days` how long a rule may be without one."""
-    found = [*_covered(realised), *_wide(realised.world), *_empty(realised), *_applied_to_nothing(realised)]
-    found += [*_unused(realised.world), *_alike(realised.world)]
+def lint(
+    realised: Realised,
+    known: Hits = NO_HITS,
+    days: int = DAYS,
+    check: Callable[[], None] = lambda: None,
+) -> list[Finding]:
+    """By kind and path. `known` is what hosts say of hits, `days` how long a rule may be without one. `check`
+    is called again and again, and may end it by raising."""
+    world, found = realised.world, list[Finding]()
+    for step in (
+        _covered(realised, check),
+        _wide(world),
+        _empty(realised),
+        _applied_to_nothing(realised),
+        _unused(world),
+        _alike(world),
+    ):
+        for finding in step:
+            check()
+            found.append(finding)
     explained = {finding.path for finding in found if finding.kind in _SAY_ENOUGH}
     rules = (rule for rule, _ in _enabled(realised.world) if not rule.system_owned)
     found += never_hit((rule for rule in rules if rule.path not in explained), known, days)
@@ -57,13 +73,13 @@ def lint(realised: Realised, known: Hits = NO_HITS, days: int = DAYS) -> list[Fi
     return sorted(found, key=lambda finding: (kinds.index(finding.kind), finding.path))
 
 
-def _covered(realised: Realised) -> Iterator[Finding]:
+def _covered(realised: Realised, check: Callable[[], None]) -> Iterator[Finding]:
     world = realised.world
     stored = {rule.number: rule for rule in world.rules.values()}
     wire = {
         int(rule.id): msgspec.json.decode(rule.raw, type=WireRule) for rule in realised.rules.by_path.values()
     }
-    found = covered(wire, _sets(realised))
+    found = covered(wire, _sets(realised), check)
     above = {number: (by,) for number, by in found.never.items()} | dict(found.together)
     for number, others in (above | {number: (by,) for number, by in found.spare.items()}).items():
         if not stored[number].system_owned:

@@ -8,7 +8,7 @@ it ends at its time also when the manager was restarted meanwhile.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,10 +40,12 @@ class Change:
     put: Mapping[str, Entity]
     delete: list[str]
 
-    def diff(self, world: World) -> list[dict[str, Any]]:
-        """By path, what each object is and what it would be."""
+    def diff(self, world: World, check: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+        """By path, what each object is and what it would be. `check` is called for each, and may end it by
+        raising."""
         shown = []
         for path in sorted({*self.delete, *self.put}):
+            check()
             stored = world.get(path)
             before = _said(stored.body) if stored else None
             after = _said(self.put[path]) if path in self.put else None

@@ -218,7 +218,7 @@ def with_confirmation(
 
 def differences(register: Register, change: Change, check: Check) -> Json:
     check()
-    found: Json = {"results": change.diff(register.world)}
+    found: Json = {"results": change.diff(register.world, check)}
     check()
     try:
         register.after(change.put, change.delete)

@@ -33,7 +33,7 @@ def router(register: Register, statistics: RuleStatistics, aside: Aside) -> APIR
         in `unhit_days`, of 0 one that never was."""
         realised, known = register.realised, hits(register, statistics)
         # A large policy takes seconds.
-        found = await aside.run(lambda check: lint(realised, known, unhit_days))
+        found = await aside.run(lambda check: lint(realised, known, unhit_days, check))
         wanted = [finding for finding in found if kind in (None, finding.kind)]
         return listed(wanted, page, lambda finding: _shown(realised.world, finding))
 

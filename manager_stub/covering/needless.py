@@ -1,7 +1,7 @@
 """Rules that never decide, and rules that nobody would miss, because of another one, or of several above,
 that match all that they match. Rules are tried in the order of their places."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from manager_stub.covering.fields import Sets, by_value, covering, mask_of
@@ -20,7 +20,8 @@ class Covered:
     together: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-def covered(rules: Mapping[int, Rule], sets: Sets) -> Covered:
+def covered(rules: Mapping[int, Rule], sets: Sets, check: Callable[[], None] = lambda: None) -> Covered:
+    """`check` is called for each rule, and may end it by raising."""
     never, spare = dict[int, int](), dict[int, int]()
     together = dict[int, tuple[int, ...]]()
     for ethernet in (True, False):
@@ -28,7 +29,7 @@ def covered(rules: Mapping[int, Rule], sets: Sets) -> Covered:
         layer.sort(key=lambda item: (item[1].order, item[0]))
         ids, ordered = [id for id, _ in layer], [rule for _, rule in layer]
         covers = covering(ordered, sets, ethernet)
-        hidden = _hidden(ordered, covers, Together(ordered, sets, ethernet))
+        hidden = _hidden(ordered, covers, Together(ordered, sets, ethernet), check)
         never |= {ids[place]: ids[by[0]] for place, by in hidden.items() if len(by) == 1}
         together |= {
             ids[place]: tuple(ids[each] for each in by) for place, by in hidden.items() if len(by) > 1
@@ -37,7 +38,9 @@ def covered(rules: Mapping[int, Rule], sets: Sets) -> Covered:
     return Covered(never, spare, together)
 
 
-def _hidden(rules: Sequence[Rule], covers: Sequence[int], together: Together) -> dict[int, tuple[int, ...]]:
+def _hidden(
+    rules: Sequence[Rule], covers: Sequence[int], together: Together, check: Callable[[], None]
+) -> dict[int, tuple[int, ...]]:
     """Places of rules that never decide, and of the rule that sees to it, or of the several that do. None of
     those is one of these."""
     enforced = mask_of(place for place, rule in enumerate(rules) if not rule.monitored)
@@ -49,6 +52,7 @@ def _hidden(rules: Sequence[Rule], covers: Sequence[int], together: Together) ->
     in_force = _in_force(rules)
     hidden, gone = dict[int, tuple[int, ...]](), 0
     for place, rule in enumerate(rules):
+        check()
         above = ((1 << place) - 1) & enforced & ~gone & in_force[rule.schedule]
         if _is_late(rule):
             above &= sure

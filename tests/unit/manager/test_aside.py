@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from manager_stub import audit
 from manager_stub.api import aside, hierarchy, policy_file, publish, rule_analysis, search
 from manager_stub.api.aside import MAX_OF_ONE, MAX_WAITING, Aside
+from manager_stub.lint import lint
 from manager_stub.publish import Change
 from manager_stub.world import World
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
@@ -165,3 +166,23 @@ async def test_a_draft_that_is_replaced_while_it_is_read_is_not_published(
     held.may_end.set()
     assert (await asking).status_code == 409
     assert (await manager.call("GET", f"{INFRA}/drafts/d"))["display_name"] == "other"
+
+
+async def test_an_analysis_and_a_comparison_can_be_ended_at_every_rule(manager: Manager) -> None:
+    """Their time is looked at in between, not only before and after."""
+    rules = [{"id": f"r{number}", "action": "DROP"} for number in range(20)]
+    await manager.call("PUT", f"{DOMAIN}/security-policies/s", {"rules": rules})
+    world = manager.register.world
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == 10:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        lint(manager.register.realised, check=check)
+    checks = 0
+    with pytest.raises(TimeoutError):
+        Change({}, [*world.rules]).diff(world, check)
