@@ -157,6 +157,8 @@ class Reconciler:
     def _proven(self, stored: Stored) -> DesiredState:
         header = envelope.verify_header(self._key, stored.header, stored.signature, self._host)
         whole = msgspec.structs.replace(header, kind=Kind.SNAPSHOT, base=header.generation)
+        if (header.epoch, header.generation) < (oldest := self._statefile.oldest()):
+            raise Refused(f"generation: {(header.epoch, header.generation)} is older than {oldest}")
         return apply(NO_POLICY, whole, msgspec.json.encode(stored.objects))
 
     @no_collection()

@@ -22,6 +22,7 @@ from vsfwd.protocol.messages import KINDS, Addresses, Binding, Bindings, Changes
 
 _POLICY: Final = "policy.json"
 _PREVIOUS: Final = "policy.previous.json"
+_POSITIONS: Final = "policy.positions.json"
 _BINDINGS: Final = "vnics.json"
 _ADDRESSES: Final = "addresses.json"
 _LOCK: Final = "lock"
@@ -37,6 +38,13 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     header: bytes
     signature: bytes
     objects: Changes
+
+
+class Positions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Epoch and generation of the last policy that was saved, and of the one before it."""
+
+    last: tuple[int, int]
+    before: tuple[int, int]
 
 
 class StateFile:
@@ -67,7 +75,13 @@ class StateFile:
         if current.exists():
             current.replace(self._directory / _PREVIOUS)
         new.replace(current)
+        self._save_positions((state.epoch, state.generation))
         self._sync_directory()
+
+    def oldest(self) -> tuple[int, int]:
+        """Epoch and generation below which no policy on disk is to be believed."""
+        positions = self._positions()
+        return positions.before if positions else (0, 0)
 
     def policies(self) -> Iterator[tuple[Path, Stored | str]]:
         """The policies there are, newest first; a text instead of one says what is wrong with the file."""
@@ -78,6 +92,20 @@ class StateFile:
                 continue
             except (OSError, *UNDECODABLE) as error:
                 yield path, str(error)
+
+    def _save_positions(self, last: tuple[int, int]) -> None:
+        """After the policy: of a crash in between, what is left is older than both and stops neither."""
+        known = self._positions()
+        if known is None or known.last != last:
+            positions = Positions(last, known.last if known else last)
+            self._written(_POSITIONS, msgspec.json.encode(positions)).replace(self._directory / _POSITIONS)
+
+    def _positions(self) -> Positions | None:
+        """None: nothing was saved yet, or a disk has spoiled it."""
+        try:
+            return msgspec.json.decode((self._directory / _POSITIONS).read_bytes(), type=Positions)
+        except (OSError, *UNDECODABLE):
+            return None
 
     def save_bindings(self, bindings: tuple[Binding, ...]) -> None:
         new = self._written(_BINDINGS, msgspec.json.encode(Bindings(bindings)))

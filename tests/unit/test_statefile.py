@@ -70,6 +70,31 @@ def test_a_spoiled_file_falls_back(disk: Disk, spoil: bytes) -> None:
     assert disk.loaded_generation() == 1
 
 
+def test_an_older_policy_on_disk_is_refused(disk: Disk) -> None:
+    """The manager did sign what somebody puts back, but this host has had two newer ones since: it is loaded
+    neither in the place of the last policy nor of the one before it."""
+    old = (disk.directory / "policy.previous.json").read_bytes()
+    reconciler = disk.reconciler()
+    reconciler.load()
+    reconciler.apply_message(disk.manager.delta(groups={"c": group("10.0.0.3")}), 0)
+    (disk.directory / "policy.json").write_bytes(old)
+    assert disk.loaded_generation() == 2
+    (disk.directory / "policy.previous.json").write_bytes(old)
+    assert disk.loaded_generation() == 0
+
+
+def test_a_crash_while_saving_loses_no_policy(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy is there and its position is not yet: it is loaded, and so is the one before it when the
+    last is spoiled."""
+    reconciler = disk.reconciler()
+    reconciler.load()
+    monkeypatch.setattr(StateFile, "_save_positions", lambda self, last: None)
+    reconciler.apply_message(disk.manager.delta(groups={"c": group("10.0.0.3")}), 0)
+    assert disk.loaded_generation() == 3
+    (disk.directory / "policy.json").write_bytes(b"")
+    assert disk.loaded_generation() == 2
+
+
 def test_a_changed_object_is_noticed(disk: Disk) -> None:
     """The signature covers every object by the digest: one altered address and the file is not believed."""
     path = disk.directory / "policy.json"
