@@ -18,7 +18,18 @@ SYSTEM: Final = "system"
 """Who is no user, and no user may be called: a new release, a confirmation that did not come. Hosts are
 "host <id>", which is no name."""
 
+_HOST: Final = "host "
+
 actor: ContextVar[str] = ContextVar("actor", default=SYSTEM)
+
+
+def host_actor(host: str) -> str:
+    return f"{_HOST}{host}"
+
+
+def host_of(actor: str) -> str:
+    """The id of the host that it is; empty if it is none."""
+    return actor.removeprefix(_HOST) if actor.startswith(_HOST) else ""
 
 
 def change(path: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, now_ms: int) -> Row:

@@ -109,6 +109,10 @@ class Register:
     def tenures(self) -> plugged.Tenures:
         return self._tenures
 
+    def makers(self, above: str) -> Mapping[str, str]:
+        """By path, of what is or was below a path: who made it."""
+        return self._store.makers(above)
+
     @property
     def judgements(self) -> Judgements:
         return self._realised.judgements

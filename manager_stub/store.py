@@ -342,6 +342,13 @@ class Store:
         with self._reading() as connection:
             return {(host, message) for host, message in connection.execute(query)}
 
+    def makers(self, above: str) -> dict[str, str]:
+        """By path, of what is or was below a path: who made it, the last time."""
+        below = changes.c.path.startswith(f"{above}/", autoescape=True)
+        query = sa.select(changes.c.path, changes.c.user).where(below, changes.c.before.is_(None))
+        with self._reading() as connection:
+            return {path: user for path, user in connection.execute(query.order_by(changes.c.id))}
+
     def changes_since(self, change: int) -> list[Row]:
         """The oldest first."""
         query = sa.select(changes).where(changes.c.id > change).order_by(changes.c.id)

@@ -43,8 +43,9 @@ class Vnics:
         """By host: what it was asked to say again, and when it said last which vNICs it has."""
         self._asked_at: dict[str, float] = {}
         """When each host that has not answered was asked to report."""
-        self._discovered: dict[str, str] = {}
-        """Which host told of a VM that nobody knew, since the manager was started."""
+        makers = {path: audit.host_of(actor) for path, actor in register.makers("/vsfw/vms").items()}
+        self._discovered = {path: host for path, host in makers.items() if host}
+        """Which host told of a VM that nobody knew."""
         self.as_told_inside: Callable[[str, Binding], Binding] = lambda host, binding: binding
         """A binding with what guests say of themselves, by host."""
         # Who had something before its host has been away ever since, until it is seen.
@@ -165,7 +166,7 @@ class Vnics:
             wrong.append(too_many)
         self._discovered |= dict.fromkeys(new & found.keys(), host)
         waiting, refusals = [list(found)] if found else [], 0
-        before = audit.actor.set(f"host {host}")
+        before = audit.actor.set(audit.host_actor(host))
         try:
             while waiting and refusals < MAX_ATTEMPTS:
                 paths = waiting.pop()

@@ -261,6 +261,10 @@ async def test_a_host_cannot_fill_the_inventory_report_by_report(
     assert {path[-1] for path in vms} == {"0", "1", "2", "3"}
     assert vms[f"/vsfw/vms/{vm_id(0)}"].name == "n5"
     assert "1 new VMs" in manager.register.hosts[HOST].left_out[-1]
+    again = Manager(manager.directory, "")  # nor by waiting for the manager to be started anew
+    again.vnics.bound(HOST, Bindings((binding(6),)))
+    assert "1 new VMs" in again.register.hosts[HOST].left_out[-1]
+    await again.close()
     manager.vnics.bound(OTHER_HOST, Bindings((binding(9),)))
     await manager.call("DELETE", f"{VSFW}/vms/{vm_id(1)}")
     manager.vnics.bound(HOST, Bindings((binding(0), binding(7))))
