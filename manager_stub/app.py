@@ -22,6 +22,7 @@ from manager_stub.api import (
     claims,
     components,
     controllers,
+    dead_letters,
     disputes,
     enrolment,
     errors,
@@ -164,6 +165,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         claims.router(register, vnics),
         disputes.router(register, vnics),
         hosts.router(register, presence, broker, credentials),
+        dead_letters.router(broker),
         enrolment.router(register, tokens, admission, authority, manager_key, addresses.broker_urls),
     ):
         app.include_router(routes, dependencies=[Depends(check_json)])

@@ -171,6 +171,14 @@ class Broker:
         details = [each["channel_details"] for each in found.json().get("consumer_details", ())]
         return sorted(f"{each['peer_host']}:{each['peer_port']}" for each in details)
 
+    async def dead_letters(self) -> int:
+        queue = f"/api/queues/{_VHOST}/{topology.DEAD}"
+        found = await self._call("count dead letters", lambda: self._client.get(queue))
+        return int(found.json().get("messages", 0))
+
+    async def forget_dead_letters(self) -> None:
+        await self._delete(f"queues/{_VHOST}/{topology.DEAD}/contents")
+
     async def _allow(self, user: str, *, write: str, read: str) -> None:
         await self._put(f"permissions/{_VHOST}/{user}", {"configure": "^$", "write": write, "read": read})
 

@@ -4,8 +4,8 @@ severity, entity, description).
 One sample in ten seconds, as NSX takes them for its thresholds. An alarm is open from the first sample that
 shows its cause until a minute has passed without; both are logged. Nothing is remembered over a restart: a
 cause that lasts shows again. Looked at are the flow tables: one that is nearly full of flows that give way to
-nobody, and one that has refused a flow; vNICs that were seen with another's address; and the certificate of
-this host, when it nears its end."""
+nobody, and one that has refused a flow; vNICs that were seen with another's address; the certificate of this
+host, when it nears its end; and its broker, when there is none for a minute."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +36,8 @@ class Cause(NamedTuple):
 
     @property
     def feature(self) -> str:
+        if self.event_type.startswith("management_channel_"):
+            return "communication"
         return "certificates" if self.event_type.startswith("certificate_") else FEATURE
 
 
@@ -55,19 +57,19 @@ class Alarms:
         datapath: Datapath,
         apply_thread: ApplyThread,
         duplicates: Callable[[], Mapping[str, str]],
-        expiries: Callable[[], Mapping[Cause, str]] = dict,
+        of_this_host: Callable[[], Mapping[Cause, str]] = dict,
     ) -> None:
         self.open: dict[Cause, Alarm] = {}
         self._datapath = datapath
         self._apply_thread = apply_thread
         self._duplicates = duplicates
-        self._expiries = expiries
+        self._of_this_host = of_this_host
         self._refused: dict[str, int] = {}
 
     async def watch(self) -> NoReturn:
         while True:
             tables = await self._apply_thread(self._datapath.table_use)
-            self.sample(tables, self._duplicates(), datetime.now(UTC), self._expiries())
+            self.sample(tables, self._duplicates(), datetime.now(UTC), self._of_this_host())
             await asyncio.sleep(PERIOD_S)
 
     def sample(
@@ -75,10 +77,10 @@ class Alarms:
         tables: Mapping[str, TableUse],
         duplicates: Mapping[str, str],
         now: datetime,
-        expiries: Mapping[Cause, str] = MappingProxyType({}),
+        of_this_host: Mapping[Cause, str] = MappingProxyType({}),
     ) -> None:
         """By vNIC id. `duplicates` says in words whose address it was seen with."""
-        seen = {**dict(self._causes(tables)), **expiries}
+        seen = {**dict(self._causes(tables)), **of_this_host}
         for vnic, words in duplicates.items():
             seen[Cause("duplicate_ip_address", "HIGH", vnic)] = words
         self._refused = {vnic: use.refused for vnic, use in tables.items()}

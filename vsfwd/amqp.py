@@ -10,6 +10,7 @@ next anyway.
 import asyncio
 import random
 import ssl
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -92,6 +93,7 @@ class Link(ABC):
 
     def __init__(self, name: str, urls: Sequence[str], tls: Callable[[], ssl.SSLContext]) -> None:
         self.connected_to: str | None = None
+        self._away_since: float | None = time.monotonic()
         self.last_error = ""
         self.name = name
         self._urls = urls
@@ -109,6 +111,8 @@ class Link(ABC):
             except* (*CONNECTION_EXCEPTIONS, SessionOver, TimeoutError) as group:
                 failures = 0 if self.connected_to else failures + 1
                 self.last_error = f"{url}: {_reason(group)}"
+            if self.connected_to:
+                self._away_since = time.monotonic()
             self.connected_to = None
             if (task := asyncio.current_task()) and task.cancelling():
                 # A task group that ends with errors keeps the cancellation to itself.
@@ -118,11 +122,15 @@ class Link(ABC):
             await asyncio.sleep(pause_s)
         raise AssertionError("the rotation has no end")
 
+    def away_for_s(self) -> float:
+        """Since the last session ended, or the process began."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
     async def _session(self, url: str) -> NoReturn:
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             session = Session(lambda: self._connect(url, stack), tasks)
             await self.begin(session)
-            self.connected_to = url
+            self.connected_to, self._away_since = url, None
             log.info("connected to the broker", broker=url)
             # Waited for here and not in the group's exit: a task that fails there leaves us marked as
             # cancelled for good (Python 3.11's group takes back only a cancellation that met the body).

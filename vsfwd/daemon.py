@@ -45,6 +45,8 @@ log = structlog.get_logger(log="vsfwd")
 
 BEAT_S: Final = 30.0
 """How often the manager is told what is in force (Neutron's agents say that they live as often)."""
+AWAY_S: Final = 60.0
+"""Without a broker that are an alarm: a broker that is started again takes less."""
 AGAIN_PAUSE_S: Final = 1.0
 
 
@@ -93,7 +95,7 @@ class Daemon:
         self.apply_thread = apply_thread
         self.datapath = datapath
         self.packet_log = packet_log
-        self.alarms = Alarms(datapath, apply_thread, self._duplicates, self._expiries)
+        self.alarms = Alarms(datapath, apply_thread, self._duplicates, self._of_this_host)
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
         self.broker = BrokerLink(config, self._policy, self._request, self._component, self._greet)
         self.relay = Relay(self.broker.tell)
@@ -219,12 +221,16 @@ class Daemon:
         )
         return Answers(parts, client.uid), Bus(client, self.rights, self.relay)
 
-    def _expiries(self) -> Mapping[Cause, str]:
-        found = self.renewal.expiry()
-        if found is None:
-            return {}
-        what = f"the certificate of this host {found.description}"
-        return {Cause(found.event_type, found.severity, self.config.host_id): what}
+    def _of_this_host(self) -> Mapping[Cause, str]:
+        """Alarms about the host and not a vNIC."""
+        causes: dict[Cause, str] = {}
+        if found := self.renewal.expiry():
+            what = f"the certificate of this host {found.description}"
+            causes[Cause(found.event_type, found.severity, self.config.host_id)] = what
+        if self.broker.away_for_s() >= AWAY_S:
+            what = f"no broker, what is in force stays: {self.broker.last_error or 'not connected yet'}"
+            causes[Cause("management_channel_to_manager_node_down", "MEDIUM", self.config.host_id)] = what
+        return causes
 
     def _duplicates(self) -> Mapping[str, str]:
         return duplicates(self.discovery.learned, self.reconciler.state.vnics)

@@ -25,6 +25,7 @@ from manager_stub.hosts import Host
 from manager_stub.presence import Presence
 from manager_stub.register import Register, now_ms
 from manager_stub.store import Store
+from vsfwd.protocol import topology
 from vsfwd.protocol.topology import host_of
 
 HOUR_S: Final = 3600
@@ -67,7 +68,11 @@ class Alarms:
     async def all(self) -> list[Json]:
         hosts = self._register.hosts.values()
         found = [alarm for host in hosts for alarm in _of_host(host, self._presence)]
-        found += [*await self._cloned(), *_knocking(self._register, self._presence)]
+        found += [
+            *await self._dead_letters(),
+            *await self._cloned(),
+            *_knocking(self._register, self._presence),
+        ]
         found += [*_disputed(self._register), *_duplicate(self._register)]
         found += [*_expiring(self._register, self._expiries)]
         causes = {alarm["id"]: alarm["description"] for alarm in found}
@@ -78,6 +83,24 @@ class Alarms:
             if causes.get(id) == known.description and now < known.until
         }
         return [alarm | self._said(alarm["id"]) for alarm in found]
+
+    async def _dead_letters(self) -> list[Json]:
+        try:
+            count = await self._broker.dead_letters()
+        except Unreachable:
+            return []
+        what = f"{count} messages were refused by who they were for, or given back too often."
+        manager = ("", "manager", "ManagerNode")
+        letters = _shaped(
+            "communication",
+            "dead_letters",
+            what,
+            "MEDIUM",
+            node=manager,
+            entity=(topology.DEAD, "Queue"),
+            seen_ms=now_ms(),
+        )
+        return [letters] if count else []
 
     async def _cloned(self) -> list[Json]:
         """Machines with the same certificate: one is given the messages, the others wait for it to go."""

@@ -150,6 +150,27 @@ async def test_who_knocks_with_a_revoked_certificate_is_known(installation: Inst
         assert knock.peer.startswith("127.0.0.1:")
 
 
+async def test_o16_dead_letters_are_counted_and_an_alarm(installation: Installation) -> None:
+    """Here one that says nothing that can be read; when they are forgotten the alarm is gone."""
+    async with managed(installation) as parts:
+        config = await enrol(installation, parts)
+        connection = await connect(config)
+        channel = await connection.channel()
+        events = await channel.get_exchange(topology.EVENTS, ensure=False)
+        nonsense = aio_pika.Message(b"nonsense", user_id=config.host_id)
+        await events.publish(nonsense, topology.event_key(config.host_id, "hello"))
+        await counted(parts, 1)
+        await parts.broker.forget_dead_letters()
+        await counted(parts, 0)
+        await connection.close()
+
+
+async def counted(parts: Parts, count: int) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while await parts.broker.dead_letters() != count:  # noqa: ASYNC110  (statistics come every 5 s)
+            await asyncio.sleep(0.2)
+
+
 async def test_without_its_events_policy_goes_out_all_the_same(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, Component
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
 from vsfwd.protocol.order import seal_order
+from vsfwd.protocol.topology import DELIVERY_LIMIT
 from vsfwd.relay import NotConnected
 
 pytestmark = pytest.mark.slow
@@ -124,6 +125,17 @@ async def test_a_refused_message_is_a_dead_letter(broker: PrivateBroker) -> None
         await manager.reported(Applied, lambda event: event.generation == 2)
         assert [message.header for message in host.taken] == [b"first", b"second"]
         assert await manager.dead_letter() == b"first"
+
+
+async def test_o16_a_message_that_is_given_back_for_ever_becomes_a_dead_letter(broker: PrivateBroker) -> None:
+    """After as many times as the queue allows; the next one comes."""
+    async with connected(broker) as (host, manager):
+        host.verdicts = [None] * (DELIVERY_LIMIT + 1)
+        await manager.policy(Message(b"poison", b"", b""))
+        await manager.policy(Message(b"good", b"", b""))
+        assert await manager.dead_letter() == b"poison"
+        await until(lambda: host.taken[-1].header == b"good")
+        assert [message.header for message in host.taken[:-1]] == [b"poison"] * (DELIVERY_LIMIT + 1)
 
 
 async def test_a_message_given_back_comes_again(broker: PrivateBroker) -> None:

@@ -1,11 +1,15 @@
-"""Pieces of the composition root: telling systemd, and what the end of a task is."""
+"""Pieces of the composition root: telling systemd, what the end of a task is, alarms about the host."""
 
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from vsfwd.daemon import TaskEnded, _essential, notify
+from vsfwd.daemon import AWAY_S, Daemon, TaskEnded, _essential, notify
+
+AWAY = "management_channel_to_manager_node_down"
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +38,16 @@ async def test_a_task_that_returns_is_an_error() -> None:
 
     with pytest.raises(TaskEnded, match="'watch'"):
         await _essential("watch", short())
+
+
+@pytest.mark.parametrize(("away_for_s", "events"), [(AWAY_S - 1, []), (AWAY_S, [AWAY])])
+def test_o10_a_broker_that_is_away_is_an_alarm(away_for_s: float, events: list[str]) -> None:
+    """After a minute, with what was wrong last; what is in force stays."""
+    daemon = SimpleNamespace(
+        renewal=SimpleNamespace(expiry=lambda: None),
+        broker=SimpleNamespace(away_for_s=lambda: away_for_s, last_error="refused"),
+        config=SimpleNamespace(host_id="host"),
+    )
+    causes = Daemon._of_this_host(cast(Daemon, daemon))
+    assert [cause.event_type for cause in causes] == events
+    assert all(cause.feature == "communication" and "refused" in what for cause, what in causes.items())

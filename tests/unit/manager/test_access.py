@@ -34,7 +34,7 @@ TABLE = [
     (r"(POST|DELETE) /api/v1/vsfw/(configurations|publish)\b", CHANGE_POLICY),
     (r"(POST|PUT|PATCH|DELETE) /policy/api/v1/infra\b", CHANGE_POLICY),
     (r"(POST|PUT|PATCH) /policy/api/v1/orgs\b", ADMIN),
-    (r"(POST|DELETE) /api/v1/vsfw/(hosts|enrolment-tokens)\b", ADMIN),
+    (r"(POST|DELETE) /api/v1/vsfw/(hosts|dead-letters|enrolment-tokens)\b", ADMIN),
     (r"(PUT|DELETE) /api/v1/vsfw/users/", ADMIN),
     (r"(POST|PUT) /api/v1/vsfw/(components/|controllers$)", ADMIN),
 ]
