@@ -24,13 +24,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Pki
         with broker.client() as api:
             api.put("/api/users/manager", json={"password_hash": "", "tags": ""}).raise_for_status()
             everything = {"configure": ".*", "write": ".*", "read": ".*"}
-            api.put("/api/permissions/%2F/manager", json=everything).raise_for_status()
+            api.put("/api/permissions/vsfw/manager", json=everything).raise_for_status()
         yield broker, pki
 
 
 async def connect(broker: Broker, context: ssl.SSLContext) -> str:
     """Go once through a message from us to us."""
-    connection = await aio_pika.connect(f"{broker.url}//?auth=external", ssl_context=context, timeout=10)
+    connection = await aio_pika.connect(f"{broker.url}/vsfw?auth=external", ssl_context=context, timeout=10)
     async with connection, connection.channel() as channel:
         queue = await channel.declare_queue(exclusive=True)
         await channel.default_exchange.publish(aio_pika.Message(b"hello"), queue.name)

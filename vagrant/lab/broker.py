@@ -208,7 +208,9 @@ class Broker:
             "RABBITMQ_SCHEMA_DIR": f"{here}/schema",
             "RABBITMQ_LOG_BASE": here,
             # One scheduler: a lab shares few cores, and starts in a third less time like this.
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +A 4 -kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +A 4 -kernel inet_dist_use_interface {127,0,0,1}"
+            # A node that falls silent is given up after about so many seconds; Erlang would wait for 60.
+            + (" -kernel net_ticktime 8" if self.cluster else ""),
             # With "input allowed" the script becomes the node instead of its parent: one pid, plain signals.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_START_ARGS": "-noinput +B i",
