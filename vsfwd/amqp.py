@@ -117,7 +117,7 @@ class Link(ABC):
             if (task := asyncio.current_task()) and task.cancelling():
                 # A task group that ends with errors keeps the cancellation to itself.
                 raise asyncio.CancelledError
-            pause_s = min(PAUSE_S[0] * 2 ** max(failures - 1, 0), PAUSE_S[1]) * random.uniform(0.5, 1.5)
+            pause_s = pause_after_s(failures, len(self._urls)) * random.uniform(0.5, 1.5)
             log.warning("no session with a broker", reason=self.last_error, next_attempt_s=round(pause_s, 1))
             await asyncio.sleep(pause_s)
         raise AssertionError("the rotation has no end")
@@ -166,6 +166,12 @@ async def consume(
             await message.ack()
         else:
             await message.reject(requeue=taken is None)
+
+
+def pause_after_s(failures: int, brokers: int) -> float:
+    """Twice as long after each round of all brokers, for as many as it takes: days are thousands of them."""
+    rounds = max(failures - 1, 0) // brokers
+    return min(PAUSE_S[0] * (1 << min(rounds, 10)), PAUSE_S[1])
 
 
 def _rotation(urls: Sequence[str]) -> Iterator[str]:

@@ -3,7 +3,18 @@
 import asyncio
 import ssl
 
-from vsfwd.amqp import Link, Session, SessionOver
+from vsfwd.amqp import Link, Session, SessionOver, pause_after_s
+
+
+def test_o10_a_broker_may_be_away_for_days() -> None:
+    """Each pause is twice the one before, up to the longest, and no count of failures is too many."""
+    pauses = [pause_after_s(failures, 1) for failures in (0, 1, 2, 3, 4, 5, 10**6)]
+    assert pauses == [1.0, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+
+
+def test_o10_every_broker_of_a_cluster_is_tried_before_the_pause_grows() -> None:
+    """Of three that are away: three short pauses, then three of twice that."""
+    assert [pause_after_s(failures, 3) for failures in range(1, 8)] == [1.0] * 3 + [2.0] * 3 + [4.0]
 
 
 class Failing(Link):
