@@ -96,8 +96,11 @@ def status(socket: Path, as_json: bool) -> None:
     print_table(
         console,
         "vNICs",
-        ("slot", "vNIC", "VM", "device", "state", "addresses"),
-        [(v.slot, v.vnic, v.vm_name, v.device, v.state, "\n".join(v.addresses)) for v in host.vnics],
+        ("slot", "vNIC", "VM", "device", "state", "generation", "addresses"),
+        [
+            (v.slot, v.vnic, v.vm_name, v.device, v.state, v.generation, "\n".join(v.addresses))
+            for v in host.vnics
+        ],
     )
     if host.alarms:
         alarms = [

@@ -303,6 +303,7 @@ class Answers(api.HostInterface):
             mac=port.mac,
             slot=port.slot,
             state="open" if mode == "enforced" else mode,
+            generation=0 if mode == "closed" else self._parts.reconciler.state.generation,
             addresses=list(vnic.addresses) if vnic else [],
         )
 

@@ -29,6 +29,9 @@ from vsfwd.protocol import topology
 from vsfwd.protocol.topology import host_of
 
 HOUR_S: Final = 3600
+_UPDATE_FAILED: Final = 301031
+_RULE_FAILED: Final = 301032
+"""Numbers of NSX's system events: the host's firewall could not be updated; a rule could not be applied."""
 _MOST: Final = 10
 """vNICs, or reasons, that an alarm names."""
 Word = Annotated[str | None, Query(max_length=255)]
@@ -206,10 +209,13 @@ def _of_host(host: Host, presence: Presence) -> Iterator[Json]:
         what = "The host has no connection to the broker."
         yield _alarm(host, "communication", "management_channel_to_transport_node_down", what)
     if trouble(host):
-        yield _alarm(host, "distributed_firewall", "realization_failed", trouble(host))
+        rule = not host.problem and all(each.kind != "message" for each in host.refusals)
+        failed = _alarm(host, "distributed_firewall", "realization_failed", trouble(host))
+        yield failed | {"event_code": _RULE_FAILED if rule else _UPDATE_FAILED}
     if presence.lags_for_s(host.id):
         what = "The host is connected, and has not had what is wanted for a while."
-        yield _alarm(host, "distributed_firewall", "realization_delayed", what)
+        delayed = _alarm(host, "distributed_firewall", "realization_delayed", what)
+        yield delayed | {"event_code": _UPDATE_FAILED}
     if host.left_out:
         what = f"The host reports what cannot be: {_first(host.left_out)}"
         yield _alarm(host, "distributed_firewall", "report_refused", what)

@@ -146,7 +146,7 @@ async def test_a_killed_daemon_leaves_enforcement_and_comes_back_without_a_broke
         assert not setting.host.ping()
         status = setting.host.ask("status")
         assert (status["generation"], status["broker"]) == (2, None)
-        assert [vnic["state"] for vnic in status["vnics"]] == ["open"]
+        assert [(vnic["state"], vnic["generation"]) for vnic in status["vnics"]] == [("open", 2)]
     finally:
         setting.broker.declare()
     hello = await setting.manager.reported(Hello)

@@ -47,6 +47,8 @@ class VnicStatus:
     mac: str
     slot: int
     state: str
+    generation: int
+    """Of the policy that is in force there; 0: none, or one that nobody remembers."""
     addresses: list[str]
 
 

@@ -100,7 +100,11 @@ async def test_a_host_that_lags_behind_is_an_alarm(manager: Manager, clock: Cloc
     assert (await manager.call("GET", ALARMS))["results"] == []
     clock.now += 1
     (alarm,) = (await manager.call("GET", ALARMS))["results"]
-    assert (alarm["event_type"], alarm["node_id"]) == ("realization_delayed", HOST)
+    assert (alarm["event_type"], alarm["event_code"], alarm["node_id"]) == (
+        "realization_delayed",
+        301031,
+        HOST,
+    )
     wanted = register.hosts[HOST].level.wanted_position
     register.reported({HOST: Applied(wanted.epoch, wanted.generation, wanted.digest)})
     presence.look(register.hosts)
