@@ -30,9 +30,9 @@ async def test_a_manager_keeps_everything_in_the_database_of_its_url(
     directory = StateDir(tmp_path / "state")
     assert stat.S_IMODE((directory.path / "database-url").stat().st_mode) == 0o600
     assert not (directory.path / "manager.db").exists()
-    for _ in range(2):
+    for number in range(2):
         manager = Manager(directory, json.loads(made.stdout)["password"])
-        await manager.call("PATCH", f"{DOMAIN}/groups/web", {"description": "kept"})
+        await manager.call("PATCH", f"{DOMAIN}/groups/web", {"description": f"kept {number}"})
         group = await manager.call("GET", f"{DOMAIN}/groups/web")
         await manager.close()
     assert group["_revision"] == 1
