@@ -39,7 +39,7 @@ def publisher(manager: Manager) -> Publisher:
         manager.vnics,
         manager.parts.statistics,
         manager.parts.broker,
-        "amqps://nowhere",
+        ["amqps://nowhere"],
         cast(Any, None),
     )
 
