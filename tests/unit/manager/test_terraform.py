@@ -1,6 +1,7 @@
 """The requests of Terraform's provider for NSX (github.com/vmware/terraform-provider-nsxt, `nsxt/`), which
 cannot run here: each test sends what one of its files sends, in its order, and reads what that file reads."""
 
+import re
 from typing import Any
 
 import pytest
@@ -80,6 +81,19 @@ async def web(manager: Manager) -> Manager:
     return manager
 
 
+async def test_it_logs_in_and_asks_for_the_version(manager: Manager) -> None:
+    """`provider.go`: a session by a form, and from then on its cookie and token beside the password."""
+    name, password = manager.admin
+    form = {"j_username": name, "j_password": password}
+    made = await manager.rest.post("/api/session/create", data=form, auth=None)
+    cookie = re.search("JSESSIONID=.*?;", made.headers["Set-Cookie"])
+    assert (made.status_code, cookie is not None) == (200, True)
+    headers = {"Cookie": cookie[0] if cookie else "", "X-XSRF-TOKEN": made.headers["X-XSRF-TOKEN"]}
+    for auth in (manager.admin, None):
+        version = await manager.rest.get("/api/v1/node/version", headers=headers, auth=auth)
+        assert version.json()["node_version"].startswith("4.1.")
+
+
 async def test_a_group_is_changed_and_deleted_by_force(web: Manager) -> None:
     """An update is the same PATCH; a delete says `force`, which leaves no rule without its group."""
     changed = {"display_name": "web", "description": "changed", "tags": [], "extended_expression": []}
@@ -115,6 +129,20 @@ async def test_a_section_and_its_rules_are_one_tree(web: Manager) -> None:
     await patch_section(web, SECTION | {"_revision": 0, "description": "again", "children": children[1:]})
     shown = await web.call("GET", f"{DOMAIN}/security-policies/s")
     assert ([each["id"] for each in shown["rules"]], shown["description"]) == (["r3", "r2"], "again")
+
+
+async def test_a_rule_is_a_resource_of_its_own(web: Manager) -> None:
+    """`resource_nsxt_policy_security_policy_rule.go`: below a section that another resource made without
+    rules; a change of the section leaves them."""
+    await patch_section(web, SECTION)
+    url = f"{DOMAIN}/security-policies/s/rules/r"
+    assert (await web.answer("GET", url)).status_code == 404
+    for action in ("ALLOW", "REJECT"):
+        await web.call("PATCH", url, {**RULE, "id": "r", "sequence_number": 5, "action": action})
+        assert (await web.call("GET", url))["action"] == action
+    await patch_section(web, SECTION | {"_revision": 0, "description": "changed"})
+    await web.call("DELETE", url)
+    assert (await web.answer("GET", url)).status_code == 404
 
 
 async def test_a_rule_that_looks_into_layer_7_is_refused_by_that_field(web: Manager) -> None:
