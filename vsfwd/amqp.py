@@ -109,8 +109,14 @@ class Link(ABC):
             try:
                 await self._session(url)
             except* (*CONNECTION_EXCEPTIONS, SessionOver, TimeoutError) as group:
-                failures = 0 if self.connected_to else failures + 1
                 self.last_error = f"{url}: {_reason(group)}"
+            except* Exception as group:
+                # aiormq ends what waits on a connection that has gone with an Exception that says nothing.
+                _, mistakes = group.split(lambda error: type(error) is Exception)
+                if mistakes is not None:
+                    raise mistakes from None
+                self.last_error = f"{url}: the connection has gone"
+            failures = 0 if self.connected_to else failures + 1
             if self.connected_to:
                 self._away_since = time.monotonic()
             self.connected_to = None

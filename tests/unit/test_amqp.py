@@ -3,6 +3,9 @@
 import asyncio
 import ssl
 
+import pytest
+
+import vsfwd.amqp
 from vsfwd.amqp import Link, Session, SessionOver, pause_after_s
 
 
@@ -42,3 +45,27 @@ async def test_a_session_that_fails_while_it_is_cancelled_is_the_last() -> None:
     running.cancel()
     await asyncio.wait([running], timeout=5)
     assert running.cancelled()
+
+
+@pytest.mark.parametrize(("error", "goes_on"), [(Exception(), True), (ValueError("a mistake"), False)])
+async def test_an_error_that_says_nothing_ends_the_session_and_a_mistake_ends_the_link(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, goes_on: bool
+) -> None:
+    """aiormq fails with a bare Exception what waits on a connection that is cut; anything else is ours."""
+    monkeypatch.setattr(vsfwd.amqp, "PAUSE_S", (0.001, 0.001))
+    begun: list[Session] = []
+
+    class Cut(Link):
+        async def begin(self, session: Session) -> None:
+            begun.append(session)
+            if len(begun) == 3:
+                raise ValueError("enough")
+
+            async def fail() -> None:
+                raise error
+
+            session.tasks.create_task(fail())
+
+    with pytest.raises(ExceptionGroup):
+        await Cut("test", ["amqps://nowhere"], lambda: None).run()  # type: ignore[arg-type,return-value]
+    assert len(begun) == (3 if goes_on else 1)
