@@ -94,11 +94,13 @@ class StateFile:
                 yield path, str(error)
 
     def _save_positions(self, last: tuple[int, int]) -> None:
-        """After the policy: of a crash in between, what is left is older than both and stops neither."""
+        """After the policy: of a crash in between, what is left is older than both and stops neither.
+        Nor does an empty file, so this does not wait for the disk."""
         known = self._positions()
         if known is None or known.last != last:
-            positions = Positions(last, known.last if known else last)
-            self._written(_POSITIONS, msgspec.json.encode(positions)).replace(self._directory / _POSITIONS)
+            positions = msgspec.json.encode(Positions(last, known.last if known else last))
+            new = self._written(_POSITIONS, positions, wait=False)
+            new.replace(self._directory / _POSITIONS)
 
     def _positions(self) -> Positions | None:
         """None: nothing was saved yet, or a disk has spoiled it."""
@@ -134,12 +136,13 @@ class StateFile:
         except UNDECODABLE as error:
             raise ValueError(f"{self._directory / _ADDRESSES}: {error}") from None
 
-    def _written(self, name: str, content: bytes) -> Path:
+    def _written(self, name: str, content: bytes, *, wait: bool = True) -> Path:
         path = self._directory / f"{name}.new"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if wait:
+                os.fsync(file.fileno())
         return path
 
     def _sync_directory(self) -> None:
