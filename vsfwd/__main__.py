@@ -11,7 +11,7 @@ from vsfwd.config import Config, ConfigError
 from vsfwd.daemon import run
 from vsfwd.datapath import DatapathError
 from vsfwd.log import log_to_stderr
-from vsfwd.statefile import InUse
+from vsfwd.statefile import Unusable
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,7 +35,7 @@ def main(path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there are keys in it
     try:
         asyncio.run(run(config))
-    except (InUse, DatapathError) as error:
+    except (Unusable, DatapathError) as error:
         click.echo(f"vsfwd: {error}", err=True)
         sys.exit(1)
 

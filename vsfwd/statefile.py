@@ -28,7 +28,11 @@ _ADDRESSES: Final = "addresses.json"
 _LOCK: Final = "lock"
 
 
-class InUse(Exception):
+class Unusable(Exception):
+    """The directory cannot be this daemon's; the text names it."""
+
+
+class InUse(Unusable):
     """Two daemons would write the same files, and the same maps."""
 
 
@@ -52,10 +56,14 @@ class StateFile:
     signature."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises InUse. The lock ends with the process, however that ends."""
+        """Raises Unusable. The lock ends with the process, however that ends."""
         self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            as_root = "; vsfwd runs as root" if isinstance(error, PermissionError) else ""
+            raise Unusable(f"{directory}: {error.strerror}{as_root}") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -11,7 +11,7 @@ from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import HOST, WEB, Manager, group
 from vsfwd.protocol.messages import Binding
 from vsfwd.reconciler import Reconciler
-from vsfwd.statefile import InUse, StateFile, Stored
+from vsfwd.statefile import InUse, StateFile, Stored, Unusable
 
 BINDING = Binding(WEB, "bbbbbbbb-0000-4000-8000-000000000001", "02:00:00:00:00:01", "veth-web")
 
@@ -193,3 +193,16 @@ def test_one_daemon_at_a_time(disk: Disk) -> None:
         StateFile(disk.directory)
     disk.statefile.close()
     StateFile(disk.directory).close()
+
+
+def test_a_directory_that_may_not_be_used_is_named(tmp_path: Path) -> None:
+    """As anybody but root, with what to do; and where a file is in its place."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Unusable, match="file/state: Not a directory"):
+        StateFile(tmp_path / "file" / "state")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(Unusable, match="vsfwd runs as root"):
+            StateFile(Path("/etc/vsfwd-state"))
+    finally:
+        os.seteuid(0)

@@ -137,7 +137,7 @@ class Programs:
 
     def __init__(self, pin_dir: Path) -> None:
         self.pins = pin_dir / schema()
-        self.pins.mkdir(parents=True, exist_ok=True)
+        self._make_room()
         self.module = compile_text((SOURCE / "dfw.c").read_text(), self.pins)
         self._clock, self.vnic_in, self.vnic_out = (
             load_function(self.module, name, BPF.SCHED_CLS) for name in ("jiffies", "vnic_in", "vnic_out")
@@ -151,6 +151,17 @@ class Programs:
             bpf.update(self.fd("stages"), struct.pack("<I", number), struct.pack("<I", program))
         self._layouts: dict[str, tuple[Layout, Layout]] = {}
         self.hz = self._measure_hz()
+
+    def _make_room(self) -> None:
+        try:
+            self.pins.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:  # so says sysfs, which has an empty /sys/fs/bpf and takes no directories
+            raise DatapathError(
+                f"{self.pins.parent}: no BPF file system; mount -t bpf bpf /sys/fs/bpf "
+                "(in a network namespace enter with nsenter --net, which leaves the mounts)"
+            ) from None
+        except OSError as error:
+            raise DatapathError(f"{self.pins}: {error.strerror}") from None
 
     def fd(self, table: str) -> int:
         return int(self.module[table.encode()].map_fd)
