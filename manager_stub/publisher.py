@@ -47,6 +47,7 @@ from vsfwd.protocol.messages import (
     Request,
     Statistics,
 )
+from vsfwd.protocol.order import REQUEST
 from vsfwd.protocol.topology import host_of
 
 log = structlog.get_logger("manager.publisher")
@@ -201,7 +202,7 @@ class Publisher(Link):
     async def _ask(self, commands: AbstractExchange, host: str, request: Request) -> None:
         self._check_lead()
         signed = self._register.signed(host, request, REQUEST_LIVES_S)
-        message = signed_message(signed, type="request", expiration=REQUEST_LIVES_S)
+        message = signed_message(signed, type=REQUEST, expiration=REQUEST_LIVES_S)
         await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
 
     # In

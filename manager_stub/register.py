@@ -52,7 +52,7 @@ from manager_stub.store import Row, Store, Transaction
 from manager_stub.world import Stored, World, is_policy, kind_of
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Applied, Hello, Reply, Request, digest_text
-from vsfwd.protocol.order import seal_order
+from vsfwd.protocol.order import REQUEST, seal_order
 
 log = structlog.get_logger()
 
@@ -284,7 +284,7 @@ class Register:
 
     def signed(self, host: str, request: Request, lives_s: int) -> Message:
         """What the host is asked, as it goes out."""
-        return self.order(host, request.id, "request", msgspec.json.encode(request), lives_s)
+        return self.order(host, request.id, REQUEST, msgspec.json.encode(request), lives_s)
 
     def order(self, host: str, id: str, kind: str, json: bytes, lives_s: int) -> Message:
         expires = int(time.time()) + lives_s

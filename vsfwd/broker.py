@@ -25,7 +25,7 @@ from vsfwd.policy.desired import UNDECODABLE
 from vsfwd.protocol import components, envelope, topology
 from vsfwd.protocol.components import ComponentAnswer, ComponentEvent
 from vsfwd.protocol.messages import EVENTS, Bindings, Event, Reply, Request
-from vsfwd.protocol.order import CarriedOut, Order, unseal_order
+from vsfwd.protocol.order import REQUEST, CarriedOut, Order, unseal_order
 from vsfwd.relay import NotConnected
 
 log = structlog.get_logger(log="vsfwd.broker")
@@ -111,6 +111,8 @@ class BrokerLink(Link):
             if order.kind in components.KINDS:
                 event = components.decode(order.kind, json)
                 return await self._take_component(event, order, again=bool(message.redelivered))
+            if order.kind != REQUEST:
+                raise envelope.Refused(f"kind: {order.kind!r} is unknown")
             request = msgspec.json.decode(json, type=Request)
         except (envelope.Refused, *UNDECODABLE) as error:
             log.error("request refused", reason=str(error))

@@ -63,6 +63,22 @@ async def test_a_request_that_cannot_be_read_goes_to_the_dead_letters(body: byte
     assert link.asked == []
 
 
+@pytest.mark.parametrize("kind", ["", "Request", "nonsense"])
+async def test_an_order_of_an_unknown_kind_goes_to_the_dead_letters(kind: str) -> None:
+    """Whatever its body can be read as."""
+    link = Asked()
+    order = seal_order(
+        MANAGER.key,
+        host=HOST,
+        id="r",
+        kind=kind,
+        expires=int(time.time()) + 60,
+        json=msgspec.json.encode(FORGET),
+    )
+    assert await link.take(order) is False
+    assert (link.asked, link.replies) == ([], [])
+
+
 async def test_only_the_manager_asks() -> None:
     """Whoever else can write to the queue, up to the broker's admin, gets nothing done: no signature,
     another's, one for another host."""

@@ -16,11 +16,11 @@ from vsfwd.protocol import topology
 from vsfwd.protocol.components import KINDS as COMPONENT_KINDS
 from vsfwd.protocol.envelope import HEADER, SIGNATURE, Header
 from vsfwd.protocol.messages import EVENTS, KINDS, Changes, Request
-from vsfwd.protocol.order import Order
+from vsfwd.protocol.order import REQUEST, Order
 
 HOST: Final = "{host}"
 _SCHEMA: Final = "#/components/schemas/{name}"
-_ORDERS: Final[dict[str, type[msgspec.Struct]]] = {"request": Request, **COMPONENT_KINDS}
+_ORDERS: Final[dict[str, type[msgspec.Struct]]] = {REQUEST: Request, **COMPONENT_KINDS}
 _REPORTS: Final[dict[str, type[msgspec.Struct]]] = {**EVENTS, **COMPONENT_KINDS}
 
 Json = dict[str, Any]

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from vsfwd.protocol.envelope import Message, Refused, pack, unpack
 
+REQUEST: Final = "request"
+"""The kind of `messages.Request`; the others are `components.KINDS`."""
 MAX_BODY: Final = 1024 * 1024
 """Bytes of one order on the wire."""
 MAX_DECODED: Final = 8 * 1024 * 1024
