@@ -20,8 +20,8 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -35,7 +35,7 @@ from tests.bench.ratios import Estimate, Target, estimate
 from tests.bench.report import Figure
 from tests.bench.rounds import Progress
 from tests.bench.tenants import EVERYBODY, TENANT, changing_rule, mac, policy, uuid_of, vm, vm_path
-from tests.harness.installation import Installation, Manager
+from tests.harness.installation import Installation, Manager, installed
 from vsfwd.protocol.messages import Binding
 
 SIZES: Final = (10, 100, 1000)
@@ -66,22 +66,14 @@ def run(sizes: Sequence[int], rounds: int, restart: bool, progress: Progress) ->
     logging.disable()
     figures = []
     for size in sizes:
-        with TemporaryDirectory(prefix="vsfwd-bench-", dir="/dev/shm") as directory, _broker(directory) as at:
+        with (
+            TemporaryDirectory(prefix="vsfwd-bench-", dir="/dev/shm") as directory,
+            installed(Path(directory)) as at,
+        ):
             figures += asyncio.run(_measured(at, size, rounds, restart))
         progress.step(f"fleet: {size:,} hosts", planned_s([size], rounds))
     order = {group: number for number, group in enumerate((RULE, TAG, BACK, *SHARES))}
     return sorted(figures, key=lambda figure: (order[figure.group], figure.name))
-
-
-@contextmanager
-def _broker(directory: str) -> Iterator[Installation]:
-    installation = Installation(Path(directory))
-    try:
-        installation.node.start()
-        installation.node.wait_ready()
-        yield installation
-    finally:
-        installation.node.kill()
 
 
 class Fleet:

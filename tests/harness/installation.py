@@ -3,8 +3,8 @@ out: what it calls is called directly."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Manager:
 
 
 class Installation:
-    """`node` is to be started by the test, and killed in the end."""
+    """`node` is not started: `installed` does that."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -108,3 +108,15 @@ class Installation:
             manager_key=self.directory.signing_public(),
             state_dir=here / "state",
         )
+
+
+@contextmanager
+def installed(path: Path) -> Iterator[Installation]:
+    """The broker runs as long as this lasts."""
+    installation = Installation(path)
+    try:
+        installation.node.start()
+        installation.node.wait_ready()
+        yield installation
+    finally:
+        installation.node.kill()

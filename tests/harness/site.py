@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractConnection
 from yarl import URL
 
 from manager_stub.state_dir import ADMIN
-from tests.harness.installation import Installation
+from tests.harness.installation import Installation, installed
 from vagrant.lab.waiting import wait_until
 from vsfwd.config import Config
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
@@ -71,25 +71,20 @@ async def connect(
 
 @contextmanager
 def site(path: Path) -> Iterator[Site]:
-    installation = Installation(path)
-    url = f"https://{installation.directory.addresses().listen}"
-    tls = ssl.create_default_context(cafile=str(installation.directory.ca))
-    argv = [sys.executable, "-m", "manager_stub", "serve", "--state", str(installation.directory.path)]
-    process = None
-    try:
-        installation.node.start()
-        installation.node.wait_ready()
+    with installed(path) as installation:
+        url = f"https://{installation.directory.addresses().listen}"
+        tls = ssl.create_default_context(cafile=str(installation.directory.ca))
+        argv = [sys.executable, "-m", "manager_stub", "serve", "--state", str(installation.directory.path)]
         with (path / "manager.log").open("wb") as log:
             process = subprocess.Popen(argv, stdout=log, stderr=log)
-        auth = (ADMIN, installation.password)
-        with httpx.Client(base_url=url, auth=auth, verify=tls, trust_env=False, timeout=30) as rest:
-            wait_until(lambda: _answers(rest), "the manager answers", 60.0)
-            yield Site(installation, rest)
-    finally:
-        if process is not None:
+        try:
+            auth = (ADMIN, installation.password)
+            with httpx.Client(base_url=url, auth=auth, verify=tls, trust_env=False, timeout=30) as rest:
+                wait_until(lambda: _answers(rest), "the manager answers", 60.0)
+                yield Site(installation, rest)
+        finally:
             process.kill()
             process.wait()
-        installation.node.kill()
 
 
 def _answers(rest: httpx.Client) -> bool:

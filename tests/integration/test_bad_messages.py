@@ -22,7 +22,7 @@ from manager_stub.hosts import Host
 from manager_stub.model import Vm
 from manager_stub.reports import MAX_REPORT
 from tests.harness.hostile import Hostile
-from tests.harness.installation import Installation, Manager
+from tests.harness.installation import Installation, Manager, installed
 from tests.harness.simulated import SimulatedHost
 from vsfwd.config import Config
 from vsfwd.protocol import topology
@@ -110,13 +110,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    installation = Installation(tmp_path_factory.mktemp("bad"))
-    try:
-        installation.node.start()
-        installation.node.wait_ready()
+    with installed(tmp_path_factory.mktemp("bad")) as installation:
         yield installation
-    finally:
-        installation.node.kill()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractConnection
 from yarl import URL
 
 from manager_stub.app import Parts, compose
-from tests.harness.installation import Installation
+from tests.harness.installation import Installation, installed
 from vsfwd.broker import _tls
 from vsfwd.config import Config
 from vsfwd.protocol import topology
@@ -39,13 +39,8 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    installation = Installation(tmp_path_factory.mktemp("presence"))
-    try:
-        installation.node.start()
-        installation.node.wait_ready()
+    with installed(tmp_path_factory.mktemp("presence")) as installation:
         yield installation
-    finally:
-        installation.node.kill()
 
 
 @asynccontextmanager

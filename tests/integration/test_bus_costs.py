@@ -9,7 +9,7 @@ import pytest
 
 from manager_stub.model import Entity, Group, Rule, SecurityPolicy, Vm
 from tests.harness.hostile import Hostile
-from tests.harness.installation import Installation, Manager
+from tests.harness.installation import Installation, Manager, installed
 from tests.harness.simulated import SimulatedHost
 from vsfwd.protocol.messages import Binding
 from vsfwd.reconciler import ApplyThread
@@ -49,13 +49,8 @@ class World:
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(tmp_path)
-    try:
-        installation.node.start()
-        installation.node.wait_ready()
+    with installed(tmp_path) as installation:
         yield installation
-    finally:
-        installation.node.kill()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import vsfwd.broker
 from manager_stub.model import Group, Rule, SecurityPolicy, Vm
 from tests.harness.faultyproxy import FaultyProxy, Spoil
 from tests.harness.hostile import Hostile
-from tests.harness.installation import Installation, Manager
+from tests.harness.installation import Installation, Manager, installed
 from tests.harness.schedules import HOSTS, MANAGER, Step, schedule
 from tests.harness.simulated import SimulatedHost, Took
 from vsfwd.broker import OUTGOING
@@ -42,13 +42,8 @@ SECTION = "/infra/domains/default/security-policies/faults"
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    installation = Installation(tmp_path_factory.mktemp("faults"))
-    try:
-        installation.node.start()
-        installation.node.wait_ready()
+    with installed(tmp_path_factory.mktemp("faults")) as installation:
         yield installation
-    finally:
-        installation.node.kill()
 
 
 @pytest.fixture

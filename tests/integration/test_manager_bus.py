@@ -32,10 +32,9 @@ from manager_stub.app import Parts, compose
 from manager_stub.inquiry import Inquiry
 from manager_stub.model import Rule
 from manager_stub.publisher import Publisher
-from manager_stub.state_dir import ADMIN, Addresses, StateDir
+from manager_stub.state_dir import ADMIN
 from manager_stub.watch import Watch
-from tests.harness.broker import free_ports
-from vagrant.lab.broker import Broker, Tls
+from tests.harness.installation import Installation, installed
 from vsfwd.policy.desired import DesiredState, apply
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol import envelope, topology
@@ -71,57 +70,39 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
     assert condition(), what
 
 
-class Installation:
-    """A manager's state directory and the broker set up from it."""
-
-    def __init__(self, path: Path) -> None:
-        rest, port, api_port, epmd_port, node_port = free_ports(5)
-        self.directory = StateDir(path / "manager")
-        addresses = Addresses(f"127.0.0.1:{rest}", f"127.0.0.1:{port}", f"https://127.0.0.1:{api_port}")
-        self.password = self.directory.create(addresses)
-        here = self.directory.path
-        self.node = Broker(
-            path / "broker",
-            "127.0.0.1",
-            Tls(here / "ca.crt", here / "broker.crt", here / "broker.key"),
-            self.directory.broker_password(),
-            port=port,
-            api_port=api_port,
-            epmd_port=epmd_port,
-            node_port=node_port,
-        )
-
-    @asynccontextmanager
-    async def manager(self) -> AsyncIterator["Manager"]:
-        """All of it but the TLS server: publisher task, and the REST interface called directly."""
-        parts = compose(self.directory)
-        urls = self.directory.addresses().broker_urls
-        publisher = Publisher(
-            parts.register,
-            parts.vnics,
-            parts.statistics,
-            parts.broker,
-            urls,
-            self.directory.broker_tls(),
-            resend_after_s=RESEND_AFTER_S,
-        )
-        publisher.heard = parts.presence.heard
-        watch = Watch(parts.register, parts.vnics, parts.broker, parts.presence, AWAY_AFTER_S)
-        publisher.begin_beside = [watch.begin]
-        publishing = asyncio.create_task(publisher.run())
-        rest = httpx.AsyncClient(
-            transport=httpx.ASGITransport(parts.web), base_url="https://manager", auth=(ADMIN, self.password)
-        )
-        try:
-            await eventually(lambda: publisher.connected_to is not None, "the manager connects")
-            async with rest:
-                yield Manager(parts, publisher, rest)
-        finally:
-            publishing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await publishing
-            await parts.broker.close()
-            parts.store.close()
+@asynccontextmanager
+async def managed(installation: Installation) -> AsyncIterator["Manager"]:
+    """All of it but the TLS server: publisher task, and the REST interface called directly."""
+    parts = compose(installation.directory)
+    urls = installation.directory.addresses().broker_urls
+    publisher = Publisher(
+        parts.register,
+        parts.vnics,
+        parts.statistics,
+        parts.broker,
+        urls,
+        installation.directory.broker_tls(),
+        resend_after_s=RESEND_AFTER_S,
+    )
+    publisher.heard = parts.presence.heard
+    watch = Watch(parts.register, parts.vnics, parts.broker, parts.presence, AWAY_AFTER_S)
+    publisher.begin_beside = [watch.begin]
+    publishing = asyncio.create_task(publisher.run())
+    rest = httpx.AsyncClient(
+        transport=httpx.ASGITransport(parts.web),
+        base_url="https://manager",
+        auth=(ADMIN, installation.password),
+    )
+    try:
+        await eventually(lambda: publisher.connected_to is not None, "the manager connects")
+        async with rest:
+            yield Manager(parts, publisher, rest)
+    finally:
+        publishing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await publishing
+        await parts.broker.close()
+        parts.store.close()
 
 
 class Manager:
@@ -233,18 +214,13 @@ class Host:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    installation = Installation(tmp_path_factory.mktemp("installation"))
-    try:
-        installation.node.start()
-        installation.node.wait_ready()
+    with installed(tmp_path_factory.mktemp("installation")) as installation:
         yield installation
-    finally:
-        installation.node.kill()
 
 
 @pytest.fixture
 async def manager(installation: Installation) -> AsyncIterator[Manager]:
-    async with installation.manager() as manager:
+    async with managed(installation) as manager:
         yield manager
         for host in list(manager.register.hosts):
             await manager.call("DELETE", f"/api/v1/vsfw/hosts/{host}")
@@ -319,7 +295,7 @@ async def test_a_restarted_manager_sends_nothing_to_a_current_host_and_the_rest_
     installation: Installation, tmp_path: Path
 ) -> None:
     """What was under way when the manager ended is sent by the next one; who has everything is left alone."""
-    async with installation.manager() as manager:
+    async with managed(installation) as manager:
         current = await manager.enrol(installation, tmp_path)
         behind = await manager.enrol(installation, tmp_path)
         await manager.put_vm("before")
@@ -334,7 +310,7 @@ async def test_a_restarted_manager_sends_nothing_to_a_current_host_and_the_rest_
             await eventually(lambda: len(behind.headers) > known, "a message is under way")
     behind.deaf = False
     sent_to_current = list(current.headers)
-    async with installation.manager() as manager:
+    async with managed(installation) as manager:
         async with current.connected(), behind.connected(VNIC):
             await manager.in_sync(behind)
             await manager.in_sync(current)
