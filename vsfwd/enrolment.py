@@ -10,6 +10,7 @@ a whole one.
 """
 
 import json
+import re
 import ssl
 import time
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _CA: Final = "enrolling.ca.pem"
 PATIENCE_S: Final = 60.0
 """A manager that was just started has not met its broker yet, or does not lead yet, and says so."""
 _AGAIN_S: Final = 0.5
+_CA_HASH: Final = re.compile("sha256:[0-9a-f]{64}")
 _MAX_CA: Final = 64 * 1024
 _AUTHORITY: Final = "/api/v1/vsfw/ca"
 _ENROL: Final = "/api/v1/vsfw/enrol"
@@ -61,6 +63,8 @@ class Given(msgspec.Struct, frozen=True):
 def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE_S) -> str:
     """The id of this host. Raises Unusable, Unreachable, Denied."""
     url = checked_url(asked.manager)
+    if not _CA_HASH.fullmatch(asked.ca_hash):
+        raise Unusable(f"--ca-hash: {asked.ca_hash!r} is not sha256: and 64 of 0-9 and a-f")
     settings = _settings(asked.directory / CONFIG)
     waiting = asked.directory / KEY
     if "host_id" in settings and not waiting.exists() and not again:
@@ -123,10 +127,10 @@ def _authority(url: str, ca_hash: str, end: float) -> x509.Certificate:
         raise Unreachable(f"{url}: {error}; does the manager run, and is --manager right?") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unreachable(f"{url}: whatever answers there is no manager that leads") from None
-    found = f"sha256:{_fingerprint(certificate)}"
-    if found != ca_hash:
+    if f"sha256:{_fingerprint(certificate)}" != ca_hash:  # nobody is to paste what a false manager shows
         raise Unusable(
-            f"{url}: its authority has {found}, not {ca_hash}: it is not the manager that was meant"
+            f"{url}: its authority has not {ca_hash}: it is not the manager that was meant, or ca_hash is of "
+            "another one; ask the manager's admin for ca_hash"
         )
     return certificate
 

@@ -144,8 +144,10 @@ def test_the_key_never_leaves_the_host(manager: FalseOrTrue, asked: Enrolment) -
 def test_a_false_manager_is_told_nothing(manager: FalseOrTrue, asked: Enrolment, tmp_path: Path) -> None:
     """One with another authority: neither the token, nor a name, nor credentials from the environment."""
     meant = Enrolment(manager.url, TOKEN, Authority.create().key_hash, asked.directory)
-    with pytest.raises(Unusable, match="it is not the manager that was meant"):
+    with pytest.raises(Unusable, match="it is not the manager that was meant") as refused:
         enrol(meant)
+    assert manager.authority.key_hash not in str(refused.value)  # nobody is led to paste it
+    assert "ask the manager's admin for ca_hash" in str(refused.value)
     [(path, headers)] = manager.said
     assert path == "/api/v1/vsfw/ca"
     assert "Authorization" not in headers
@@ -162,6 +164,17 @@ def test_who_shows_the_right_authority_has_to_be_certified_by_it(
     with pytest.raises(Unreachable, match="not verified"):
         enrol(Enrolment(manager.url, TOKEN, real.key_hash, asked.directory))
     assert [path for path, _ in manager.said] == ["/api/v1/vsfw/ca"]
+
+
+@pytest.mark.parametrize(
+    "ca_hash", ["0" * 64, "sha256:0123", f"sha256:{'x' * 64}", f"sha256:{'0' * 64}\n", ""]
+)
+def test_a_hash_that_is_none_is_wrong_usage(manager: FalseOrTrue, asked: Enrolment, ca_hash: str) -> None:
+    """Nobody is asked, and nobody is accused."""
+    with pytest.raises(Unusable, match="--ca-hash: .* is not sha256: and 64"):
+        enrol(Enrolment(manager.url, TOKEN, ca_hash, asked.directory))
+    assert manager.said == []
+    assert not asked.directory.exists()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://", "https://u:p@127.0.0.1", "127.0.0.1:8443"])
