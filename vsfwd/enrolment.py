@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vsfwd import files, identity
 from vsfwd.config import Config, ConfigError
-from vsfwd.rest import CONNECT_S, Denied, Login, Rest, Unreachable, Unusable, checked_url
+from vsfwd.rest import CONNECT_S, Login, NotReady, Rest, Unreachable, Unusable, checked_url
 
 CONFIG: Final = "vsfwd.toml"
 KEY: Final = "enrolling.key"
@@ -36,6 +36,7 @@ PATIENCE_S: Final = 60.0
 _AGAIN_S: Final = 0.5
 _CA_HASH: Final = re.compile("sha256:[0-9a-f]{64}")
 _MAX_CA: Final = 64 * 1024
+_MAX_REASON: Final = 300
 _AUTHORITY: Final = "/api/v1/vsfw/ca"
 _ENROL: Final = "/api/v1/vsfw/enrol"
 
@@ -122,11 +123,14 @@ def _authority(url: str, ca_hash: str, end: float) -> x509.Certificate:
     try:
         while (said := _first_word(url))[0] == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < end:
             time.sleep(_AGAIN_S)
-        certificate = x509.load_pem_x509_certificate(json.loads(said[1])["pem_encoded"].encode())
+        answer = json.loads(said[1])
+        if said[0] == httpx.codes.SERVICE_UNAVAILABLE:
+            raise NotReady(url, str(answer["error_message"])[:_MAX_REASON])
+        certificate = x509.load_pem_x509_certificate(answer["pem_encoded"].encode())
     except httpx.TransportError as error:
         raise Unreachable(f"{url}: {error}; does the manager run, and is --manager right?") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Unreachable(f"{url}: whatever answers there is no manager that leads") from None
+        raise Unreachable(f"{url}: whatever answers there is no manager") from None
     if f"sha256:{_fingerprint(certificate)}" != ca_hash:  # nobody is to paste what a false manager shows
         raise Unusable(
             f"{url}: its authority has not {ca_hash}: it is not the manager that was meant, or ca_hash is of "
@@ -169,8 +173,8 @@ def _given(url: str, ca: Path, body: dict[str, str], end: float) -> Given:
                 return msgspec.convert(rest.call("POST", _ENROL, body), Given)
             except msgspec.ValidationError as error:
                 raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
-            except Denied as denied:
-                if denied.status != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
+            except NotReady:
+                if time.monotonic() > end:
                     raise
             time.sleep(_AGAIN_S)
     finally:

@@ -9,6 +9,7 @@ only to the manager and the user the file names.
 """
 
 import os
+import re
 import ssl
 import stat
 from pathlib import Path
@@ -38,12 +39,17 @@ class Unreachable(Exception):
     """No manager answers; the text says what to look at."""
 
 
-class Denied(Exception):
-    """The manager says no; the text says why, and what to do next. `status` is HTTP's."""
+class NotReady(Unreachable):
+    """A manager that cannot answer now: it stands by, its database is away (HTTP's 503); the text has its
+    word."""
 
-    def __init__(self, reason: str, status: int = 0) -> None:
-        super().__init__(reason)
-        self.status = status
+    def __init__(self, url: str, reason: str) -> None:
+        leader = re.search(r"(https://\S+) leads$", reason)
+        super().__init__(f"{url}: {reason}{f'; say --manager {leader[1]}' if leader else ''}")
+
+
+class Denied(Exception):
+    """The manager says no; the text says why, and what to do next."""
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,7 +127,7 @@ class Rest:
         except httpx.TransportError as error:
             raise Unreachable(f"{self._url}: {self._why(error)}") from None
         if not answer.is_success:
-            raise Denied(self._refusal(answer), answer.status_code)
+            raise self._refusal(answer)
         try:
             return answer.json() if answer.content else None
         except ValueError:
@@ -149,20 +155,22 @@ class Rest:
         trusted = self._ca or "the certificates of this machine"
         return f"not verified by {trusted}: {cause.verify_message}; --ca is the manager's ca.crt"
 
-    def _refusal(self, answer: httpx.Response) -> str:
+    def _refusal(self, answer: httpx.Response) -> Denied | NotReady:
         try:
             body = answer.json()
             reason, code = str(body["error_message"]), body.get("error_code")
         except (ValueError, KeyError, TypeError, AttributeError):
-            return f"{self._url}: answered {answer.status_code}, and not as a manager does"
+            return Denied(f"{self._url}: answered {answer.status_code}, and not as a manager does")
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            return NotReady(self._url, reason)
         if answer.status_code == 401 or (answer.status_code == 403 and code != _ROLE):
             credentials = "; see VSFWCTL_USER, VSFWCTL_PASSWORD and VSFWCTL_TOKEN"
-            return reason if self._is_anybody else reason + credentials
+            return Denied(reason if self._is_anybody else reason.rstrip(".") + credentials)
         if answer.status_code == 412:
-            return f"{reason}; nothing was changed, look at the differences again"
+            return Denied(f"{reason}; nothing was changed, look at the differences again")
         if answer.status_code >= 500:
-            return f"{reason}; that is the manager's fault, its log says more"
-        return reason
+            return Denied(f"{reason}; that is the manager's fault, its log says more")
+        return Denied(reason)
 
 
 def _trust(ca: str) -> ssl.SSLContext:

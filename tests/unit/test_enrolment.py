@@ -23,7 +23,7 @@ from vagrant.lab.waiting import wait_until
 from vsfwd import enrolment, files, identity
 from vsfwd.config import Config
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
-from vsfwd.rest import Denied, Unreachable, Unusable
+from vsfwd.rest import Denied, Login, NotReady, Rest, Unreachable, Unusable
 
 TOKEN = f"{'0' * 12}.{'s' * 43}"
 MANAGER_KEY = "l6pYz0bMJQ5mF1c0PS0o0mQ5yF3zX0yqSOVtWJkqQpA="
@@ -37,6 +37,7 @@ class FalseOrTrue:
         self.authority = Authority.create()
         self.said: list[tuple[str, Any]] = []
         self.busy = self.stands_by = 0
+        self.away = "this manager stands by; https://10.0.0.2:8443 leads"
         self.answer: dict[str, Any] = {}
         certificate, key = self.authority.issue_server("manager", ["127.0.0.1"])
         chain = directory / "server.pem"
@@ -60,7 +61,7 @@ class FalseOrTrue:
                 manager.said.append((self.path, dict(self.headers)))
                 if manager.stands_by:
                     manager.stands_by -= 1
-                    self._answer(503, {"error_message": "this manager stands by"})
+                    self._answer(503, {"error_message": manager.away})
                     return
                 self._answer(200, {"pem_encoded": manager.authority.pem.decode()})
 
@@ -171,7 +172,7 @@ def test_who_shows_the_right_authority_has_to_be_certified_by_it(
 )
 def test_a_hash_that_is_none_is_wrong_usage(manager: FalseOrTrue, asked: Enrolment, ca_hash: str) -> None:
     """Nobody is asked, and nobody is accused."""
-    with pytest.raises(Unusable, match="--ca-hash: .* is not sha256: and 64"):
+    with pytest.raises(Unusable, match=r"--ca-hash: .* is not sha256: and 64"):
         enrol(Enrolment(manager.url, TOKEN, ca_hash, asked.directory))
     assert manager.said == []
     assert not asked.directory.exists()
@@ -195,7 +196,7 @@ def test_a_manager_that_is_not_ready_is_asked_again(manager: FalseOrTrue, asked:
     manager.stands_by = 2
     enrol(asked, again=True)
     manager.busy = 10**6
-    with pytest.raises(Denied, match="ask again"):
+    with pytest.raises(NotReady, match="ask again"):
         enrol(asked, again=True, patience_s=0.0)
 
 
@@ -381,11 +382,28 @@ def test_a_token_that_is_none_is_said_to_be_none(asked: Enrolment) -> None:
     enrol(asked)
 
 
-def test_a_manager_that_never_leads_is_named(manager: FalseOrTrue, asked: Enrolment) -> None:
-    """After a while."""
-    manager.stands_by = 10**6
-    with pytest.raises(Unreachable, match="no manager that leads"):
+@pytest.mark.parametrize(
+    ("away", "said"),
+    [
+        ("this manager stands by; https://10.0.0.2:8443 leads", "say --manager https://10.0.0.2:8443$"),
+        ("this manager stands by; nobody leads yet", "nobody leads yet$"),
+        ("the database: connection refused", "the database: connection refused$"),
+    ],
+)
+def test_a_manager_that_is_away_says_why(
+    manager: FalseOrTrue, asked: Enrolment, tmp_path: Path, away: str, said: str
+) -> None:
+    """Whom to ask instead, where it knows that; to whoever enrols after a while, to any other command at
+    once. Nobody is at fault."""
+    manager.stands_by, manager.away = 2, away
+    with pytest.raises(NotReady, match=said):
         enrol(asked, patience_s=0.0)
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(manager.authority.pem)
+    rest = Rest(Login(manager=manager.url, ca=str(ca)))
+    with pytest.raises(NotReady, match=said):
+        rest.call("GET", "/api/v1/vsfw/policy")
+    rest.close()
 
 
 def test_an_authority_s_answer_without_end_is_not_read_to_its_end(
