@@ -3,7 +3,8 @@
 uvicorn speaks HTTP; connections are accepted here, because uvicorn bounds neither their number nor the time
 that a client takes to say a request or to take the answer. A client that says nothing, or never ends what it
 says, or does not read, is cut off; of
-too many from one source the oldest that says nothing goes. All of it holds before a password is asked for.
+too many from one source the oldest that says nothing goes, then the oldest that waits for what a wrong guess
+costs. All of it holds before a password is asked for.
 """
 
 import asyncio
@@ -17,9 +18,10 @@ from typing import Final
 import structlog
 import uvicorn
 from h11 import CLOSED, IDLE, MUST_CLOSE, SEND_BODY
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from manager_stub import throttle
 from manager_stub.sources import source_of
 
 SHUTDOWN_S: Final = 5
@@ -47,7 +49,17 @@ class _Connection(H11Protocol):
         self.accepted = accepted
         self.source = source
         self.lost = asyncio.Event()
+        self.is_delayed = False
+        """By what guessing costs (`throttle.py`)."""
+        self.app = self._answer
         self._late: asyncio.TimerHandle | None = None
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        throttle.held.set(self._delay)  # in the context of this request's own task
+        await self.config.loaded_app(scope, receive, send)
+
+    def _delay(self, is_delayed: bool) -> None:
+        self.is_delayed = is_delayed
 
     def is_waiting(self) -> bool:
         """For its client: for the handshake, for a request, or to take the answer."""
@@ -150,12 +162,14 @@ class WebServer(uvicorn.Server):
                 accepted.close()
 
     def _make_room(self, source: str) -> bool:
-        """Whether one more from there may be served. No request that is being answered is cut off for it."""
+        """Whether one more from there may be served. No request that is being worked on is cut off for it."""
         from_there = [connection for connection in self._open if connection.source == source]
         for limit, connections in ((MAX_FROM_ONE, from_there), (MAX_CONNECTIONS, list(self._open))):
             if len(connections) < limit:
                 continue
-            oldest = next((connection for connection in connections if connection.is_waiting()), None)
+            idle = [connection for connection in connections if connection.is_waiting()]
+            delayed = [connection for connection in connections if connection.is_delayed]
+            oldest = next(iter(idle + delayed), None)
             log.warning("too many connections", limit=limit, refused=source)
             if oldest is None:
                 return False

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+import manager_stub.throttle
 import manager_stub.web
+from manager_stub.throttle import Throttle
 from manager_stub.web import WebServer
 from tests.harness.pki import Pki
 
@@ -23,7 +25,8 @@ LARGE = 32 * 1024 * 1024
 
 
 class Site:
-    """A server that answers whole requests at once, but under /slow when it may."""
+    """A server that answers whole requests at once, but under /slow when it may, and under /guess as if a
+    wrong password had come."""
 
     def __init__(self, directory: Path) -> None:
         pki = Pki(directory)
@@ -31,6 +34,8 @@ class Site:
         self.tls = ssl.create_default_context(cafile=str(pki.ca))
         self.may = asyncio.Event()
         self.asked = asyncio.Semaphore(0)
+        self.throttle = Throttle()
+        self.wrong = asyncio.Semaphore(0)
         self.server = WebServer(self, (ADDRESS, 0), tls.certificate, tls.key)
         self.port = self.server.listener.getsockname()[1]
 
@@ -40,10 +45,16 @@ class Site:
             pass
         if scope["path"] == "/slow":
             await self.may.wait()
+        if scope["path"] == "/guess":
+            await self.throttle.guess(scope["client"][0], self._is_right)
         length = LARGE if scope["path"] == "/large" else 0
         headers = [(b"content-length", b"%d" % length)] if length else []
         await send({"type": "http.response.start", "status": 200 if length else 204, "headers": headers})
         await send({"type": "http.response.body", "body": bytes(length)})
+
+    async def _is_right(self) -> bool:
+        self.wrong.release()
+        return False
 
     async def connect(
         self, *, secure: bool = True, address: str = "127.0.0.2"
@@ -200,4 +211,26 @@ async def test_x49_an_address_that_keeps_the_server_busy_is_refused_more(
     site.may.set()
     for reader, writer in busy:
         assert (await asyncio.wait_for(reader.read(), LATE_S)).startswith(b"HTTP/1.1 204 ")
+        writer.close()
+
+
+async def test_x49_who_guesses_gives_way_to_others(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong guess is answered late, and meanwhile its connection is the first to go when there are too
+    many; a request that is being worked on is not."""
+    monkeypatch.setattr(manager_stub.web, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(manager_stub.throttle, "_FIRST_DELAY_S", LATE_S)
+    monkeypatch.setattr(manager_stub.throttle, "_LONGEST_DELAY_S", LATE_S)
+    site.server.config.timeout_graceful_shutdown = 1
+    busy_reader, busy = await site.connect()
+    busy.write(REQUEST.replace(b"/", b"/slow", 1))
+    await site.asked.acquire()
+    guesses = [await site.connect(address=f"127.0.0.{each}") for each in (4, 5)]
+    for _, writer in guesses:
+        writer.write(REQUEST.replace(b"/", b"/guess", 1))
+        await site.wrong.acquire()
+    assert await site.is_served()
+    assert await is_cut_off(guesses[0][0])
+    site.may.set()
+    assert (await asyncio.wait_for(busy_reader.read(), LATE_S)).startswith(b"HTTP/1.1 204 ")
+    for _, writer in (*guesses, (busy_reader, busy)):
         writer.close()
