@@ -42,8 +42,8 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host, on every connect: what it enforces. The manager answers with a snapshot only if that is not
-    current. `vsfwd` is the version of the daemon."""
+    """A host, on every connect and every 30 s: what it enforces. The manager answers with a snapshot only if
+    that is not current. `vsfwd` is the version of the daemon."""
 
     epoch: int
     generation: int
