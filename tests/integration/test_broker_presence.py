@@ -59,10 +59,12 @@ async def managed(installation: Installation) -> AsyncIterator[Parts]:
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
-            await asyncio.sleep(0.02)
-    assert condition(), what
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"within {DEADLINE_S:.0f} s: {what}")
 
 
 async def connect(config: Config) -> AbstractConnection:
