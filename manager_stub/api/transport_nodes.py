@@ -35,9 +35,7 @@ def _add(routes: APIRouter, register: Register, presence: Presence, home: str) -
     async def all_status() -> Json:
         """How many nodes are up, degraded, down or unknown."""
         states = [_state(host, presence.is_up(host.id)) for host in register.hosts.values()]
-        return {
-            f"{state.lower()}_count": states.count(state) for state in ("UP", "DEGRADED", "DOWN", "UNKNOWN")
-        }
+        return {f"{state.lower()}_count": states.count(state) for state in _STATES}
 
     @routes.get(f"{home}/{{id}}")
     async def read(id: Uuid) -> Json:

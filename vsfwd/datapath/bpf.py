@@ -35,7 +35,6 @@ class Command(IntEnum):
     MAP_LOOKUP = 1
     MAP_UPDATE = 2
     MAP_DELETE = 3
-    MAP_NEXT_KEY = 4
     OBJ_GET = 7
     PROG_ATTACH = 8
     PROG_DETACH = 9
