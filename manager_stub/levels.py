@@ -77,6 +77,11 @@ class Level:
         return Position(self.epoch, self.generation, self.wanted.text)
 
     @property
+    def in_sync(self) -> bool:
+        """The host has said that it has what it should have."""
+        return self.applied == self.wanted_position
+
+    @property
     def sent_position(self) -> Position:
         return Position(self.epoch, self.sent_generation, self.sent_digest)
 

@@ -93,7 +93,7 @@ class Presence:
     def look(self, hosts: Mapping[str, Host]) -> None:
         """To be called every few seconds: who has not what is wanted, and since when."""
         now = self._clock()
-        behind = {id for id, host in hosts.items() if host.level.applied != host.level.wanted_position}
+        behind = {id for id, host in hosts.items() if not host.level.in_sync}
         self._behind = {id: self._behind.get(id, now) for id in behind}
         for known in (self._consumers, self._signs, self._since):
             for id in known.keys() - hosts.keys():

@@ -69,7 +69,7 @@ def _shown(host: Host, presence: Presence, credentials: Credentials) -> Json:
         "display_name": host.display_name,
         "wanted": _position(host.level.wanted_position),
         "applied": _position(host.level.applied),
-        "in_sync": host.level.applied == host.level.wanted_position,
+        "in_sync": host.level.in_sync,
         "connected": presence.is_up(host.id),
         "connection_since": presence.since_ms(host.id),
         "last_seen": host.last_seen_ms,

@@ -69,7 +69,7 @@ def analysis(register: Register, trace: Trace) -> list[str]:
         host, vnic = _host(register, each.card), each.card.vnic.id
         if host is None:
             found.append(f"vNIC {vnic} is plugged on no host")
-        elif host.level.applied != host.level.wanted_position:
+        elif not host.level.in_sync:
             found.append(f"host {host.display_name} has not said that it applied all of it")
     if any(each.by_local_clock for each in judged):
         found.append("schedules by the clock of a host were asked by the manager's")

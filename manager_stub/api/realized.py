@@ -69,7 +69,7 @@ def _state(register: Register) -> str:
     hosts = [host for host in register.hosts.values() if host.bindings]
     if any(host.problem for host in hosts):
         return "ERROR"
-    behind = any(host.level.applied != host.level.wanted_position for host in hosts)
+    behind = any(not host.level.in_sync for host in hosts)
     return "UNREALIZED" if behind else "REALIZED"
 
 

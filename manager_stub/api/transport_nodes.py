@@ -82,7 +82,7 @@ def _state(host: Host, up: bool | None) -> str:
 
 
 def _realised(host: Host) -> bool:
-    return host.level.applied == host.level.wanted_position and not trouble(host)
+    return host.level.in_sync and not trouble(host)
 
 
 def trouble(host: Host) -> str:

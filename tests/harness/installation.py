@@ -32,8 +32,7 @@ class Manager:
     def in_sync(self) -> bool:
         """Every host has said that it has what it should have."""
         return all(
-            host.level.applied == host.level.wanted_position and host.level.outgoing is None
-            for host in self.register.hosts.values()
+            host.level.in_sync and host.level.outgoing is None for host in self.register.hosts.values()
         )
 
 

@@ -64,7 +64,7 @@ class Trial:
     def _in_sync(self) -> bool:
         hosts = self.parts.register.hosts
         return all(
-            hosts[id].level.applied == hosts[id].level.wanted_position
+            hosts[id].level.in_sync
             and hosts[id].level.outgoing is None
             and positions[-1:] == [(hosts[id].level.epoch, hosts[id].level.generation)]
             for id, positions in self.enforced.items()

@@ -125,9 +125,7 @@ class Manager:
 
     async def in_sync(self, host: "Host") -> None:
         level = lambda: self.register.hosts[host.id].level  # noqa: E731
-        await eventually(
-            lambda: level().applied == level().wanted_position and level().outgoing is None, "in sync"
-        )
+        await eventually(lambda: level().in_sync and level().outgoing is None, "in sync")
 
     async def connected(self, host: "Host", yes: bool = True) -> None:
         """As the broker's statistics have it, which come every few seconds and set no event."""

@@ -69,7 +69,7 @@ class Conversation:
         while self.level.outgoing is not None:
             self.deliver()
             self.report()
-        assert self.level.applied == self.level.wanted_position
+        assert self.level.in_sync
         assert self.state.raw == self.level.wanted.objects
 
 
@@ -277,7 +277,7 @@ def test_whatever_is_lost_or_forgotten_they_agree_in_the_end(steps: list[tuple[s
             attempt(talk)
         talk.report()
     assert talk.level.outgoing is None
-    assert talk.level.applied == talk.level.wanted_position
+    assert talk.level.in_sync
     assert {kind: dict(talk.state.raw[kind]) for kind in KINDS} == talk.level.wanted.objects
 
 
