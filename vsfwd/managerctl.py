@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 from rich.console import Console
 
 from vsfwd.rest import Denied, Login, Rest, Unreachable, Unusable
@@ -73,7 +74,7 @@ def _with_password(login: Login) -> Login:
     if not sys.stdin.isatty():
         raise Unusable(f"no password for {login.user}: set VSFWCTL_PASSWORD or VSFWCTL_TOKEN")
     password = click.prompt(f"password of {login.user}", hide_input=True, err=True)
-    return Login(login.manager, login.ca, login.user, password)
+    return msgspec.structs.replace(login, password=password)
 
 
 @contextmanager
