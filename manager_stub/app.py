@@ -195,22 +195,10 @@ def _forget_by(passwords: Passwords, sessions: Sessions) -> Callable[[str], None
     return forget
 
 
-async def _expire(vnics: Vnics) -> NoReturn:
+async def _every(seconds: float, act: Callable[[], object]) -> NoReturn:
     while True:
-        await asyncio.sleep(LEASES_S)
-        vnics.expire()
-
-
-async def _keep(statistics: RuleStatistics) -> NoReturn:
-    while True:
-        await asyncio.sleep(STATISTICS_S)
-        statistics.save()
-
-
-async def _undo(publishing: Publishing) -> NoReturn:
-    while True:
-        publishing.expire()
-        await asyncio.sleep(CONFIRMATION_S)
+        await asyncio.sleep(seconds)
+        act()
 
 
 async def serve(directory: StateDir) -> None:
@@ -274,9 +262,9 @@ async def _term(
     rotation = Rotation(directory.path, {"amqp": parts.broker_tls})
     tasks = [
         asyncio.create_task(parts.publisher.run(), name="publisher"),
-        asyncio.create_task(_expire(parts.vnics), name="leases"),
-        asyncio.create_task(_keep(parts.statistics), name="statistics"),
-        asyncio.create_task(_undo(parts.publishing), name="confirmation"),
+        asyncio.create_task(_every(LEASES_S, parts.vnics.expire), name="leases"),
+        asyncio.create_task(_every(STATISTICS_S, parts.statistics.save), name="statistics"),
+        asyncio.create_task(_every(CONFIRMATION_S, parts.publishing.expire), name="confirmation"),
         *([asyncio.create_task(over.wait(), name="lead")] if over else []),
         asyncio.create_task(rotation.follow(), name="broker session's certificate"),
     ]
