@@ -184,9 +184,7 @@ class Relay:
         if message.answer_within_s:
             return self._ask(listening[0], message)
         if not any([self._give(each, message) for each in listening]):
-            return ComponentAnswer(
-                message.id, error=f"{message.component}: it does not read, and was cut off"
-            )
+            return _cut_off(message)
         return ComponentAnswer(message.id)
 
     def _ask(self, subscription: Subscription, message: ComponentMessage) -> ComponentAnswer | None:
@@ -197,7 +195,7 @@ class Relay:
             reason = f"{component}: {MAX_UNANSWERED} calls wait for its answers already"
             return ComponentAnswer(message.id, error=reason)
         if not self._give(subscription, message):
-            return ComponentAnswer(message.id, error=f"{component}: it does not read, and was cut off")
+            return _cut_off(message)
         self._asked[message.id] = _Asked(subscription, now + message.answer_within_s)
         return None
 
@@ -213,3 +211,7 @@ class Relay:
         waiting = self._asking.get(answer.id)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
+
+
+def _cut_off(message: ComponentMessage) -> ComponentAnswer:
+    return ComponentAnswer(message.id, error=f"{message.component}: it does not read, and was cut off")
