@@ -85,7 +85,7 @@ class ControlPlane:
             path = f"/vsfw/hosts/{host}/control-plane-certificate"
             transaction.add_changes([audit.change(path, None, {"certificate": certificate}, now_ms())])
         self._given_at[host] = time.monotonic()
-        answer: Body = msgspec.json.decode(msgspec.json.encode(Identity(certificate, sealed)))
+        answer: Body = msgspec.to_builtins(Identity(certificate, sealed))
         return answer
 
 
