@@ -1,6 +1,7 @@
 """What is shipped, as files."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -50,3 +51,16 @@ def _found(place: Path) -> list[str]:
     command = [sys.executable, "-c", _WHERE]
     done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=True)
     return done.stdout.split()
+
+
+def test_a_linked_venv_is_refused_by_name(tmp_path: Path) -> None:
+    """`./run` says what is wrong with it and leaves what it leads to alone."""
+    root = Path(vsfwd.__file__).parents[1]
+    for name in ("run", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".venv").symlink_to("elsewhere")
+    done = subprocess.run([tmp_path / "run", "setup"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert ".venv is a link to elsewhere" in done.stderr
+    assert not list((tmp_path / "elsewhere").iterdir())
