@@ -98,6 +98,7 @@ def test_without_a_lab_commands_say_so(nothing: None) -> None:
 def test_status_names_everything_a_script_needs(up: dict[str, Any]) -> None:
     """The keys are a promise."""
     assert up["manager"].keys() >= {"url", "ca", "user", "password"}
+    assert up["manager"]["running"] is up["broker"]["running"] is True
     assert up["broker"]["url"].startswith("amqps://")
     assert up["hosts"].keys() == {"host1", "host2"}
     for host in up["hosts"].values():
@@ -135,9 +136,24 @@ def test_exec_runs_inside_and_passes_the_status_on(up: dict[str, Any]) -> None:
     assert all(address in addresses for address in up["vms"]["e"]["addresses"])
     assert shared("exec", "e", "--", "sh", "-c", "exit 7").returncode == 7
     assert shared("exec", "e", "ping", "-c1", up["vms"]["e"]["addresses"][0]).returncode == 0
+    missing = shared("exec", "e", "--", "nosuch", "it's")
+    assert (missing.returncode, "nosuch" in missing.stderr) == (127, True)
     unknown = shared("exec", "nobody", "--", "true")
     assert unknown.returncode == 1
     assert "no VM 'nobody'" in unknown.stderr
+
+
+def test_a_killed_manager_is_shown_and_started_again(shared_world: World) -> None:
+    """Both forms of `status` say it; `start manager` returns when it answers, and refuses one that runs."""
+    try:
+        shared_world.lab.manager.kill()
+        assert json.loads(shared("status", "--json").stdout)["manager"]["running"] is False
+        assert f"{shared_world.lab.access.url} (stopped)" in shared("status").stdout
+    finally:
+        again = shared("start", "manager")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(shared("status", "--json").stdout)["manager"]["running"] is True
+    assert "the manager is running, pid" in shared("start", "manager").stderr
 
 
 def test_a_lab_that_is_up_is_not_made_again(up: dict[str, Any]) -> None:

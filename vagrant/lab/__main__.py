@@ -31,7 +31,12 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--name", default="lab", show_default=True, help="Which lab: several can be up side by side.")
+@click.option(
+    "--name",
+    default="lab",
+    show_default=True,
+    help="Which lab: several can be up side by side, each in /run/vsfw-NAME.",
+)
 @click.pass_context
 def main(context: click.Context, name: str) -> None:
     """Hosts and VMs as network namespaces, with a vsfwd on every host, one manager and one broker."""
@@ -87,25 +92,33 @@ def status(name: str, as_json: bool) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def run_inside(name: str, vm: str, command: Sequence[str]) -> NoReturn:
-    """Run COMMAND inside of VM; its exit status is ours."""
+    """Run COMMAND inside of VM; its exit status is ours, 127 if there is no such command."""
     command = command[1:] if command[0] == "--" else command
     if not command:
         raise click.UsageError("nothing to run after --")
-    argv = Lab.attach(name).exec_argv(vm, command)
+    # By a shell: `ip netns exec` says 255 of a command that it does not find.
+    argv = Lab.attach(name).exec_argv(vm, ["sh", "-c", 'exec "$@"', "sh", *command])
     os.execvp(argv[0], argv)
 
 
 @main.command()
-@click.argument("host")
+@click.argument("what", metavar="HOST|manager")
 @click.pass_obj
-def start(name: str, host: str) -> None:
-    """Start the vsfwd of HOST again, after it was killed."""
+def start(name: str, what: str) -> None:
+    """Start the vsfwd of HOST, or the manager, again, after it was killed."""
     lab = Lab.attach(name)
-    process = lab.vsfwd(lab.host(host).name)
+    if what == "manager":
+        process, called = lab.manager.process(), "the manager"
+    else:
+        process, called = lab.vsfwd(what), f"the vsfwd of {what}"
     if process is not None:
-        raise LabError(f"the vsfwd of {host} is running, pid {process.pid}")
-    with step(f"vsfwd of {host}"):
-        lab.start_vsfwd(host)
+        raise LabError(f"{called} is running, pid {process.pid}")
+    with step(called.removeprefix("the ")):
+        if what == "manager":
+            lab.manager.start()
+            lab.manager.wait_ready(lab.rest)
+        else:
+            lab.start_vsfwd(what)
 
 
 @main.command()
@@ -143,6 +156,7 @@ def describe(lab: Lab) -> dict[str, Any]:
             "ca": str(access.ca),
             "user": access.user,
             "password": access.password,
+            "running": lab.manager.process() is not None,
         },
         "broker": {"url": lab.broker.url, "api_url": lab.broker.api_url, "running": lab.broker.running()},
         "segments": {segment.name: {"vni": segment.vni} for segment in layout.segments},
@@ -181,7 +195,7 @@ def _show(lab: Lab) -> None:
     console = Console()
     access = lab.access
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("manager", access.url)
+    facts.add_row("manager", access.url if lab.manager.process() else f"{access.url} (stopped)")
     facts.add_row("", f"user {access.user}, password {access.password}")
     facts.add_row("", f"CA {access.ca}")
     facts.add_row("broker", lab.broker.url if lab.broker.running() else f"{lab.broker.url} (stopped)")

@@ -10,7 +10,7 @@ import httpx
 
 from vagrant.lab.broker import Tls
 from vagrant.lab.layout import Layout
-from vagrant.lab.processes import recall, spawn, tail
+from vagrant.lab.processes import Process, recall, spawn, tail
 from vagrant.lab.state import Access, LabError
 from vagrant.lab.waiting import wait_until
 
@@ -65,6 +65,11 @@ class Manager:
     def start(self) -> None:
         argv = [*_COMMAND, "serve", "--state", str(self.directory)]
         spawn(argv, pid_file=self.pid_file, log=self.log, namespace=self.layout.mgmt)
+
+    def process(self) -> Process | None:
+        """If it lives."""
+        process = recall(self.pid_file)
+        return process if process is not None and process.alive() else None
 
     def kill(self) -> None:
         """SIGKILL, as if it had crashed."""
