@@ -4,6 +4,9 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""What counts without end. SQLite's integers are as big, and only its INTEGER gives ids."""
+
 objects = sa.Table(
     "objects",
     metadata,
@@ -145,7 +148,7 @@ credentials = sa.Table(
 changes = sa.Table(
     "changes",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("id", _BIG, primary_key=True),
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("user", sa.String, nullable=False),
     sa.Column("path", sa.String, nullable=False, index=True),
@@ -156,7 +159,7 @@ changes = sa.Table(
 component_messages = sa.Table(
     "component_messages",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("id", _BIG, primary_key=True),
     sa.Column("host", sa.String, sa.ForeignKey("hosts.id", ondelete="CASCADE"), nullable=False),
     sa.Column("component", sa.String, nullable=False),
     sa.Column("topic", sa.String, nullable=False),
@@ -191,7 +194,7 @@ configurations = sa.Table(
     sa.Column("automatic", sa.Boolean, nullable=False),
     sa.Column("user", sa.String, nullable=False),
     sa.Column("time_ms", sa.BigInteger, nullable=False),
-    sa.Column("change", sa.Integer, nullable=False),
+    sa.Column("change", _BIG, nullable=False),
 )
 drafts = sa.Table(
     "drafts",
@@ -211,7 +214,7 @@ windows = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("user", sa.String, nullable=False),
     sa.Column("deadline_ms", sa.BigInteger, nullable=False),
-    sa.Column("change", sa.Integer, nullable=False),
+    sa.Column("change", _BIG, nullable=False),
 )
 # Which manager leads: one row. `beat` grows while it does.
 leaders = sa.Table(

@@ -1,15 +1,25 @@
 """Databases of earlier releases: opened by this one with everything that was in them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
 import manager_stub
+from manager_stub import audit
 from manager_stub.database import sqlite_file
 from manager_stub.enrolment.credentials import Credentials
+from manager_stub.schema import component_messages
 from manager_stub.store import Store
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def dialect(request: pytest.FixtureRequest) -> str:
+    dialect: str = request.param
+    return dialect
 
 
 def old_database(url: sa.URL, revision: str) -> sa.Engine:
@@ -61,3 +71,33 @@ def test_hosts_of_before_keep_their_login(tmp_path: Path) -> None:
     credentials = Credentials(store)
     assert credentials.logins("h") == ("h",)
     assert credentials.public_key("h") is None
+
+
+def test_ids_go_on_beyond_what_they_were(
+    give_database: Callable[[Path], sa.URL], dialect: str, tmp_path: Path
+) -> None:
+    """Hosts cause a line in the audit log each time they tell something new: 2^31 of them are used up one
+    day. The lines of before stay, the next ones follow, and what names a line can name these."""
+    url, last = give_database(tmp_path), 2**31 - 1
+    engine = old_database(url, "0013")
+    with engine.begin() as connection:
+        values = "'h', 'old', 1, 1, '', 0, '', 0, 0, '', '[]', '[]', '', 0, '[]'"
+        connection.execute(sa.text(f"INSERT INTO hosts VALUES ({values})"))
+        connection.execute(sa.text(f"INSERT INTO changes VALUES ({last}, 1, 'u', '/p', NULL, NULL)"))
+        said = f"{last}, 'h', 'c', 't', 'm', 1, '{{}}'"
+        connection.execute(sa.text(f"INSERT INTO component_messages VALUES ({said})"))
+        if dialect == "postgresql":
+            for table in ("changes", "component_messages"):
+                connection.execute(sa.text(f"SELECT setval('{table}_id_seq', {last})"))
+    engine.dispose()
+    store = Store(url)
+    with store.begin() as transaction:
+        transaction.add_changes([audit.change("/p", None, {"a": 1}, 2)])
+        transaction.add_configuration(audit.configuration("", 2, automatic=False))
+        assert transaction.open_window("u", 3)["change"] == last + 1
+        row = {"host": "h", "component": "c", "topic": "t", "message": "n", "time_ms": 2, "body": "{}"}
+        transaction._connection.execute(component_messages.insert(), row)
+    assert [row["id"] for row in store.changes(before=2**53, limit=9)] == [last + 1, last]
+    assert [row["change"] for row in store.configurations()] == [last + 1]
+    assert [row["id"] for row in store.said("c", before=2**53, limit=9)] == [last + 1, last]
+    store.close()
