@@ -80,12 +80,12 @@ class Lead:
         mine = row.epoch == self.epoch or (row.url == self._me and not self.epoch)
         if not (given_back or mine or begun >= self._since + LEASE_S):
             return False
-        # Waits for the transaction that the old leader may be in the middle of.
+        # Waits for the transaction that the old leader may be in the middle of, and for who else takes it.
         same = leaders.c.epoch == row.epoch, leaders.c.beat == row.beat
-        if connection.execute(sa.select(leaders).where(*same).with_for_update()).one_or_none() is None:
+        mine_now = {"epoch": row.epoch + 1, "url": self._me, "beat": row.beat + 1}
+        if not connection.execute(leaders.update().where(*same).values(mine_now)).rowcount:
             return False
         self.epoch, self.leader = row.epoch + 1, self._me
-        connection.execute(leaders.update().values(epoch=self.epoch, url=self._me, beat=row.beat + 1))
         self._until = begun + LEASE_S
         return True
 

@@ -123,6 +123,27 @@ def test_o18_nobody_takes_the_lead_in_the_middle_of_a_transaction(
     assert found == ["admin"]
 
 
+def test_o18_of_two_that_take_the_lead_one_has_it(
+    manager_at: Managers, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both saw the same lease end, and waited for the same transaction of the leader's."""
+    monkeypatch.setattr(lead, "LEASE_S", 0.0)
+    first, *others = manager_at("a:1"), manager_at("b:1"), manager_at("c:1")
+    assert takes(first)
+    store = Store(first._engine.url, first)
+    taken: list[bool] = []
+    threads = [Thread(target=lambda each=each: taken.append(takes(each))) for each in others]
+    with store.begin():
+        for each in threads:
+            each.start()
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING count(*) = 2"
+        wait_until(lambda: bool(postgres.sql(waiting)), "both wait", 30.0)
+    for each in threads:
+        each.join()
+    store.close()
+    assert sorted(taken) == [False, True]
+
+
 async def test_a_database_that_is_gone_ends_the_lead(manager: Manager, postgres: Postgres) -> None:
     """The call is answered 503 and nothing of it is believed: only who reads the database knows."""
     held = Lead(manager.directory.database_url(), "a:1")
