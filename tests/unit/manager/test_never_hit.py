@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from manager_stub.register import now_ms
 from manager_stub.unhit import DAY_MS
 from tests.unit.manager.rest import INFRA, Manager
 from tests.unit.manager.test_statistics import HOST, OTHER_HOST, SECTION, fleet, hear, number, says
@@ -81,6 +82,16 @@ async def test_a_rule_is_told_after_as_many_days_as_are_asked_for(apart: Manager
     clock.day(31)
     both_report(apart, at_ms=4)
     assert set(await told(apart, days=10)) == {"web", "no", "seen"}
+
+
+async def test_a_rule_that_is_newer_than_the_days_asked_for_is_not_told(apart: Manager) -> None:
+    """However long its host has reported: there has not been time to hit it."""
+    statistics = apart.parts.statistics
+    statistics.now_ms = lambda: 1
+    both_report(apart)
+    statistics.now_ms = lambda: now_ms() + DAY_MS // 2
+    both_report(apart, at_ms=2)
+    assert await told(apart, days=1) == {}
 
 
 async def test_what_nobody_reports_is_unknown_and_not_never_hit(apart: Manager) -> None:

@@ -120,6 +120,16 @@ def test_clocks_may_differ_by_minutes(expires: int) -> None:
     assert CarriedOut(Clock()).is_new(header(expires=expires))
 
 
+def test_an_order_that_is_over_is_known_while_clocks_may_differ() -> None:
+    """Another that comes meanwhile does not make room for it."""
+    clock = Clock()
+    done = CarriedOut(clock)
+    done.add(header(expires=NOW + 1))
+    clock.now = NOW + 60.0
+    done.add(header("r2", NOW + 120))
+    assert not done.is_new(header(expires=NOW + 1))
+
+
 def test_what_cannot_come_again_is_forgotten() -> None:
     """A host remembers no more than the orders of a while."""
     clock = Clock()
