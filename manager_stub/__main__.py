@@ -1,4 +1,4 @@
-"""vsfw-manager: `init` makes a state directory, `serve` runs the manager on it."""
+"""vsfw-manager: `init` makes a state directory, `serve` runs the manager on it, the others change one."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ import click
 from sqlalchemy.exc import OperationalError
 
 from manager_stub.app import serve as serve_directory
+from manager_stub.lead import Lost
 from manager_stub.state_dir import ADMIN, Addresses, StateDir, split
 
 _state = click.option("--state", required=True, type=click.Path(path_type=Path), help="The state directory.")
@@ -83,6 +84,22 @@ def renew(state: Path) -> None:
         StateDir(state).renew()
     except FileNotFoundError:
         raise click.ClickException(f"{state}: there is no manager here; make one with init") from None
+
+
+@main.command()
+@_state
+@click.option("--user", default=ADMIN, show_default=True, help="Whose password.")
+def reset_password(state: Path, user: str) -> None:
+    """Give a user a new password and print it, once; their tokens end. While no manager serves: end it, start
+    it again after. The audit log has it, as done by "system"."""
+    try:
+        click.echo(StateDir(state).reset_password(user))
+    except FileNotFoundError:
+        raise click.ClickException(f"{state}: there is no manager here; make one with init") from None
+    except (ValueError, Lost) as error:
+        raise click.ClickException(str(error)) from None
+    except OperationalError as error:
+        raise click.ClickException(f"the database: {error.orig}") from None
 
 
 @main.command()

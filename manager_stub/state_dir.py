@@ -15,6 +15,7 @@ Keys, broker-admin and what is of the database are readable by their owner only.
 
 import base64
 import secrets
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from manager_stub.auth import hash_password
 from manager_stub.lead import Lead
 from manager_stub.pki import Authority, key_pem, write_secret
 from manager_stub.store import Store
+from manager_stub.users import Users
 from vsfwd.protocol.topology import MANAGER_USER
 
 ADMIN = "admin"
@@ -101,6 +103,35 @@ class StateDir:
         # Last: a directory with settings is a whole one.
         self._settings.write_bytes(msgspec.json.format(msgspec.json.encode(addresses)) + b"\n")
         return password
+
+    def reset_password(self, name: str) -> str:
+        """A user's new password, which is kept nowhere; their tokens end. Raises ValueError, Lost,
+        FileNotFoundError."""
+        self._check_nobody_serves()
+        lead = self.lead()
+        if lead and not lead.take(lambda: None):
+            raise ValueError(f"the manager at {lead.leader} leads: end it first, and every other")
+        store = self.open_store(lead)
+        try:
+            users = Users(store)
+            if name not in users.all:
+                raise ValueError(f"no user {name!r}, there are {', '.join(sorted(users.all))}")
+            password = secrets.token_urlsafe(18)
+            users.put(name, users.all[name].role, password)
+        finally:
+            if lead:
+                lead.give_back()
+            store.close()
+        return password
+
+    def _check_nobody_serves(self) -> None:
+        """Who serves has users, tokens and sessions in memory. Raises ValueError."""
+        listen = self.addresses().listen
+        try:
+            socket.create_connection(split(listen), timeout=3).close()
+        except OSError:
+            return
+        raise ValueError(f"the manager serves at {listen}: end it first")
 
     @property
     def _settings(self) -> Path:

@@ -85,6 +85,41 @@ def client(made: Any) -> httpx.Client:
     return httpx.Client(base_url=made["url"], auth=auth, verify=tls, trust_env=False)
 
 
+def reset_password(tmp_path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    argv = [*COMMAND, "reset-password", "--state", str(tmp_path / "state"), *more]
+    return subprocess.run(argv, capture_output=True, text=True)
+
+
+def test_a_lost_password_is_replaced_on_the_managers_machine(
+    made: Any, served: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Not while it serves. Then the new one is good, and neither the old one nor a token made with it; the
+    audit log has it without the password."""
+    with client(made) as rest:
+        token = rest.post("/api/v1/vsfw/tokens", json={"display_name": "old"}).raise_for_status().json()
+    assert "the manager serves at" in reset_password(tmp_path).stderr
+    assert get(made, made["ca"]).is_success
+    served.kill()
+    served.wait()
+    assert "no user 'nobody', there are admin" in reset_password(tmp_path, "--user", "nobody").stderr
+    done = reset_password(tmp_path)
+    assert done.returncode == 0, done.stderr
+    fresh = {**made, "password": done.stdout.strip()}
+    again = subprocess.Popen([*COMMAND, "serve", "--state", str(tmp_path / "state")])
+    try:
+        wait_until(lambda: answers(fresh), "the manager answers", 30.0)
+        assert get(made, made["ca"]).status_code == 403
+        with client(fresh) as rest:
+            log = rest.get("/api/v1/vsfw/audit-log").text
+            assert '"changed"' in log
+            assert fresh["password"] not in log
+            headers = {"Authorization": f"Bearer {token['token']}"}
+            assert rest.get(HOSTS, headers=headers, auth=None).status_code == 403
+    finally:
+        again.kill()
+        again.wait()
+
+
 def test_a_signal_ends_it_in_order(made: Any, served: subprocess.Popen[bytes]) -> None:
     """SIGTERM: it ends by itself, within seconds, with status 0."""
     served.terminate()
