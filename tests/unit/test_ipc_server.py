@@ -1,8 +1,11 @@
 """The local socket: its mode, its limits, and who may do what."""
 
 import asyncio
+import errno
 import json
 import os
+import select
+import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,6 +36,10 @@ class Echo(VarlinkInterface, name="io.vsfwd.Test"):
     @varlinkmethod(return_parameter="text")
     async def Much(self) -> str:
         return "x" * 1_000_000
+
+    @varlinkmethod
+    async def Wait(self) -> None:
+        await asyncio.sleep(60)
 
 
 def interfaces(client: Client) -> tuple[VarlinkInterface]:
@@ -130,6 +137,36 @@ async def test_replies_that_nobody_reads_do_not_pile_up(path: Path) -> None:
     with pytest.raises(ConnectionError):
         await ask_much()
     writer.close()
+
+
+async def test_files_that_clients_pass_are_not_taken(path: Path) -> None:
+    """X49: not even while requests that came with them wait. The daemon could open none of its own."""
+    ours, theirs = os.pipe()
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    socket.send_fds(client, [call("io.vsfwd.Test.Wait") * 8], [theirs] * 250)
+    os.close(theirs)
+    ended, _, _ = await asyncio.to_thread(select.select, [ours], [], [], 10)
+    assert ended, "the server has the other end"
+    os.close(ours)
+    client.close()
+
+
+async def test_a_connection_that_cannot_be_accepted_ends_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X49: no files left; there are again later."""
+    loop = asyncio.get_running_loop()
+    accept, refused = loop.sock_accept, [OSError(errno.EMFILE, "Too many open files")]
+
+    async def sock_accept(listener: socket.socket) -> Any:
+        if refused:
+            raise refused.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", sock_accept)
+    for _ in range(3):
+        assert (await ask(path, "io.vsfwd.Test.Uid"))["parameters"]
 
 
 async def test_of_too_many_clients_the_oldest_goes(path: Path) -> None:

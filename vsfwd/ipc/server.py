@@ -34,6 +34,14 @@ MAX_WAITING: Final = 64
 """Requests of one client that wait for their turn."""
 MAX_UNREAD: Final = 16
 """Replies one client has not read."""
+ACCEPT_AGAIN_S: Final = 0.5
+"""After a connection that could not be accepted."""
+
+
+class _Transport(VarlinkTransport):
+    MAX_RECV_FDS = 0
+    """No method takes one. The kernel drops those that come: kept until their request is answered, those of
+    two clients would be all that the daemon may have open."""
 
 
 class _Protocol(VarlinkInterfaceServerProtocol):
@@ -157,7 +165,12 @@ class IpcServer:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                connection, _ = await loop.sock_accept(self._socket)
+                try:
+                    connection, _ = await loop.sock_accept(self._socket)
+                except OSError as error:  # no files left, or the client is gone again
+                    log.warning("a connection was not accepted", reason=str(error))
+                    await asyncio.sleep(ACCEPT_AGAIN_S)
+                    continue
                 self._take(connection)
         finally:
             self._socket.close()
@@ -177,7 +190,7 @@ class IpcServer:
         for interface in self._interfaces(client):
             registry.register_interface(interface)
         loop = asyncio.get_running_loop()
-        transport = VarlinkTransport(loop, connection, connection, _Protocol(registry, client))
+        transport = _Transport(loop, connection, connection, _Protocol(registry, client))
         client.connected(transport)
         self._connections[transport] = client
         transport.closed_future.add_done_callback(lambda _: self._connections.pop(transport, None))
