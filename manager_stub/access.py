@@ -114,7 +114,10 @@ def may(role: Role, method: str, path: str) -> bool:
     return need(method, path) in GRANTS[role]
 
 
-_CREDENTIALS: Final = ("/api/v1/vsfw/tokens", "/api/v1/vsfw/own-password", "/api/v1/vsfw/users")
+_CREDENTIALS: Final = tuple(
+    f"/api/v1/vsfw/{each}" for each in ("tokens", "own-password", "users", "enrolment-tokens")
+)
+"""An enrolment token becomes a host's certificate."""
 
 
 def makes_credentials(method: str, path: str) -> bool:

@@ -132,10 +132,12 @@ async def test_a_token_makes_no_credentials(manager: Manager) -> None:
         ("POST", "tokens", {"display_name": "another"}),
         ("PUT", "users/eve", USER),
         ("POST", "own-password", new),
+        ("POST", "enrolment-tokens", {"display_name": "mine"}),
     ):
         answer = await manager.answer(method, f"{VSFW}/{path}", body)
         assert (answer.status_code, answer.json()["error_code"]) == (403, 401)
     assert manager.parts.users.all == before
+    assert manager.parts.store.enrolment_tokens() == []
     assert len(manager.parts.users.tokens_of("admin")) == 1
     await manager.call("DELETE", f"{VSFW}/tokens/{made['id']}")
 
