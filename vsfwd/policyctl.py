@@ -11,7 +11,7 @@ import click
 
 from vsfwd import policyfile
 from vsfwd.managerctl import asks_manager, under_way
-from vsfwd.rest import Rest
+from vsfwd.rest import Denied, Rest
 from vsfwd.shell import EXIT_REFUSED, EXIT_USAGE, as_json, end, print_json, printable
 
 POLICY: Final = "/api/v1/vsfw/policy"
@@ -173,7 +173,16 @@ def read_file(file: str) -> dict[str, Any]:
 
 def take(rest: Rest, way: Way, method: str, path: str, document: Any, **query: object) -> NoReturn:
     """Show what would change, ask, publish exactly that, and end with the status that says what became of
-    it."""
+    it. Raises Denied, with --json once that is told."""
+    try:
+        _take(rest, way, method, path, document, query)
+    except Denied as error:
+        if way.as_json:
+            _print_outcome(way, {"results": [], "refused": str(error)}, "refused")
+        raise
+
+
+def _take(rest: Rest, way: Way, method: str, path: str, document: Any, query: dict[str, object]) -> NoReturn:
     with under_way("comparing"):
         found = rest.call("POST", f"{path}/diff", document, **query)
     digest = found.pop("digest")
@@ -196,7 +205,7 @@ def take(rest: Rest, way: Way, method: str, path: str, document: Any, **query: o
 
 def _end(way: Way, found: Any, outcome: str, status: int) -> NoReturn:
     if way.as_json:
-        print_json({"outcome": outcome, "confirm_within": way.confirm, **found})
+        _print_outcome(way, found, outcome)
     if outcome == "refused":
         end(f"{found['refused']}; nothing is changed", status)
     if outcome == "published" and not way.as_json:
@@ -204,6 +213,10 @@ def _end(way: Way, found: Any, outcome: str, status: int) -> NoReturn:
         if way.confirm is not None:
             click.echo(f"undone in {way.confirm} s, unless you say: vsfwctl confirm")
     sys.exit(status)
+
+
+def _print_outcome(way: Way, found: Any, outcome: str) -> None:
+    print_json({"outcome": outcome, "confirm_within": way.confirm, **found})
 
 
 def show(results: Sequence[Any], diff: bool) -> None:
