@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.bus_host import Host, serving, until
 from vsfwd.components import context_agent, member
@@ -86,11 +87,23 @@ def test_a_bad_file_stops_no_other_and_the_last_good_one_stays(tmp_path: Path, t
 
 
 def test_other_files_are_nothing_to_it(tmp_path: Path) -> None:
-    """Names that are no VM's, and a directory that is not there."""
+    """Names that are no VM's, and a directory that is not there: that is logged, once; what somebody just
+    writes is not."""
     for name in ("web.json", f".{WEB}.json", f"{WEB}.json.new", f"{WEB.upper()}.json"):
         (tmp_path / name).write_text("{}")
-    assert list(Guests(tmp_path).changes()) == []
-    assert list(Guests(tmp_path / "nowhere").changes()) == []
+    nowhere = tmp_path / "nowhere"
+    for directory, reasons in {
+        tmp_path: [
+            f"{tmp_path}/{WEB.upper()}.json: not the id of a VM",
+            f"{tmp_path}/web.json: not the id of a VM",
+        ],
+        nowhere: [f"{nowhere}: No such file or directory"],
+    }.items():
+        guests = Guests(directory)
+        with capture_logs() as logs:
+            assert list(guests.changes()) == []
+            assert list(guests.changes()) == []
+        assert [entry["reason"] for entry in logs] == reasons
 
 
 async def test_it_begins_anew_and_tells_all_it_knows(tmp_path: Path) -> None:
@@ -117,6 +130,21 @@ async def test_it_waits_for_vsfwd_and_for_the_broker(tmp_path: Path) -> None:
         assert host.said == []
         host.away = False
         await until(lambda: len(host.said) == 2)
+
+
+async def test_that_vsfwd_is_away_is_logged_once(tmp_path: Path) -> None:
+    """However often it is tried, and whoever tries."""
+    path = tmp_path / "vsfwd.sock"
+
+    def away() -> int:
+        return [entry["event"] for entry in logs].count("vsfwd is away")
+
+    with capture_logs() as logs:
+        async with agent(Host(path), tmp_path):
+            await until(lambda: away() == 1)
+            async with serving(path) as host:
+                await until(lambda: not host.send("context-agent", "vm")[1].error)
+                assert away() == 1
 
 
 async def test_everything_is_told_again_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

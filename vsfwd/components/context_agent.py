@@ -37,6 +37,8 @@ GUESTS: Final = Path("/run/vsfwd/guests")
 LOOK_S: Final = 1.0
 REPEAT_S: Final = 600.0
 MAX_FILES: Final = 4096
+_MAX_COMPLAINTS: Final = 10
+"""At once; somebody may fill the directory."""
 
 Stamp = Annotated[tuple[int, int, int], "inode, time of change in ns, size"]
 
@@ -47,6 +49,7 @@ class Guests:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._seen: dict[str, Stamp] = {}
+        self._complaints: set[str] = set()
         self.known: dict[str, Body] = {}
 
     def changes(self) -> Iterator[tuple[str, Body]]:
@@ -82,10 +85,11 @@ class Guests:
 
     def _files(self) -> Iterator[tuple[str, Stamp]]:
         try:
-            paths = sorted(self._directory.glob("*.json"))
+            paths = sorted(path for path in self._directory.iterdir() if path.match("[!.]*.json"))
         except OSError as error:
-            log.error("guests not looked at", directory=str(self._directory), reason=str(error))
+            self._complain({f"{self._directory}: {error.strerror}"})
             return
+        self._complain({f"{path}: not the id of a VM" for path in paths if not is_uuid(path.stem)})
         for path in paths[:MAX_FILES]:
             if is_uuid(path.stem):
                 try:
@@ -93,6 +97,12 @@ class Guests:
                 except FileNotFoundError:
                     continue
                 yield path.stem, (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+    def _complain(self, complaints: set[str]) -> None:
+        """Once of each, as long as it stays so."""
+        for new in sorted(complaints - self._complaints)[:_MAX_COMPLAINTS]:
+            log.error("guest file not taken", reason=new)
+        self._complaints = complaints
 
     def _read(self, vm: str) -> Body:
         path = self._directory / f"{vm}.json"
@@ -113,16 +123,18 @@ async def run(socket: Path, directory: Path) -> None:
 
 async def _tell(member: Member, guests: Guests) -> NoReturn:
     clock = asyncio.get_running_loop().time
+    changes = list(guests.changes())  # what is wrong with the files is said also while vsfwd is away
     await member.publish(START, {})
     repeat = clock() + REPEAT_S
     while True:
-        for topic, body in list(guests.changes()):
+        for topic, body in changes:
             await _publish(member, topic, body)
         if clock() >= repeat:
             for topic, body in guests.all():
                 await _publish(member, topic, body)
             repeat = clock() + REPEAT_S
         await asyncio.sleep(LOOK_S)
+        changes = list(guests.changes())
 
 
 async def _publish(member: Member, topic: str, body: Body) -> None:

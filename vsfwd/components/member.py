@@ -25,6 +25,7 @@ class Member:
     def __init__(self, socket: Path, component: str) -> None:
         self._socket = socket
         self._component = component
+        self._missed = ""
 
     async def publish(self, topic: str, body: Body) -> None:
         """Returns when the broker has it, however long it is away. Raises api.NotAllowed and api.Invalid."""
@@ -32,11 +33,12 @@ class Member:
             try:
                 async with connected(self._socket, api.BusInterface) as vsfwd:
                     await vsfwd.Publish(component=self._component, topic=topic, body=body)
+                self._missed = ""
                 return
             except Unreachable as error:
-                log.warning("vsfwd is away", reason=str(error), again_s=AGAIN_S)
+                self._miss("vsfwd is away", str(error))
             except api.NotConnected as error:
-                log.warning("the broker is away", reason=error.parameters["reason"], again_s=AGAIN_S)
+                self._miss("the broker is away", error.parameters["reason"])
             await asyncio.sleep(AGAIN_S)
 
     async def call(self, topic: str, body: Body) -> Body:
@@ -52,8 +54,14 @@ class Member:
             try:
                 await self._subscribe(topics, begun)
             except Unreachable as error:
-                log.warning("vsfwd is away", reason=str(error), again_s=AGAIN_S)
+                self._miss("vsfwd is away", str(error))
             await asyncio.sleep(AGAIN_S)
+
+    def _miss(self, what: str, reason: str) -> None:
+        """Once, as long as it stays so: it is tried again every AGAIN_S, and by whoever publishes, too."""
+        if self._missed != what:
+            log.warning(what, reason=reason, again_s=AGAIN_S)
+        self._missed = what
 
     async def _subscribe(self, topics: Mapping[str, Served], begun: Callable[[], None]) -> None:
         asked = {"component": self._component, "topics": list(topics)}
@@ -63,6 +71,7 @@ class Member:
         ):
             async for each in messages:
                 if each["message"] is None:
+                    self._missed = ""
                     begun()
                 else:
                     await self._take(topics, each["message"])
