@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from manager_stub.clock import now_ms
 from manager_stub.hosts import Host
 
 AWAY_AFTER_S: Final = 75.0
@@ -105,7 +106,7 @@ class Presence:
         """None: it is not known."""
         up = self._is_up(host)
         if host not in self._since or self._since[host][0] is not up:
-            self._since[host] = up, time.time_ns() // 1_000_000
+            self._since[host] = up, now_ms()
         return up
 
     def _is_up(self, host: str) -> bool | None:

@@ -7,7 +7,6 @@ it ends at its time also when the manager was restarted meanwhile.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ import structlog
 
 from manager_stub import audit
 from manager_stub.checks import Conflict, Refused
+from manager_stub.clock import now_ms
 from manager_stub.locks import is_enterprise_admin
 from manager_stub.model import Entity
 from manager_stub.register import Register
@@ -81,14 +81,14 @@ class Publishing:
         if sum(not row["automatic"] for row in self.all_saved()) >= MAX_MANUAL:
             raise Refused("", f"{MAX_MANUAL} configurations are saved by hand, which is the limit")
         with self._store.begin() as transaction:
-            transaction.add_changes([audit.change(_SAVED, None, {"display_name": display_name}, _now_ms())])
-            transaction.add_configuration(audit.configuration(display_name, _now_ms(), automatic=False))
+            transaction.add_changes([audit.change(_SAVED, None, {"display_name": display_name}, now_ms())])
+            transaction.add_configuration(audit.configuration(display_name, now_ms(), automatic=False))
         return self.all_saved()[0]
 
     def forget(self, row: Row) -> None:
         name = {"display_name": row["display_name"]}
         with self._store.begin() as transaction:
-            transaction.add_changes([audit.change(f"{_SAVED}/{row['id']}", name, None, _now_ms())])
+            transaction.add_changes([audit.change(f"{_SAVED}/{row['id']}", name, None, now_ms())])
             transaction.delete_configuration(row["id"])
 
     def way_back(self, world: World, change: int) -> Change:
@@ -122,8 +122,8 @@ class Publishing:
         if self.window is not None:
             raise Conflict("", f"{self._waiting()} already")
         with self._store.begin() as transaction:
-            transaction.add_changes([audit.change(_PUBLISH, None, {"confirm_within": seconds}, _now_ms())])
-            self.window = transaction.open_window(audit.actor.get(), _now_ms() + seconds * 1000)
+            transaction.add_changes([audit.change(_PUBLISH, None, {"confirm_within": seconds}, now_ms())])
+            self.window = transaction.open_window(audit.actor.get(), now_ms() + seconds * 1000)
 
     def check_own(self) -> None:
         """That whoever is at it may end what waits: who began it, or an enterprise admin. Raises Conflict."""
@@ -134,7 +134,7 @@ class Publishing:
     def close_window(self) -> None:
         """What was changed stays."""
         with self._store.begin() as transaction:
-            transaction.add_changes([audit.change(_PUBLISH, {"waiting": True}, None, _now_ms())])
+            transaction.add_changes([audit.change(_PUBLISH, {"waiting": True}, None, now_ms())])
             transaction.close_window()
         self.window = None
 
@@ -152,14 +152,14 @@ class Publishing:
 
     def expire(self) -> None:
         """Undo what was not confirmed in time."""
-        if self.window is None or _now_ms() < self.window["deadline_ms"]:
+        if self.window is None or now_ms() < self.window["deadline_ms"]:
             return
         log.warning("a publish was not confirmed", user=self.window["user"])
         try:
             self.undo_window()
         except Refused as refused:
             log.error("it cannot be undone; tried again", reason=str(refused))
-            self.window |= {"deadline_ms": _now_ms() + RETRY_MS}
+            self.window |= {"deadline_ms": now_ms() + RETRY_MS}
 
     def _check_window(self) -> None:
         if self.window is not None and audit.actor.get() not in (self.window["user"], audit.SYSTEM):
@@ -167,7 +167,7 @@ class Publishing:
 
     def _waiting(self) -> str:
         assert self.window is not None
-        left = max(0, self.window["deadline_ms"] - _now_ms()) // 1000
+        left = max(0, self.window["deadline_ms"] - now_ms()) // 1000
         return f"a publish of {self.window['user']} waits to be confirmed, for {left} s more"
 
     # Drafts
@@ -189,12 +189,12 @@ class Publishing:
             "id": id,
             "display_name": display_name,
             "user": audit.actor.get(),
-            "modified_ms": _now_ms(),
+            "modified_ms": now_ms(),
             "tree": json.dumps(tree),
             "revisions": json.dumps(revisions),
         }
         with self._store.begin() as transaction:
-            transaction.add_changes([audit.change(f"{_DRAFTS}/{id}", None, {"user_area": tree}, _now_ms())])
+            transaction.add_changes([audit.change(f"{_DRAFTS}/{id}", None, {"user_area": tree}, now_ms())])
             transaction.put_draft(row)
 
     def check_revisions(self, id: str) -> None:
@@ -206,13 +206,9 @@ class Publishing:
     def drop_draft(self, id: str) -> None:
         with self._store.begin() as transaction:
             gone = {"user_area": self.drafts[id]["tree"]}
-            transaction.add_changes([audit.change(f"{_DRAFTS}/{id}", gone, None, _now_ms())])
+            transaction.add_changes([audit.change(f"{_DRAFTS}/{id}", gone, None, now_ms())])
             transaction.delete_draft(id)
 
     def _revision(self, path: str) -> int:
         stored = self._register.world.get(path)
         return stored.revision if stored else -1
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

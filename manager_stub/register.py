@@ -32,6 +32,7 @@ from manager_stub.checks import (
     check_unused,
     gone,
 )
+from manager_stub.clock import now_ms
 from manager_stub.concerned import concerned
 from manager_stub.hosts import Host, advanced, bindings_of, host_row, plugged_at, resumed, stored_host
 from manager_stub.levels import Level, Position
@@ -368,10 +369,6 @@ def _save(transaction: Transaction, before: Mapping[str, Host], hosts: Mapping[s
     transaction.put_outbox(
         [outbox_row(id, each) for id, each in now.items() if each is not None and each is not then[id]]
     )
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _seen(host: Host, at_ms: int) -> Host:

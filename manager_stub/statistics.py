@@ -6,13 +6,13 @@ or had. Written down is all of it together, now and then, since no host can tell
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
+from manager_stub import clock
 from manager_stub.hosts import Host
 from manager_stub.register import Register
 from manager_stub.store import Row, Store
@@ -114,9 +114,7 @@ def _tracks(wanted: bytes) -> bool:
 
 
 class RuleStatistics:
-    def __init__(
-        self, store: Store, register: Register, now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
-    ) -> None:
+    def __init__(self, store: Store, register: Register, now_ms: Callable[[], int] = clock.now_ms) -> None:
         self._store = store
         self._register = register
         self.now_ms = now_ms

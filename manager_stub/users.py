@@ -3,7 +3,6 @@ which only a hash is kept. In memory, and in the store from the moment of a chan
 
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +12,7 @@ from manager_stub import audit
 from manager_stub.access import Role
 from manager_stub.auth import hash_password
 from manager_stub.checks import Refused
+from manager_stub.clock import now_ms
 from manager_stub.store import Store, Transaction
 
 TOKEN_PREFIX: Final = "vsfw_"
@@ -74,7 +74,7 @@ class Users:
         ended = [] if password is None else self.tokens_of(name)
         with self._store.begin() as transaction:
             transaction.put_user(name, user.password_hash, role)
-            transaction.add_changes([audit.change(_path(name), was, after, _now_ms())])
+            transaction.add_changes([audit.change(_path(name), was, after, now_ms())])
             _end(transaction, ended)
         self._users[name] = user
         self._drop(ended)
@@ -88,7 +88,7 @@ class Users:
         with self._store.begin() as transaction:
             _end(transaction, ended)
             transaction.delete_user(name)
-            transaction.add_changes([audit.change(_path(name), _logged(user), None, _now_ms())])
+            transaction.add_changes([audit.change(_path(name), _logged(user), None, now_ms())])
         del self._users[name]
         self._drop(ended)
         self.forget(name)
@@ -111,7 +111,7 @@ class Users:
         if len(self.tokens_of(name)) >= MAX_TOKENS:
             raise Refused("", f"{name} has {MAX_TOKENS} tokens, which is the limit")
         secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        now = _now_ms()
+        now = now_ms()
         token = Token(str(uuid4()), name, display_name, _digest(secret), now, now + lifetime_s * 1000)
         with self._store.begin() as transaction:
             transaction.put_token(vars(token))
@@ -129,7 +129,7 @@ class Users:
     def of_token(self, secret: str) -> str | None:
         """The name of the user whose token this is. None: nobody's, or it has expired."""
         token = self._tokens.get(_digest(secret))
-        return token.user if token and _now_ms() < token.expires_ms else None
+        return token.user if token and now_ms() < token.expires_ms else None
 
     def _drop(self, tokens: list[Token]) -> None:
         for token in tokens:
@@ -140,7 +140,7 @@ def _end(transaction: Transaction, tokens: list[Token]) -> None:
     for token in tokens:
         transaction.delete_token(token.id)
         path = f"{_path(token.user)}/tokens/{token.id}"
-        transaction.add_changes([audit.change(path, _told(token), None, _now_ms())])
+        transaction.add_changes([audit.change(path, _told(token), None, now_ms())])
 
 
 def _digest(secret: str) -> str:
@@ -158,7 +158,3 @@ def _logged(user: User) -> dict[str, str]:
 
 def _told(token: Token) -> dict[str, str | int]:
     return {"display_name": token.display_name, "expires": token.expires_ms}
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -16,8 +16,9 @@ import structlog
 
 from manager_stub import addresses, audit, plugged
 from manager_stub.checks import Refused
+from manager_stub.clock import now_ms
 from manager_stub.hosts import Host, placed, vnics_of
-from manager_stub.register import Register, now_ms
+from manager_stub.register import Register
 from manager_stub.reported import reported
 from manager_stub.reports import believable
 from manager_stub.store import Row

@@ -20,10 +20,11 @@ from manager_stub.api.errors import Problem
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.api.transport_nodes import trouble
 from manager_stub.broker import Broker, Unreachable
+from manager_stub.clock import now_ms
 from manager_stub.expiries import Expiries
 from manager_stub.hosts import Host
 from manager_stub.presence import Presence
-from manager_stub.register import Register, now_ms
+from manager_stub.register import Register
 from manager_stub.store import Store
 from vsfwd.protocol import topology
 from vsfwd.protocol.topology import host_of

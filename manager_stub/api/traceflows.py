@@ -19,6 +19,7 @@ from manager_stub.api.errors import Problem
 from manager_stub.api.infra import PREFIX, Patch
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.api.observations import analysis, counters, observations
+from manager_stub.clock import now_ms
 from manager_stub.model import Id, TraceflowConfig, TraceflowRequest
 from manager_stub.register import Register
 from manager_stub.traceflow import trace
@@ -88,7 +89,7 @@ class Traceflows:
             | {"operation_state": "FAILED" if found.unclear and found.leaving.passes else "FINISHED"},
             seen,
             revision,
-            time.time_ns() // 1_000_000,
+            now_ms(),
             self._clock(),
         )
         return self._all[id]

@@ -5,12 +5,12 @@ No rule asks for them yet.
 A host speaks for the VMs that are plugged there. What it tells of another is kept, for the agent may be ahead
 of vsfwd, and counts when the VM is."""
 
-import time
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from manager_stub.clock import now_ms
 from manager_stub.components.switchboard import Declined, Switchboard
 from manager_stub.register import Register
 from manager_stub.reports import plain
@@ -80,7 +80,7 @@ class GuestContext:
         if said.vm not in of_host and len(of_host) >= MAX_GUESTS:
             raise Declined(f"more than {MAX_GUESTS} guests of one host")
         guest = Guest(said.os_name, said.computer_name, said.users)
-        known = Known(guest, time.time_ns() // 1_000_000)
+        known = Known(guest, now_ms())
         text = msgspec.json.encode(guest).decode()
         with self._store.begin() as transaction:
             transaction.put_guest({"host": host, "vm": said.vm, "time_ms": known.time_ms, "guest": text})

@@ -11,10 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from manager_stub import audit
+from manager_stub.clock import now_ms
 from manager_stub.components.switchboard import Declined, Switchboard
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.pki import Authority
-from manager_stub.register import Register, now_ms
+from manager_stub.register import Register
 from manager_stub.store import Store
 from vsfwd.protocol.components import Body
 from vsfwd.protocol.control_plane import (

@@ -6,7 +6,6 @@ whoever may; what comes twice is stored once. What is sent is not stored: it is 
 waits for it, or not at all."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import msgspec
 import structlog
 
 from manager_stub import audit
+from manager_stub.clock import now_ms
 from manager_stub.store import Row, Store
 from vsfwd.protocol.components import (
     KIND_OF,
@@ -125,7 +125,7 @@ class Switchboard:
 
     def sent_by_hand(self, component: str, topic: str, to: Mapping[str, object], call: bool) -> None:
         """In the audit log, and without the body: it may be a secret."""
-        row = audit.change(f"/vsfw/components/{component}/{topic}", None, {**to, "call": call}, _now_ms())
+        row = audit.change(f"/vsfw/components/{component}/{topic}", None, {**to, "call": call}, now_ms())
         with self._store.begin() as transaction:
             transaction.add_changes([row])
 
@@ -170,7 +170,7 @@ class Switchboard:
             "component": message.component,
             "topic": message.topic,
             "message": message.id,
-            "time_ms": _now_ms(),
+            "time_ms": now_ms(),
             "body": msgspec.json.encode(message.body).decode(),
         }
         return "", row
@@ -193,7 +193,3 @@ class Switchboard:
             answer = ComponentAnswer(message.id, error=str(declined))
         self.outgoing.append(Letter(host, answer, ANSWER_LIVES_S))
         self.wake()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -11,9 +11,10 @@ import structlog
 from cryptography import x509
 
 from manager_stub import audit
+from manager_stub.clock import now_ms
 from manager_stub.enrolment.credentials import Credential, Credentials
 from manager_stub.pki import Authority
-from manager_stub.register import Register, now_ms
+from manager_stub.register import Register
 from manager_stub.reports import BadReport
 from manager_stub.store import Store
 from vsfwd.protocol.messages import Renewal, Request

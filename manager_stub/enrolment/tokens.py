@@ -7,13 +7,13 @@ that was interrupted asks again with the token it has, and gets the same; with a
 import hashlib
 import hmac
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from manager_stub import audit
 from manager_stub.checks import Refused
+from manager_stub.clock import now_ms
 from manager_stub.store import Store, Transaction
 
 ID: Final = r"[0-9a-f]{12}"
@@ -48,7 +48,7 @@ class Tokens:
     @property
     def all(self) -> Sequence[Token]:
         """Those that have not expired."""
-        now = _now_ms()
+        now = now_ms()
         return [token for token in self._tokens.values() if now < token.expires_ms]
 
     def add(self, display_name: str, host: str, lifetime_s: int) -> tuple[Token, str]:
@@ -56,7 +56,7 @@ class Tokens:
         expired = self._tokens.keys() - {token.id for token in self.all}
         if len(self._tokens) - len(expired) >= MAX_TOKENS:
             raise Refused("", f"there are {MAX_TOKENS} enrolment tokens, which is the limit")
-        id, secret, now = secrets.token_hex(6), secrets.token_urlsafe(32), _now_ms()
+        id, secret, now = secrets.token_hex(6), secrets.token_urlsafe(32), now_ms()
         token = Token(id, display_name, host, "", _digest(secret), now, now + lifetime_s * 1000)
         with self._store.begin() as transaction:
             for each in expired:
@@ -71,7 +71,7 @@ class Tokens:
     def revoke(self, token: Token) -> None:
         with self._store.begin() as transaction:
             transaction.delete_enrolment_token(token.id)
-            transaction.add_changes([audit.change(_path(token.id), _told(token), None, _now_ms())])
+            transaction.add_changes([audit.change(_path(token.id), _told(token), None, now_ms())])
         del self._tokens[token.id]
 
     def find(self, text: str) -> Token | None:
@@ -79,13 +79,13 @@ class Tokens:
         id, _, secret = text.partition(".")
         token = self._tokens.get(id)
         right = hmac.compare_digest(_digest(secret), token.digest if token else _digest(""))
-        return token if token and right and _now_ms() < token.expires_ms else None
+        return token if token and right and now_ms() < token.expires_ms else None
 
     def put(self, transaction: Transaction, used: Token) -> None:
         """A token that is used now. It counts once `take` has it, after the transaction."""
         transaction.put_enrolment_token(vars(used))
         before = _told(self._tokens[used.id])
-        transaction.add_changes([audit.change(_path(used.id), before, _told(used), _now_ms())])
+        transaction.add_changes([audit.change(_path(used.id), before, _told(used), now_ms())])
 
     def take(self, token: Token) -> None:
         self._tokens[token.id] = token
@@ -107,7 +107,3 @@ def _told(token: Token) -> dict[str, str | int | bool]:
         "used": token.is_used,
         "expires": token.expires_ms,
     }
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

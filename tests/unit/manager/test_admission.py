@@ -148,11 +148,11 @@ async def test_a_token_ends(
 ) -> None:
     """After its time, used or not, and when it is revoked; expired ones are neither listed nor kept."""
     text = await token(manager, lifetime_s=60)
-    later = tokens_module._now_ms() + 60_001
+    later = tokens_module.now_ms() + 60_001
     revoked = await manager.call("POST", TOKENS, {})
     await manager.call("DELETE", f"{TOKENS}/{revoked['id']}")
     assert (await ask(manager, revoked["token"], new_request(), display_name="a")).status_code == 403
-    monkeypatch.setattr(tokens_module, "_now_ms", lambda: later)
+    monkeypatch.setattr(tokens_module, "now_ms", lambda: later)
     assert (await ask(manager, text, new_request(), display_name="a")).status_code == 403
     assert (await manager.call("GET", TOKENS))["results"] == []
     await manager.call("POST", TOKENS, {})

@@ -16,8 +16,8 @@ GROUP = f"{DOMAIN}/groups/g"
 
 
 def later(manager: Manager, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
-    at = publish._now_ms() + seconds * 1000
-    monkeypatch.setattr(publish, "_now_ms", lambda: at)
+    at = publish.now_ms() + seconds * 1000
+    monkeypatch.setattr(publish, "now_ms", lambda: at)
     manager.parts.publishing.expire()
 
 
@@ -69,8 +69,8 @@ async def test_a_restart_does_not_confirm(changed: Manager, monkeypatch: pytest.
     """The time runs out while the manager is away: it is undone when it is back."""
     register = Register(changed.parts.store, changed.directory.signing_key())
     publishing = Publishing(changed.parts.store, register)
-    at = publish._now_ms() + 61_000
-    monkeypatch.setattr(publish, "_now_ms", lambda: at)
+    at = publish.now_ms() + 61_000
+    monkeypatch.setattr(publish, "now_ms", lambda: at)
     publishing.expire()
     assert register.world.groups[GROUP.removeprefix("/policy/api/v1")].body.description == "one"
     assert Publishing(changed.parts.store, register).window is None

@@ -92,7 +92,7 @@ async def test_a_token_stands_for_its_user_until_it_is_revoked_or_expires(
     assert (await manager.rest.get("/api/v1/node", auth=None, headers=bearer)).status_code == 200
     again = users.Users(manager.parts.store)
     assert again.of_token(made["token"]) == "admin"
-    monkeypatch.setattr(users, "_now_ms", lambda: made["expires"])
+    monkeypatch.setattr(users, "now_ms", lambda: made["expires"])
     assert again.of_token(made["token"]) is None
     monkeypatch.undo()
     await manager.call("DELETE", f"{VSFW}/tokens/{made['id']}")
