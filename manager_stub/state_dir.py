@@ -17,6 +17,7 @@ import base64
 import secrets
 import socket
 import ssl
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -108,20 +109,20 @@ class StateDir:
         """A user's new password, which is kept nowhere; their tokens end. Raises ValueError, Lost,
         FileNotFoundError."""
         self._check_nobody_serves()
-        lead = self.lead()
-        if lead and not lead.take(lambda: None):
-            raise ValueError(f"the manager at {lead.leader} leads: end it first, and every other")
-        store = self.open_store(lead)
-        try:
+        with ExitStack() as held:
+            lead = self.lead()
+            if lead:
+                held.callback(lead.close)
+                if not lead.take(lambda: None):
+                    raise ValueError(f"the manager at {lead.leader} leads: end it first, and every other")
+                held.callback(lead.give_back)
+            store = self.open_store(lead)
+            held.callback(store.close)
             users = Users(store)
             if name not in users.all:
                 raise ValueError(f"no user {name!r}, there are {', '.join(sorted(users.all))}")
             password = secrets.token_urlsafe(18)
             users.put(name, users.all[name].role, password)
-        finally:
-            if lead:
-                lead.give_back()
-            store.close()
         return password
 
     def _check_nobody_serves(self) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from manager_stub import lead
 from manager_stub.lead import Lead, Lost
+from manager_stub.state_dir import Addresses, StateDir
 from manager_stub.store import Store
 from tests.harness.postgres import Postgres
 from tests.unit.manager.rest import DOMAIN, Manager
@@ -160,3 +161,25 @@ async def test_a_database_that_is_gone_ends_the_lead(manager: Manager, postgres:
     assert not held.is_mine
     await leading.close()
     held.close()
+
+
+def test_a_password_is_not_reset_while_another_manager_leads(
+    give_database: Callable[[Path], sa.URL], tmp_path: Path
+) -> None:
+    """On another machine, so that nothing answers at this one's address. Once that one has ended it is, and
+    whoever serves next takes the lead at once."""
+    url = give_database(tmp_path)
+    text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    state = StateDir(tmp_path / "state")
+    lost = state.create(Addresses("127.0.0.1:1", "127.0.0.1:1", "https://127.0.0.1:1"), text)
+    other = Lead(url, "b:1")
+    try:
+        assert takes(other)
+        with pytest.raises(ValueError, match="b:1 leads"):
+            state.reset_password("admin")
+        other.give_back()
+        assert state.reset_password("admin") != lost
+        assert takes(other)
+        other.give_back()
+    finally:
+        other.close()
