@@ -53,6 +53,7 @@ from manager_stub.api.bodies import Bodies, check_json
 from manager_stub.api.dry_run import DryRun
 from manager_stub.api.front import Front
 from manager_stub.api.node import installation_id
+from manager_stub.api.parameters import check_parameters
 from manager_stub.auth import Passwords
 from manager_stub.broker import Broker
 from manager_stub.components.context import GuestContext
@@ -131,7 +132,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     passwords = Passwords(users.password_hash)
     users.forget = _forget_by(passwords, sessions)
     aside = Aside()
-    app = FastAPI(title="vsfwd manager", version=version("vsfwd"))
+    app = FastAPI(title="vsfwd manager", version=version("vsfwd"), dependencies=[Depends(check_parameters)])
     app.include_router(session.router(passwords, sessions))  # a form, which it reads itself
     for routes in (
         users_api.router(users, passwords),

@@ -7,7 +7,7 @@ import gc
 import httpx
 import pytest
 
-from tests.unit.manager.rest import DOMAIN, VSFW, Manager
+from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
 GROUP = f"{DOMAIN}/groups/new"
 HOST = "33333333-0000-4000-8000-000000000001"
@@ -19,6 +19,28 @@ async def test_a_body_that_is_no_json_is_refused(manager: Manager, body: bytes) 
     answer = await manager.rest.put(GROUP, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["httpStatus"] == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "parameter"),
+    [
+        ("POST", f"{INFRA}/drafts/d?action=publish&confirm_withn=300", "confirm_withn"),
+        ("GET", "/api/v1/alarms?severty=HIGH", "severty"),
+        ("GET", f"{DOMAIN}/groups?member_types=VirtualMachine", "member_types"),
+        ("DELETE", f"{GROUP}?page_size=1", "page_size"),
+        ("GET", f"{GROUP}?id=other", "id"),
+    ],
+)
+async def test_a_parameter_that_nobody_knows_is_refused(
+    manager: Manager, method: str, path: str, parameter: str
+) -> None:
+    """A mistyped one would publish for good what was to be confirmed, a filter would filter nothing."""
+    await manager.call("PUT", GROUP, {})
+    await manager.call("PUT", f"{INFRA}/drafts/d", {})
+    before = manager.stored()
+    answer = await manager.answer(method, path)
+    assert (answer.status_code, answer.json()["error_message"]) == (400, f"{parameter}: unknown parameter")
+    assert manager.stored() == before
 
 
 async def test_two_requests_may_remove_one_host(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
