@@ -6,9 +6,18 @@ import sys
 import structlog
 
 
+class _OneLine(logging.Formatter):
+    """Of a traceback, too, which a journal would take for as many entries."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", "\\n")
+
+
 def log_to_stderr() -> None:
     """What libraries have to say is a warning at least."""
-    logging.basicConfig(level=logging.WARNING, format="level=%(levelname)s log=%(name)s event=%(message)r")
+    libraries = logging.StreamHandler()
+    libraries.setFormatter(_OneLine("level=%(levelname)s log=%(name)s event=%(message)r"))
+    logging.basicConfig(level=logging.WARNING, handlers=[libraries])
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
