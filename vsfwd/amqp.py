@@ -25,7 +25,7 @@ from aio_pika.abc import (
     AbstractIncomingMessage,
     AbstractQueue,
 )
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
 from yarl import URL
 
 from vsfwd.protocol import topology
@@ -91,6 +91,9 @@ class Link(ABC):
     """One session after the other. `tls` is asked for every connection, so that renewed certificates are
     used."""
 
+    login_refused = ""
+    """What to do where the broker does not let this one in; said with its refusal."""
+
     def __init__(self, name: str, urls: Sequence[str], tls: Callable[[], ssl.SSLContext]) -> None:
         self.connected_to: str | None = None
         self._away_since: float | None = time.monotonic()
@@ -110,6 +113,8 @@ class Link(ABC):
                 await self._session(url)
             except* (*CONNECTION_EXCEPTIONS, SessionOver, TimeoutError) as group:
                 self.last_error = f"{url}: {_reason(group)}"
+                if self.login_refused and group.subgroup(ProbableAuthenticationError):
+                    self.last_error += f"; {self.login_refused}"
             except* Exception as group:
                 # aiormq ends what waits on a connection that has gone with an Exception that says nothing.
                 _, mistakes = group.split(lambda error: type(error) is Exception)

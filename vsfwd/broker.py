@@ -43,6 +43,8 @@ class BrokerLink(Link):
     becomes of it, as in `amqp.consume`, `component` what is answered. `greet` is what the host has to say at
     the start of a session."""
 
+    login_refused = "the manager may have removed this host; if so: vsfwctl enroll --again, with a new token"
+
     def __init__(
         self,
         config: Config,

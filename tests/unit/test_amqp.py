@@ -4,9 +4,11 @@ import asyncio
 import ssl
 
 import pytest
+from aio_pika.exceptions import ProbableAuthenticationError
 
 import vsfwd.amqp
 from vsfwd.amqp import Link, Session, SessionOver, pause_after_s
+from vsfwd.broker import BrokerLink
 
 
 def test_o10_a_broker_may_be_away_for_days() -> None:
@@ -69,3 +71,27 @@ async def test_an_error_that_says_nothing_ends_the_session_and_a_mistake_ends_th
     with pytest.raises(ExceptionGroup):
         await Cut("test", ["amqps://nowhere"], lambda: None).run()  # type: ignore[arg-type,return-value]
     assert len(begun) == (3 if goes_on else 1)
+
+
+async def test_a_host_that_is_not_let_in_is_told_that_it_may_have_been_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broker only says that the login was refused; what to do stands beside that."""
+    monkeypatch.setattr(vsfwd.amqp, "PAUSE_S", (0.001, 0.001))
+    begun: list[Session] = []
+
+    class Removed(Link):
+        login_refused = BrokerLink.login_refused
+
+        async def begin(self, session: Session) -> None:
+            begun.append(session)
+            if len(begun) == 2:
+                raise ValueError("enough")
+            raise ProbableAuthenticationError("ACCESS_REFUSED - Login was refused")
+
+    link = Removed("test", ["amqps://nowhere"], lambda: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(ExceptionGroup):
+        await link.run()
+    assert "ACCESS_REFUSED" in link.last_error
+    assert "the manager may have removed this host" in link.last_error
+    assert "vsfwctl enroll --again" in link.last_error
