@@ -136,7 +136,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     app.include_router(session.router(passwords, sessions))  # a form, which it reads itself
     for routes in (
         users_api.router(users, passwords),
-        audit_log.router(store),
+        audit_log.router(store, aside),
         node.router(installation_id(directory.signing_public())),
         infra.router(register),
         service_entries.router(register),

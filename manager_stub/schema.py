@@ -154,6 +154,7 @@ changes = sa.Table(
     sa.Column("path", sa.String, nullable=False, index=True),
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
+    sa.Index("changes_by_user", "user", "id"),
 )
 # What components of hosts have said: the newest of each.
 component_messages = sa.Table(

@@ -40,7 +40,14 @@ from manager_stub.schema import (
 MAX_SAVED = 100
 """Configurations that are kept, as in NSX. For a new one the oldest automatic one goes."""
 
+_QUERY_CANCELED = "57014"
+"""PostgreSQL's SQLSTATE: over `statement_timeout` (its manual, appendix A)."""
+
 Row = dict[str, Any]
+
+
+class TooMuch(Exception):
+    """Is asked for: the database would take longer than it may for one statement."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +303,8 @@ class Store:
         return self._read(credentials)
 
     def changes(self, *, before: int, limit: int, user: str | None = None, path: str = "") -> list[Row]:
-        """The newest first, with a lower id than `before`; of a user; of a path and what is below it."""
+        """The newest first, with a lower id than `before`; of a user; of a path and what is below it. Raises
+        TooMuch. For any thread."""
         query = sa.select(changes).where(_older(changes, before)).order_by(changes.c.id.desc()).limit(limit)
         if user is not None:
             query = query.where(changes.c.user == user)
@@ -304,7 +312,7 @@ class Store:
             query = query.where(
                 (changes.c.path == path) | changes.c.path.startswith(f"{path}/", autoescape=True)
             )
-        with self._reading() as connection:
+        with self._reading() as connection, _in_time():
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def controllers(self) -> str | None:
@@ -370,6 +378,17 @@ class Store:
         query = sa.select(table).order_by(*order, *table.primary_key)
         with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """A read that took too long is who asked's matter: the database answers, and nobody loses the lead."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") == _QUERY_CANCELED:
+            raise TooMuch("the database takes too long for this, ask for less") from None
+        raise
 
 
 def _older(table: sa.Table, before: int) -> sa.ColumnElement[bool]:

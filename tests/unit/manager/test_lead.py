@@ -183,3 +183,30 @@ def test_a_password_is_not_reset_while_another_manager_leads(
         other.give_back()
     finally:
         other.close()
+
+
+async def test_a_search_of_the_audit_log_that_takes_too_long_ends_no_lead(
+    manager: Manager, postgres: Postgres
+) -> None:
+    """Others are served while the database looks, and who asked is told to ask for less: 503."""
+    held = Lead(manager.directory.database_url(), "a:1")
+    over = asyncio.Event()
+    assert held.take(over.set)
+    leading = Manager(manager.directory, manager.admin[1], held)
+    looking = (
+        f"FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{held._engine.url.database}'"
+    )
+    with held._engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE changes"))
+        asked = asyncio.create_task(leading.answer("GET", "/api/v1/vsfw/audit-log?user=eve"))
+        async with asyncio.timeout(8):
+            while not await asyncio.to_thread(postgres.sql, f"SELECT pid {looking}"):
+                assert (await leading.answer("GET", f"{DOMAIN}/groups")).status_code == 200
+        postgres.sql(f"SELECT pg_cancel_backend(pid) {looking}")
+        refused = await asked
+    assert (refused.status_code, "ask for less" in refused.text) == (503, True)
+    assert held.is_mine
+    assert not over.is_set()
+    assert (await leading.answer("GET", "/api/v1/vsfw/audit-log?user=eve")).status_code == 200
+    await leading.close()
+    held.close()
