@@ -185,9 +185,12 @@ class Vnics:
         wrong += [f"VM {path}: too many beside it cannot be" for paths in waiting for path in paths]
         return wrong
 
-    def guests_changed(self, host: str) -> None:
-        """What guests there say of themselves is otherwise now."""
-        self._discover(host, self._register.hosts[host].bindings)
+    def guest_changed(self, host: str, vm: str) -> None:
+        """What a guest there says of itself is otherwise now. Others of the host are not looked at: it may
+        have a thousand, and each of them something to say."""
+        there = self._register.hosts.get(host)
+        if there is not None:
+            self._discover(host, [binding for binding in there.bindings if binding.vm == vm])
 
     def _too_many(self, host: str, count: int) -> str:
         """Why the inventory takes no more new VMs from a host; empty if it does."""

@@ -80,13 +80,14 @@ class GuestContext:
         if said.vm not in of_host and len(of_host) >= MAX_GUESTS:
             raise Declined(f"more than {MAX_GUESTS} guests of one host")
         guest = Guest(said.os_name, said.computer_name, said.users)
+        if said.vm in of_host and of_host[said.vm].guest == guest:
+            return
         known = Known(guest, now_ms())
         text = msgspec.json.encode(guest).decode()
         with self._store.begin() as transaction:
             transaction.put_guest({"host": host, "vm": said.vm, "time_ms": known.time_ms, "guest": text})
         of_host[said.vm] = known
-        if self._is_plugged(host, said.vm):
-            self._vnics.guests_changed(host)
+        self._vnics.guest_changed(host, said.vm)
 
     def _gone(self, host: str, body: Body) -> None:
         said = _converted(body, VmGone)

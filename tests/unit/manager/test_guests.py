@@ -1,10 +1,13 @@
 """What context agents tell of guests, at the manager: in the inventory, and who is logged on."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from manager_stub.reported import reported
+from manager_stub.world import World
 from tests.unit.manager.rest import VSFW, Manager
 from vsfwd.protocol.components import ComponentMessage
 from vsfwd.protocol.messages import Binding, Bindings, Guest
@@ -113,6 +116,30 @@ async def test_gone_and_start_take_back_what_was_told(manager: Manager) -> None:
         tell(manager, topic, **body)
         assert (await users(manager))["result_count"] == 0
         assert [row["host"] for row in manager.parts.store.guests()] == [OTHER]
+
+
+async def test_a_guest_costs_what_is_plugged_of_it_and_only_when_it_changes(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host has a thousand, and its agent says as much as it likes: no other of them is looked at again, and
+    what was said before is not stored again."""
+    many = [Binding(str(uuid4()), str(uuid4()), f"02:00:00:00:01:{n:02x}", f"veth{n}") for n in range(9)]
+    one = Binding(VNIC, VM, "02:00:00:00:00:01", "veth")
+    manager.vnics.bound(HOST, Bindings((one, *many)))
+    looked_at: list[list[str]] = []
+
+    def counted(world: World, bindings: Sequence[Binding]) -> Any:
+        looked_at.append([binding.vm for binding in bindings])
+        return reported(world, bindings)
+
+    monkeypatch.setattr("manager_stub.vnics.reported", counted)
+    tell(manager, "vm", vm=VM, os_name="Debian 12")
+    stored = manager.parts.store.guests()
+    assert not tell(manager, "vm", vm=VM, os_name="Debian 12")
+    assert looked_at == [[VM]]
+    assert manager.parts.store.guests() == stored
+    tell(manager, "vm", vm=VM, os_name="Debian 13")
+    assert (await names(manager))[0] == "Debian 13"
 
 
 @pytest.mark.parametrize(
