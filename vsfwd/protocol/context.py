@@ -46,12 +46,19 @@ class VmGuest(Guest, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_uuid(self.vm):
-            raise ValueError(f"vm: {self.vm[:64]!r} is not a UUID in lower case")
+        _check_uuid(self.vm)
 
 
 class VmGone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vm: str
+
+    def __post_init__(self) -> None:
+        _check_uuid(self.vm)
+
+
+def _check_uuid(vm: str) -> None:
+    if not is_uuid(vm):
+        raise ValueError(f"vm: {vm[:64]!r} is not a UUID in lower case")
 
 
 def _check_printable(said: object, *fields: str) -> None:

@@ -165,3 +165,9 @@ async def test_what_no_agent_says_is_refused_and_the_last_word_stays(manager: Ma
     assert await names(manager) == ("Debian 12", "?")
     said = await manager.call("GET", f"{VSFW}/components/context-agent/messages")
     assert len(said["results"]) == 1
+
+
+@pytest.mark.parametrize("vm", ["\0", "web", VM.upper().replace("1", "A")])
+async def test_a_guest_that_is_gone_has_the_id_of_a_vm(manager: Manager, vm: str) -> None:
+    """Text that a database does not take does not reach it."""
+    assert "is not a UUID in lower case" in tell(manager, "gone", vm=vm)
