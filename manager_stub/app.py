@@ -137,7 +137,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     for routes in (
         users_api.router(users, passwords),
         audit_log.router(store, aside),
-        node.router(installation_id(directory.signing_public())),
+        node.router(installation_id(directory.signing_public()), publisher),
         infra.router(register),
         service_entries.router(register),
         segment_ports.router(register),
@@ -151,7 +151,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         statistics_api.router(register, statistics),
         transport_nodes.router(register, presence),
         alarms.router(
-            alarms.Alarms(register, presence, broker, store, Expiries(directory.path, credentials))
+            alarms.Alarms(register, presence, broker, store, Expiries(directory.path, credentials), publisher)
         ),
         capacity.router(register, publishing),
         certificates.router(directory.path),

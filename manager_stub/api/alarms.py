@@ -26,10 +26,13 @@ from manager_stub.hosts import Host
 from manager_stub.presence import Presence
 from manager_stub.register import Register
 from manager_stub.store import Store
+from vsfwd.amqp import Link
 from vsfwd.protocol import topology
 from vsfwd.protocol.topology import host_of
 
 HOUR_S: Final = 3600
+BROKER_AWAY_S: Final = 60.0
+"""Without a session: longer than a broker needs that is started anew."""
 _UPDATE_FAILED: Final = 301031
 _RULE_FAILED: Final = 301032
 """Numbers of NSX's system events: the host's firewall could not be updated; a rule could not be applied."""
@@ -59,6 +62,7 @@ class Alarms:
         broker: Broker,
         store: Store,
         expiries: Expiries,
+        link: Link,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._register = register
@@ -66,6 +70,7 @@ class Alarms:
         self._presence = presence
         self._broker = broker
         self._expiries = expiries
+        self._link = link
         self._clock = clock
         self._known: dict[str, Known] = {}
 
@@ -78,7 +83,7 @@ class Alarms:
             *_knocking(self._register, self._presence),
         ]
         found += [*_disputed(self._register), *_duplicate(self._register)]
-        found += [*_expiring(self._register, self._expiries)]
+        found += [*_expiring(self._register, self._expiries), *_no_broker(self._link)]
         causes = {alarm["id"]: alarm["description"] for alarm in found}
         now = self._clock()
         self._known = {
@@ -220,6 +225,22 @@ def _of_host(host: Host, presence: Presence) -> Iterator[Json]:
     if host.left_out:
         what = f"The host reports what cannot be: {_first(host.left_out)}"
         yield _alarm(host, "distributed_firewall", "report_refused", what)
+
+
+def _no_broker(link: Link) -> Iterator[Json]:
+    """Nothing reaches a host, and no host can be told to be away."""
+    if link.away_for_s() < BROKER_AWAY_S:
+        return
+    what = "The manager has no session with a broker: nothing reaches a host. Its log says why."
+    yield _shaped(
+        "communication",
+        "broker_down",
+        what,
+        "CRITICAL",
+        node=("", "manager", "ManagerNode"),
+        entity=("broker", "Broker"),
+        seen_ms=now_ms(),
+    )
 
 
 def _knocking(register: Register, presence: Presence) -> Iterator[Json]:

@@ -7,8 +7,10 @@ from uuid import NAMESPACE_OID, uuid5
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from manager_stub.api.alarms import BROKER_AWAY_S
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.model import Entity, Tag
+from vsfwd.amqp import Link
 
 NSX_API: Final = "4.1.0.0.0.1"
 """The release whose Policy API this manager speaks: clients choose by it what they send."""
@@ -22,7 +24,7 @@ def installation_id(signing_public: str) -> str:
     return str(uuid5(NAMESPACE_OID, signing_public))
 
 
-def router(id: str) -> APIRouter:
+def router(id: str, link: Link) -> APIRouter:
     """`id`: of the installation, which is a cluster of one node."""
     routes = APIRouter(prefix="/api/v1", tags=["Node"])
 
@@ -36,8 +38,9 @@ def router(id: str) -> APIRouter:
 
     @routes.get("/reverse-proxy/node/health")
     async def health() -> Json:
-        """Whoever reads this has an answer: the manager is one process."""
-        return {"healthy": True, "components_health": "MANAGER:UP, POLICY:UP"}
+        """Healthy is who answers: the manager is one process, and takes policy without a broker too."""
+        broker = "DOWN" if link.away_for_s() >= BROKER_AWAY_S else "UP"
+        return {"healthy": True, "components_health": f"MANAGER:UP, POLICY:UP, BROKER:{broker}"}
 
     @routes.get("/cluster/status")
     async def cluster_status() -> Json:

@@ -173,7 +173,8 @@ def test_it_reads_what_is_around_the_policy(sdk: Any) -> None:
     assert cluster_client.Status(sdk).read_cluster_status().mgmt_cluster_status.status == "STABLE"
     assert mp.Cluster(sdk).read_cluster_config().nodes[0].status == "JOINED"
     assert mp.TransportNodes(sdk).list_transport_nodes_with_deployment_info().result_count == 0
-    assert mp.Alarms(sdk).get_alarms(status="OPEN").results == []
+    alarms = mp.Alarms(sdk).get_alarms(status="OPEN").results
+    assert {each.event_type for each in alarms} <= {"broker_down"}  # there is none, perhaps for a minute
     certificates = trust_management_client.Certificates(sdk).get_certificates(details=True).results
     assert all(each.details[0].not_after for each in certificates)
     assert [each.id for each in infra_client.Domains(sdk).policy_list_domain_for_infra().results] == [DOMAIN]

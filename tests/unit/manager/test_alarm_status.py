@@ -68,7 +68,9 @@ async def test_an_alarm_is_suppressed_for_so_many_hours(manager: Manager, broker
     now = 1_000_000.0
     expiries = Expiries(manager.directory.path, Credentials(manager.parts.store))
     parts = manager.parts
-    alarms = Alarms(manager.register, parts.presence, parts.broker, parts.store, expiries, lambda: now)
+    alarms = Alarms(
+        manager.register, parts.presence, parts.broker, parts.store, expiries, parts.publisher, lambda: now
+    )
     alarms.say(await alarms.existing(AWAY), "SUPPRESSED", 2)
     alarm = await alarms.existing(AWAY)
     assert (alarm["status"], alarm["suppress_duration"]) == ("SUPPRESSED", 2)

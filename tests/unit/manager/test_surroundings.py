@@ -64,6 +64,18 @@ async def test_what_is_wrong_with_a_host_is_an_alarm_until_it_is_right(hosted: M
     assert (await hosted.call("GET", f"{NODE}/status"))["status"] == "DOWN"
 
 
+async def test_a_minute_without_a_broker_is_an_alarm(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until there is one again; health names it, and the manager goes on taking policy."""
+    for away_s, state, expected in ((59.0, "UP", []), (60.0, "DOWN", ["broker_down"]), (0.0, "UP", [])):
+        monkeypatch.setattr(manager.parts.publisher, "away_for_s", lambda away_s=away_s: away_s)
+        found = (await manager.call("GET", "/api/v1/alarms"))["results"]
+        assert [each["event_type"] for each in found] == expected
+        health = await manager.call("GET", "/api/v1/reverse-proxy/node/health")
+        assert (health["healthy"], health["components_health"][-len(state) :]) == (True, state)
+
+
 async def test_a_broker_that_cannot_be_asked_leaves_the_status_unknown(manager: Manager) -> None:
     """Neither up nor down, and no alarm about what is not known."""
     manager.register.add_host(HOST, "host1")
