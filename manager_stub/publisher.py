@@ -25,7 +25,7 @@ from manager_stub.intake import AT_HAND, consume_in_turn
 from manager_stub.lead import Lead, Lost
 from manager_stub.levels import Outgoing
 from manager_stub.register import Register
-from manager_stub.reports import BadReport, in_order, parse_report, plain
+from manager_stub.reports import BadReport, check_sender, in_order, parse_report, plain
 from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import REQUEST_LIVES_S, Vnics
 from vsfwd.amqp import (
@@ -224,10 +224,7 @@ class Publisher(Link):
             encoding = message.content_encoding or "json"
             login = message.user_id
             host, report = parse_report(message.routing_key or "", login, message.body, encoding)
-            if login != self._broker.logins(host)[-1]:
-                raise BadReport(f"user_id is {login!r}, of an earlier enrolment")
-            if host not in self._register.hosts:
-                raise BadReport("the host is not, or no longer, in the register")
+            check_sender(host, login, self._register.hosts, self._broker.logins(host))
         except BadReport as error:
             if error.host in self._register.hosts:
                 self._register.disbelieved(error.host, str(error))

@@ -5,7 +5,7 @@ stays; of a report that can be, each vNIC that cannot is left out by itself, wit
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -98,6 +98,14 @@ def parse_component_event(key: str, user_id: str | None, body: bytes) -> tuple[s
         return host, components.decode(kind, body)
     except Refused as refused:
         raise BadReport(str(refused), host, kind) from None
+
+
+def check_sender(host: str, login: str | None, hosts: Container[str], logins: Sequence[str]) -> None:
+    """Whether it is a host of the register, under the last of its `logins`. Raises BadReport."""
+    if host not in hosts:
+        raise BadReport("the host is not, or no longer, in the register")
+    if login != logins[-1]:
+        raise BadReport(f"user_id is {login!r}, of an earlier enrolment", host)
 
 
 def in_order(heard: Mapping[int, tuple[str, Event]]) -> Iterator[list[int]]:

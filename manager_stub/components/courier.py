@@ -13,7 +13,7 @@ from manager_stub.broker import Broker
 from manager_stub.components.switchboard import MAX_SENT_AT_ONCE, Letter, Switchboard
 from manager_stub.lead import Lost
 from manager_stub.register import Register
-from manager_stub.reports import BadReport, parse_component_event
+from manager_stub.reports import BadReport, check_sender, parse_component_event
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, signed_message
 from vsfwd.protocol import topology
 from vsfwd.protocol.components import ComponentEvent
@@ -106,10 +106,7 @@ class Courier:
     def _event(self, message: AbstractIncomingMessage) -> tuple[str, ComponentEvent]:
         """Raises BadReport."""
         host, event = parse_component_event(message.routing_key or "", message.user_id, message.body)
-        if host not in self._register.hosts:
-            raise BadReport("the host is not, or no longer, in the register")
-        if message.user_id != self._broker.logins(host)[-1]:
-            raise BadReport(f"user_id is {message.user_id!r}, of an earlier enrolment")
+        check_sender(host, message.user_id, self._register.hosts, self._broker.logins(host))
         return host, event
 
     def _disbelieve(self, host: str, reason: str) -> None:

@@ -266,6 +266,18 @@ async def test_a_message_that_cannot_be_read_stops_no_other(manager: Manager, ho
     assert manager.register.hosts[HOSTS[0]].reports_refused == 3
 
 
+async def test_a_component_under_the_login_of_an_earlier_enrolment_is_refused(
+    manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And counted at the host."""
+    monkeypatch.setattr(manager.parts.broker, "logins", lambda host: (host, f"{host}.2"))
+    good = msgspec.json.encode(said())
+    batch = [Delivery(HOSTS[0], good), Delivery(HOSTS[0], good, user=f"{HOSTS[0]}.2")]
+    await Courier(manager.register, manager.parts.broker, manager.parts.switchboard)._take(cast(Any, batch))
+    assert [each.fate for each in batch] == ["refused", "stored"]
+    assert manager.register.hosts[HOSTS[0]].reports_refused == 1
+
+
 async def test_a_mistake_of_the_managers_takes_one_message_with_it(
     manager: Manager, hosts: list[str]
 ) -> None:

@@ -100,6 +100,17 @@ async def test_a_mistake_of_the_manager_at_one_report_leaves_the_others(
     assert manager.register.hosts[HOST].vsfwd == "0.1"
 
 
+async def test_a_report_under_the_login_of_an_earlier_enrolment_is_refused(
+    manager: Manager, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the old certificate speaks for the host no more, and it is counted."""
+    monkeypatch.setattr(manager.parts.broker, "logins", lambda host: (host, f"{host}.2"))
+    old, new = sent("vnics", Bindings(())), sent("vnics", Bindings(()))
+    new.user_id = f"{HOST}.2"
+    assert await publisher._take([old, new]) == [False, True]
+    assert manager.register.hosts[HOST].reports_refused == 1
+
+
 async def test_an_ipv4_address_in_ipv6_clothes_ends_nothing(manager: Manager, publisher: Publisher) -> None:
     """Said by the guest's tools and as seen, of a vNIC that trusts all it is seen with: it is left out, what
     is said beside it counts."""
