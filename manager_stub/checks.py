@@ -1,7 +1,7 @@
 """What a change may not lead to: a reference to nothing, an object gone that others name, a rule that its
 section cannot hold, something predefined made something else. Pure: the World that would be, or Refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from manager_stub import catalogue
 from manager_stub.group_limits import nested_wrongly, too_much
@@ -110,6 +110,15 @@ def check_seen(stored: list[Stored[Entity]]) -> None:
     for each in stored:
         if letter := unseen(each.name):
             raise Refused("display_name", f"{letter} in it cannot be seen (in {each.path})")
+
+
+def check_host_name(name: str, hosts: Iterable[str]) -> None:
+    """The same of a host that is let in, beside the names of the others."""
+    if letter := unseen(name):
+        raise Refused("display_name", f"{letter} in it cannot be seen")
+    for other in lookalikes({name, *hosts}).get(name, ()):
+        what = f"{name!r} looks like the host {other!r}"
+        raise Conflict("display_name", f"{what}: {difference(name, other)}")
 
 
 def _check_lookalikes(fresh: list[Stored[Entity]], beside: Mapping[str, Stored[Entity]]) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from manager_stub import audit
 from manager_stub.broker import Broker
-from manager_stub.checks import Refused
+from manager_stub.checks import Refused, check_host_name
 from manager_stub.enrolment.credentials import Credential, Credentials
 from manager_stub.enrolment.tokens import Token, Tokens
 from manager_stub.pki import Authority, fingerprint
@@ -102,4 +102,6 @@ class Admission:
             raise Refused("display_name", f"the token is for a host called {token.display_name!r}")
         if not (token.display_name or display_name):
             raise Refused("display_name", "the token is for any host, so the host has to say its name")
-        return token.display_name or display_name
+        name = token.display_name or display_name
+        check_host_name(name, (host.display_name for host in self._register.hosts.values()))
+        return name

@@ -171,6 +171,18 @@ async def test_a_token_may_be_for_one_name(manager: Manager, told: Calls) -> Non
     assert manager.register.hosts[given["id"]].display_name == "node-7"
 
 
+async def test_a_host_says_a_name_that_can_be_told_from_others(manager: Manager, told: Calls) -> None:
+    """As of every object: nothing unseen in it, and not what a reader takes for another host. The token stays
+    as it was."""
+    await enrolled(manager, await token(manager), new_request(), display_name="node-7")
+    text = await token(manager)
+    for name, status in (("a\u200bb", 400), ("a\u202eb", 400), ("a\x85b", 400), ("n\u043ede-7", 409)):
+        answer = await ask(manager, text, new_request(), display_name=name)
+        assert (answer.status_code, "display_name" in answer.text) == (status, True)
+    assert len(manager.register.hosts) == 1
+    await enrolled(manager, text, new_request(), display_name="n\u00f6de-7")
+
+
 async def test_a_request_that_is_none_uses_no_token(manager: Manager, told: Calls) -> None:
     """The operator's typing error is not the end of the token."""
     text = await token(manager, display_name="a")
