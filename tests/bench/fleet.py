@@ -20,7 +20,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,7 @@ from tests.bench.report import Figure
 from tests.bench.rounds import Progress
 from tests.bench.tenants import EVERYBODY, TENANT, changing_rule, mac, policy, uuid_of, vm, vm_path
 from tests.harness.installation import Installation, Manager, installed
+from tests.harness.waiting import eventually
 from vsfwd.protocol.messages import Binding
 
 SIZES: Final = (10, 100, 1000)
@@ -102,9 +103,11 @@ class Fleet:
         wanted = {
             number: now for number, id in enumerate(self.ids) if (now := self._wanted(id)) != before[number]
         }
-        await _until(lambda: all(self.generations.get(n, 0) >= g for n, g in wanted.items()), "applied")
+        await eventually(
+            lambda: all(self.generations.get(n, 0) >= g for n, g in wanted.items()), "applied", DEADLINE_S
+        )
         took = (self.last_ns - begun) / 1e6
-        await _until(self.manager.in_sync, "in sync")
+        await eventually(self.manager.in_sync, "in sync", DEADLINE_S)
         if set(self.heard) != wanted.keys() or len(self.heard) != len(wanted):
             raise RuntimeError(f"{len(wanted)} hosts were concerned, and {len(self.heard)} messages came")
         return took, set(wanted)
@@ -120,11 +123,15 @@ async def _measured(installation: Installation, size: int, rounds: int, restart:
     empty_kb = _memory_kb(installation)
     async with AsyncExitStack() as stack:
         manager = await stack.enter_async_context(installation.manager())
-        await _until(lambda: manager.publisher.connected_to is not None, "the manager's session")
+        await eventually(
+            lambda: manager.publisher.connected_to is not None, "the manager's session", DEADLINE_S
+        )
         manager.register.write(put=policy(size))
         fleet = Fleet(manager, size)
         await _start_hosts(installation, fleet, stack)
-        await _until(lambda: fleet.all_heard_since(1) and manager.in_sync(), "every host in sync")
+        await eventually(
+            lambda: fleet.all_heard_since(1) and manager.in_sync(), "every host in sync", DEADLINE_S
+        )
         await asyncio.sleep(STATISTICS_S)
         shares = _shares(fleet, size, (_memory_kb(installation) - empty_kb) / size)
         rule, tag = [], []
@@ -211,11 +218,11 @@ async def _restarted(installation: Installation, fleet: Fleet) -> float:
     fleet.heard.clear()
     await asyncio.to_thread(installation.node.stop)
     installation.node.start()
-    await _until(lambda: _listens(installation), "the broker listens", every_s=0.1)
+    await eventually(lambda: _listens(installation), "the broker listens", DEADLINE_S, every_s=0.1)
     begun = time.time_ns()
-    await _until(lambda: fleet.all_heard_since(begun // 1_000_000), "all hosts back")
+    await eventually(lambda: fleet.all_heard_since(begun // 1_000_000), "all hosts back", DEADLINE_S)
     took_s = (time.time_ns() - begun) / 1e9
-    await _until(fleet.manager.in_sync, "in sync")
+    await eventually(fleet.manager.in_sync, "in sync", DEADLINE_S)
     if fleet.heard:
         raise RuntimeError(f"hosts that were up to date took {len(fleet.heard)} messages")
     return took_s
@@ -233,12 +240,3 @@ def _memory_kb(installation: Installation) -> int:
     node = installation.node.processes()["node"]
     status = Path(f"/proc/{node.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0])
-
-
-async def _until(condition: Callable[[], bool], what: str, every_s: float = 0.02) -> None:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while not condition():  # noqa: ASYNC110  (nothing tells)
-                await asyncio.sleep(every_s)
-    except TimeoutError:
-        raise RuntimeError(f"{what}: not within {DEADLINE_S:.0f} s") from None

@@ -5,7 +5,7 @@ import asyncio
 import hashlib
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from manager_stub.reports import MAX_REPORT
 from tests.harness.hostile import Hostile
 from tests.harness.installation import Installation, Manager, installed
 from tests.harness.simulated import SimulatedHost
+from tests.harness.waiting import eventually
 from vsfwd.config import Config
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import Header, Kind, Message, seal
@@ -38,15 +39,6 @@ DIGEST = "0" * 64
 DEEP = b"[" * 100_000 + b"]" * 100_000
 BOMB = zstandard.compress(bytes(1 << 28), 1)
 """A quarter of a gigabyte of nothing, in a few kilobytes."""
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while not condition():  # noqa: ASYNC110  (nothing tells)
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"{what}: not within {DEADLINE_S:.0f} s")
 
 
 class World:

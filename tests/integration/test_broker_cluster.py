@@ -15,6 +15,7 @@ from manager_stub.app import Parts, compose
 from manager_stub.model import Rule, SecurityPolicy
 from tests.harness.cluster import Cluster, cluster
 from tests.harness.simulated import SimulatedHost, Took
+from tests.harness.waiting import eventually
 from vagrant.lab.broker import Broker
 from vsfwd.protocol.messages import Binding
 from vsfwd.reconciler import ApplyThread
@@ -54,9 +55,7 @@ class Trial:
 
     async def converges(self, after: str) -> None:
         begun = time.monotonic()
-        async with asyncio.timeout(DEADLINE_S):
-            while not self._in_sync():  # noqa: ASYNC110  (what it waits for sets no event)
-                await asyncio.sleep(0.05)
+        await eventually(self._in_sync, f"all hosts in sync after {after}", DEADLINE_S)
         print(f"all hosts have all of it {time.monotonic() - begun:.1f} s after {after}")
         for positions in self.enforced.values():
             assert positions == sorted(set(positions)), "a host went back, or applied a generation twice"
@@ -80,9 +79,7 @@ async def trial(found: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(parts.publisher.run())]
         parts.register.write(put={SECTION: SecurityPolicy.model_validate({"category": "Application"})})
-        async with asyncio.timeout(DEADLINE_S):
-            while parts.publisher.connected_to is None:  # noqa: ASYNC110  (no event)
-                await asyncio.sleep(0.05)
+        await eventually(lambda: parts.publisher.connected_to is not None, "the manager's session")
         for number in range(HOSTS):
             config = await found.enrol(parts, str(uuid.uuid4()))
             trial.enforced[config.host_id] = []

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import aio_pika
@@ -16,6 +16,7 @@ from yarl import URL
 
 from manager_stub.app import Parts, compose
 from tests.harness.installation import Installation, installed
+from tests.harness.waiting import eventually
 from vsfwd.broker import _tls
 from vsfwd.config import Config
 from vsfwd.protocol import topology
@@ -56,15 +57,6 @@ async def managed(installation: Installation) -> AsyncIterator[Parts]:
             await running
         await parts.broker.close()
         parts.store.close()
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"within {DEADLINE_S:.0f} s: {what}")
 
 
 async def connect(config: Config) -> AbstractConnection:

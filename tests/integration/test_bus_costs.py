@@ -11,12 +11,12 @@ from manager_stub.model import Entity, Group, Rule, SecurityPolicy, Vm
 from tests.harness.hostile import Hostile
 from tests.harness.installation import Installation, Manager, installed
 from tests.harness.simulated import SimulatedHost
+from tests.harness.waiting import eventually
 from vsfwd.protocol.messages import Binding
 from vsfwd.reconciler import ApplyThread
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_S = 30.0
 DOMAIN = "/infra/domains/default"
 RULES = 5000
 """Of a tenant, at most: those that follow take the place of the first."""
@@ -38,9 +38,7 @@ class World:
         for messages in self.seen.seen.values():
             messages.clear()
         self.register.write(put=put)
-        async with asyncio.timeout(DEADLINE_S):
-            while not self.manager.in_sync():  # noqa: ASYNC110  (nothing tells)
-                await asyncio.sleep(0.02)
+        await eventually(self.manager.in_sync, "every host in sync")
         return [
             sum(len(part) for each in self.seen.seen.get(host.id, []) for part in (each.header, each.body))
             for host in self.hosts
@@ -57,9 +55,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 async def world(installation: Installation) -> AsyncIterator[World]:
     async with installation.manager() as manager:
         hostile, hosts = Hostile(installation, 0), []
-        async with asyncio.timeout(DEADLINE_S):
-            while manager.publisher.connected_to is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await eventually(lambda: manager.publisher.connected_to is not None, "the manager's session")
         manager.register.write(put={path(number): vm(number, number) for number in range(4)})
         manager.register.write(put=policy())
         async with hostile.at_work(), asyncio.TaskGroup() as tasks:
@@ -68,9 +64,9 @@ async def world(installation: Installation) -> AsyncIterator[World]:
                 binding = Binding(vnic(number), path(number).rsplit("/", 1)[1], mac(number), "veth0")
                 hosts.append(SimulatedHost(config, [binding], ApplyThread(), lambda host, took: None))
             running = [tasks.create_task(host.run()) for host in hosts]
-            async with asyncio.timeout(DEADLINE_S):
-                while not all(len(host.reconciler.state.rules) > 1 for host in hosts):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            await eventually(
+                lambda: all(len(host.reconciler.state.rules) > 1 for host in hosts), "both have the rules"
+            )
             yield World(manager, hosts, hostile)
             for task in running:
                 task.cancel()

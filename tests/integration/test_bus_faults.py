@@ -22,6 +22,7 @@ from tests.harness.hostile import Hostile
 from tests.harness.installation import Installation, Manager, installed
 from tests.harness.schedules import HOSTS, MANAGER, Step, schedule
 from tests.harness.simulated import SimulatedHost, Took
+from tests.harness.waiting import eventually
 from vsfwd.broker import OUTGOING
 from vsfwd.config import Config
 from vsfwd.protocol import topology
@@ -89,9 +90,7 @@ class Trial:
                 await stack.enter_async_context(wire.running())
             await self._start_manager()
             stack.push_async_callback(self._stop_all)
-            async with asyncio.timeout(DEADLINE_S):
-                while self.manager.publisher.connected_to is None:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: self.manager.publisher.connected_to is not None, "the manager's session")
             await stack.enter_async_context(self.hostile.at_work())
             self.change()
             for wire in range(HOSTS):
@@ -286,9 +285,9 @@ async def suffer(installation: Installation, seed: int) -> None:
         await trial.converged(f"seed {seed}")
         trial.never_went_back()
     # Nothing is left, once the loop has closed what was aborted.
-    async with asyncio.timeout(DEADLINE_S):
-        while len(asyncio.all_tasks()) > tasks or open_files() > files:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await eventually(
+        lambda: len(asyncio.all_tasks()) <= tasks and open_files() <= files, "no task and no file is left"
+    )
 
 
 @pytest.mark.usefixtures("hasty")

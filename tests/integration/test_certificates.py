@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cryptography import x509
 from manager_stub import pki
 from manager_stub.state_dir import RENEWED
 from tests.harness.site import Site, connect, site
+from tests.harness.waiting import eventually
 from vsfwd import files, identity
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
@@ -33,12 +34,6 @@ DEADLINE_S = 30.0
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("site")) as here:
         yield here
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
-            await asyncio.sleep(0.02)
 
 
 class Host:
@@ -71,13 +66,13 @@ async def test_o28_a_certificate_is_renewed_without_a_gap(here: Site) -> None:
     host = Host(here.host("renewed"))
     running = asyncio.create_task(host.link.run())
     try:
-        await eventually(lambda: host.link.connected_to is not None)
+        await eventually(lambda: host.link.connected_to is not None, "the host connects")
         over = asyncio.create_task(_lost(host.link))
         serials = [host.serial()]
         for _ in range(2):
             host.now = datetime.now(UTC) + pki.HOST_LIFE * 0.7
             host.renewal.ask_if_due()
-            await eventually(lambda: host.serial() != serials[-1])
+            await eventually(lambda: host.serial() != serials[-1], "a new certificate")
             serials.append(host.serial())
             await (await connect(host.config)).close()
         assert len(set(serials)) == 3
@@ -107,7 +102,7 @@ async def test_o28_an_expired_certificate_opens_no_session_and_a_new_enrolment_i
     host = Host(config)
     running = asyncio.create_task(host.link.run())
     try:
-        await eventually(lambda: bool(host.link.last_error))
+        await eventually(lambda: bool(host.link.last_error), "the host is turned away")
         assert host.link.connected_to is None
         assert not running.done()
     finally:
@@ -117,7 +112,7 @@ async def test_o28_an_expired_certificate_opens_no_session_and_a_new_enrolment_i
     assert back.config.host_id == config.host_id
     running = asyncio.create_task(back.link.run())
     try:
-        await eventually(lambda: back.link.connected_to is not None)
+        await eventually(lambda: back.link.connected_to is not None, "the host is back")
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -156,7 +151,9 @@ async def test_o28_the_manager_takes_renewed_certificates_without_a_gap(here: Si
         assert {e.oid: e.value for e in first.extensions} == {e.oid: e.value for e in second.extensions}
         assert first.public_key() == second.public_key()
         assert (directory.path / f"{name}.key").read_bytes() == keys[name]
-    await eventually(lambda: shown_by(listen, directory.ca) != old)
-    await eventually(lambda: here.log.read_bytes().count(b"a renewed certificate is taken") == 2)
+    await eventually(lambda: shown_by(listen, directory.ca) != old, "the manager shows its new one")
+    await eventually(
+        lambda: here.log.read_bytes().count(b"a renewed certificate is taken") == 2, "both sessions take it"
+    )
     assert here.log.read_bytes().count(b"connected to the broker") == 1
     assert here.call("GET", "/api/v1/node")

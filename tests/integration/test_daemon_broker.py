@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import vsfwd.broker
+from tests.harness.waiting import eventually
 from tests.integration.private_broker import DEADLINE_S, ManagersEnd, PrivateBroker
 from tests.unit.policy_messages import HOST, Manager, group
 from vsfwd.broker import BrokerLink
@@ -93,12 +94,6 @@ async def connected(broker: PrivateBroker, *more_urls: str) -> AsyncIterator[tup
             await asyncio.gather(running, return_exceptions=True)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.02)
-
-
 async def test_policy_arrives_as_it_was_signed(broker: PrivateBroker) -> None:
     """Header, signature and body come through byte by byte, in the order they were sent."""
     signer = Manager()
@@ -134,7 +129,7 @@ async def test_o16_a_message_that_is_given_back_for_ever_becomes_a_dead_letter(b
         await manager.policy(Message(b"poison", b"", b""))
         await manager.policy(Message(b"good", b"", b""))
         assert await manager.dead_letter() == b"poison"
-        await until(lambda: host.taken[-1].header == b"good")
+        await eventually(lambda: host.taken[-1].header == b"good", "the good one is taken")
         assert [message.header for message in host.taken[:-1]] == [b"poison"] * (DELIVERY_LIMIT + 1)
 
 
@@ -203,7 +198,7 @@ async def test_what_a_component_says_is_confirmed_or_refused(broker: PrivateBrok
         await host.link.tell(message)
         assert await manager.reported(ComponentMessage) == message
         broker.expel()
-        await until(lambda: host.link.connected_to is None)
+        await eventually(lambda: host.link.connected_to is None, "the link is lost")
         with pytest.raises(NotConnected, match="no broker"):
             await host.link.tell(message)
         broker.declare()
@@ -216,7 +211,7 @@ async def test_a_host_that_was_expelled_comes_back_when_it_may(broker: PrivateBr
     """The broker cuts its connections and refuses new ones; once it may, the host says hello again."""
     async with connected(broker) as (host, manager):
         broker.expel()
-        await until(lambda: host.link.connected_to is None)
+        await eventually(lambda: host.link.connected_to is None, "the link is lost")
         broker.declare()
         await manager.reported(Hello)
         await manager.policy(Message(b"after", b"", b""))

@@ -8,7 +8,7 @@ import dataclasses
 import random
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -35,6 +35,7 @@ from manager_stub.publisher import Publisher
 from manager_stub.state_dir import ADMIN
 from manager_stub.watch import Watch
 from tests.harness.installation import Installation, installed
+from tests.harness.waiting import eventually
 from vsfwd.policy.desired import DesiredState, apply
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol import envelope, topology
@@ -61,13 +62,6 @@ SECTIONS = "/policy/api/v1/infra/domains/default/security-policies"
 DEFAULT_RULE = f"{SECTIONS}/default-layer3-section/rules/default-layer3-rule"
 VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
 MAC = "02:00:00:00:00:01"
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
-            await asyncio.sleep(0.02)
-    assert condition(), what
 
 
 @asynccontextmanager

@@ -18,13 +18,13 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed, C
 from manager_stub.broker import ADMIN
 from tests.harness.pki import Pki
 from tests.harness.site import VSFW, Site, connect, site, tls_of
+from tests.harness.waiting import eventually
 from vsfwd.config import Config
 from vsfwd.protocol import topology
 from vsfwd.protocol.messages import Bindings, Hello, digest_text
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_S = 30.0
 NO_ENTRY = (AMQPError, ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)
 HELLO = msgspec.json.encode(Hello(0, 0, digest_text(0), "attacker"))
 
@@ -43,12 +43,6 @@ class Scene:
 
 async def forget(message: AbstractIncomingMessage) -> None:
     """What comes in is of no interest."""
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110  (what it waits for sets no event)
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +76,9 @@ async def test_a_host_says_what_it_may(scene: Scene, channel: AbstractChannel) -
     for name in (topology.policy_queue(scene.mine.host_id), topology.app_queue(scene.mine.host_id)):
         queue = await channel.declare_queue(name, passive=True)
         await queue.cancel(await queue.consume(forget))
-    await eventually(lambda: scene.shown(scene.mine)["vsfwd"] == "attacker")
+    await eventually(
+        lambda: scene.shown(scene.mine)["vsfwd"] == "attacker", "what it says of itself is shown"
+    )
 
 
 def others(scene: Scene) -> list[str]:
@@ -186,7 +182,7 @@ async def test_who_does_not_say_who_he_is_is_not_heard(scene: Scene, channel: Ab
     key = topology.event_key(scene.mine.host_id, "vnics")
     await events.publish(event(scene, msgspec.json.encode(Bindings(())), user_id=None), key)
     await events.publish(event(scene), topology.event_key(scene.mine.host_id, "hello"))
-    await eventually(lambda: b"user_id is None" in scene.site.log.read_bytes())
+    await eventually(lambda: b"user_id is None" in scene.site.log.read_bytes(), "the manager logs it")
     assert scene.shown(scene.mine)["vnics"] == before
 
 
@@ -331,4 +327,4 @@ async def test_a_host_that_is_enrolled_anew_is_not_who_it_was(scene: Scene) -> N
         impostor = aio_pika.Message(HELLO, user_id=fresh.host_id)
         with pytest.raises(ChannelPreconditionFailed):
             await events.publish(impostor, topology.event_key(fresh.host_id, "hello"))
-    await eventually(lambda: scene.shown(fresh)["vsfwd"] == "attacker")
+    await eventually(lambda: scene.shown(fresh)["vsfwd"] == "attacker", "what the new one says is shown")
