@@ -8,10 +8,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from manager_stub.broker import Broker as BrokerApi
 from manager_stub.publisher import RESEND_AFTER_S, Publisher
 from manager_stub.register import Register
@@ -20,6 +16,7 @@ from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import Vnics
 from tests.harness.broker import free_ports
 from vagrant.lab.broker import Broker, Tls
+from vsfwd import identity
 from vsfwd.config import Config
 
 
@@ -85,19 +82,14 @@ class Installation:
 
     async def enrol(self, manager: Manager, id: str, url: str = "") -> Config:
         """A host with this id, of which nothing runs yet."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        pem = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-        certificate = self.directory.authority().issue_host(id, pem)
+        key = identity.new_key()
+        certificate = self.directory.authority().issue_host(id, identity.signing_request(key))
         manager.register.add_host(id, f"host {id[-4:]}")
         await manager.broker.add_host(id)
         here = self.path / "hosts" / id
         here.mkdir(parents=True)
         (here / "host.crt").write_bytes(certificate)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (here / "host.key").write_bytes(private)
+        (here / "host.key").write_bytes(identity.key_pem(key))
         return Config(
             host_id=id,
             broker_urls=(url or self.node.url,),

@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from manager_stub.state_dir import StateDir
 from tests.harness.broker import free_ports
 from tests.harness.postgres import Postgres, private_postgres
 from vagrant.lab.broker import Broker, Tls
 from vagrant.lab.waiting import wait_until
+from vsfwd import identity
 from vsfwd.config import Config
 
 _COMMAND = [sys.executable, "-m", "manager_stub"]
@@ -107,18 +105,14 @@ class Managers:
 
     def enrol(self, name: str) -> Config:
         """A host, of which nothing runs yet."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        request = (
-            x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-        )
-        csr = request.public_bytes(serialization.Encoding.PEM).decode()
+        key = identity.new_key()
+        csr = identity.signing_request(key)
         token = self.call("POST", "/api/v1/vsfw/enrolment-tokens", {"display_name": name})["token"]
         given = self.call("POST", "/api/v1/vsfw/enrol", {"token": token, "csr": csr})
         here = self.directory / "hosts" / name
         here.mkdir(parents=True)
         (here / "host.crt").write_text(given["certificate"])
-        pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        (here / "host.key").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+        (here / "host.key").write_bytes(identity.key_pem(key))
         return Config(
             host_id=given["id"],
             broker_urls=tuple(given["broker_urls"]),

@@ -21,8 +21,6 @@ import pytest
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
 from aiormq.exceptions import ChannelAccessRefused
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from yarl import URL
@@ -36,6 +34,7 @@ from manager_stub.state_dir import ADMIN
 from manager_stub.watch import Watch
 from tests.harness.installation import Installation, installed
 from tests.harness.waiting import eventually
+from vsfwd import identity
 from vsfwd.policy.desired import DesiredState, apply
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol import envelope, topology
@@ -110,9 +109,8 @@ class Manager:
         return answer.json() if answer.content else None
 
     async def enrol(self, installation: Installation, path: Path) -> "Host":
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-        pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+        key = identity.new_key()
+        pem = identity.signing_request(key)
         token = await self.call("POST", "/api/v1/vsfw/enrolment-tokens", {"display_name": "host"})
         given = await self.call("POST", "/api/v1/vsfw/enrol", {"token": token["token"], "csr": pem})
         return Host(given, key, path)
@@ -154,11 +152,7 @@ class Host:
         self._manager_key = Ed25519PublicKey.from_public_bytes(base64.b64decode(given["manager_key"]))
         certificate, private = path / f"{self.id}.crt", path / f"{self.id}.key"
         certificate.write_text(given["certificate"])
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        private.write_bytes(identity.key_pem(key))
         self._tls = ssl.create_default_context(cadata=given["ca"])
         self._tls.load_cert_chain(certificate, private)
 
