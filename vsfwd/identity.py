@@ -72,10 +72,8 @@ def login_of(certificate: x509.Certificate) -> str:
     return str(names[0].value)
 
 
-def check(
-    pem: str, key: ec.EllipticCurvePrivateKey, authority: x509.Certificate, host: str
-) -> x509.Certificate:
-    """That it is for this key and this host, and from this authority. Raises Unfit."""
+def issued_for(pem: str, key: ec.EllipticCurvePrivateKey, authority: x509.Certificate) -> x509.Certificate:
+    """That it is for this key, and from this authority. Raises Unfit."""
     certificate = load_certificate(pem.encode())
     try:
         certificate.verify_directly_issued_by(authority)
@@ -83,6 +81,14 @@ def check(
         raise Unfit(f"not a certificate of the authority: {error}") from None
     if certificate.public_key() != key.public_key():
         raise Unfit("the certificate is for another key")
+    return certificate
+
+
+def check(
+    pem: str, key: ec.EllipticCurvePrivateKey, authority: x509.Certificate, host: str
+) -> x509.Certificate:
+    """That it is for this key and this host, and from this authority. Raises Unfit."""
+    certificate = issued_for(pem, key, authority)
     if host_of(login_of(certificate)) != host:
         raise Unfit(f"the certificate is not for host {host}")
     return certificate

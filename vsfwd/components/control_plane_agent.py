@@ -19,7 +19,6 @@ import msgspec
 import structlog
 from asyncvarlink import VarlinkErrorReply
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 import vsfwd.ipc.bus_interface as api
 from vsfwd import files, identity
@@ -79,14 +78,11 @@ class ControlPlane:
             opened = identity.open_sealed(self._config.key, said.sealed_key, host=host, purpose=PURPOSE)
             key = identity.load_key(opened)
             authority = self._config.ca.read_bytes()
-            certificate = identity.load_certificate(said.certificate.encode())
-            certificate.verify_directly_issued_by(identity.load_certificate(authority))
-            if certificate.public_key() != key.public_key():
-                raise ValueError("the certificate is for another key")
+            certificate = identity.issued_for(said.certificate, key, identity.load_certificate(authority))
             if identity.login_of(certificate) != common_name(host):
-                raise ValueError(f"the certificate is not that of host {host}")
-        except (OSError, Refused, identity.Unfit, InvalidSignature) as error:
-            raise ValueError(f"certificate: {error or type(error).__name__}") from None
+                raise identity.Unfit(f"the certificate is not that of host {host}")
+        except (OSError, Refused, identity.Unfit) as error:
+            raise ValueError(f"certificate: {error}") from None
         _keep(self._ca, authority)
         _keep(self._identity, identity.key_pem(key) + said.certificate.encode())
         log.info("certificate kept", ends=str(certificate.not_valid_after_utc))
