@@ -12,7 +12,7 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 import click
 import msgspec
@@ -46,7 +46,6 @@ DIRECTORY: Final = Path("/var/lib/vsfwd/control-plane")
 ASK_EVERY_S: Final = 300.0
 ASK_AGAIN_S: Final = 10.0
 """After a question that was not answered."""
-T = TypeVar("T")
 
 
 class ControlPlane:
@@ -61,7 +60,7 @@ class ControlPlane:
 
     def take_controllers(self, body: Body) -> Body:
         """What there is then. Raises ValueError, and what was there stays."""
-        said = _converted(body, Controllers)
+        said = msgspec.convert(body, Controllers)
         have = self.controllers()
         if said.generation < have.generation:
             raise ValueError(f"generation: {said.generation} is older than {have.generation}, which is here")
@@ -72,7 +71,7 @@ class ControlPlane:
 
     def take_identity(self, body: Body) -> None:
         """Raises ValueError, and what was there stays."""
-        said = _converted(body, Identity)
+        said = msgspec.convert(body, Identity)
         host = self._config.host_id
         try:
             opened = identity.open_sealed(self._config.key, said.sealed_key, host=host, purpose=PURPOSE)
@@ -129,10 +128,6 @@ def _keep(path: Path, content: bytes) -> None:
         files.replace(path, content)
     except OSError as error:
         raise ValueError(f"{path.name} is not kept: {error.strerror}") from None
-
-
-def _converted(body: Body, kind: type[T]) -> T:
-    return msgspec.convert(body, kind)
 
 
 async def run(config: Config, directory: Path) -> None:
