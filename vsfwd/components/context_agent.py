@@ -14,7 +14,6 @@ again now and then, and whenever this process starts. A file that cannot be read
 was told last, and no other waits for it."""
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -24,9 +23,8 @@ import msgspec
 import structlog
 
 import vsfwd.ipc.bus_interface as api
-from vsfwd.components.member import Member
+from vsfwd.components.member import Member, run_agent
 from vsfwd.ipc import SOCKET
-from vsfwd.log import log_to_stderr
 from vsfwd.policy.model import is_uuid
 from vsfwd.protocol.components import MAX_BODY, Body
 from vsfwd.protocol.context import COMPONENT, GONE, START, VM, Guest
@@ -156,13 +154,7 @@ async def _publish(member: Member, topic: str, body: Body) -> None:
 @click.version_option(package_name="vsfwd", prog_name="vsfw-context-agent")
 def main(guests: Path, socket: Path) -> None:
     """Tell the manager what guests say of themselves, and who is logged on to them."""
-    log_to_stderr()
-    try:
-        asyncio.run(run(socket, guests))
-    except* api.NotAllowed as refused:
-        for each in refused.exceptions:
-            click.echo(f"vsfw-context-agent: {each}", err=True)
-        sys.exit(1)
+    run_agent("vsfw-context-agent", run(socket, guests))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,9 @@ from cryptography import x509
 
 import vsfwd.ipc.bus_interface as api
 from vsfwd import files, identity
-from vsfwd.components.member import Member
+from vsfwd.components.member import Member, run_agent
 from vsfwd.config import Config, ConfigError
 from vsfwd.ipc.client import Unreachable
-from vsfwd.log import log_to_stderr
 from vsfwd.protocol.components import Body
 from vsfwd.protocol.control_plane import (
     COMPONENT,
@@ -184,13 +183,7 @@ def main(path: Path, directory: Path) -> None:
     except ConfigError as error:
         click.echo(f"vsfw-control-plane-agent: {error}", err=True)
         sys.exit(2)
-    log_to_stderr()
-    try:
-        asyncio.run(run(config, directory))
-    except* api.NotAllowed as refused:
-        for each in refused.exceptions:
-            click.echo(f"vsfw-control-plane-agent: {each}", err=True)
-        sys.exit(1)
+    run_agent("vsfw-control-plane-agent", run(config, directory))
 
 
 if __name__ == "__main__":

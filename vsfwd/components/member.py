@@ -2,15 +2,18 @@
 of it whenever vsfwd runs."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
+import click
 import structlog
 
 import vsfwd.ipc.bus_interface as api
 from vsfwd.ipc.client import Unreachable, connected
+from vsfwd.log import log_to_stderr
 from vsfwd.protocol.components import Body
 
 log = structlog.get_logger(log="vsfwd.component")
@@ -90,3 +93,14 @@ class Member:
                 await vsfwd.Reply(component=self._component, call=message.call, body=body, error=error)
         except (api.NobodyWaits, api.NotConnected, api.Invalid) as reason:
             log.warning("answer not taken", topic=message.topic, reason=reason.parameters["reason"])
+
+
+def run_agent(name: str, running: Coroutine[Any, Any, None]) -> None:
+    """As a process of its own, which ends when vsfwd does not allow it what it does."""
+    log_to_stderr()
+    try:
+        asyncio.run(running)
+    except* api.NotAllowed as refused:
+        for each in refused.exceptions:
+            click.echo(f"{name}: {each}", err=True)
+        sys.exit(1)
