@@ -12,20 +12,45 @@ from sqlalchemy.exc import OperationalError
 from manager_stub.app import serve as serve_directory
 from manager_stub.lead import Lost
 from manager_stub.state_dir import ADMIN, Addresses, StateDir, split
+from manager_stub.web import CannotListen
 
 _state = click.option("--state", required=True, type=click.Path(path_type=Path), help="The state directory.")
 
 
-@click.group()
+def _address(context: click.Context, option: click.Parameter, value: str) -> str:
+    """HOST:PORT, one or, where they are hosts' brokers, several."""
+    try:
+        for each in value.split(",") if option.name == "broker" else [value]:
+            split(each)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
+_listen = click.option(
+    "--listen",
+    required=True,
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Where the REST interface listens.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vsfwd", prog_name="vsfw-manager")
 def main() -> None:
     """The manager of vsfwd."""
 
 
 @main.command()
 @_state
-@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the REST interface listens.")
+@_listen
 @click.option(
-    "--broker", required=True, metavar="HOST:PORT,...", help="Where hosts reach the broker's nodes."
+    "--broker",
+    required=True,
+    metavar="HOST:PORT,...",
+    callback=_address,
+    help="Where hosts reach the broker's nodes.",
 )
 @click.option("--broker-api", required=True, metavar="URL,...", help="The broker's management API.")
 @click.option(
@@ -38,9 +63,6 @@ def main() -> None:
 def init(state: Path, listen: str, broker: str, broker_api: str, database: TextIO | None) -> None:
     """Make keys, certificates and database. Prints the admin's password, once, and the paths as JSON."""
     try:
-        split(listen)
-        for node in broker.split(","):
-            split(node)
         url = database.read() if database else ""
         password = StateDir(state).create(Addresses(listen, broker, broker_api), url)
     except (ValueError, FileExistsError) as error:
@@ -61,21 +83,28 @@ def init(state: Path, listen: str, broker: str, broker_api: str, database: TextI
     click.echo(json.dumps(made, indent=2))
 
 
-@main.command()
+@main.command(short_help="Make a further manager beside one that there is.")
 @_state
-@click.option("--with", "other", required=True, metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--listen", required=True, metavar="HOST:PORT", help="Where the REST interface listens.")
+@click.option(
+    "--with",
+    "other",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Its state directory.",
+)
+@_listen
 def join(state: Path, other: Path, listen: str) -> None:
     """Make a further manager of the installation whose state directory, or a copy of it, is DIR: one leads,
     the others stand by. They share a PostgreSQL database."""
+    _check_is_manager(other)
     try:
-        split(listen)
         StateDir(state).join(StateDir(other), listen)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 
-@main.command()
+@main.command(short_help="Renew the installation's certificates.")
 @_state
 def renew(state: Path) -> None:
     """Renew the certificates of REST interface, broker and manager, for the keys they have. A manager that
@@ -86,7 +115,7 @@ def renew(state: Path) -> None:
         raise click.ClickException(f"{state}: there is no manager here; make one with init") from None
 
 
-@main.command()
+@main.command(short_help="Give a user a new password.")
 @_state
 @click.option("--user", default=ADMIN, show_default=True, help="Whose password.")
 def reset_password(state: Path, user: str) -> None:
@@ -102,17 +131,24 @@ def reset_password(state: Path, user: str) -> None:
         raise click.ClickException(f"the database: {error.orig}") from None
 
 
-@main.command()
+@main.command(short_help="Serve the REST interface, publish to the hosts.")
 @_state
 def serve(state: Path) -> None:
     """Serve the REST interface and publish to the hosts, until a signal says to end."""
+    _check_is_manager(state)
     directory = StateDir(state)
-    try:
-        directory.addresses()
-    except FileNotFoundError:
-        raise click.ClickException(f"{state}: there is no manager here; make one with init") from None
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there are keys in it
-    asyncio.run(serve_directory(directory))
+    try:
+        asyncio.run(serve_directory(directory))
+    except CannotListen as error:
+        raise click.ClickException(f"{error}; end what listens there, or have a manager elsewhere") from None
+
+
+def _check_is_manager(directory: Path) -> None:
+    try:
+        StateDir(directory).addresses()
+    except (FileNotFoundError, NotADirectoryError):
+        raise click.ClickException(f"{directory}: there is no manager here; make one with init") from None
 
 
 if __name__ == "__main__":

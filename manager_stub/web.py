@@ -41,6 +41,10 @@ ACCEPT_AGAIN_S: Final = 1.0
 log = structlog.get_logger(log="manager.web")
 
 
+class CannotListen(Exception):
+    """On the address of the REST interface; the text says why."""
+
+
 class _Connection(H11Protocol):
     """uvicorn's protocol with a limit on the time a request takes to come."""
 
@@ -118,7 +122,10 @@ class WebServer(uvicorn.Server):
         config.load()
         super().__init__(config)
         family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
-        self.listener = socket.create_server(listen, family=family, backlog=BACKLOG)
+        try:
+            self.listener = socket.create_server(listen, family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise CannotListen(f"{listen[0]}:{listen[1]}: {error.strerror}") from None
         self.listener.setblocking(False)
         self._open: dict[_Connection, asyncio.Task[None]] = {}
         """Oldest first."""
