@@ -160,6 +160,20 @@ async def test_a_token_ends(
     assert manager.register.hosts == {}
 
 
+async def test_expired_tokens_take_no_room(
+    manager: Manager, told: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There can be so many that have not expired."""
+    monkeypatch.setattr(tokens_module, "MAX_TOKENS", 2)
+    for _ in range(2):
+        await token(manager, lifetime_s=60)
+    assert (await manager.answer("POST", TOKENS, {})).status_code == 400
+    later = tokens_module.now_ms() + 60_001
+    monkeypatch.setattr(tokens_module, "now_ms", lambda: later)
+    fresh = await manager.call("POST", TOKENS, {})
+    assert [row["id"] for row in manager.parts.store.enrolment_tokens()] == [fresh["id"]]
+
+
 async def test_a_token_may_be_for_one_name(manager: Manager, told: Calls) -> None:
     """Another name is refused, and leaves the token as it was; a token for any host needs one."""
     bound, free = await token(manager, display_name="node-7"), await token(manager)

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from manager_stub.components import control_plane
 from manager_stub.components.control_plane import ControlPlane
 from manager_stub.enrolment.credentials import Credential, Credentials
 from manager_stub.pki import Authority
@@ -52,6 +53,16 @@ async def test_a_new_list_goes_to_every_host_and_to_whoever_asks(manager: Manage
     told = {"generation": second["generation"], "controllers": [ONE, TWO]}
     assert sent[-1][1].body == told
     assert ask(manager, "controllers").body == told
+
+
+async def test_a_clock_that_was_set_back_makes_no_older_list(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents would take it for one they have had."""
+    first = await manager.call("PUT", CONTROLLERS, {"controllers": [ONE]})
+    monkeypatch.setattr(control_plane, "now_ms", lambda: 5)
+    second = await manager.call("PUT", CONTROLLERS, {"controllers": [TWO]})
+    assert second["generation"] == first["generation"] + 1
 
 
 async def test_it_is_kept(manager: Manager) -> None:

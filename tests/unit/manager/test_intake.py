@@ -6,7 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from manager_stub.intake import TOGETHER, consume_in_turn
+from manager_stub.turns import Turns
 
 HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 
@@ -95,3 +98,18 @@ async def test_short_reports_of_many_hosts_are_read_together() -> None:
     first, *later = batches
     assert first == ["applied"] * len(many) + ["vnics"]
     assert sorted(kind for batch in later for kind in batch) == ["applied", "hello"]
+
+
+async def test_hosts_that_are_read_together_share_the_time_that_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host does not rest for what the reports of others cost."""
+    took_s: list[float] = []
+    monkeypatch.setattr(Turns, "took", lambda self, host, seconds, now: took_s.append(seconds))
+
+    async def take(messages: Sequence[Message]) -> list[bool]:
+        time.sleep(0.05)  # noqa: ASYNC251  # what storing them costs
+        return [True] * len(messages)
+
+    begun = time.monotonic()
+    await consumed([Message("hello", f"host-{number}") for number in range(TOGETHER)], take)
+    assert len(took_s) == TOGETHER
+    assert sum(took_s) <= time.monotonic() - begun
