@@ -78,7 +78,7 @@ def takes_file(command: Callable[..., None]) -> Callable[..., None]:
 
     for option in reversed(_OPTIONS):
         taking = option(taking)
-    return click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))(taking)
+    return click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))(taking)
 
 
 @click.command(short_help="The policy as a file, for `apply`.")
@@ -100,7 +100,7 @@ def export(rest: Rest, format: str | None, output: str | None) -> None:
         with click.open_file(output, "w", encoding="utf-8", atomic=True) as file:
             file.write(text)
     except OSError as error:
-        end(f"{output}: {error.strerror}", EXIT_REFUSED)
+        end(f"{output}: {error.strerror}", EXIT_USAGE)
 
 
 @click.command(name="apply", short_help="Make the policy what a file says.")
@@ -127,7 +127,10 @@ def import_(rest: Rest, file: str, way: Way, partly: bool) -> None:
     none is told in a line; the exit status is 4 then, also of a dry run. Where a rule that drops, rejects,
     jumps or excludes has none, nothing is taken unless you say --partly: the rules below it would decide.
     """
-    take(rest, way, "POST", f"{POLICY}/import", read_file(file), partly=partly)
+    document = read_file(file)
+    if "version" in document and "resource_type" not in document:
+        end(f"{file}: an export of this manager, not of NSX; use apply", EXIT_USAGE)
+    take(rest, way, "POST", f"{POLICY}/import", document, partly=partly)
 
 
 @click.command()

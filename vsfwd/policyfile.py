@@ -32,6 +32,8 @@ class Unreadable(Exception):
 
 def read(name: str, text: str) -> dict[str, Any]:
     """The document in a file; `name` ends with .json or it is YAML. Raises Unreadable."""
+    if not text.strip():
+        raise Unreadable(f"{name}: is empty")
     try:
         document = json.loads(text, object_pairs_hook=_once) if name.endswith(".json") else _of_yaml(text)
     except json.JSONDecodeError as error:

@@ -232,6 +232,7 @@ def test_an_import_that_would_let_more_in_wants_to_be_told_so(
     done = vsfwctl("import", "nsx.json", "--yes")
     assert done.returncode == 1
     assert "security-policies/nsx/rules/no: cannot be taken" in done.stderr
+    assert "--partly" in done.stderr
     assert manager.rest.get(f"{DOMAIN}/security-policies/nsx").status_code == 404
     assert vsfwctl("import", "nsx.json", "--yes", "--partly").returncode == 4
     rules = manager.rest.get(f"{DOMAIN}/security-policies/nsx").json()["rules"]
@@ -310,6 +311,19 @@ def test_at_a_terminal_it_asks(
         os.close(its)
     assert "publish this? [y/N]" in done.stdout
     assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == description
+
+
+def test_our_own_export_is_not_imported(vsfwctl: Run, exported: Path) -> None:
+    """It is for apply, and that is said."""
+    done = vsfwctl("import", "policy.yaml", "--dry-run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "policy.yaml: an export of this manager, not of NSX; use apply" in done.stderr
+
+
+def test_an_export_that_cannot_be_written_is_wrong_usage(vsfwctl: Run) -> None:
+    """As a file that cannot be read."""
+    done = vsfwctl("export", "-o", "nowhere/policy.yaml")
+    assert (done.returncode, "nowhere/policy.yaml: No such file" in done.stderr) == (2, True)
 
 
 def test_where_nobody_can_be_asked_it_wants_yes(vsfwctl: Run, exported: Path) -> None:

@@ -42,6 +42,8 @@ def test_words_and_addresses_need_no_quotes() -> None:
     ("name", "text", "said"),
     [
         ("p.yaml", "a: 1\nb: [2\nc: 3\n", "p.yaml:3:2: while parsing a flow sequence did not find expected"),
+        ("p.yaml", "\n", "p.yaml: is empty"),
+        ("p.json", "", "p.json: is empty"),
         ("p.yaml", "a: 1\nb: 2\na: 3\n", "p.yaml:3:1: 'a' is there twice"),
         ("p.yaml", "a: [{b: !!timestamp 2026-01-01}]\n", "p.yaml:1:9: tag:yaml.org,2002:timestamp: a tag;"),
         ("p.yaml", "a: !!timestamp foo\n", "p.yaml:1:4: tag:yaml.org,2002:timestamp: a tag;"),
@@ -59,7 +61,7 @@ def test_words_and_addresses_need_no_quotes() -> None:
         ("p.yaml", "a: 1\n---\nb: 2\n", "p.yaml:3:1: a second document"),
         ("p.yaml", f"a: {'9' * 5000}\n", "p.yaml: Exceeds the limit"),
         ("p.yaml", "a: \x07\n", "p.yaml: "),
-        ("p.yaml", "", "p.yaml: not a policy"),
+        ("p.yaml", "", "p.yaml: is empty"),
         ("p.yaml", "[]", "p.yaml: not a policy"),
         ("p.json", '{"a":' * 5000, "p.json: nested too deeply"),
         ("p.json", '{"a":' * 500 + "1" + "}" * 500, "p.json: nested deeper than 64"),

@@ -59,7 +59,7 @@ class Import:
         more = f" and {left} more" if (left := len(lost) - _MOST) > 0 else ""
         return (
             f"{', '.join(lost[:_MOST])}{more}: cannot be taken, and what stands below would decide in the "
-            "place of what keeps something out; the rest is taken if you say partly"
+            "place of what keeps something out; the rest is taken if you say partly (vsfwctl: --partly)"
         )
 
     def _default_drops(self) -> bool:
