@@ -7,6 +7,7 @@ exit statuses, `manual` makes a manual page of all this."""
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -60,6 +61,7 @@ one_vnic = click.option(
     default=SOCKET,
     show_default=True,
     envvar="VSFWD_SOCKET",
+    show_envvar=True,
     help="Socket of the daemon to ask.",
 )
 @click.version_option(package_name="vsfwd", prog_name="vsfwctl")
@@ -267,16 +269,35 @@ def stats(socket: Path, as_json: bool) -> None:
         print_table(console, "packets", ("VM", "passed because excluded"), rows)
 
 
+def _protocol(_: click.Context, __: click.Parameter, said: str) -> str:
+    if said.lower() in ("tcp", "udp", "icmp", "icmpv6") or (said.isdecimal() and int(said) <= 255):
+        return said
+    raise click.BadParameter(f"{said!r} is neither tcp, udp, icmp, icmpv6 nor a number")
+
+
+def _address(_: click.Context, __: click.Parameter, said: str) -> str:
+    try:
+        return str(ip_address(said))
+    except ValueError:
+        raise click.BadParameter(f"{said!r} is no address") from None
+
+
 @main.command(short_help="What decides on the first packet of a session.")
 @click.option("--vnic", metavar="VNIC|VM", required=True, help="The vNIC it passes.")
 @click.option("--in", "direction", flag_value="in", help="Towards the workload.")
 @click.option("--out", "direction", flag_value="out", help="From the workload.")
-@click.option("--proto", required=True, metavar="NAME|NUMBER", help="tcp, udp, icmp, icmpv6, or a number.")
-@click.option("--src", required=True, metavar="ADDRESS")
-@click.option("--dst", required=True, metavar="ADDRESS")
+@click.option(
+    "--proto",
+    required=True,
+    metavar="NAME|NUMBER",
+    callback=_protocol,
+    help="tcp, udp, icmp, icmpv6, or a number.",
+)
+@click.option("--src", required=True, metavar="ADDRESS", callback=_address)
+@click.option("--dst", required=True, metavar="ADDRESS", callback=_address)
 @click.option("--dport", type=click.IntRange(0, 65535))
 @click.option("--sport", type=click.IntRange(0, 65535), help="Where rules name source ports.")
-@click.option("--icmp-type", type=click.IntRange(0, 255))
+@click.option("--icmp-type", type=click.IntRange(0, 255), help="[default: an echo request]")
 @click.option("--icmp-code", type=click.IntRange(0, 255))
 @click.option("--src-mac", metavar="MAC", help="Where rules are for frames, or SpoofGuard is on.")
 @click.option("--dst-mac", metavar="MAC")
@@ -307,6 +328,8 @@ def explain(
     MAC addresses that are not given are those the policy knows."""
     if direction is None:
         raise click.UsageError("say --in or --out")
+    if dport is None and proto.lower() in ("tcp", "udp", "6", "17"):
+        raise click.UsageError("say --dport: tcp and udp have one")
     packet = api.PacketSpec(
         direction, proto, src, dst, dport, icmp_type, icmp_code, midstream, sport, src_mac, dst_mac, vlan
     )

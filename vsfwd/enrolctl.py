@@ -13,7 +13,14 @@ TOKEN: Final = "VSFWCTL_ENROLMENT_TOKEN"
 
 
 @click.command(short_help="Make this host one of the manager's.")
-@click.option("--manager", metavar="URL", envvar="VSFWCTL_MANAGER", required=True, help="https://HOST:PORT")
+@click.option(
+    "--manager",
+    metavar="URL",
+    envvar="VSFWCTL_MANAGER",
+    show_envvar=True,
+    required=True,
+    help="https://HOST:PORT",
+)
 @click.option(
     "--token",
     metavar="ID.SECRET",

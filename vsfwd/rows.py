@@ -10,6 +10,7 @@ from vsfwd.image import Image, PrefixKey
 from vsfwd.policy import evaluate
 from vsfwd.policy.ahead import Wire
 from vsfwd.policy.model import (
+    ECHO_REQUEST,
     ICMP,
     ICMPV6,
     TCP,
@@ -186,14 +187,12 @@ def packet_of(spec: api.PacketSpec) -> evaluate.Packet:
         protocol = int(spec.protocol)
     if protocol in (TCP, UDP) and spec.port is None:
         raise ValueError("port: tcp and udp need a destination port")
-    if protocol in (ICMP, ICMPV6) and spec.icmp_type is None:
-        raise ValueError("icmp_type: icmp and icmpv6 need one; an echo request is 8, of icmpv6 128")
     return evaluate.Packet(
         source=ipaddress.ip_address(spec.source),
         destination=ipaddress.ip_address(spec.destination),
         protocol=protocol,
         port=spec.port or 0,
-        icmp_type=spec.icmp_type or 0,
+        icmp_type=ECHO_REQUEST.get(protocol, 0) if spec.icmp_type is None else spec.icmp_type,
         icmp_code=spec.icmp_code or 0,
         midstream=spec.midstream,
         source_port=spec.source_port or 0,

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from vsfwd.datapath import Datapath, Event, Flow
-from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP
+from vsfwd.policy.model import ECHO_REQUEST, TCP, UDP
 from vsfwd.protocol.messages import MAX_MINUTES, MAX_SEEN, Reply, Request, SeenFlow
 from vsfwd.reconciler import ApplyThread, Port
 
@@ -21,7 +21,6 @@ REMEMBERED: Final = 10_000
 """Flows that were logged."""
 READ_S: Final = 5.0
 """How long flow tables are read for one answer: the manager does not wait for ever."""
-_ECHO_REQUEST: Final = {ICMP: 8, ICMPV6: 128}
 
 Seen = tuple[str, SeenFlow]
 """vNIC and flow."""
@@ -42,7 +41,7 @@ class SeenFlows:
     def take(self, event: Event) -> None:
         """Remember what a rule for packets logged, as far as the event says what it was."""
         vnic = next((id for id, port in self._ports().items() if port.slot == event.slot), None)
-        if vnic is None or event.ether or (event.protocol in _ECHO_REQUEST and event.icmp_type is None):
+        if vnic is None or event.ether or (event.protocol in ECHO_REQUEST and event.icmp_type is None):
             return
         flow = _of_event(event)
         key = (vnic, *_key(flow))
@@ -121,7 +120,7 @@ def _of_table(flow: Flow, age_s: float) -> SeenFlow:
         destination=destination[0],
         port=destination[1] if ported else 0,
         source_port=source[1] if ported else 0,
-        icmp_type=_ECHO_REQUEST.get(flow.protocol),
+        icmp_type=ECHO_REQUEST.get(flow.protocol),
         vlan=flow.vlan,
         packets=flow.packets_in + flow.packets_out,
         age_s=int(age_s),

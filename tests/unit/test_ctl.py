@@ -40,11 +40,27 @@ def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> No
     assert "start it again" in result.stderr
 
 
+def test_a_file_that_is_no_socket_is_said_to_be_none(tmp_path: Path) -> None:
+    """No vsfwd has ended there."""
+    (tmp_path / "file").touch()
+    result = vsfwctl(tmp_path / "file", "status")
+    assert (result.exit_code, "file: no socket; is --socket right?" in result.stderr) == (3, True)
+
+
+def test_help_names_the_variables() -> None:
+    """That stand for an option."""
+    assert "VSFWD_SOCKET" in CliRunner().invoke(main, ["--help"]).stdout
+    assert "VSFWCTL_MANAGER" in CliRunner().invoke(main, ["enroll", "--help"]).stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["dance"],
         EXPLAIN,
+        [*EXPLAIN, "--in"],
+        [*EXPLAIN, "--in", "--proto", "tpc"],
+        [*EXPLAIN, "--in", "--dport", "80", "--src", "10.0.0"],
         [*EXPLAIN, "--in", "--dport", "70000"],
         [*EXPLAIN, "--in", "--sport", "65536"],
         ["rules", "--vnic"],
@@ -56,6 +72,9 @@ def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> No
     ids=[
         "unknown",
         "no direction",
+        "no port",
+        "no protocol",
+        "no address",
         "no port number",
         "a source port too large",
         "no value",
@@ -68,6 +87,14 @@ def test_a_socket_nobody_listens_on_is_a_daemon_that_ended(tmp_path: Path) -> No
 def test_wrong_usage_is_2(tmp_path: Path, arguments: list[str]) -> None:
     """Before anything is asked."""
     assert vsfwctl(tmp_path / "none.sock", *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["apply", "import"])
+def test_a_file_that_is_not_there_is_said_first(tmp_path: Path, command: str) -> None:
+    """Before who is to be asked, and which manager."""
+    result = vsfwctl(tmp_path / "none.sock", command, "nowhere.yaml")
+    assert result.exit_code == 2
+    assert "'nowhere.yaml' does not exist" in result.stderr
 
 
 def test_help_says_whom_a_command_asks_and_how_it_ends() -> None:

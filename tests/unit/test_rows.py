@@ -1,5 +1,7 @@
 """Rows of answers: the words for matches and services, the order of rules, the packet that is asked about."""
 
+from dataclasses import replace
+
 import pytest
 
 import vsfwd.ipc.interface as api
@@ -71,11 +73,19 @@ def test_a_packet_is_asked_about_by_name_or_number() -> None:
     assert packet_of(named) == packet_of(numbered)
 
 
+@pytest.mark.parametrize(("protocol", "echo_request"), [("icmp", 8), ("icmpv6", 128), ("47", 0)])
+def test_an_icmp_packet_is_an_echo_request_unless_it_is_said(protocol: str, echo_request: int) -> None:
+    """As `vsfwctl trace` takes it; 0 is a type, and what else has none."""
+    source, destination = ("fd00::1", "fd00::2") if protocol == "icmpv6" else ("10.0.0.1", "10.0.0.2")
+    spec = api.PacketSpec("in", protocol, source, destination)
+    assert packet_of(spec).icmp_type == echo_request
+    assert packet_of(replace(spec, icmp_type=0)).icmp_type == 0
+
+
 @pytest.mark.parametrize(
     ("packet", "named"),
     [
         (api.PacketSpec("in", "tcp", "10.0.0.1", "10.0.0.2"), "port"),
-        (api.PacketSpec("in", "icmp", "10.0.0.1", "10.0.0.2"), "icmp_type"),
         (api.PacketSpec("in", "carrier pigeon", "10.0.0.1", "10.0.0.2"), "protocol"),
         (api.PacketSpec("in", "300", "10.0.0.1", "10.0.0.2"), "protocol"),
         (api.PacketSpec("in", "udp", "10.0.0", "10.0.0.2", port=1), "10.0.0"),

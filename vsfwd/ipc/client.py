@@ -50,7 +50,7 @@ async def connected(path: Path, interface: type[VarlinkInterface]) -> AsyncItera
     except FileNotFoundError:
         raise Unreachable(f"{path}: no such socket; is vsfwd running, and is --socket right?") from None
     except ConnectionRefusedError:
-        raise Unreachable(f"{path}: nobody listens; vsfwd has ended, start it again") from None
+        raise Unreachable(f"{path}: {_why_refused(path)}") from None
     except PermissionError:
         raise Unreachable(f"{path}: permission denied; run as root or join the socket's group") from None
     try:
@@ -59,3 +59,10 @@ async def connected(path: Path, interface: type[VarlinkInterface]) -> AsyncItera
         raise Unreachable(f"{path}: {error}; see the log of vsfwd") from None
     finally:
         transport.close()
+
+
+def _why_refused(path: Path) -> str:
+    """connect(2) says the same of a file that is no socket."""
+    if path.is_socket():
+        return "nobody listens; vsfwd has ended, start it again"
+    return "no socket; is --socket right?"

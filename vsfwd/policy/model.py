@@ -90,6 +90,8 @@ UDP: Final = 17
 ICMP: Final = 1
 IGMP: Final = 2
 ICMPV6: Final = 58
+ECHO_REQUEST: Final = {ICMP: 8, ICMPV6: 128}
+"""Types of RFC 792 and RFC 4443."""
 
 
 class Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
