@@ -26,8 +26,8 @@ class Need(StrEnum):
     AUDIT = auto()
     """Read who may do what, and who did what."""
     OPERATE = auto()
-    """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC, traceflows, dry
-    runs."""
+    """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC, a host that is
+    to be sent everything anew, traceflows, dry runs."""
     POLICY = auto()
     """Policy and inventory: change, publish, roll back."""
     SYSTEM = auto()

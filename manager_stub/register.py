@@ -261,7 +261,13 @@ class Register:
         host = self._hosts[id]
         if host.problem:
             raise Refused("", host.problem)
-        self._store_hosts({id: replace(host, level=levels.resend(host.level, self._key))})
+        level = levels.resend(host.level, self._key)
+        before, after = ({"generation": each.generation} for each in (host.level, level))
+        again = {id: replace(host, level=level)}
+        with self._store.begin() as transaction:
+            _save(transaction, self._hosts, again)
+            transaction.add_changes([audit.change(f"/vsfw/hosts/{id}", before, after, now_ms())])
+        self._take(again)
 
     def _after(self, host: Host, said: Hello | Applied) -> Host:
         position = Position(said.epoch, said.generation, said.digest)

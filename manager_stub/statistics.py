@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from manager_stub import clock
+from manager_stub import audit, clock
 from manager_stub.hosts import Host
 from manager_stub.register import Register
 from manager_stub.store import Row, Store
@@ -113,6 +113,10 @@ def _tracks(wanted: bytes) -> bool:
     return rule.action is Action.ALLOW and not stateless
 
 
+RESET: Final = "/infra/settings/firewall/stats"
+"""The path of a reset in the audit log: that of NSX's call."""
+
+
 class RuleStatistics:
     def __init__(self, store: Store, register: Register, now_ms: Callable[[], int] = clock.now_ms) -> None:
         self._store = store
@@ -150,6 +154,8 @@ class RuleStatistics:
 
     def reset(self) -> None:
         """From zero, everywhere. When a rule was hit last stays known."""
+        with self._store.begin() as transaction:
+            transaction.add_changes([audit.change(RESET, None, {"action": "reset"}, clock.now_ms())])
         for id, counts in self._hosts.items():
             rules = {
                 rule: replace(counted, total=Total(last_hit_ms=counted.total.last_hit_ms))

@@ -131,6 +131,10 @@ async def test_a_host_is_sent_everything_when_somebody_says_so(manager: Manager)
     assert outgoing is not None
     assert (outgoing.kind, shown["wanted"]["generation"]) == ("snapshot", at.generation + 1)
     assert (await manager.answer("POST", f"/api/v1/vsfw/hosts/{HOST}?action=forget")).status_code == 400
+    path = f"/vsfw/hosts/{HOST}"
+    line, *_ = (await manager.call("GET", f"/api/v1/vsfw/audit-log?path={path}"))["results"]
+    generations = {"generation": at.generation}, {"generation": at.generation + 1}
+    assert (line["user"], (line["before"], line["after"])) == ("admin", generations)
 
 
 async def test_a_heartbeat_changes_nothing_that_is_stored(manager: Manager) -> None:

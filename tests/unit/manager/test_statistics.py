@@ -247,11 +247,13 @@ async def test_who_does_not_report_is_named(fleet: Manager) -> None:
 
 async def test_statistics_begin_at_zero_after_a_reset(fleet: Manager) -> None:
     """NSX's call: hosts count on, and what they counted before does not come back; it stays so after a
-    restart. A hit is known still."""
+    restart. A hit is known still, and so is who did it."""
     hear(fleet, 40)
     before = total(fleet).last_hit_ms
     await fleet.call("POST", f"{INFRA}/settings/firewall/stats?action=reset&category=DFW")
     assert total(fleet) == Total(last_hit_ms=before)
+    line, *_ = (await fleet.call("GET", f"{VSFW}/audit-log"))["results"]
+    assert (line["user"], line["path"]) == ("admin", "/infra/settings/firewall/stats")
     fleet.parts.statistics.save()
     assert hear(fleet, 45, at_ms=2) == 5
     again = Manager(fleet.directory, fleet.admin[1])
