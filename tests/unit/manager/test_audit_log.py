@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
 
 GROUP = f"{DOMAIN}/groups/g"
@@ -63,6 +65,13 @@ async def test_it_is_read_by_user_and_in_pages(manager: Manager) -> None:
     said = [each["after"]["description"] for each in first["results"] + second["results"]]
     assert said == ["4", "3", "2", "1", "0"]
     assert "cursor" not in second
+
+
+@pytest.mark.parametrize("query", ["path=%00", "user=%00", "path=/infra/%00", "user=a%00%0A"])
+async def test_a_nul_is_in_no_path_and_in_no_user(manager: Manager, query: str) -> None:
+    """PostgreSQL takes none in a text: 400 with the parameter's name, on either database."""
+    refused = await manager.answer("GET", f"{VSFW}/audit-log?{query}")
+    assert (refused.status_code, query.partition("=")[0] in refused.text) == (400, True)
 
 
 async def test_no_call_changes_it(manager: Manager) -> None:
