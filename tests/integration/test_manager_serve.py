@@ -140,6 +140,6 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
     argv = [*COMMAND, "init", "--state", str(tmp_path / "state"), "--listen", "8443"]
     argv += ["--broker", "127.0.0.1:1", "--broker-api", "https://127.0.0.1:1"]
     done = subprocess.run(argv, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "'8443' is not HOST:PORT" in done.stderr
     assert not (tmp_path / "state").exists()
