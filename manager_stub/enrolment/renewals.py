@@ -5,6 +5,9 @@ made and kept in one step; should the answer be lost, the host asks with the sam
 same.
 """
 
+import time
+from math import inf
+from typing import Final
 from uuid import uuid4
 
 import structlog
@@ -22,6 +25,9 @@ from vsfwd.protocol.renewal import is_proven
 
 log = structlog.get_logger("manager.enrolment")
 
+AGAIN_S: Final = 60.0
+"""A host is given one certificate in this time: each is signed, stored and told in the audit log."""
+
 
 class Renewals:
     def __init__(
@@ -31,6 +37,7 @@ class Renewals:
         self._register = register
         self._authority = authority
         self._credentials = credentials
+        self._renewed_at: dict[str, float] = {}
 
     def asked(self, host: str, said: Renewal) -> None:
         """Raises BadReport."""
@@ -42,9 +49,20 @@ class Renewals:
         if known is None or (key != known and not is_proven(known, host, said.csr, said.proof)):
             raise BadReport("renewal: not asked for by the key of the certificate in force", host, "renewal")
         if key != known:
+            if time.monotonic() < self._renewed_at.get(host, -inf) + AGAIN_S:
+                raise BadReport(f"renewal: it was renewed within the last {AGAIN_S:g} s", host, "renewal")
             self._renew(self._credentials.of(host), said.csr)
+            self._renewed_at[host] = time.monotonic()
+        self._answer(host)
+
+    def _answer(self, host: str) -> None:
+        """In place of one that has not gone out yet: a host may ask as often as it likes."""
+        requests = self._register.requests
+        waiting = [each for each in requests if each[0] == host and each[1].method == "certificate"]
+        for each in waiting:
+            requests.remove(each)
         answer = Request(str(uuid4()), "certificate", certificate=self._credentials.of(host).certificate)
-        self._register.requests.append((host, answer))
+        requests.append((host, answer))
         self._register.wake()
 
     def _renew(self, before: Credential, csr: str) -> None:

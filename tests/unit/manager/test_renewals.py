@@ -49,7 +49,7 @@ def sent(manager: Manager) -> list[str]:
 
 
 async def test_the_key_in_force_gets_the_next_certificate(
-    manager: Manager, renewals: Renewals, credentials: Credentials
+    manager: Manager, renewals: Renewals, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For the new key and with the login it has, kept over a restart, and in the audit log; from then on the
     new key is the one in force."""
@@ -62,18 +62,42 @@ async def test_the_key_in_force_gets_the_next_certificate(
     assert Credentials(manager.parts.store).of(HOST) == credentials.of(HOST) == Credential(HOST, 2, pem)
     [line] = (await manager.call("GET", f"{VSFW}/audit-log?path=/vsfw/hosts/{HOST}/certificate"))["results"]
     assert line["after"]["serial_number"] == f"{certificate.serial_number:x}"
+    monkeypatch.setattr("manager_stub.enrolment.renewals.AGAIN_S", 0)
     renewals.asked(HOST, asked(identity.new_key(), by=new))
-    with pytest.raises(BadReport):
+    with pytest.raises(BadReport, match="by the key of the certificate in force"):
         renewals.asked(HOST, asked(identity.new_key(), by=KEY))
 
 
 async def test_an_answer_that_was_lost_is_given_again(manager: Manager, renewals: Renewals) -> None:
     """The host asks with the same new key, and the proof of the old one, which is not in force any more."""
     new = identity.new_key()
-    for _ in range(2):
+    renewals.asked(HOST, asked(new))
+    first = sent(manager)
+    manager.register.requests.clear()
+    renewals.asked(HOST, asked(new))
+    assert sent(manager) == first
+
+
+async def test_a_host_that_asks_and_asks_has_one_answer_waiting(manager: Manager, renewals: Renewals) -> None:
+    """With the same key: nothing piles up while the broker is slow."""
+    new = identity.new_key()
+    for _ in range(5):
         renewals.asked(HOST, asked(new))
-    first, second = sent(manager)
-    assert first == second
+    assert len(sent(manager)) == 1
+
+
+async def test_a_host_that_makes_key_after_key_gets_one_certificate_a_minute(
+    manager: Manager, renewals: Renewals, credentials: Credentials
+) -> None:
+    """Though it proves to have each: the next is refused, and leaves no line in the audit log."""
+    new = identity.new_key()
+    renewals.asked(HOST, asked(new))
+    given = credentials.of(HOST)
+    with pytest.raises(BadReport, match="within the last 60 s"):
+        renewals.asked(HOST, asked(identity.new_key(), by=new))
+    assert credentials.of(HOST) == given
+    lines = (await manager.call("GET", f"{VSFW}/audit-log?path=/vsfw/hosts/{HOST}/certificate"))["results"]
+    assert len(lines) == 1
 
 
 @pytest.mark.parametrize("what", ["another key", "another host", "no proof", "no request"])
