@@ -5,7 +5,6 @@ Keys are made here only for the manager's and the broker's own use; a host makes
 request, of which nothing but the public key is believed.
 """
 
-import hashlib
 import ipaddress
 import os
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from vsfwd.protocol.fingerprint import fingerprint
 
 CA_LIFE: Final = timedelta(days=3650)
 SERVER_LIFE: Final = timedelta(days=825)
@@ -176,9 +177,3 @@ def _alternative_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
-
-
-def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
-    """SHA-256 of the SubjectPublicKeyInfo, in hex, as in `kubeadm join --discovery-token-ca-cert-hash`."""
-    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).hexdigest()

@@ -21,11 +21,12 @@ import httpx
 import msgspec
 import tomlkit
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from vsfwd import files, identity
 from vsfwd.config import Config, ConfigError
+from vsfwd.protocol.fingerprint import fingerprint
 from vsfwd.rest import CONNECT_S, Login, NotReady, Rest, Unreachable, Unusable, checked_url
 
 CONFIG: Final = "vsfwd.toml"
@@ -131,7 +132,9 @@ def _authority(url: str, ca_hash: str, end: float) -> x509.Certificate:
         raise Unreachable(f"{url}: {error}; does the manager run, and is --manager right?") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unreachable(f"{url}: whatever answers there is no manager") from None
-    if f"sha256:{_fingerprint(certificate)}" != ca_hash:  # nobody is to paste what a false manager shows
+    if (
+        f"sha256:{fingerprint(certificate.public_key())}" != ca_hash
+    ):  # nobody is to paste what a false manager shows
         raise Unusable(
             f"{url}: its authority has not {ca_hash}: it is not the manager that was meant, or ca_hash is of "
             "another one; ask the manager's admin for ca_hash"
@@ -152,17 +155,6 @@ def _first_word(url: str) -> tuple[int, bytes]:
             if len(said) > _MAX_CA:
                 break
         return answer.status_code, said
-
-
-def _fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the SubjectPublicKeyInfo (RFC 7469, 2.4)."""
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(
-        certificate.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return digest.finalize().hex()
 
 
 def _given(url: str, ca: Path, body: dict[str, str], end: float) -> Given:

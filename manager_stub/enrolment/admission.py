@@ -18,10 +18,11 @@ from manager_stub.broker import Broker
 from manager_stub.checks import Refused, check_host_name
 from manager_stub.enrolment.credentials import Credential, Credentials
 from manager_stub.enrolment.tokens import Token, Tokens
-from manager_stub.pki import Authority, fingerprint
+from manager_stub.pki import Authority
 from manager_stub.register import Register
 from manager_stub.store import Store, Transaction
 from vsfwd.protocol import topology
+from vsfwd.protocol.fingerprint import fingerprint
 
 log = structlog.get_logger("manager.enrolment")
 

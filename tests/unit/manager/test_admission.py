@@ -14,9 +14,9 @@ from cryptography.x509.oid import NameOID
 
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.enrolment import tokens as tokens_module
-from manager_stub.pki import fingerprint
 from manager_stub.state_dir import StateDir
 from tests.unit.manager.rest import VSFW, Manager
+from vsfwd.protocol.fingerprint import fingerprint
 
 TOKENS, ENROL = f"{VSFW}/enrolment-tokens", f"{VSFW}/enrol"
 
