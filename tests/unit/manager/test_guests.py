@@ -1,11 +1,13 @@
 """What context agents tell of guests, at the manager: in the inventory, and who is logged on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from manager_stub.components import context
 from manager_stub.reported import reported
 from manager_stub.world import World
 from tests.unit.manager.rest import VSFW, Manager
@@ -104,6 +106,19 @@ async def test_a_host_speaks_for_its_own_vms_only(manager: Manager) -> None:
     plug(manager, HOST)
     plug(manager, OTHER, VM)
     assert (await users(manager))["host"]["id"] == OTHER
+
+
+async def test_of_a_vm_on_two_hosts_the_newest_word_counts(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is while a VM moves, whichever host began."""
+    bindings = (Binding(VNIC, VM, "02:00:00:00:00:01", "veth"),)
+    for host, known in manager.register.hosts.items():
+        manager.register._hosts[host] = replace(known, bindings=bindings)
+    for moment, host in enumerate((HOST, OTHER, HOST), start=1):
+        monkeypatch.setattr(context, "now_ms", lambda now=moment: now)
+        tell(manager, "vm", host, vm=VM, users=[{**ALICE, "since": moment}])
+        assert (await users(manager))["host"]["id"] == host
 
 
 async def test_gone_and_start_take_back_what_was_told(manager: Manager) -> None:
