@@ -19,7 +19,10 @@ from manager_stub.register import Register
 
 MAX_LIFETIME_S: Final = 7 * 86400
 TOKENS: Final = f"{PREFIX}/enrolment-tokens"
-VOID: Final = "there is no such enrolment token, or it has expired, or another host has used it"
+VOID: Final = (
+    "there is no such enrolment token, or it has expired, or another host has used it; make a new one by "
+    'POST /api/v1/vsfw/enrolment-tokens, with {"host": ID} for a host that keeps its id'
+)
 
 
 class NewToken(Strict):
