@@ -94,7 +94,8 @@ class Compiler:
         self._contested: dict[int, tuple[Refusal, ...]] = {}
         self._segments: dict[int, set[int]] = {}
         hosts: Hosts = {}
-        for address in self._vnics.claims.keys() | self._literals.hosts():
+        # In an order: rows have the same numbers in every process, and a policy sent anew flips no bank.
+        for address in sorted(self._vnics.claims.keys() | self._literals.hosts()):
             self._enter(address, hosts)
         self._known_macs = self._macs(state)
         hosts.update(self._known_macs)

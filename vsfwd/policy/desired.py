@@ -148,7 +148,7 @@ def _resolve(
     if not changed_only:
         suspects.update(id for id in after if not _still_good(kind, id, objects, refusals, known))
     edits: dict[Any, Any] = {}
-    for id in suspects:
+    for id in sorted(suspects):  # the compiler numbers rows in the order of the objects
         key = _key(kind, id)
         refusals.pop((kind, id), None)
         edits[key] = GONE
