@@ -79,10 +79,11 @@ class GuestContext:
         of_host = self._known.setdefault(host, {})
         if said.vm not in of_host and len(of_host) >= MAX_GUESTS:
             raise Declined(f"more than {MAX_GUESTS} guests of one host")
-        guest = Guest(said.os_name, said.computer_name, said.users)
-        if said.vm in of_host and of_host[said.vm].guest == guest:
+        known = Known(Guest(said.os_name, said.computer_name, said.users), now_ms())
+        guest, before = known.guest, of_host.get(said.vm)
+        if before is not None and before.guest == guest:
+            of_host[said.vm] = known
             return
-        known = Known(guest, now_ms())
         text = msgspec.json.encode(guest).decode()
         with self._store.begin() as transaction:
             transaction.put_guest({"host": host, "vm": said.vm, "time_ms": known.time_ms, "guest": text})
