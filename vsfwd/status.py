@@ -23,6 +23,7 @@ from vsfwd.datapath import Datapath
 from vsfwd.discovery import Discovery
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Conflict, Interfaces
+from vsfwd.nearest import meant
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy.decision import decide
 from vsfwd.policy.model import Direction, Rule, Vnic
@@ -286,7 +287,8 @@ class Answers(api.HostInterface):
             port for id, port in sorted(ports.items()) if name is None or _named(name, id, policy.get(id))
         ]
         if name is not None and not found:
-            raise api.NotFound(reason=f"{name}: no vNIC of that id, VM id or VM name is plugged here")
+            here = meant(name, filter(None, map(self._vm_name, ports)))
+            raise api.NotFound(reason=f"{name}: no vNIC of that id, VM id or VM name is plugged here{here}")
         return found
 
     def _vm_name(self, id: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from vsfwd.managerctl import asks_manager, under_way
+from vsfwd.nearest import meant
 from vsfwd.policy.model import ICMP, ICMPV6, TCP, UDP, is_uuid
 from vsfwd.rest import Rest
 from vsfwd.shell import EXIT_REFUSED, as_json, end, print_json, print_table, printable, wide_console
@@ -95,6 +96,9 @@ def _vnic(rest: Rest, said: str) -> Any:
     else:
         vms = rest.every(f"{_FABRIC}/virtual-machines", display_name=said)
         found = [vif for vm in vms for vif in rest.every(f"{_FABRIC}/vifs", owner_vm_id=vm["external_id"])]
+        if not vms:
+            names = (vm["display_name"] for vm in rest.every(f"{_FABRIC}/virtual-machines"))
+            end(f"{said}: no VM is called so{meant(said, names)}", EXIT_REFUSED)
     if len(found) != 1:
         ids = ", ".join(vif["external_id"] for vif in found)
         end(f"{said}: {f'several vNICs, say which: {ids}' if found else 'no vNIC has it'}", EXIT_REFUSED)

@@ -316,6 +316,8 @@ async def test_vsfwctl_shows_what_is_enforced(setting: Setting) -> None:
     assert "begins no connection" in answer["name"]
     assert (shown["rules"][0]["tracking"], shown["rules"][0]["existing_flows"]) == ("strict", "recheck")
     assert 'event="0 INET match PASS mainrs/1 IN' in setting.host.log.read_text()
+    mistyped = setting.host.ctl("flows", "--vnic", "wbe")
+    assert (mistyped.returncode, "plugged here; did you mean web?" in mistyped.stderr) == (1, True)
 
 
 async def test_an_ethernet_rule_decides_before_all_others(setting: Setting) -> None:

@@ -111,8 +111,9 @@ def test_the_exit_status_says_whether_it_gets_there(
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("nobody", "db"), 1, "nobody: no vNIC has it"),
-        (("web", "nobody"), 1, "nobody: no vNIC has it"),
+        (("nobody", "db"), 1, "nobody: no VM is called so\n"),
+        (("Wbe", "db"), 1, "Wbe: no VM is called so; did you mean web?"),
+        (("web", "twni"), 1, "twni: no VM is called so; did you mean twin?"),
         (("twin", "db"), 1, f"twin: several vNICs, say which: {TWIN}, "),
         (("192.0.2.1", "db"), 1, "192.0.2.1: no vNIC has it"),
         (("web", "db", "--proto", "tcp"), 2, "--port: tcp and udp have one"),
