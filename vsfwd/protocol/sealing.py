@@ -21,7 +21,7 @@ MAX_SECRET: Final = 64 * 1024
 """Bytes: keys and certificates, no files."""
 OVERHEAD: Final = 65 + 16
 """Bytes that sealing adds: a point of P-256, uncompressed, and the tag."""
-_SUITE: Final = Suite(KEM.P256, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+SUITE: Final = Suite(KEM.P256, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 def seal_secret(key: ec.EllipticCurvePublicKey, secret: bytes, *, host: str, purpose: str) -> bytes:
@@ -29,7 +29,7 @@ def seal_secret(key: ec.EllipticCurvePublicKey, secret: bytes, *, host: str, pur
     opened."""
     if len(secret) > MAX_SECRET:
         raise ValueError(f"secret of {len(secret)} bytes is over the limit of {MAX_SECRET}")
-    return _SUITE.encrypt(secret, key, info=_info(host, purpose))
+    return SUITE.encrypt(secret, key, info=_info(host, purpose))
 
 
 def open_secret(key: ec.EllipticCurvePrivateKey, sealed: bytes, *, host: str, purpose: str) -> bytes:
@@ -37,7 +37,7 @@ def open_secret(key: ec.EllipticCurvePrivateKey, sealed: bytes, *, host: str, pu
     if len(sealed) > MAX_SECRET + OVERHEAD:
         raise Refused(f"secret: {len(sealed)} bytes are over the limit of {MAX_SECRET + OVERHEAD}")
     try:
-        return _SUITE.decrypt(sealed, key, info=_info(host, purpose))
+        return SUITE.decrypt(sealed, key, info=_info(host, purpose))
     except InvalidTag:
         raise Refused(f"secret: not sealed to this host's key for {purpose!r}") from None
 
