@@ -164,10 +164,22 @@ def test_a_lab_that_is_up_is_not_made_again(up: dict[str, Any]) -> None:
     assert json.loads(shared("status", "--json").stdout) == up
 
 
-def test_migration_is_refused_clearly(up: dict[str, Any]) -> None:
-    """Until it exists; unknown names are named first."""
-    assert "does not exist yet" in shared("migrate", "e", "host1").stderr
-    assert "no host 'host9'" in shared("migrate", "e", "host9").stderr
+def test_a_move_that_cannot_be_is_named(up: dict[str, Any]) -> None:
+    """Unknown names, and a VM that is there already; it stays where it is."""
+    for vm, host, named in (("e", "host9", "no host 'host9'"), ("z", "host1", "no VM 'z'")):
+        assert named in shared("migrate", vm, host).stderr
+    there = shared("migrate", "e", "host2")
+    assert (there.returncode, "VM e is on host2 already" in there.stderr) == (1, True)
+    assert json.loads(shared("status", "--json").stdout) == up
+
+
+def test_a_vm_is_moved_there_and_back(up: dict[str, Any]) -> None:
+    """`status` says where it is, and nothing else is otherwise."""
+    moved = shared("migrate", "e", "host1")
+    assert moved.returncode == 0, moved.stderr
+    assert json.loads(shared("status", "--json").stdout)["vms"]["e"] == {**up["vms"]["e"], "host": "host1"}
+    assert shared("migrate", "e", "host2").returncode == 0
+    assert json.loads(shared("status", "--json").stdout) == up
 
 
 def test_a_killed_vsfwd_is_started_again(up: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vagrant.lab.lab import Lab, take_down
 from vagrant.lab.network import NetworkError
-from vagrant.lab.spec import BadSpec, Default, check_name, parse
+from vagrant.lab.spec import BadSpec, Default, Transport, check_name, parse
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import step
 from vsfwd.ipc.client import Unreachable
@@ -51,7 +51,13 @@ def main(context: click.Context, name: str) -> None:
 @click.option(
     "--vm", "vms", multiple=True, metavar="NAME[@HOST][#tag,tag][+segment]", help="Tags: scope|tag or tag."
 )
-@click.option("--segment", "segments", multiple=True, metavar="NAME=VNI", help='"default" is always there.')
+@click.option(
+    "--segment",
+    "segments",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help='VNI or VLAN id. "default" is always there.',
+)
 @click.option(
     "--cluster", "clusters", multiple=True, metavar="NAME=HOST,...", help="Hosts that belong together."
 )
@@ -64,6 +70,13 @@ def main(context: click.Context, name: str) -> None:
     default=str(Default.DROP),
     show_default=True,
     help="What the default rule does.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice([str(each) for each in Transport]),
+    default=str(Transport.OVERLAY),
+    show_default=True,
+    help="What joins the hosts: VXLAN, or a bridge between them with a VLAN a segment.",
 )
 @click.pass_obj
 def up(name: str, /, hosts: int, **lists: Any) -> None:
@@ -126,13 +139,10 @@ def start(name: str, what: str) -> None:
 @click.argument("host")
 @click.pass_obj
 def migrate(name: str, vm: str, host: str) -> None:
-    """Move VM to HOST. Refused: there is no live migration yet."""
+    """Move VM to HOST, while it runs."""
     lab = Lab.attach(name)
-    lab.vm(vm)
-    lab.host(host)
-    raise LabError(
-        "live migration does not exist yet; take the lab down and up with the VM on the other host"
-    )
+    with step(f"{vm} moves from {lab.vm(vm).host} to {lab.host(host).name}"):
+        lab.migrate(vm, host)
 
 
 @main.command()
@@ -159,7 +169,10 @@ def describe(lab: Lab) -> dict[str, Any]:
             "running": lab.manager.process() is not None,
         },
         "broker": {"url": lab.broker.url, "api_url": lab.broker.api_url, "running": lab.broker.running()},
-        "segments": {segment.name: {"vni": segment.vni} for segment in layout.segments},
+        "segments": {
+            segment.name: {"vni" if layout.transport is Transport.OVERLAY else "vlan": segment.number}
+            for segment in layout.segments
+        },
         "clusters": layout.clusters,
         "datacenters": layout.datacenters,
         "hosts": {

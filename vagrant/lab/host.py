@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from typing import cast
 
 import httpx
 from asyncvarlink import VarlinkErrorReply
@@ -15,7 +16,7 @@ from vagrant.lab.waiting import wait_until
 from vsfwd.config import Config
 from vsfwd.enrolment import CONFIG
 from vsfwd.ipc.client import Unreachable, ask
-from vsfwd.ipc.interface import GuestInfo
+from vsfwd.ipc.interface import GuestInfo, HostStatus
 
 
 def enrol(rest: httpx.Client, host: Host, manager: str) -> str:
@@ -81,7 +82,15 @@ def announce(host: Host, vm: Vm, guest: GuestInfo) -> None:
         ) from error
 
 
+def withdraw(host: Host, vm: Vm) -> None:
+    """The VM is not there any more."""
+    ask(host.socket, lambda vsfwd: vsfwd.WithdrawVnic(vnic=vm.vnic))
+
+
+def status(host: Host) -> HostStatus:
+    return cast(HostStatus, ask(host.socket, lambda vsfwd: vsfwd.Status())["status"])
+
+
 def are_open(host: Host, vnics: set[str]) -> bool:
     """Does vsfwd enforce a policy on each of these vNICs?"""
-    status = ask(host.socket, lambda vsfwd: vsfwd.Status())["status"]
-    return vnics <= {vnic.vnic for vnic in status.vnics if vnic.state == "open"}
+    return vnics <= {vnic.vnic for vnic in status(host).vnics if vnic.state == "open"}

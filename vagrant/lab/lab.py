@@ -23,7 +23,7 @@ import httpx
 from vagrant.lab import host as hosts
 from vagrant.lab import layout as layouts
 from vagrant.lab import manager as managers
-from vagrant.lab import network, rest, state
+from vagrant.lab import migration, network, rest, state
 from vagrant.lab.broker import Broker
 from vagrant.lab.layout import Host, Layout, Vm
 from vagrant.lab.manager import Manager
@@ -132,11 +132,11 @@ class Lab:
 
     def add_host(self, *vms: str) -> Host:
         """One more, with these VMs, written NAME[#tag,tag][+segment]; returns when they have their policy."""
-        before, known = self.layout, state.load(self.layout.name)
+        before = self.layout
         self.layout = layouts.grown(before, vms)
         *others, host = self.layout.hosts
         added = self.layout.vms[len(before.vms) :]
-        state.save(State(self.layout, known.owner if known else None, self.access))
+        self._save()
         network.build_host(self.layout, host)
         for other in others:
             network.introduce(self.layout, other, host)
@@ -145,12 +145,26 @@ class Lab:
         with step(f"{host.name} enrolled"):
             host = dataclasses.replace(host, id=self._enrolled(host))
             self.layout = dataclasses.replace(self.layout, hosts=(*others, host))
-            state.save(State(self.layout, known.owner if known else None, self.access))
+            self._save()
         with step(f"vsfwd on {host.name}"):
             self._run_vsfwd([host])
         with step(f"{len(added)} VMs plugged, their policy in force"):
             self._plug(added)
         return host
+
+    def migrate(self, vm: str, host: str) -> None:
+        """Move a VM to another host while it runs; returns when it can be reached there. Raises LabError when
+        that cannot be, and the VM is where it was."""
+        moving, target = self.vm(vm), self.host(host)
+        for each in (moving.host, target.name):
+            if self.vsfwd(each) is None:
+                raise LabError(f"VM {vm} cannot move: the vsfwd of {each} is not running (lab start {each})")
+        self.layout = migration.migrate(self.layout, moving, target.name)
+        self._save()
+
+    def _save(self) -> None:
+        known = state.load(self.layout.name)
+        state.save(State(self.layout, known.owner if known else None, self.access))
 
     def _enrolled(self, host: Host) -> str:
         return hosts.enrol(self.rest, host, self.access.url)

@@ -5,7 +5,8 @@ the kernel.
 
     root namespace           vsfw<number>, 198.18.<number>.254
     vsfw-<lab>-mgmt          bridge fabric, 198.18.<number>.1: broker, manager
-    vsfw-<lab>-host-<host>   uplink, 198.18.<number>.<10 + i>: vsfwd; per segment a bridge and a VXLAN device
+    vsfw-<lab>-host-<host>   uplink, 198.18.<number>.<10 + i>: vsfwd; per segment a bridge and a VXLAN
+                             device or a port of a bridge in mgmt
     vsfw-<lab>-vm-<vm>       eth0, 10.20.<segment>.<10 + j>/24 and fd00:20:<segment>::<10 + j>/64
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from vagrant.lab import spec
-from vagrant.lab.spec import Default, Segment, Spec, Tag
+from vagrant.lab.spec import Default, Segment, Spec, Tag, Transport
 
 RUN: Final = Path("/run")
 PINS: Final = Path("/sys/fs/bpf/vsfwd")
@@ -80,6 +81,7 @@ class Layout:
     clusters: dict[str, tuple[str, ...]]
     datacenters: dict[str, tuple[str, ...]]
     default: Default
+    transport: Transport
 
     @property
     def mgmt(self) -> str:
@@ -122,20 +124,27 @@ def plan(name: str, number: int, wanted: Spec) -> Layout:
         clusters=wanted.clusters,
         datacenters=wanted.datacenters,
         default=wanted.default,
+        transport=wanted.transport,
     )
 
 
 def grown(layout: Layout, vms: Sequence[str]) -> Layout:
     """With one host more, on which these VMs are, written NAME[#tag,tag][+segment]. Raises BadSpec."""
     name = f"host{len(layout.hosts) + 1}"
-    segments = [f"{each.name}={each.vni}" for each in layout.segments if each.name != spec.DEFAULT_SEGMENT]
-    wanted = spec.parse(hosts=len(layout.hosts) + 1, vms=vms, segments=segments)
+    segments = [f"{each.name}={each.number}" for each in layout.segments if each.name != spec.DEFAULT_SEGMENT]
+    wanted = spec.parse(hosts=len(layout.hosts) + 1, vms=vms, segments=segments, transport=layout.transport)
     host = _host(layout.name, layout.number, len(layout.hosts), name)
     there = tuple(
         _vm(layout.name, layout.segments, index, dataclasses.replace(vm, host=name))
         for index, vm in enumerate(wanted.vms, len(layout.vms))
     )
     return dataclasses.replace(layout, hosts=(*layout.hosts, host), vms=(*layout.vms, *there))
+
+
+def moved(layout: Layout, vm: Vm, host: str) -> Layout:
+    """With this VM on another host."""
+    there = dataclasses.replace(vm, host=host)
+    return dataclasses.replace(layout, vms=tuple(there if each == vm else each for each in layout.vms))
 
 
 def _host(lab: str, number: int, index: int, name: str) -> Host:

@@ -4,19 +4,27 @@ Everything made here is recognised by name: namespaces begin with `layout.prefix
 namespace, `vsfw<number>`, carries the lab's name in its ifalias. So `remove` needs no memory of what was
 made.
 
-Hosts are joined by a fabric bridge in the management namespace. A segment is one bridge a host and one VXLAN
-device that joins it to the same bridge of the other hosts: flooded frames go to a fixed list of hosts,
-unicast frames where the fdb says the VM is; nothing is learned from the fabric.
+Hosts are joined by a fabric bridge in the management namespace. A segment is one bridge a host and one device
+that joins it to the same bridge of the other hosts. That is a VXLAN device: flooded frames go to a fixed
+list of hosts, unicast frames where the fdb says the VM is, and nothing is learned from the fabric. Or it is a
+port of the segment's bridge in the management namespace, as a VLAN of a physical switch would be: every
+bridge on the way learns.
+
+A VM that moves takes its sockets along: its namespace stays, and the host end of its veth goes to the
+namespace of the other host.
 """
 
 import contextlib
+import socket
+import struct
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from vagrant.lab import probe
 from vagrant.lab.layout import Host, Layout, Vm, prefix
 from vagrant.lab.processes import in_namespace, inside
-from vagrant.lab.spec import Segment
+from vagrant.lab.spec import Segment, Transport
 from vagrant.lab.waiting import wait_until
 
 FABRIC_MTU = 1600
@@ -65,8 +73,10 @@ def claim_number(name: str) -> int:
 
 def build_fabric(layout: Layout) -> None:
     """The bridge that joins hosts, management and the root namespace."""
+    vlans = layout.segments if layout.transport is Transport.VLAN else ()
     _ip(
         layout.mgmt,
+        *(f"link add {_switch(each)} up type bridge forward_delay 0 mcast_snooping 0" for each in vlans),
         "link set lo up",
         f"link add fabric mtu {FABRIC_MTU} type bridge forward_delay 0 mcast_snooping 0",
         f"addr add {layout.mgmt_address}/24 dev fabric",
@@ -94,7 +104,9 @@ def build_host(layout: Layout, host: Host) -> None:
     )
     _ip(layout.mgmt, f"link set {port} mtu {FABRIC_MTU} master fabric up")
     for segment in layout.segments:
-        _ip(host.namespace, *_segment(segment, host))
+        _ip(host.namespace, *_segment(layout, segment, host))
+        if layout.transport is Transport.VLAN:
+            _ip(layout.mgmt, f"link set {_port(segment, host)} master {_switch(segment)} up")
     for other in layout.hosts:
         if other != host:
             introduce(layout, host, other)
@@ -102,6 +114,8 @@ def build_host(layout: Layout, host: Host) -> None:
 
 def introduce(layout: Layout, host: Host, other: Host) -> None:
     """Tell a host where another is, and the VMs there."""
+    if layout.transport is Transport.VLAN:
+        return
     for segment in layout.segments:
         there = [vm.mac for vm in layout.vms if vm.host == other.name and vm.segment == segment.name]
         _run(
@@ -113,12 +127,26 @@ def introduce(layout: Layout, host: Host, other: Host) -> None:
         )
 
 
-def _segment(segment: Segment, host: Host) -> Iterable[str]:
-    bridge, vxlan = f"br-{segment.name}", f"ov-{segment.name}"
+def _switch(segment: Segment) -> str:
+    return f"sw-{segment.name}"
+
+
+def _port(segment: Segment, host: Host) -> str:
+    return f"p{segment.number}-{host.name}"
+
+
+def _segment(layout: Layout, segment: Segment, host: Host) -> Iterable[str]:
+    bridge = f"br-{segment.name}"
+    if layout.transport is Transport.OVERLAY:
+        joint = f"ov-{segment.name}"
+        kind = f"vxlan id {segment.number} local {host.address} dstport 4789 nolearning"
+    else:
+        joint = f"vl-{segment.name}"
+        kind = f"veth peer name {_port(segment, host)} netns {layout.mgmt}"
     return (
         f"link add {bridge} type bridge forward_delay 0 mcast_snooping 0",
-        f"link add {vxlan} mtu 1500 type vxlan id {segment.vni} local {host.address} dstport 4789 nolearning",
-        f"link set {vxlan} master {bridge} up",
+        f"link add {joint} mtu 1500 type {kind}",
+        f"link set {joint} master {bridge} up",
         f"link set {bridge} up",
     )
 
@@ -142,6 +170,46 @@ def build_vm(layout: Layout, vm: Vm) -> None:
 def plug(layout: Layout, vm: Vm) -> None:
     """Put the VM on its segment: from here on frames flow."""
     _ip(layout.host(vm.host).namespace, f"link set {vm.device} master br-{vm.segment} up")
+
+
+def carry(layout: Layout, vm: Vm, host: str) -> None:
+    """Take the host end of the VM's veth to another host, where it hangs nowhere yet and is down: `plug` it
+    there. The kernel takes it off its bridge, takes qdiscs and their filters off, leaves programs of a tcx
+    chain and the alias on it (Linux 6.18), and keeps its number where that is free."""
+    source, target = layout.host(vm.host), layout.host(host)
+    _ip(
+        source.namespace,
+        f"link set {vm.device} nomaster down",
+        f"link set {vm.device} netns {target.namespace}",
+    )
+
+
+def redirect(layout: Layout, vm: Vm) -> None:
+    """Say where the VM is now: to the hosts, and in its name to the switches in between, as hypervisors do
+    for guests that are silent (QEMU's announce-self), by RARP and gratuitous ARP."""
+    if layout.transport is Transport.OVERLAY:
+        there = layout.host(vm.host)
+        entry = f"{vm.mac} dev ov-{vm.segment}"
+        for host in layout.hosts:
+            told = (
+                f"del {entry} self"
+                if host == there
+                else f"replace {entry} dst {there.address} self permanent"
+            )
+            _run(["bridge", "-n", host.namespace, "-batch", "-"], [f"fdb {told}"])
+    with probe.inside(vm.namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as eth0:
+        eth0.bind(("eth0", 0))
+        for frame in announcements(vm):
+            eth0.send(frame)
+
+
+def announcements(vm: Vm) -> tuple[bytes, bytes]:
+    """A RARP request for the VM's own address (RFC 903), and an ARP announcement of it (RFC 5227)."""
+    mac, address = bytes.fromhex(vm.mac.replace(":", "")), socket.inet_aton(vm.v4)
+    ethernet = b"\xff" * 6 + mac
+    rarp = struct.pack("!HHHBBH", 0x8035, 1, 0x0800, 6, 4, 3) + mac + bytes(4) + mac + bytes(4)
+    arp = struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1) + mac + address + bytes(6) + address
+    return ethernet + rarp, ethernet + arp
 
 
 def remove(name: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from vagrant.lab.layout import Layout, Vm
+from vagrant.lab.spec import Transport
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import wait_until
 
@@ -39,7 +40,9 @@ def put(rest: httpx.Client, path: str, body: Mapping[str, object]) -> None:
 def enter_policy(rest: httpx.Client, layout: Layout) -> None:
     """Segments, and the action of the default rule."""
     for segment in layout.segments:
-        put(rest, f"segments/{segment.name}", {"display_name": segment.name, "overlay_id": segment.vni})
+        overlay = layout.transport is Transport.OVERLAY
+        number = {"overlay_id": segment.number} if overlay else {"vlan_ids": [str(segment.number)]}
+        put(rest, f"segments/{segment.name}", {"display_name": segment.name, **number})
     request(rest, "PATCH", _DEFAULT_RULE, {"action": layout.default.upper()})
 
 

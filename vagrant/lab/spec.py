@@ -16,7 +16,8 @@ MAX_HOSTS: Final = 64
 MAX_VMS: Final = 200
 MAX_SEGMENTS: Final = 64
 DEFAULT_SEGMENT: Final = "default"
-_DEFAULT_VNI: Final = 5000
+_NUMBERS: Final = {"overlay": ("a VNI", 2**24 - 1, 5000), "vlan": ("a VLAN id", 4094, 100)}
+"""By transport: what a segment's number is, its largest, and that of the default segment."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _VM = re.compile(r"(?P<name>[^@#+]*)(@(?P<host>[^@#+]*))?(#(?P<tags>[^@#+]*))?(\+(?P<segment>[^@#+]*))?")
@@ -33,6 +34,14 @@ class Default(StrEnum):
     DROP = "drop"
 
 
+class Transport(StrEnum):
+    """What joins a segment's bridges of several hosts, in the words of NSX's transport zones: VXLAN, or one
+    bridge in between, with a VLAN a segment."""
+
+    OVERLAY = "overlay"
+    VLAN = "vlan"
+
+
 @dataclass(frozen=True)
 class Tag:
     """Written "scope|tag" as in NSX, or "tag" alone."""
@@ -46,8 +55,10 @@ class Tag:
 
 @dataclass(frozen=True)
 class Segment:
+    """`number`: its VNI or its VLAN id."""
+
     name: str
-    vni: int
+    number: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Spec:
     clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     datacenters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     default: Default = Default.DROP
+    transport: Transport = Transport.OVERLAY
 
 
 def parse(
@@ -78,12 +90,13 @@ def parse(
     clusters: Sequence[str] = (),
     datacenters: Sequence[str] = (),
     default: str = Default.DROP,
+    transport: str = Transport.OVERLAY,
 ) -> Spec:
     """The options as typed. Raises BadSpec."""
     if not 1 <= hosts <= MAX_HOSTS:
         raise BadSpec(f"--hosts {hosts}: from 1 to {MAX_HOSTS}")
     names = tuple(f"host{number}" for number in range(1, hosts + 1))
-    parsed_segments = _segments(segments)
+    parsed_segments = _segments(segments, Transport(transport))
     known_segments = {segment.name for segment in parsed_segments}
     parsed_clusters = _members("--cluster", clusters, "host", set(names))
     return Spec(
@@ -93,6 +106,7 @@ def parse(
         clusters=parsed_clusters,
         datacenters=_members("--datacenter", datacenters, "cluster", set(parsed_clusters)),
         default=Default(default),
+        transport=Transport(transport),
     )
 
 
@@ -146,17 +160,18 @@ def _vm(text: str, host: str) -> Vm:
     )
 
 
-def _segments(texts: Sequence[str]) -> tuple[Segment, ...]:
-    segments = {DEFAULT_SEGMENT: Segment(DEFAULT_SEGMENT, _DEFAULT_VNI)}
+def _segments(texts: Sequence[str], transport: Transport) -> tuple[Segment, ...]:
+    kind, largest, default = _NUMBERS[transport]
+    segments = {DEFAULT_SEGMENT: Segment(DEFAULT_SEGMENT, default)}
     for text in texts:
         left, _, right = text.partition("=")
         name = _name("--segment", text, left, 12)
-        if not right.isascii() or not right.isdecimal() or not 1 <= int(right) < 2**24:
-            raise BadSpec(f"--segment {text}: a VNI is a number from 1 to {2**24 - 1}")
+        if not right.isascii() or not right.isdecimal() or not 1 <= int(right) <= largest:
+            raise BadSpec(f"--segment {text}: {kind} is a number from 1 to {largest}")
         if name in segments:
             raise BadSpec(f"--segment {text}: there is a segment {name!r} already")
-        if any(segment.vni == int(right) for segment in segments.values()):
-            raise BadSpec(f"--segment {text}: VNI {right} is taken")
+        if any(segment.number == int(right) for segment in segments.values()):
+            raise BadSpec(f"--segment {text}: {kind.removeprefix('a ')} {right} is taken")
         segments[name] = Segment(name, int(right))
     if len(segments) > MAX_SEGMENTS:
         raise BadSpec(f"--segment: {len(segments)} segments, at most {MAX_SEGMENTS}")
