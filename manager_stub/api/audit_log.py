@@ -9,11 +9,10 @@ from manager_stub.api.aside import Aside
 from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import MAX_PAGE, Json
+from manager_stub.model import patterns
 from manager_stub.store import Store, TooMuch
 
 _END = 2**53
-_NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL's texts have none (its manual, 8.3)."""
 
 
 def router(store: Store, aside: Aside) -> APIRouter:
@@ -21,8 +20,8 @@ def router(store: Store, aside: Aside) -> APIRouter:
 
     @routes.get(f"{PREFIX}/audit-log")
     async def read(
-        user: Annotated[str | None, Query(max_length=64, pattern=_NO_NUL)] = None,
-        path: Annotated[str, Query(max_length=1024, pattern=_NO_NUL)] = "",
+        user: Annotated[str | None, Query(max_length=64, pattern=patterns.NO_NUL)] = None,
+        path: Annotated[str, Query(max_length=1024, pattern=patterns.NO_NUL)] = "",
         cursor: Annotated[int, Query(ge=1, le=_END)] = _END,
         page_size: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
     ) -> Json:

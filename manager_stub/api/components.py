@@ -11,7 +11,7 @@ from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import MAX_PAGE, Json, Page, listed
 from manager_stub.components.switchboard import Busy, Switchboard
-from manager_stub.model import Id, Strict, Uuid
+from manager_stub.model import HostId, Id, Strict, patterns
 from manager_stub.register import Register
 from manager_stub.store import Row, Store
 from vsfwd.protocol.components import (
@@ -40,10 +40,8 @@ def _body(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-Component = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,31}$"), AfterValidator(_component)]
-Topic = Annotated[
-    str, Field(max_length=64, pattern=r"^[a-z][a-z0-9-]*(\.[a-z0-9-]+)*$"), AfterValidator(_topic)
-]
+Component = Annotated[str, Field(pattern=patterns.COMPONENT), AfterValidator(_component)]
+Topic = Annotated[str, Field(max_length=64, pattern=patterns.TOPIC), AfterValidator(_topic)]
 
 
 class Sending(Strict):
@@ -51,7 +49,7 @@ class Sending(Strict):
 
     topic: Topic
     body: Annotated[dict[str, Any], AfterValidator(_body)] = Field(default_factory=dict)
-    hosts: list[Uuid] = Field(default_factory=list)
+    hosts: list[HostId] = Field(default_factory=list)
     clusters: list[Id] = Field(default_factory=list)
     datacenters: list[Id] = Field(default_factory=list)
     all_hosts: bool = False
@@ -69,7 +67,7 @@ def router(register: Register, switchboard: Switchboard, store: Store) -> APIRou
     @routes.get("/{component}/messages")
     async def said(
         component: Component,
-        host: Annotated[Uuid | None, Query()] = None,
+        host: Annotated[HostId | None, Query()] = None,
         topic: Annotated[Topic | None, Query()] = None,
         cursor: Annotated[int, Query(ge=1, le=_END)] = _END,
         page_size: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,

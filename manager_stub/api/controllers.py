@@ -10,7 +10,7 @@ from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json
 from manager_stub.components.control_plane import ControlPlane
-from manager_stub.model import HostAddress, Id, Strict
+from manager_stub.model import HostAddress, Id, Strict, patterns
 from vsfwd.protocol.control_plane import MAX_CONTROLLERS, PORT, Controller
 
 
@@ -18,7 +18,7 @@ class ControllerBody(Strict):
     id: Id
     address: HostAddress
     port: Annotated[int, Field(ge=1, le=65535)] = PORT
-    thumbprint: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+    thumbprint: Annotated[str, Field(pattern=patterns.THUMBPRINT)] = ""
 
 
 class ControllersBody(Strict):

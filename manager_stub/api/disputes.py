@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json, Page, listed
-from manager_stub.model import Strict, Uuid
+from manager_stub.model import HostId, Strict, Uuid
 from manager_stub.plugged import disputes
 from manager_stub.register import Register
 from manager_stub.vnics import Vnics
@@ -16,7 +16,7 @@ from vsfwd.protocol.messages import Binding
 
 class Decision(Strict):
     vnic: Uuid
-    host: Uuid
+    host: HostId
 
 
 def router(register: Register, vnics: Vnics) -> APIRouter:

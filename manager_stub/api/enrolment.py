@@ -11,9 +11,9 @@ from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.broker import Unreachable
 from manager_stub.enrolment.admission import Admission, Void
-from manager_stub.enrolment.tokens import ID, SECRET, Token, Tokens
+from manager_stub.enrolment.tokens import Token, Tokens
 from manager_stub.guard import CA, ENROL, WRONG_CREDENTIALS
-from manager_stub.model import Strict, Text, Uuid
+from manager_stub.model import HostId, Strict, Text, patterns
 from manager_stub.pki import Authority
 from manager_stub.register import Register
 
@@ -28,13 +28,13 @@ VOID: Final = (
 class NewToken(Strict):
     display_name: Text = ""
     """Of the host. Left out, the host says it."""
-    host: Uuid | None = None
+    host: HostId | None = None
     """Enrol this host anew: it keeps its id, and no certificate of before is good any more."""
     lifetime_s: Annotated[int, Field(ge=60, le=MAX_LIFETIME_S)] = 3600
 
 
 class Enrolment(Strict):
-    token: Annotated[str, Field(pattern=rf"^{ID}\.{SECRET}$")]
+    token: Annotated[str, Field(pattern=patterns.ENROLMENT_TOKEN)]
     csr: Annotated[str, Field(max_length=16384)]
     """Certificate signing request in PEM. Its key is certified, its subject is ignored."""
     display_name: Text = ""

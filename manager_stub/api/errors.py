@@ -8,15 +8,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
 
 from manager_stub.checks import Conflict, InUse, Refused
 from manager_stub.lead import Lost
 from manager_stub.model import SAYS_NOTHING
+from manager_stub.model.patterns import EXPECTED
 
 _CODES: Final = {401: 403, 404: 600, 409: 500105, 412: 604}
 """NSX's error codes by status; 400 and the rest are 220, "invalid request"."""
 _IN_USE: Final = 500030
+_NO_OBJECT: Final = ("model_attributes_type", "model_type", "dict_type")
+"""What pydantic calls a value that is no object."""
 _MOST: Final = 10
 """Errors of one body that are told."""
 
@@ -43,9 +47,10 @@ class Problem(HTTPException):
 
 def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
-        code = error.code if isinstance(error, Problem) else None
-        return answer(error.status_code, str(error.detail), error.headers, code)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error, Problem):
+            return answer(error.status_code, str(error.detail), error.headers, error.code)
+        return answer(error.status_code, _no_call(request, error), error.headers)
 
     @app.exception_handler(Lost)
     async def lost(_: Request, error: Lost) -> JSONResponse:
@@ -57,8 +62,9 @@ def install(app: FastAPI) -> None:
         return answer(500, f"internal error: {type(error).__name__}")
 
     @app.exception_handler(RequestValidationError)
-    async def request(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(400, describe(error.errors()))
+    async def request(request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = error.errors()
+        return answer(400, _no_body(request, errors[-1]) or describe(errors))
 
     @app.exception_handler(ValidationError)
     async def model(_: Request, error: ValidationError) -> JSONResponse:
@@ -71,12 +77,43 @@ def install(app: FastAPI) -> None:
         return answer(409 if isinstance(error, Conflict) else 400, str(error))
 
 
+def _no_call(request: Request, error: HTTPException) -> str:
+    """What the framework refuses by itself: a path that nobody has, a method that the path has not."""
+    if error.status_code == 404:
+        return f"there is nothing at {request.url.path}; /openapi.json has all paths"
+    if error.status_code == 405:
+        there = (error.headers or {}).get("Allow", "other methods")
+        return f"there is no {request.method} of {request.url.path}, but {there}"
+    return str(error.detail)
+
+
 def describe(errors: Sequence[Mapping[str, Any]]) -> str:
     """ "field.path: what is wrong" of each error."""
     told = [": ".join(filter(None, place_and_reason(error))) for error in errors[:_MOST]]
     if len(errors) > _MOST:
         told.append(f"and {len(errors) - _MOST} more")
     return "; ".join(told)
+
+
+def _no_body(request: Request, error: Mapping[str, Any]) -> str:
+    """What is wrong where the body as a whole is not one; empty: that is not it."""
+    call = f"{request.method} {request.url.path}"
+    if error["type"] == "json_invalid":
+        return f"body: not JSON: {error['ctx']['error']}, at character {error['loc'][-1]}"
+    if error["loc"] != ("body",):
+        return ""
+    if error["type"] in _NO_OBJECT:
+        return f"body: not a JSON object with Content-Type: application/json, which {call} takes"
+    if error["type"] != "missing":
+        return ""
+    fields = [name for name, field in _fields(request).items() if field.is_required()]
+    least = f"with {', '.join(fields)}" if fields else "{} at least"
+    return f"body: missing; {call} takes a JSON object, {least}: /openapi.json has its fields"
+
+
+def _fields(request: Request) -> Mapping[str, FieldInfo]:
+    (body,) = request.scope["route"].dependant.body_params
+    return getattr(body.field_info.annotation, "model_fields", {})
 
 
 def place_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
@@ -87,6 +124,8 @@ def place_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
         part for part in where if not part.endswith(("Expression", "Condition", "Operator", "ServiceEntry"))
     ]
     reason = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        reason = f"is not {EXPECTED[error['ctx']['pattern']]}"
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         where.append("resource_type")
     if error["type"] == "extra_forbidden":

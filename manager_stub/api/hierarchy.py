@@ -16,7 +16,7 @@ from manager_stub.api.aside import Aside, Check
 from manager_stub.api.errors import Problem, describe
 from manager_stub.api.infra import PREFIX, Patch, inline_rules, patched_section
 from manager_stub.api.objects import Json, check_body, existing, merged, shown
-from manager_stub.model import READ_ONLY, Entity, Id
+from manager_stub.model import READ_ONLY, Entity, Id, patterns
 from manager_stub.publish import Change
 from manager_stub.register import Register
 from manager_stub.world import MODELS, Stored, parent_of
@@ -76,7 +76,7 @@ def router(register: Register, aside: Aside) -> APIRouter:
 
     @routes.get(f"{PREFIX}/infra")
     async def read(
-        filter: Annotated[str | None, Query(pattern=r"^Type-[A-Za-z|]{1,1000}$")] = None,
+        filter: Annotated[str | None, Query(pattern=patterns.TYPES)] = None,
     ) -> Response:
         """`filter=Type-Group|SecurityPolicy` says which types are wanted; without, there are no children."""
         types = set((filter or "").removeprefix("Type-").split("|"))

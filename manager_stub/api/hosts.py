@@ -13,7 +13,7 @@ from manager_stub.broker import Broker, Unreachable
 from manager_stub.enrolment.credentials import Credential, Credentials
 from manager_stub.hosts import Host
 from manager_stub.levels import Position
-from manager_stub.model import Uuid
+from manager_stub.model import HostId
 from manager_stub.presence import Presence
 from manager_stub.register import Register
 from vsfwd.protocol.messages import Binding
@@ -30,18 +30,18 @@ def router(register: Register, presence: Presence, broker: Broker, credentials: 
         return listed(register.hosts.values(), page, lambda host: _shown(host, presence, credentials))
 
     @routes.get("/{id}")
-    async def read(id: Uuid) -> Json:
+    async def read(id: HostId) -> Json:
         return _shown(existing_host(register, id), presence, credentials)
 
     @routes.post("/{id}", status_code=202)
-    async def force_sync(id: Uuid, action: Annotated[Literal["force_sync"], Query()]) -> Json:
+    async def force_sync(id: HostId, action: Annotated[Literal["force_sync"], Query()]) -> Json:
         """Send the host all that it is to have, whatever it says it has."""
         existing_host(register, id)
         register.force_sync(id)
         return _shown(register.hosts[id], presence, credentials)
 
     @routes.delete("/{id}")
-    async def remove(id: Uuid) -> Response:
+    async def remove(id: HostId) -> Response:
         """Revoke the host: the broker closes its connection and forgets it."""
         existing_host(register, id)
         register.check_removable(id)

@@ -11,7 +11,7 @@ from fastapi import Depends, Query
 
 from manager_stub.api.errors import Problem
 from manager_stub.catalogue import DEFAULT_L2_RULE, DEFAULT_L2_SECTION, DEFAULT_RULE, DEFAULT_SECTION
-from manager_stub.model import Entity
+from manager_stub.model import Entity, patterns
 from manager_stub.search import values
 from manager_stub.world import Stored, World, id_of, kind_of
 
@@ -36,7 +36,7 @@ class Paging:
 
 
 def _paging(
-    cursor: Annotated[str, Query(pattern="^[0-9]{1,9}$")] = "0",
+    cursor: Annotated[str, Query(pattern=patterns.NUMBER)] = "0",
     page_size: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
     sort_by: Annotated[str, Query(max_length=100)] = "",
     sort_ascending: bool = True,

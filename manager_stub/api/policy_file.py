@@ -18,10 +18,11 @@ from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json
 from manager_stub.api.publish import Confirm, differences, with_confirmation, worked_out
 from manager_stub.checks import Refused
+from manager_stub.model import patterns
 from manager_stub.publish import Change, Publishing
 from manager_stub.register import Register
 
-Digest = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str | None, Query(pattern=patterns.DIGEST)]
 
 
 def router(register: Register, publishing: Publishing, aside: Aside) -> APIRouter:

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query
 from manager_stub.api.errors import Problem
 from manager_stub.api.infra import PREFIX
 from manager_stub.api.objects import Json, Page, existing, listed
-from manager_stub.model import Entity
+from manager_stub.model import Entity, patterns
 from manager_stub.register import Register
 from manager_stub.world import Stored
 
-Intent = Annotated[str, Query(pattern=r"^/infra/[A-Za-z0-9_.:/-]{1,1000}$")]
+Intent = Annotated[str, Query(pattern=patterns.INTENT)]
 
 _PLACES: Final = {
     "/infra/domains": "Domain",

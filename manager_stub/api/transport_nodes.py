@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from manager_stub.api.hosts import existing_host
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.hosts import Host
-from manager_stub.model import Uuid
+from manager_stub.model import HostId
 from manager_stub.presence import Presence
 from manager_stub.register import Register
 
@@ -38,11 +38,11 @@ def _add(routes: APIRouter, register: Register, presence: Presence, home: str) -
         return {f"{state.lower()}_count": states.count(state) for state in _STATES}
 
     @routes.get(f"{home}/{{id}}")
-    async def read(id: Uuid) -> Json:
+    async def read(id: HostId) -> Json:
         return _node(existing_host(register, id))
 
     @routes.get(f"{home}/{{id}}/status")
-    async def status(id: Uuid) -> Json:
+    async def status(id: HostId) -> Json:
         host = existing_host(register, id)
         up = presence.is_up(host.id)
         channel = {True: "UP", False: "DOWN", None: "UNKNOWN"}[up]
@@ -58,7 +58,7 @@ def _add(routes: APIRouter, register: Register, presence: Presence, home: str) -
         }
 
     @routes.get(f"{home}/{{id}}/state")
-    async def state(id: Uuid) -> Json:
+    async def state(id: HostId) -> Json:
         """Whether the node has what it is to have."""
         host = existing_host(register, id)
         current = "success" if _realised(host) else "failed" if trouble(host) else "in_progress"

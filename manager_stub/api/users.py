@@ -12,12 +12,12 @@ from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.auth import Passwords
 from manager_stub.guard import WRONG_CREDENTIALS, address
-from manager_stub.model import Strict, Text, Uuid
+from manager_stub.model import Strict, Text, Uuid, patterns
 from manager_stub.users import Token, User, Users
 
 MAX_LIFETIME_S = 366 * 86400
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,31}$")]
+Name = Annotated[str, Field(pattern=patterns.USER)]
 Password = Annotated[str, Field(min_length=12, max_length=128)]
 """As short as NSX lets it be."""
 

@@ -16,8 +16,6 @@ from manager_stub.checks import Refused
 from manager_stub.clock import now_ms
 from manager_stub.store import Store, Transaction
 
-ID: Final = r"[0-9a-f]{12}"
-SECRET: Final = r"[A-Za-z0-9_-]{43}"
 MAX_TOKENS: Final = 10_000
 """Not yet expired: a large installation enrolled in one day."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from manager_stub.model import patterns
 from vsfwd.policy.model import MIN_ETHERTYPE, TAG_ETHERTYPES, is_uuid, parse_address
 
 ANY: Final = "ANY"
@@ -111,14 +112,19 @@ def check_uuid(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
-Uuid = Annotated[
-    str,
-    AfterValidator(check_uuid),
-    Field(json_schema_extra={"pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}),
-]
-Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9_.:/-]{1,1023}$")]
+def check_host_id(text: str) -> str:
+    """A host is named by its id, since nothing says that there is only one of its name."""
+    if not is_uuid(text):
+        raise ValueError(f"{text!r} is not the id of a host: GET /api/v1/vsfw/hosts shows ids and names")
+    return text
+
+
+Text = Annotated[str, Field(max_length=255, pattern=patterns.LINE)]
+Id = Annotated[str, Field(pattern=patterns.ID)]
+_UUID = Field(json_schema_extra={"pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"})
+Uuid = Annotated[str, AfterValidator(check_uuid), _UUID]
+HostId = Annotated[str, AfterValidator(check_host_id), _UUID]
+Path = Annotated[str, Field(pattern=patterns.PATH)]
 Address = Annotated[str, Field(max_length=100), AfterValidator(check_address)]
 Mac = Annotated[str, AfterValidator(check_mac)]
 HostAddress = Annotated[str, Field(max_length=100), AfterValidator(check_host_address)]

@@ -5,9 +5,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from manager_stub.model import patterns
 from manager_stub.model.fields import (
     Entity,
     HostAddress,
+    HostId,
     Id,
     Path,
     Reference,
@@ -43,7 +45,7 @@ class Vnic(Strict):
     id: Uuid
     display_name: Text | None = None
     tags: Annotated[list[Tag], Field(max_length=30)] = []
-    mac: Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+    mac: Annotated[str, Field(pattern=patterns.MAC)]
     segment_path: Path | None = None
     addresses: Annotated[list[HostAddress], Field(max_length=256)] = []
     spoofguard: SpoofGuard | None = None
@@ -75,7 +77,7 @@ class Vm(Entity):
 
 class Cluster(Entity):
     resource_type: Literal["Cluster"] = "Cluster"
-    hosts: list[Uuid] = []
+    hosts: list[HostId] = []
 
     def references(self) -> Iterator[Reference]:
         for index, host in enumerate(self.hosts):

@@ -1,12 +1,16 @@
 """Sections, rules and the exclusion list."""
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from manager_stub.model.fields import ANY, Entity, Path, Reference, Sequence, Text, check_address, check_vlans
 from manager_stub.model.services import Entry, nested
+
+_GROUPS: Final = "/infra/domains/default/groups/"
+_SERVICES: Final = "/infra/services/"
 
 
 class Rule(Entity):
@@ -40,13 +44,18 @@ class Rule(Entity):
         values = _alone_if_any(values)
         for value in values:
             if value != ANY and not value.startswith("/"):
-                check_address(value)
+                _check_end(value)
         return values
 
-    @field_validator("services", "scope")
+    @field_validator("services")
     @classmethod
-    def _paths_or_any(cls, values: list[str]) -> list[str]:
-        return _paths(values)
+    def _services_or_any(cls, values: list[str]) -> list[str]:
+        return _paths(values, _SERVICES)
+
+    @field_validator("scope")
+    @classmethod
+    def _groups_or_any(cls, values: list[str]) -> list[str]:
+        return _paths(values, _GROUPS)
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "Rule":
@@ -76,11 +85,21 @@ def _alone_if_any(values: list[str]) -> list[str]:
     return values
 
 
-def _paths(values: list[str]) -> list[str]:
+def _check_end(text: str) -> None:
+    """Who writes a group's bare name is told how a group is named."""
+    try:
+        check_address(text)
+    except ValueError:
+        if not re.search(r"[^\d.:/-]", text):  # meant as an address
+            raise
+        raise ValueError(f"{text!r} is neither an address, nor a path as {_GROUPS}{text}, nor ANY") from None
+
+
+def _paths(values: list[str], home: str) -> list[str]:
     values = _alone_if_any(values)
     for value in values:
         if value != ANY and not value.startswith("/"):
-            raise ValueError(f"{value!r} is neither a path nor ANY")
+            raise ValueError(f"{value!r} is neither a path as {home}{value}, nor ANY")
     return values
 
 
@@ -114,7 +133,7 @@ class SecurityPolicy(Entity):
     @classmethod
     def _paths_or_any(cls, values: list[str]) -> list[str]:
         """Empty is a scope that is not said, as NSX's clients send it."""
-        return _paths(values) or [ANY]
+        return _paths(values, _GROUPS) or [ANY]
 
     @model_validator(mode="after")
     def _stateless_has_no_flows(self) -> "SecurityPolicy":

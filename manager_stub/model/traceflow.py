@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from manager_stub.model.fields import Byte, Entity, Mac, Strict, Text
+from manager_stub.model import patterns
+from manager_stub.model.fields import Byte, Entity, Id, Mac, Strict, Text
 from vsfwd.policy.model import ICMP, ICMPV6, KNOWN_ETHERTYPES, TCP, UDP, parse_address
 
 
@@ -22,7 +23,7 @@ def _check_ipv6(text: str) -> str:
 Ipv4 = Annotated[str, Field(max_length=15), AfterValidator(_check_ipv4)]
 Ipv6 = Annotated[str, Field(max_length=45), AfterValidator(_check_ipv6)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Source = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,1024}$")]
+Source = Annotated[str, Field(pattern=patterns.PLACE)]
 
 
 class EthernetHeader(Strict):
@@ -214,7 +215,7 @@ class TraceflowConfig(Entity):
 class TraceflowRequest(Strict):
     """The older form, of NSX's manager API: `lport_id` is the vNIC's id, `timeout` in milliseconds."""
 
-    lport_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")]
+    lport_id: Id
     packet: FieldsPacketData
     timeout: Annotated[int, Field(ge=5000, le=15000)] = 10000
     display_name: Text | None = None

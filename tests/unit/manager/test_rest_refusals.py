@@ -112,7 +112,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("PUT", GROUP, group(display_name="a\nb"), 400, "display_name: "),
     ("PUT", GROUP, group(display_name=""), 400, "display_name: "),
     ("PUT", GROUP, group(_revision=3), 412, "_revision: the object is at revision 0, not 3"),
-    ("PUT", GROUP, [], 400, "dictionary"),
+    ("PUT", GROUP, [], 400, "body: not a JSON object"),
     ("PUT", f"{DOMAIN}/groups/sp ace", group(), 400, "id: "),
     ("PUT", f"{DOMAIN}/groups/web", group(), 412, "_revision: missing; the object exists at revision 0"),
     ("PUT", f"{DOMAIN}/groups/web", group(_revision=5), 412, "_revision: the object is at revision 0, not 5"),
@@ -355,7 +355,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
         404,
         "external_id: ",
     ),
-    ("GET", "/no/such/thing", None, 404, "Not Found"),
+    ("GET", "/no/such/thing", None, 404, "/no/such/thing"),
 ]
 
 
