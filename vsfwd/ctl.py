@@ -19,6 +19,7 @@ from vsfwd.earlyctl import early, early_table
 from vsfwd.enrolctl import enroll
 from vsfwd.ipc import SOCKET
 from vsfwd.lintctl import lint
+from vsfwd.policy.model import is_mac
 from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 from vsfwd.tracectl import trace
@@ -275,6 +276,12 @@ def _protocol(_: click.Context, __: click.Parameter, said: str) -> str:
     raise click.BadParameter(f"{said!r} is neither tcp, udp, icmp, icmpv6 nor a number")
 
 
+def _mac(_: click.Context, __: click.Parameter, said: str | None) -> str | None:
+    if said is not None and not is_mac(said):
+        raise click.BadParameter(f"{said!r} is not a MAC address as 02:00:00:00:00:01")
+    return said
+
+
 def _address(_: click.Context, __: click.Parameter, said: str) -> str:
     try:
         return str(ip_address(said))
@@ -299,8 +306,10 @@ def _address(_: click.Context, __: click.Parameter, said: str) -> str:
 @click.option("--sport", type=click.IntRange(0, 65535), help="Where rules name source ports.")
 @click.option("--icmp-type", type=click.IntRange(0, 255), help="[default: an echo request]")
 @click.option("--icmp-code", type=click.IntRange(0, 255))
-@click.option("--src-mac", metavar="MAC", help="Where rules are for frames, or SpoofGuard is on.")
-@click.option("--dst-mac", metavar="MAC")
+@click.option(
+    "--src-mac", metavar="MAC", callback=_mac, help="Where rules are for frames, or SpoofGuard is on."
+)
+@click.option("--dst-mac", metavar="MAC", callback=_mac)
 @click.option("--vlan", type=click.IntRange(0, 4095), help="Of its tag.")
 @click.option("--midstream", is_flag=True, help="TCP from the middle of a connection nobody knows.")
 @as_json

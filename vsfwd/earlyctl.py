@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 import vsfwd.ipc.interface as api
+from vsfwd.policy.model import parse_address
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
 
 
@@ -19,9 +20,24 @@ def early() -> None:
     """
 
 
+def _prefixes(_: click.Context, __: click.Parameter, said: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for each in said:
+            parse_address(each)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return said
+
+
 @early.command()
 @click.argument("device")
-@click.option("--block", multiple=True, metavar="PREFIX", help="Drop what comes from here. May be repeated.")
+@click.option(
+    "--block",
+    multiple=True,
+    metavar="PREFIX",
+    callback=_prefixes,
+    help="Drop what comes from here. May be repeated.",
+)
 @click.option("--rate", type=click.IntRange(1), metavar="PPS", help="Packets a second from one source.")
 @click.option(
     "--burst", type=click.IntRange(1), metavar="N", help="Packets at once from one source. [default: PPS]"

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vsfwd import files, identity
 from vsfwd.config import Config, ConfigError
+from vsfwd.protocol.enrolment import TOKEN, TOKEN_WORDS
 from vsfwd.protocol.fingerprint import fingerprint
 from vsfwd.rest import CONNECT_S, Login, NotReady, Rest, Unreachable, Unusable, checked_url
 
@@ -33,7 +34,8 @@ CONFIG: Final = "vsfwd.toml"
 KEY: Final = "enrolling.key"
 _CA: Final = "enrolling.ca.pem"
 PATIENCE_S: Final = 60.0
-"""A manager that was just started has not met its broker yet, or does not lead yet, and says so."""
+"""A manager that was just started has not met its broker yet, or nobody leads yet, and it says so. One that
+knows who leads says that at once: nobody waits for it."""
 _AGAIN_S: Final = 0.5
 _CA_HASH: Final = re.compile("sha256:[0-9a-f]{64}")
 _MAX_CA: Final = 64 * 1024
@@ -65,6 +67,8 @@ class Given(msgspec.Struct, frozen=True):
 def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE_S) -> str:
     """The id of this host. Raises Unusable, Unreachable, Denied."""
     url = checked_url(asked.manager)
+    if not re.fullmatch(TOKEN, asked.token):
+        raise Unusable(f"the token that was said is not {TOKEN_WORDS}")
     if not _CA_HASH.fullmatch(asked.ca_hash):
         raise Unusable(f"--ca-hash: {asked.ca_hash!r} is not sha256: and 64 of 0-9 and a-f")
     settings = _settings(asked.directory / CONFIG)
@@ -122,11 +126,12 @@ def _authority(url: str, ca_hash: str, end: float) -> x509.Certificate:
     """Whoever answers is not known yet, and is told nothing. Until `end` one that is not ready is asked
     again."""
     try:
-        while (said := _first_word(url))[0] == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < end:
-            time.sleep(_AGAIN_S)
-        answer = json.loads(said[1])
-        if said[0] == httpx.codes.SERVICE_UNAVAILABLE:
-            raise NotReady(url, str(answer["error_message"])[:_MAX_REASON])
+        while True:
+            status, said = _first_word(url)
+            answer = json.loads(said)
+            if status != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            _wait(NotReady(url, str(answer["error_message"])[:_MAX_REASON]), end)
         certificate = x509.load_pem_x509_certificate(answer["pem_encoded"].encode())
     except httpx.TransportError as error:
         raise Unreachable(f"{url}: {error}; does the manager run, and is --manager right?") from None
@@ -165,12 +170,17 @@ def _given(url: str, ca: Path, body: dict[str, str], end: float) -> Given:
                 return msgspec.convert(rest.call("POST", _ENROL, body), Given)
             except msgspec.ValidationError as error:
                 raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
-            except NotReady:
-                if time.monotonic() > end:
-                    raise
-            time.sleep(_AGAIN_S)
+            except NotReady as away:
+                _wait(away, end)
     finally:
         rest.close()
+
+
+def _wait(away: NotReady, end: float) -> None:
+    """A little, for one that will be ready. Raises NotReady where that is in vain."""
+    if away.leader or time.monotonic() >= end:
+        raise away
+    time.sleep(_AGAIN_S)
 
 
 def _config(directory: Path, settings: tomlkit.TOMLDocument, given: Given) -> bytes:

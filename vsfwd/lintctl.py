@@ -10,6 +10,10 @@ from vsfwd.rest import Rest
 from vsfwd.shell import as_json, print_json, print_table, printable, wide_console
 
 ANALYSIS: Final = "/policy/api/v1/infra/rule-analysis"
+KINDS: Final = (
+    *("SHADOWED", "REDUNDANT", "TOO_WIDE", "MATCHES_NOTHING", "APPLIED_TO_NOTHING", "NEVER_HIT"),
+    *("UNREPORTED_HOST", "EMPTY_GROUP", "UNUSED_GROUP", "UNUSED_SERVICE", "LOOKALIKE"),
+)
 EXIT_FOUND: Final = 7
 _NEAR: Final = "/infra/domains/default/"
 """What every path of a rule or a group begins with: not shown in the table."""
@@ -18,7 +22,12 @@ _MOST: Final = 3
 
 
 @click.command(short_help="What in the policy does nothing, or too much.")
-@click.option("--kind", metavar="KIND", help="Only these: SHADOWED, REDUNDANT, TOO_WIDE, NEVER_HIT, ...")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS, case_sensitive=False),
+    metavar="KIND",
+    help=f"Only findings of this kind: {', '.join(KINDS)}.",
+)
 @click.option(
     "--unhit-days",
     type=click.IntRange(0),
@@ -33,7 +42,7 @@ def lint(rest: Rest, kind: str | None, unhit_days: int | None, exit_code: bool, 
     nothing; groups that are empty; what nothing uses; hosts that do not say what was hit. With why, and what
     to do."""
     with under_way("reading the policy"):
-        found = rest.every(ANALYSIS, kind=kind.upper() if kind else None, unhit_days=unhit_days)
+        found = rest.every(ANALYSIS, kind=kind, unhit_days=unhit_days)
     if as_json:
         print_json(found)
     else:

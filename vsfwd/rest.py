@@ -44,8 +44,10 @@ class NotReady(Unreachable):
     word."""
 
     def __init__(self, url: str, reason: str) -> None:
-        leader = re.search(r"(https://\S+) leads$", reason)
-        super().__init__(f"{url}: {reason}{f'; say --manager {leader[1]}' if leader else ''}")
+        found = re.search(r"(https://\S+) leads$", reason)
+        self.leader = found[1] if found else ""
+        """Whom to ask instead, where that is known."""
+        super().__init__(f"{url}: {reason}{f'; say --manager {self.leader}' if self.leader else ''}")
 
 
 class Denied(Exception):

@@ -336,7 +336,7 @@ async def test_an_ethernet_rule_decides_before_all_others(setting: Setting) -> N
     assert (answer["action"], answer["rule"], answer["passed_over"]) == ("drop", 9, [])
     assert "no IPv4" in setting.host.ctl("explain", *question, "--dport", "80").stdout
     refused = setting.host.ctl("explain", *question, "--dport", "80", "--src-mac", "web")
-    assert (refused.returncode, "source_mac" in refused.stderr) == (1, True)
+    assert (refused.returncode, "--src-mac" in refused.stderr) == (2, True)
     line = re.compile("ETHERNET match DROP mainrs/9 IN .* t-4711")
     wait_until(lambda: line.search(setting.host.log.read_text()) is not None, "the log line")
     await setting.manager.policy(setting.host.manager.delta(rules={"9": None}))

@@ -44,5 +44,5 @@ def test_a_table_for_people_and_json_for_programs(tmp_path: Path) -> None:
     assert "rules/r2, and 2 more" in line
     (finding,) = json.loads(shadowed.stdout)
     assert finding["others"] == [{"path": f"{SECTIONS}/s/rules/no", "display_name": "no"}]
-    assert wrong.returncode == 1
-    assert "kind" in wrong.stderr
+    assert wrong.returncode == 2
+    assert "--kind" in wrong.stderr

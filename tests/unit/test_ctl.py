@@ -8,9 +8,10 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
+from manager_stub.findings import Kind
 from vsfwd.ctl import STATUSES, main
 from vsfwd.enrolctl import enroll
-from vsfwd.lintctl import lint
+from vsfwd.lintctl import KINDS, lint
 from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import print_table, wide_console
 from vsfwd.tracectl import trace
@@ -47,6 +48,11 @@ def test_a_file_that_is_no_socket_is_said_to_be_none(tmp_path: Path) -> None:
     assert (result.exit_code, "file: no socket; is --socket right?" in result.stderr) == (3, True)
 
 
+def test_lint_knows_every_kind_of_finding() -> None:
+    """That the manager has, in its order."""
+    assert tuple(Kind) == KINDS
+
+
 def test_help_names_the_variables() -> None:
     """That stand for an option."""
     assert "VSFWD_SOCKET" in CliRunner().invoke(main, ["--help"]).stdout
@@ -68,6 +74,10 @@ def test_help_names_the_variables() -> None:
         ["early", "attach", "eth0"],
         ["early", "attach", "eth0", "--block", "10.0.0.1", "--burst", "5"],
         ["early", "attach", "eth0", "--rate", "0"],
+        ["early", "attach", "eth0", "--block", "10.0.0.1/8"],
+        [*EXPLAIN, "--in", "--dport", "80", "--dst-mac", "web"],
+        ["lint", "--kind"],
+        ["lint", "--kind", "SHADOWD"],
     ],
     ids=[
         "unknown",
@@ -82,6 +92,10 @@ def test_help_names_the_variables() -> None:
         "nothing to drop",
         "a burst of no rate",
         "no rate",
+        "no prefix",
+        "no MAC address",
+        "no kind",
+        "a kind of nothing",
     ],
 )
 def test_wrong_usage_is_2(tmp_path: Path, arguments: list[str]) -> None:

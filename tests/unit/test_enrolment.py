@@ -38,6 +38,7 @@ class FalseOrTrue:
         self.said: list[tuple[str, Any]] = []
         self.busy = self.stands_by = 0
         self.away = "this manager stands by; https://10.0.0.2:8443 leads"
+        self.not_set_up = "the broker cannot be set up, ask again"
         self.answer: dict[str, Any] = {}
         certificate, key = self.authority.issue_server("manager", ["127.0.0.1"])
         chain = directory / "server.pem"
@@ -70,7 +71,7 @@ class FalseOrTrue:
                 manager.said.append((self.path, body))
                 if manager.busy:
                     manager.busy -= 1
-                    self._answer(503, {"error_message": "the broker cannot be set up, ask again"})
+                    self._answer(503, {"error_message": manager.not_set_up})
                 elif body["token"] == TOKEN:
                     self._answer(200, manager.given(body["csr"]) | manager.answer)
                 else:
@@ -193,7 +194,7 @@ def test_a_manager_that_is_not_ready_is_asked_again(manager: FalseOrTrue, asked:
     requests = [body["csr"] for path, body in manager.said if path.endswith("/enrol")]
     keys = {x509.load_pem_x509_csr(csr.encode()).public_key().public_numbers() for csr in requests}
     assert (len(requests), len(keys)) == (3, 1)
-    manager.stands_by = 2
+    manager.stands_by, manager.away = 2, "this manager stands by; nobody leads yet"
     enrol(asked, again=True)
     manager.busy = 10**6
     with pytest.raises(NotReady, match="ask again"):
@@ -393,8 +394,7 @@ def test_a_token_that_is_none_is_said_to_be_none(asked: Enrolment) -> None:
 def test_a_manager_that_is_away_says_why(
     manager: FalseOrTrue, asked: Enrolment, tmp_path: Path, away: str, said: str
 ) -> None:
-    """Whom to ask instead, where it knows that; to whoever enrols after a while, to any other command at
-    once. Nobody is at fault."""
+    """Whom to ask instead, where it knows that. Nobody is at fault."""
     manager.stands_by, manager.away = 2, away
     with pytest.raises(NotReady, match=said):
         enrol(asked, patience_s=0.0)
@@ -404,6 +404,29 @@ def test_a_manager_that_is_away_says_why(
     with pytest.raises(NotReady, match=said):
         rest.call("GET", "/api/v1/vsfw/policy")
     rest.close()
+
+
+def test_a_manager_that_stands_by_is_not_waited_for(manager: FalseOrTrue, asked: Enrolment) -> None:
+    """It says who leads, and is asked once: nobody waits a minute to read that. Nor does anybody where it
+    comes to stand by in between."""
+    manager.stands_by = 10**6
+    with pytest.raises(NotReady, match=r"say --manager https://10\.0\.0\.2:8443$"):
+        enrol(asked)
+    assert [path for path, _ in manager.said] == ["/api/v1/vsfw/ca"]
+    manager.stands_by, manager.busy, manager.not_set_up = 0, 10**6, manager.away
+    with pytest.raises(NotReady, match=r"say --manager https://10\.0\.0\.2:8443$"):
+        enrol(asked)
+    assert [path for path, _ in manager.said][1:] == ["/api/v1/vsfw/ca", "/api/v1/vsfw/enrol"]
+
+
+@pytest.mark.parametrize("token", ["foo", f"{TOKEN}s", TOKEN[1:], f"{TOKEN}\n"])
+def test_what_is_no_token_is_wrong_usage(manager: FalseOrTrue, asked: Enrolment, token: str) -> None:
+    """Copied in part, say. Nobody is asked, and it is not repeated: it may be most of a secret."""
+    with pytest.raises(Unusable, match="not an enrolment token: 12 of") as refused:
+        enrol(Enrolment(manager.url, token, asked.ca_hash, asked.directory))
+    assert token not in str(refused.value)
+    assert manager.said == []
+    assert not asked.directory.exists()
 
 
 def test_an_authority_s_answer_without_end_is_not_read_to_its_end(

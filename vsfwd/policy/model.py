@@ -318,8 +318,12 @@ class SpoofGuard(StrEnum):
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
+def is_mac(text: str) -> bool:
+    return _MAC.fullmatch(text) is not None
+
+
 def check_mac(field: str, text: str) -> None:
-    if not _MAC.fullmatch(text):
+    if not is_mac(text):
         raise ValueError(f"{field}: {text!r} is not a MAC address in lower case with colons")
 
 
