@@ -500,7 +500,7 @@ int packet(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (skb->mark == (p.settings->mark ^ p.slot)) {
 		skb->mark = 0;
-		return TC_ACT_OK;
+		return let_by(&p);
 	}
 	if (!p.asked) {
 		if (unlikely(*(volatile u8 *)&p.vnic->ahead)) /* read after the bank, see types.h */

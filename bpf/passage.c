@@ -81,17 +81,30 @@ static __always_inline int call_stage(struct passage *p, u32 stage)
 	return drop(REASON_INTERNAL);
 }
 
+/* The port guard lets a bridge take from a workload only what bears this (vsfwd/datapath/portguard.py). */
+static __always_inline int let_by(struct passage *p)
+{
+	u32 stamp = p->settings->stamp;
+
+	if (p->direction == DIRECTION_OUT && stamp)
+		p->skb->mark = stamp;
+	return TC_ACT_OK;
+}
+
 /* The kernel's verdict. What passes by a rule, or is dropped, is counted here: at each of the places that decide, it would
  * stand between the instructions of those that go on. */
 static __always_inline int settle(struct passage *p, int verdict)
 {
 	if (likely(verdict == PASSED)) {
 		count(p->counter, p->packet->length, p->sessions);
+		let_by(p);
 		if (unlikely(p->heard))
 			stages.call(p->skb, STAGE_SPEECH);
 		return TC_ACT_OK;
 	}
-	if (verdict >= 0 && verdict < PASSED)
+	if (verdict == TC_ACT_OK)
+		return let_by(p);
+	if (verdict > 0 && verdict < PASSED)
 		return verdict;
 	count_drop(p, verdict >= DROPPED ? verdict - DROPPED : REASON_INTERNAL);
 	return TC_ACT_SHOT;

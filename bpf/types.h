@@ -204,7 +204,7 @@ struct ether {
 struct settings {
 	u64 seed[SEEDS];     /* secret: of flow_hash() */
 	u32 mark;            /* secret: skb->mark of our own reject replies is mark ^ slot */
-	u32 zero;
+	u32 stamp;           /* secret: skb->mark of what a vNIC has sent and passes, for the port guard. 0: none asks */
 	struct limit log;    /* events of one rule at one vNIC */
 	struct limit reject; /* replies of one vNIC in one direction */
 	struct limit snoop;  /* frames of one vNIC in one direction that the daemon is shown */

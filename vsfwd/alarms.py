@@ -5,40 +5,26 @@ One sample in ten seconds, as NSX takes them for its thresholds. An alarm is ope
 shows its cause until a minute has passed without; both are logged. Nothing is remembered over a restart: a
 cause that lasts shows again. Looked at are the flow tables: one that is nearly full of flows that give way to
 nobody, and one that has refused a flow; vNICs that were seen with another's address; the certificate of this
-host, when it nears its end; and its broker, when there is none for a minute."""
+host, when it nears its end; its broker, when there is none for a minute; and incidents."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
 from vsfwd.datapath import Datapath, TableUse
+from vsfwd.incidents import Cause, Incidents
 from vsfwd.reconciler import ApplyThread
 
 log = structlog.get_logger(log="vsfwd.alarms")
 
-FEATURE: Final = "distributed_firewall"
 PERIOD_S: Final = 10.0
 QUIET_SAMPLES: Final = 6
 HELD_HIGH: Final = 0.9
-
-
-class Cause(NamedTuple):
-    """What an alarm is about; `entity` is the id of a vNIC, or of the host."""
-
-    event_type: str
-    severity: str
-    entity: str
-
-    @property
-    def feature(self) -> str:
-        if self.event_type.startswith("management_channel_"):
-            return "communication"
-        return "certificates" if self.event_type.startswith("certificate_") else FEATURE
 
 
 @dataclass
@@ -47,6 +33,8 @@ class Alarm:
     since: datetime
     samples_left: int
     """Without its cause, until it is resolved."""
+    incident: bool
+    """Its entity need not be there any more."""
 
 
 class Alarms:
@@ -58,12 +46,14 @@ class Alarms:
         apply_thread: ApplyThread,
         duplicates: Callable[[], Mapping[str, str]],
         of_this_host: Callable[[], Mapping[Cause, str]] = dict,
+        incidents: Incidents | None = None,
     ) -> None:
         self.open: dict[Cause, Alarm] = {}
         self._datapath = datapath
         self._apply_thread = apply_thread
         self._duplicates = duplicates
         self._of_this_host = of_this_host
+        self._incidents = incidents or Incidents()
         self._refused: dict[str, int] = {}
 
     async def watch(self) -> NoReturn:
@@ -80,7 +70,8 @@ class Alarms:
         of_this_host: Mapping[Cause, str] = MappingProxyType({}),
     ) -> None:
         """By vNIC id. `duplicates` says in words whose address it was seen with."""
-        seen = {**dict(self._causes(tables)), **of_this_host}
+        incidents = self._incidents.take()
+        seen = {**dict(self._causes(tables)), **of_this_host, **incidents}
         for vnic, words in duplicates.items():
             seen[Cause("duplicate_ip_address", "HIGH", vnic)] = words
         self._refused = {vnic: use.refused for vnic, use in tables.items()}
@@ -88,10 +79,11 @@ class Alarms:
             if cause not in self.open:
                 log.warning("alarm", feature=cause.feature, **cause._asdict(), description=description)
             since = self.open[cause].since if cause in self.open else now
-            self.open[cause] = Alarm(description, since, QUIET_SAMPLES)
+            self.open[cause] = Alarm(description, since, QUIET_SAMPLES, cause in incidents)
         for cause in self.open.keys() - seen.keys():
-            self.open[cause].samples_left -= 1
-            if not self.open[cause].samples_left or cause.entity not in tables:
+            alarm = self.open[cause]
+            alarm.samples_left -= 1
+            if not alarm.samples_left or not (alarm.incident or cause.entity in tables):
                 del self.open[cause]
                 log.info("alarm is resolved", feature=cause.feature, **cause._asdict())
 

@@ -7,6 +7,7 @@ passes in silence is a setting that is not in force.
 import base64
 import binascii
 import grp
+import re
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,6 +21,9 @@ from vsfwd.protocol.components import check_component, check_topic
 
 FLOWS_AT_MOST: Final = 524288
 """8 places in each of 65,536 buckets: a bucket is chosen by 16 bits."""
+
+
+_PORT: Final = re.compile(r"(?=.{1,15}\Z)[\w.:@-]+\*?", re.ASCII)
 
 
 class ConfigError(Exception):
@@ -71,6 +75,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     reject_rate: int = 100
     reject_burst: int = 200
     """Replies to rejected packets for each vNIC and direction, likewise; the rest is dropped in silence."""
+    guard_ports: tuple[str, ...] = ("vnet*", "tap*")
+    """Bridge ports that are closed until they are vNICs with programs on them: names of devices, at the end
+    of which may stand `*`. Those of libvirt, OpenStack and Proxmox begin so."""
     statistics_period_s: int = 60
     """How often the manager is told what rules have counted."""
     ipc_uids: tuple[int, ...] = ()
@@ -92,6 +99,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for key in ("log_rate", "log_burst", "reject_rate", "reject_burst", "statistics_period_s"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: {getattr(self, key)} is not a positive number")
+        for name in self.guard_ports:
+            if not _PORT.fullmatch(name):
+                raise ValueError(f"guard_ports: {name!r} is not the name of a device, or its beginning and *")
         for name in self.components:
             check_component(name)
         if self.socket_group and self.socket_group not in {group.gr_name for group in grp.getgrall()}:

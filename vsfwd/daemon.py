@@ -18,12 +18,13 @@ import structlog
 from asyncvarlink import VarlinkInterface
 from msgspec import structs
 
-from vsfwd.alarms import Alarms, Cause
+from vsfwd.alarms import Alarms
 from vsfwd.broker import BrokerLink
 from vsfwd.config import SHIPPED, Config
 from vsfwd.datapath import Datapath, DatapathError, Limit, Settings
 from vsfwd.discovery import Discovery, duplicates
 from vsfwd.early import EarlyDrops
+from vsfwd.incidents import Cause, Incidents
 from vsfwd.interfaces import Interfaces
 from vsfwd.ipc.bus import Bus
 from vsfwd.ipc.rights import Rights
@@ -48,6 +49,8 @@ BEAT_S: Final = 30.0
 AWAY_S: Final = 60.0
 """Without a broker that are an alarm: a broker that is started again takes less."""
 AGAIN_PAUSE_S: Final = 1.0
+GUARD_PERIOD_S: Final = 0.5
+"""Between two looks at the port guard, which somebody may have removed."""
 
 
 class Stopped(Exception):
@@ -66,6 +69,7 @@ async def run(config: Config) -> None:
         flows_per_vnic=config.flows_per_vnic,
         log_limit=Limit(config.log_rate, config.log_burst),
         reject_limit=Limit(config.reject_rate, config.reject_burst),
+        guard_ports=config.guard_ports,
     )
     datapath = await apply_thread(Datapath.open, config.pin_dir, settings)
     packet_log = PacketLog(datapath)
@@ -95,7 +99,8 @@ class Daemon:
         self.apply_thread = apply_thread
         self.datapath = datapath
         self.packet_log = packet_log
-        self.alarms = Alarms(datapath, apply_thread, self._duplicates, self._of_this_host)
+        self.incidents = Incidents()
+        self.alarms = Alarms(datapath, apply_thread, self._duplicates, self._of_this_host, self.incidents)
         self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
         self.broker = BrokerLink(config, self._policy, self._request, self._component, self._greet)
         self.relay = Relay(self.broker.tell)
@@ -123,6 +128,7 @@ class Daemon:
                 "vnics": self.interfaces.follow(),
                 "ipc": ipc.serve(),
                 "packet log": self.packet_log.run(),
+                "port guard": self._keep_guard(),
                 "alarms": self.alarms.watch(),
                 "schedules": self._follow_schedules(),
                 "discovery": self.discovery.run(),
@@ -198,6 +204,15 @@ class Daemon:
     async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
         await self.apply_thread(self.reconciler.vnics_changed, ports, bare)
 
+    async def _keep_guard(self) -> NoReturn:
+        guard = self.datapath.port_guard
+        while True:
+            if await self.apply_thread(guard.restore):
+                log.error("somebody has changed the port guard; it is made anew")
+                cause = Cause("dfw_port_guard_changed", "CRITICAL", self.config.host_id)
+                self.incidents.note(cause, "somebody has changed the port guard; it was made anew")
+            await asyncio.sleep(GUARD_PERIOD_S)
+
     async def _follow_schedules(self) -> NoReturn:
         """On every second of the clock, which may have been set meanwhile."""
         while True:
@@ -227,6 +242,10 @@ class Daemon:
         if found := self.renewal.expiry():
             what = f"the certificate of this host {found.description}"
             causes[Cause(found.event_type, found.severity, self.config.host_id)] = what
+        if fault := self.datapath.port_guard.fault:
+            causes[Cause("dfw_port_guard_failed", "CRITICAL", self.config.host_id)] = (
+                f"no port guard: {fault}"
+            )
         if self.broker.away_for_s() >= AWAY_S:
             what = f"no broker, what is in force stays: {self.broker.last_error or 'not connected yet'}"
             causes[Cause("management_channel_to_manager_node_down", "MEDIUM", self.config.host_id)] = what

@@ -6,8 +6,9 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from vsfwd.alarms import QUIET_SAMPLES, Alarms, Cause
+from vsfwd.alarms import QUIET_SAMPLES, Alarms
 from vsfwd.datapath import Datapath, TableUse
+from vsfwd.incidents import Cause, Incidents
 from vsfwd.reconciler import ApplyThread
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -75,4 +76,17 @@ def test_x33_a_vnic_seen_with_anothers_address_is_an_alarm(alarms: Alarms) -> No
     assert alarms.open[cause].description == taken["web"]
     for _ in range(QUIET_SAMPLES):
         alarms.sample({"web": TableUse(0.1, 0)}, {}, NOON)
+    assert alarms.open == {}
+
+
+def test_an_incident_is_an_alarm_for_a_minute(alarms: Alarms) -> None:
+    """Though what it was about is mended, or gone; what happens once is told once."""
+    incidents = Incidents()
+    alarms = Alarms(cast(Datapath, None), cast(ApplyThread, None), dict, dict, incidents)
+    changed = Cause("dfw_port_guard_changed", "CRITICAL", "host")
+    incidents.note(changed, "somebody has changed it")
+    for _ in range(QUIET_SAMPLES):
+        alarms.sample({}, {}, NOON)
+        assert list(alarms.open) == [changed]
+    alarms.sample({}, {}, NOON)
     assert alarms.open == {}

@@ -47,6 +47,7 @@ def test_o10_a_broker_that_is_away_is_an_alarm(away_for_s: float, events: list[s
         renewal=SimpleNamespace(expiry=lambda: None),
         broker=SimpleNamespace(away_for_s=lambda: away_for_s, last_error="refused"),
         config=SimpleNamespace(host_id="host"),
+        datapath=SimpleNamespace(port_guard=SimpleNamespace(fault="")),
     )
     causes = Daemon._of_this_host(cast(Daemon, daemon))
     assert [cause.event_type for cause in causes] == events

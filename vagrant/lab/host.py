@@ -1,5 +1,6 @@
 """A host of the lab: enrolled at the manager, with a configuration and a vsfwd of its own."""
 
+import json
 import platform
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from typing import cast
 import httpx
 from asyncvarlink import VarlinkErrorReply
 
-from vagrant.lab.layout import Host, Vm
+from vagrant.lab.layout import GUARD_PORTS, Host, Vm
 from vagrant.lab.processes import Process, in_namespace, recall, spawn, tail
 from vagrant.lab.rest import checked
 from vagrant.lab.state import LabError
@@ -26,6 +27,7 @@ def enrol(rest: httpx.Client, host: Host, manager: str) -> str:
     host.directory.mkdir(mode=0o700)
     settings = {"state_dir": host.directory / "state", "socket": host.socket, "pin_dir": host.pins}
     lines = "".join(f'{name} = "{path}"\n' for name, path in settings.items())
+    lines += f"guard_ports = {json.dumps(GUARD_PORTS)}\n"
     (host.directory / CONFIG).write_text(f"{lines}statistics_period_s = 1\n")
     argv = [sys.executable, "-m", "vsfwd.ctl", "enroll", "--manager", manager]
     argv += ["--ca-hash", token["ca_hash"], "--token-file", "-", "--directory", str(host.directory)]

@@ -23,6 +23,8 @@ from vagrant.lab.spec import Default, Segment, Spec, Tag, Transport
 
 RUN: Final = Path("/run")
 PINS: Final = Path("/sys/fs/bpf/vsfwd")
+GUARD_PORTS: Final = ("v*",)
+"""Devices of VMs, and of nothing else in a host's namespace."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from vsfwd.datapath.guards import Bindings, guard_bits
 from vsfwd.datapath.loader import Programs, Reason, constant, schema
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
 from vsfwd.datapath.pins import remove_older
+from vsfwd.datapath.portguard import PortGuard
 from vsfwd.datapath.snoops import Snoop, Snoops
 from vsfwd.datapath.timers import TIMEOUTS_S, Timers, timeouts_s
 from vsfwd.datapath.transitions import packed_transitions
@@ -44,13 +45,14 @@ class Settings:
     """`flows_per_vnic`: places of a vNIC's flow table, at most 524,288. `timeouts_s`: how long flows live, by
     state, at vNICs to which `set_timers` has given nothing else. `log_limit`: events of one rule at
     one vNIC. `reject_limit`: replies of one vNIC to what its rules reject, in each direction; the rest is
-    dropped only."""
+    dropped only. `guard_ports`: names of bridge ports that are closed but for vNICs that are attached."""
 
     flows_per_vnic: int = 32768
     timeouts_s: dict[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
     log_limit: Limit = Limit(rate=100, burst=200)
     reject_limit: Limit = Limit(rate=100, burst=200)
     snoop_limit: Limit = Limit(rate=8, burst=16)
+    guard_ports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Datapath:
         self._timers = Timers(programs)
         self._profiles: Mapping[str, SessionTimers] | None = None
         self._vnics: dict[str, _Vnic] = {}
+        self.port_guard = PortGuard(settings.guard_ports)
+        if not self.port_guard.on:
+            self.port_guard.remove()  # while the programs still stamp what it asks for
         self.configure(settings)
         self._policy = Policy(programs)
         self._bindings = Bindings(programs)
@@ -96,11 +101,13 @@ class Datapath:
     def open(cls, pin_dir: Path, settings: Settings = Settings()) -> "Datapath":  # frozen
         """Compiles, loads and takes over whatever is pinned under `pin_dir`: flows, slots and counters go on,
         and devices that bear our programs get the new ones in one step each. (A device number alone proves
-        nothing: while nobody watched it may have become another device's.)"""
+        nothing: while nobody watched it may have become another device's.) The port guard comes last: by then
+        every program stamps."""
         datapath = cls(Programs(pin_dir), Hooks(), settings)
-        for vnic in datapath._vnics.values():
-            if datapath._hooks.attached(vnic.ifindex):
-                datapath._hooks.attach(vnic.ifindex, datapath.vnic_in, datapath.vnic_out)
+        taken_over = [v.ifindex for v in datapath._vnics.values() if datapath._hooks.attached(v.ifindex)]
+        for ifindex in taken_over:
+            datapath._hooks.attach(ifindex, datapath.vnic_in, datapath.vnic_out)
+        datapath.port_guard.install(datapath._stamp, taken_over)
         return datapath
 
     def remove_older_pins(self) -> list[str]:
@@ -120,9 +127,11 @@ class Datapath:
         seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
         # No vNIC's mark may be 0, which every packet has: a bit above all slots is set.
         self.mark: int = kept["mark"] or int.from_bytes(os.urandom(4), "little") | 1 << 31
+        self._stamp = self._stamp_for(kept["stamp"])
         packed = layout.pack(
             seed=seed,
             mark=self.mark,
+            stamp=self._stamp,
             log=self._programs.limit(settings.log_limit.rate, settings.log_limit.burst),
             reject=self._programs.limit(settings.reject_limit.rate, settings.reject_limit.burst),
             snoop=self._programs.limit(settings.snoop_limit.rate, settings.snoop_limit.burst),
@@ -132,6 +141,14 @@ class Datapath:
         self._timeouts_s = settings.timeouts_s
         for id, vnic in self._vnics.items():
             self._timers.write(vnic.slot, self._lifetimes(id))
+
+    def _stamp_for(self, kept: int) -> int:
+        """That of a table which is there holds: programs of whichever version put it on packets. It is no
+        vNIC's mark, which have the highest bit, and not 0."""
+        if not self.port_guard.on:
+            return 0
+        found = self.port_guard.stamp_in_force() or kept
+        return found or int.from_bytes(os.urandom(4), "little") & 0x7FFFFFFF | 1
 
     def _read_vnics(self) -> dict[str, _Vnic]:
         vnics = {}
@@ -170,6 +187,7 @@ class Datapath:
                 self._fill_reject_tokens(vnic.slot)
                 self._timers.write(vnic.slot, self._lifetimes(vnic_id))
             elif known.ifindex != ifindex:
+                self.port_guard.release(known.ifindex)
                 self._hooks.detach(known.ifindex)
                 self._clear_place(known.ifindex)
             self._write_vnic(vnic_id, vnic)
@@ -181,18 +199,22 @@ class Datapath:
         except DatapathError:
             if known is None:
                 self.detach(vnic_id)
+            elif self._hooks.bare([ifindex]):
+                self.port_guard.release(ifindex)
             raise
+        self.port_guard.protect(ifindex)
         return vnic.slot
 
     def detach(self, vnic_id: str) -> None:
         """Takes the programs off and forgets the vNIC and its flows. Its slot may be given to another one."""
         vnic = self._vnics.get(vnic_id)
         if vnic is not None:
+            self.port_guard.release(vnic.ifindex)
             self._hooks.detach(vnic.ifindex)
             self._forget(vnic_id)
 
     def bare(self) -> set[str]:
-        """vNICs whose programs somebody took off."""
+        """vNICs whose programs somebody took off, or has put others in front of."""
         missing = self._hooks.bare(vnic.ifindex for vnic in self._vnics.values())
         return {id_ for id_, vnic in self._vnics.items() if vnic.ifindex in missing}
 
@@ -377,6 +399,7 @@ class Datapath:
             "vnics": len(self._vnics),
             "attached_by": self._hooks.way,
             "vnics_behind": sum(self._hooks.behind(vnic.ifindex) for vnic in self._vnics.values()),
+            "port_guard": self.port_guard.status(),
             "events_lost": self._events.lost(),
         }
 
