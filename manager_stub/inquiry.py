@@ -5,7 +5,6 @@ all the same: one that says so."""
 
 import asyncio
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Final
 from uuid import uuid4
 
@@ -30,7 +29,8 @@ class Inquiry:
         loop = asyncio.get_running_loop()
         answers = {request.id: (host, loop.create_future()) for host, request in asked.items()}
         self._waiting |= answers
-        self._register.requests.extend(asked.items())
+        for host, request in asked.items():
+            self._register.requests.add(host, request)
         self._register.wake()
         try:
             if answers:
@@ -38,8 +38,7 @@ class Inquiry:
         finally:
             for host, request in asked.items():
                 del self._waiting[request.id]
-                with suppress(ValueError):  # it was sent
-                    self._register.requests.remove((host, request))
+                self._register.requests.remove(host, request)
         late = f"no answer within {self._patience_s:g} s"
         return {
             host: answer.result() if answer.done() else Reply(id, late)

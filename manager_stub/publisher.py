@@ -182,13 +182,12 @@ class Publisher(Link):
     async def _send_requests(self, commands: AbstractExchange) -> None:
         """Some of them: policy does not wait until there are none left, since hosts can make them come."""
         requests = self._register.requests
-        for _ in range(min(len(requests), AT_ONCE)):
-            if not requests:  # who asked may have taken it back meanwhile
-                return
-            oldest = requests[0]
-            await self._request(commands, *oldest)
-            if requests and requests[0] is oldest:
-                requests.popleft()
+        taken = requests.take(AT_ONCE)
+        try:
+            await asyncio.gather(*(self._request(commands, *each) for each in taken))
+        except BaseException:
+            requests.put_back(taken)  # a host that is asked twice does it once
+            raise
         if requests:
             self._woken.set()
 

@@ -7,7 +7,6 @@ waits: its methods are not coroutines, so nothing comes between.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -38,6 +37,7 @@ from manager_stub.hosts import Host, advanced, bindings_of, host_row, plugged_at
 from manager_stub.levels import Level, Position
 from manager_stub.locks import check_locks, signed
 from manager_stub.model import Entity, SecurityPolicy, Segment, Vm
+from manager_stub.rounds import Rounds
 from manager_stub.rows import (
     claim_rows,
     claims_by_vnic,
@@ -69,8 +69,8 @@ class Register:
         self.wake = wake
         self.check_publish: Callable[[], None] = lambda: None
         """Called before a change of the policy; raises Refused where somebody else's is not done yet."""
-        self.requests: deque[tuple[str, Request]] = deque()
-        """What hosts are to be asked, by host."""
+        self.requests: Rounds[Request] = Rounds()
+        """What hosts are to be asked."""
         self.replied: Callable[[str, Reply], None] = lambda host, reply: None
         self.unreadable: Callable[[str, str], None] = lambda host, reason: None
         """Called with what a host answers, or with why its answer cannot be read."""

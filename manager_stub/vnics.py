@@ -93,7 +93,7 @@ class Vnics:
         request = Request(str(uuid4()), "report")
         _, newest_ns = self._heard.get(id, ("", 0))
         self._heard[id], self._asked_at[id] = (request.id, newest_ns), now
-        self._register.requests.append((id, request))
+        self._register.requests.add(id, request)
         self._register.wake()
 
     def settle(self, vnic: str, host: str) -> None:
@@ -227,7 +227,7 @@ class Vnics:
         self._register.claim({**claims, vnic: known}, changed)
         for host in self._register.hosts.values():
             if vnic in vnics_of(host.bindings):
-                self._register.requests.append((host.id, Request(str(uuid4()), "forget", vnic, address)))
+                self._register.requests.add(host.id, Request(str(uuid4()), "forget", vnic, address))
         self._register.wake()
 
     def expire(self) -> None:

@@ -42,13 +42,9 @@ class Courier:
     async def _send_all(self, commands: AbstractExchange) -> NoReturn:
         while True:
             self._woken.clear()
-            while letters := self._next():
-                await asyncio.gather(*(self._send(commands, letter) for letter in letters))
+            while letters := self._switchboard.outgoing.take(MAX_SENT_AT_ONCE):
+                await asyncio.gather(*(self._send(commands, letter) for _, letter in letters))
             await self._woken.wait()
-
-    def _next(self) -> list[Letter]:
-        outgoing = self._switchboard.outgoing
-        return [outgoing.popleft() for _ in range(min(len(outgoing), MAX_SENT_AT_ONCE))]
 
     async def _send(self, commands: AbstractExchange, letter: Letter) -> None:
         """Once. Whoever waits for an answer finds out that none comes."""

@@ -6,7 +6,6 @@ whoever may; what comes twice is stored once. What is sent is not stored: it is 
 waits for it, or not at all."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +16,7 @@ import structlog
 
 from manager_stub import audit
 from manager_stub.clock import now_ms
+from manager_stub.rounds import Rounds
 from manager_stub.store import Row, Store
 from vsfwd.protocol.components import (
     KIND_OF,
@@ -35,6 +35,8 @@ MAX_COMPONENTS: Final = 16
 MAX_OPEN: Final = 20_000
 """Messages that are sent, or wait for an answer, at once."""
 MAX_SENT_AT_ONCE: Final = 64
+MAX_ANSWERS: Final = 64
+"""To one host that have not gone out: as many calls as wait at a `vsfwd` for one component."""
 ANSWER_LIVES_S: Final = 60
 
 Service = Callable[[str, Body], Body]
@@ -69,7 +71,7 @@ class Letter:
 class Switchboard:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.outgoing: deque[Letter] = deque()
+        self.outgoing: Rounds[Letter] = Rounds()
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to send."""
         self.services: dict[tuple[str, str], Service] = {}
@@ -98,7 +100,8 @@ class Switchboard:
         answers = {message.id: (host, loop.create_future()) for host, message in asked.items()}
         letters = [Letter(host, message, patience_s) for host, message in asked.items()]
         self._waiting |= answers
-        self.outgoing.extend(letters)
+        for letter in letters:
+            self.outgoing.add(letter.host, letter)
         self.wake()
         try:
             if answers:
@@ -106,8 +109,7 @@ class Switchboard:
         finally:
             for letter in letters:
                 del self._waiting[letter.event.id]
-            unsent = {letter.event.id for letter in letters}
-            self.outgoing = deque(each for each in self.outgoing if each.event.id not in unsent)
+                self.outgoing.remove(letter.host, letter)
         late = f"no answer within {patience_s} s"
         return {
             host: answer.result() if answer.done() else ComponentAnswer(id, error=late)
@@ -120,7 +122,8 @@ class Switchboard:
             log.error("not sent to components: too much is under way", component=component, topic=topic)
             return
         messages = {host: ComponentMessage(str(uuid4()), component, topic, body) for host in hosts}
-        self.outgoing.extend(Letter(host, message, lives_s) for host, message in messages.items())
+        for host, message in messages.items():
+            self.outgoing.add(host, Letter(host, message, lives_s))
         self.wake()
 
     def sent_by_hand(self, component: str, topic: str, to: Mapping[str, object], call: bool) -> None:
@@ -182,7 +185,7 @@ class Switchboard:
             waiting.set_result(answer)
 
     def _serve(self, host: str, message: ComponentMessage) -> None:
-        if len(self.outgoing) >= MAX_OPEN:
+        if len(self.outgoing.of(host)) >= MAX_ANSWERS:
             return  # whoever asks is told that nobody answered in time
         service = self.services.get((message.component, message.topic))
         try:
@@ -191,5 +194,5 @@ class Switchboard:
             answer = ComponentAnswer(message.id, service(host, message.body))
         except Declined as declined:
             answer = ComponentAnswer(message.id, error=str(declined))
-        self.outgoing.append(Letter(host, answer, ANSWER_LIVES_S))
+        self.outgoing.add(host, Letter(host, answer, ANSWER_LIVES_S))
         self.wake()

@@ -58,11 +58,11 @@ class Renewals:
     def _answer(self, host: str) -> None:
         """In place of one that has not gone out yet: a host may ask as often as it likes."""
         requests = self._register.requests
-        waiting = [each for each in requests if each[0] == host and each[1].method == "certificate"]
-        for each in waiting:
-            requests.remove(each)
+        for each in requests.of(host):
+            if each.method == "certificate":
+                requests.remove(host, each)
         answer = Request(str(uuid4()), "certificate", certificate=self._credentials.of(host).certificate)
-        requests.append((host, answer))
+        requests.add(host, answer)
         self._register.wake()
 
     def _renew(self, before: Credential, csr: str) -> None:

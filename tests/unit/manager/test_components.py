@@ -38,8 +38,7 @@ async def answered(
     asking = asyncio.create_task(manager.answer("POST", f"{COMPONENTS}/agent/{kind}", body))
     async with asyncio.timeout(20):
         while not asking.done():
-            while manager.parts.switchboard.outgoing:
-                letter = manager.parts.switchboard.outgoing.popleft()
+            for _, letter in manager.parts.switchboard.outgoing.take(100):
                 assert isinstance(letter.event, ComponentMessage)
                 if found := answer(letter.host, letter.event):
                     manager.parts.switchboard.take([(letter.host, found)])
@@ -223,13 +222,27 @@ async def test_the_manager_answers_what_components_ask(manager: Manager, hosts: 
     switchboard.services |= {("agent", "time"): lambda host, body: {"for": host}, ("agent", "no"): refuse}
     for topic in ("time", "no", "nothing"):
         switchboard.take([(HOSTS[0], ComponentMessage(str(uuid4()), "agent", topic, {}, 10))])
-    answers = [letter.event for letter in switchboard.outgoing]
+    answers = [letter.event for _, letter in switchboard.outgoing]
     assert all(isinstance(answer, ComponentAnswer) for answer in answers)
     assert [answer.body for answer in answers] == [{"for": HOSTS[0]}, {}, {}]
     assert [cast(ComponentAnswer, answer).error for answer in answers[1:]] == [
         "not for you",
         "the manager does nothing at 'nothing' for 'agent'",
     ]
+
+
+async def test_a_host_that_asks_and_asks_has_few_answers_waiting(manager: Manager, hosts: list[str]) -> None:
+    """Others are answered meanwhile, and in their turn; a question that gets none is told so by its time."""
+    switchboard = manager.parts.switchboard
+
+    def ask(host: str) -> None:
+        switchboard.take([(host, ComponentMessage(str(uuid4()), "agent", "nothing", {}, 10))])
+
+    for _ in range(2 * board.MAX_ANSWERS):
+        ask(HOSTS[0])
+    ask(HOSTS[1])
+    assert len(switchboard.outgoing.of(HOSTS[0])) == board.MAX_ANSWERS
+    assert [host for host, _ in switchboard.outgoing.take(2)] == HOSTS[:2]
 
 
 class Delivery:

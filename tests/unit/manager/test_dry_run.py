@@ -50,8 +50,7 @@ def answering(manager: Manager, answer: Answer) -> list[tuple[str, Request]]:
     asked: list[tuple[str, Request]] = []
 
     def wake() -> None:
-        while manager.register.requests:
-            host, request = manager.register.requests.popleft()
+        for host, request in manager.register.requests.take(1000):
             asked.append((host, request))
             said = answer(host, request)
             if isinstance(said, str):

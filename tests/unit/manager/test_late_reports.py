@@ -47,7 +47,7 @@ async def test_a_host_is_asked_once_however_much_it_says_too_late(
     monkeypatch.setattr(vnics, "REQUEST_LIVES_S", 0)
     manager.vnics.bound(HOST, Bindings((OLD,), said_ns=10))
     assert len(requests) == 2
-    _, newest = requests[-1]
+    *_, newest = requests.of(HOST)
     monkeypatch.undo()
     manager.vnics.bound(HOST, Bindings((OLD,), said_ns=10, answers=newest.id))
     manager.vnics.bound(HOST, Bindings((NEW,), said_ns=5))
@@ -61,7 +61,7 @@ async def test_a_clock_that_was_set_back_costs_one_question(manager: Manager) ->
     bound(HOST, Bindings((OLD,), said_ns=2**62))
     bound(HOST, Bindings((NEW,), said_ns=5, answers="something"))
     assert has(register) == (OLD,)
-    _, request = register.requests.popleft()
+    [(_, request)] = register.requests.take(1)
     bound(HOST, Bindings((NEW,), said_ns=6, answers=request.id))
     assert has(register) == (NEW,)
     bound(HOST, Bindings((), said_ns=7))

@@ -156,10 +156,42 @@ async def test_policy_does_not_wait_for_requests(manager: Manager, publisher: Pu
 
     manager.register.reported({OTHER_HOST: Hello(0, 0, digest_text(0), "0.1")})
     manager.vnics.bound(OTHER_HOST, PLUGGED)
-    manager.register.requests.extend((HOST, Request(str(number), "report")) for number in range(many))
+    for number in range(many):
+        manager.register.requests.add(HOST, Request(str(number), "report"))
     publishing = asyncio.create_task(publisher._publish(cast(Any, SimpleNamespace(publish=publish))))
     async with asyncio.timeout(10):
         await all_sent.wait()
     publishing.cancel()
     assert keys.index(topology.policy_key(OTHER_HOST)) == AT_ONCE
     assert keys.count(topology.app_key(HOST)) == many
+
+
+async def test_what_a_host_is_asked_does_not_wait_behind_another_host(
+    manager: Manager, publisher: Publisher
+) -> None:
+    """However much one is to be asked: hosts are asked in turn."""
+    keys: list[str] = []
+
+    async def publish(message: Any, key: str, **more: Any) -> None:
+        keys.append(key)
+
+    for number in range(10 * AT_ONCE):
+        manager.register.requests.add(HOST, Request(str(number), "report"))
+    manager.register.requests.add(OTHER_HOST, Request("another", "report"))
+    await publisher._send_requests(cast(Any, SimpleNamespace(publish=publish)))
+    assert topology.app_key(OTHER_HOST) in keys[:2]
+    assert len(keys) == AT_ONCE
+
+
+async def test_a_request_that_did_not_go_out_is_sent_in_the_next_session(
+    manager: Manager, publisher: Publisher
+) -> None:
+    """The connection ended while it was published."""
+
+    async def publish(message: Any, key: str, **more: Any) -> None:
+        raise ConnectionResetError
+
+    manager.register.requests.add(HOST, Request("1", "report"))
+    with pytest.raises(ConnectionResetError):
+        await publisher._send_requests(cast(Any, SimpleNamespace(publish=publish)))
+    assert [(host, each.id) for host, each in manager.register.requests] == [(HOST, "1")]
