@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from manager_stub.app import serve as serve_directory
 from manager_stub.lead import Lost
+from manager_stub.log import bound_log
 from manager_stub.state_dir import ADMIN, Addresses, StateDir, split
 from manager_stub.web import CannotListen
 
@@ -138,6 +139,7 @@ def serve(state: Path) -> None:
     _check_is_manager(state)
     directory = StateDir(state)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there are keys in it
+    bound_log()
     try:
         asyncio.run(serve_directory(directory))
     except CannotListen as error:

@@ -22,6 +22,8 @@ LAGS_AFTER_S: Final = 30.0
 KNOCKS_S: Final = 600.0
 """How long somebody who was not let in is remembered."""
 MAX_KNOCKS: Final = 256
+MAX_CONSUMERS: Final = 16
+"""Of one host, that are told apart: the broker lets it open as many as it likes."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Presence:
         self._begun = None
 
     def came(self, host: str, tag: str) -> None:
-        self._consumers.setdefault(host, set()).add(tag)
+        tags = self._consumers.setdefault(host, set())
+        if len(tags) < MAX_CONSUMERS:
+            tags.add(tag)
         self._closed.discard(host)
         self._signs[host] = self._clock()
 
@@ -99,6 +103,8 @@ class Presence:
         for known in (self._consumers, self._signs, self._since):
             for id in known.keys() - hosts.keys():
                 del known[id]
+        self._closed &= hosts.keys()
+        self._doubles &= hosts.keys()
 
     # What is known
 

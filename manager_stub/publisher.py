@@ -230,7 +230,7 @@ class Publisher(Link):
                 if error.kind == "reply":
                     self._register.unreadable(error.host, str(error))
             else:
-                log.error("report refused", key=message.routing_key, reason=str(error))
+                log.error("report refused", login=message.user_id, reason=str(error))
             return None
         except Exception as error:
             self._failed(host_of(message.user_id or ""), error)  # the broker vouches for it

@@ -62,11 +62,13 @@ class Watch:
             return True
         host, tag = topology.host_of_queue(said["queue"]), said["consumer_tag"]
         if host in self._register.hosts:
+            before = self._presence.is_up(host)
             if message.routing_key == "consumer.created":
                 self._presence.came(host, tag)
             else:
                 self._presence.went(host, tag)
-            log.info("host", host=host, connected=self._presence.is_up(host))
+            if (connected := self._presence.is_up(host)) is not before:
+                log.info("host", host=host, connected=connected)
         return True
 
     async def _look(self) -> NoReturn:

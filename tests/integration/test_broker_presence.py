@@ -11,10 +11,14 @@ from contextlib import asynccontextmanager
 
 import aio_pika
 import pytest
+import structlog
 from aio_pika.abc import AbstractConnection
+from structlog.testing import LogCapture
 from yarl import URL
 
 from manager_stub.app import Parts, compose
+from manager_stub.log import MOST, Bounded
+from manager_stub.presence import MAX_CONSUMERS
 from tests.harness.installation import Installation, installed
 from tests.harness.waiting import eventually
 from vsfwd.broker import _tls
@@ -124,6 +128,34 @@ async def test_two_machines_with_one_certificate_are_an_alarm_with_both(installa
         await eventually(lambda: parts.presence.clones() == [], "there is one")
         assert parts.presence.is_up(config.host_id) is True
         await second.close()
+
+
+async def test_o38_a_host_that_comes_and_goes_in_a_loop_fills_neither_log_nor_memory(
+    installation: Installation,
+) -> None:
+    """Hundreds of consumers, one after the other and side by side: what is known of it is bounded, and another
+    host is seen all the same."""
+    logged = LogCapture()
+    processors = structlog.get_config()["processors"]
+    structlog.configure(processors=[Bounded(), logged])
+    try:
+        async with managed(installation) as parts:
+            config, other = await enrol(installation, parts), await enrol(installation, parts)
+            connection = await connect(config)
+            channel = await connection.channel()
+            queue = await channel.declare_queue(topology.policy_queue(config.host_id), passive=True)
+            for _ in range(MOST):
+                await queue.cancel(await queue.consume(_leave))
+            for _ in range(2 * MAX_CONSUMERS):
+                await queue.consume(_leave)
+            good = await consume(other)
+            await eventually(lambda: parts.presence.is_up(other.host_id) is True, "the other host is up")
+            assert len(parts.presence._consumers[config.host_id]) == MAX_CONSUMERS
+            await asyncio.gather(connection.close(), good.close())
+    finally:
+        structlog.configure(processors=processors)
+    lines = [line for line in logged.entries if line["event"] == "host" and line["host"] == config.host_id]
+    assert len(lines) == MOST
 
 
 async def test_who_knocks_with_a_revoked_certificate_is_known(installation: Installation) -> None:

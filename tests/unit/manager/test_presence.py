@@ -2,7 +2,14 @@
 
 import pytest
 
-from manager_stub.presence import AWAY_AFTER_S, KNOCKS_S, LAGS_AFTER_S, MAX_KNOCKS, Presence
+from manager_stub.presence import (
+    AWAY_AFTER_S,
+    KNOCKS_S,
+    LAGS_AFTER_S,
+    MAX_CONSUMERS,
+    MAX_KNOCKS,
+    Presence,
+)
 from tests.unit.manager.rest import Manager
 from vsfwd.protocol.messages import Applied, Hello, Refusal, digest_text
 
@@ -60,6 +67,27 @@ def test_a_host_that_comes_again_before_it_went_is_up(presence: Presence) -> Non
     assert presence.clones() == [HOST]
     presence.went(HOST, "a")
     assert (presence.is_up(HOST), presence.clones()) == (True, [])
+
+
+def test_a_host_that_opens_one_consumer_after_the_other_takes_no_memory(presence: Presence) -> None:
+    """Only a few are told apart: when those have gone it counts as gone."""
+    for number in range(10 * MAX_CONSUMERS):
+        presence.came(HOST, str(number))
+    assert (len(presence._consumers[HOST]), presence.clones()) == (MAX_CONSUMERS, [HOST])
+    for number in range(10 * MAX_CONSUMERS):
+        presence.went(HOST, str(number))
+    assert (presence._consumers[HOST], presence.is_up(HOST)) == (set(), False)
+
+
+async def test_of_a_host_that_is_removed_nothing_is_left(manager: Manager, presence: Presence) -> None:
+    """Or names would pile up."""
+    presence.begin([HOST, HOST])
+    presence.came(HOST, "a")
+    presence.went(HOST, "a")
+    presence.went(HOST, "a")
+    presence.look(manager.register.hosts)
+    kept = (presence._consumers, presence._signs, presence._since, presence._closed, presence._doubles)
+    assert not any(kept)
 
 
 def test_a_host_that_says_nothing_is_away_whatever_the_broker_believes(
