@@ -1,6 +1,6 @@
-"""The manager's log, which others can fill: of lines of one kind about one host, or about a login that the broker
-does not let in, there are MOST a minute. How many were left out stands in the next one of the kind. What is about
-neither counts by its kind alone."""
+"""The manager's log, which others can fill: of lines of one kind about one host, or about a login that the
+broker does not let in, there are MOST a minute. How many were left out stands in the next one of the kind.
+What is about neither counts by its kind alone."""
 
 import time
 from collections.abc import Callable, MutableMapping
@@ -22,7 +22,9 @@ class Bounded:
         self._said: dict[tuple[str, str], tuple[float, int]] = {}
         """By kind and whom it is about: since when lines are counted, and how many there were."""
 
-    def __call__(self, _logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def __call__(
+        self, _logger: Any, _method: str, line: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
         now = self._clock()
         kind = str(line.get("event")), str(line.get("host") or line.get("login") or "")
         since, count = self._said.get(kind, (now, 0))

@@ -1,5 +1,5 @@
-"""What waits to be sent to hosts: each host in its turn gives one, so that one for which there is much to send,
-or which made that necessary itself, keeps no other waiting. Pure."""
+"""What waits to be sent to hosts: each host in its turn gives one, so that one for which there is much to
+send, or which made that necessary itself, keeps no other waiting. Pure."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence

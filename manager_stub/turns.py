@@ -23,10 +23,11 @@ MOST: Final = 48
 
 
 class Turns(Generic[T]):
-    """Reports that wait. `room` is how many there can be."""
+    """Reports that wait. `room` is how many there can be, `most` how many of one host."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, most: int = MOST) -> None:
         self._room = room
+        self._most = most
         self._waiting: dict[str, deque[tuple[Hashable, T]]] = {}
         self._due: dict[str, float] = {}
         """When each host that waits, or rests, has its turn."""
@@ -35,8 +36,10 @@ class Turns(Generic[T]):
         """One more; which goes for it. What says the same kind of thing is replaced, None is no kind."""
         waiting = self._waiting.setdefault(host, deque())
         self._due.setdefault(host, now)
-        older = next((each for each in waiting if kind is not None and each[0] == kind), None)
-        if older is None and len(waiting) == MOST:
+        older = None
+        if kind is not None:
+            older = next((each for each in waiting if each[0] == kind), None)
+        if older is None and len(waiting) == self._most:
             older = waiting[0]
         if older is not None:
             waiting.remove(older)
@@ -56,6 +59,14 @@ class Turns(Generic[T]):
         if not waiting:
             del self._waiting[host]
         return host, report
+
+    def more(self, host: str, count: int) -> list[T]:
+        """Up to so many more of the host whose turn it is."""
+        waiting = self._waiting.get(host, deque())
+        taken = [waiting.popleft()[1] for _ in range(min(count, len(waiting)))]
+        if not waiting:
+            self._waiting.pop(host, None)
+        return taken
 
     def due(self) -> float | None:
         """When somebody has a turn; None: nobody waits."""

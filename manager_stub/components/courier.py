@@ -1,8 +1,14 @@
-"""Carries what the switchboard says and hears over the broker, beside policy: its tasks and its queue are its
-own, and after each batch that it takes from the queue it leaves the manager as long again to others."""
+"""Carries what the switchboard says and hears over the broker, beside policy: its tasks, its queue and the
+connection it takes from are its own, and after each batch it leaves the manager as long again to others.
+
+Hosts take turns (`turns`), as with what they report. What components say is not levelled: nothing takes the
+place of anything. But of a host of which MOST_WAITING are at hand the first is refused for the next one:
+otherwise what others say would wait behind a flood, until the broker drops it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import structlog
@@ -14,13 +20,24 @@ from manager_stub.components.switchboard import MAX_SENT_AT_ONCE, Letter, Switch
 from manager_stub.lead import Lost
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, check_sender, parse_component_event
+from manager_stub.turns import Turns
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, signed_message
 from vsfwd.protocol import topology
 from vsfwd.protocol.components import ComponentEvent
+from vsfwd.protocol.topology import host_of
 
 log = structlog.get_logger("manager.components")
 
+AT_HAND: Final = 2048
+"""Messages taken from the queue before the first is acknowledged, of all hosts: 64 MB at most."""
+MOST_WAITING: Final = 1024
+"""Of one host. Of a component a fifth of that is kept in any case."""
 MAX_BATCH: Final = 64
+SHARE: Final = 8
+"""Of a batch, of one host."""
+
+Message = AbstractIncomingMessage
+Said = tuple[Message, str, ComponentEvent]
 
 
 class Courier:
@@ -31,8 +48,9 @@ class Courier:
         self._woken = asyncio.Event()
         switchboard.wake = self._woken.set
 
-    async def begin(self, session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
+    async def begin(self, session: Session, commands: AbstractExchange, _: AbstractChannel) -> None:
         """Its part of a session of the manager's."""
+        intake = await session.intake(AT_HAND)
         said = await intake.declare_queue(topology.COMPONENT_QUEUE, passive=True)
         session.tasks.create_task(self._take_all(said), name="what components say")
         session.tasks.create_task(self._send_all(commands), name="to components")
@@ -60,33 +78,71 @@ class Courier:
     # In
 
     async def _take_all(self, queue: AbstractQueue) -> NoReturn:
-        messages: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        await queue.consume(messages.put)
         clock = asyncio.get_running_loop().time
-        while True:
-            batch = [await messages.get()]
-            while len(batch) < MAX_BATCH and not messages.empty():
-                batch.append(messages.get_nowait())
-            begun = clock()
-            await self._take(batch)
-            await asyncio.sleep(clock() - begun)
+        turns, arrival = Turns[Message](AT_HAND, MOST_WAITING), asyncio.Event()
 
-    async def _take(self, batch: Sequence[AbstractIncomingMessage]) -> None:
-        good: list[tuple[AbstractIncomingMessage, str, ComponentEvent]] = []
+        async def arrived(message: Message) -> None:
+            host = host_of(message.user_id or "")
+            gone = turns.add(host, None, message, clock())
+            arrival.set()
+            if gone is not None:
+                self._disbelieve(host, f"more than {MOST_WAITING} messages of its components at once")
+                await gone.reject()
+
+        await queue.consume(arrived)
+        while True:
+            arrival.clear()
+            batch = _batch(turns, clock())
+            if not batch:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(turns.due()):
+                        await arrival.wait()
+                continue
+            begun = clock()
+            spent = await self._take(batch)
+            ended = clock()
+            for host in {host_of(message.user_id or "") for message in batch}:
+                turns.took(host, spent.get(host, 0.0), ended)
+            await asyncio.sleep(ended - begun)
+
+    async def _take(self, batch: Sequence[Message]) -> Mapping[str, float]:
+        """What each host cost, in seconds."""
+        good: list[Said] = []
         for message in batch:
             try:
                 good.append((message, *self._event(message)))
             except BadReport as error:
                 self._disbelieve(error.host, str(error))
                 await message.reject()
-        for (message, host, _), reason in zip(good, self._reasons(good), strict=True):
-            if reason:
-                self._disbelieve(host, reason)
-                await message.reject()
-            else:
-                await message.ack()
+        spent = defaultdict[str, float](float)
+        clock = asyncio.get_running_loop().time
+        for step in self._steps(good):
+            begun = clock()
+            reasons = self._reasons(step)
+            share = (clock() - begun) / len(step)
+            for (message, host, _), reason in zip(step, reasons, strict=True):
+                spent[host] += share
+                if reason:
+                    self._disbelieve(host, reason)
+                await (message.reject() if reason else message.ack())
+            await asyncio.sleep(0)  # reports, and who asks by REST, have a turn as well
+        return spent
 
-    def _reasons(self, good: Sequence[tuple[AbstractIncomingMessage, str, ComponentEvent]]) -> list[str]:
+    def _steps(self, good: Sequence[Said]) -> Iterator[list[Said]]:
+        """What is only stored together, what the manager acts on by itself; in their order."""
+        together: list[Said] = []
+        for each in good:
+            if not self._switchboard.acts_on(each[2]):
+                together.append(each)
+                continue
+            if together:
+                yield together
+                together = []
+            yield [each]
+        if together:
+            yield together
+
+    def _reasons(self, good: Sequence[Said]) -> list[str]:
         events = [(host, event) for _, host, event in good]
         try:
             return self._switchboard.take(events)
@@ -99,7 +155,7 @@ class Courier:
                 return [f"the manager failed at it: {error!r}"]
             return [reason for each in good for reason in self._reasons([each])]
 
-    def _event(self, message: AbstractIncomingMessage) -> tuple[str, ComponentEvent]:
+    def _event(self, message: Message) -> tuple[str, ComponentEvent]:
         """Raises BadReport."""
         host, event = parse_component_event(message.routing_key or "", message.user_id, message.body)
         check_sender(host, message.user_id, self._register.hosts, self._broker.logins(host))
@@ -110,3 +166,12 @@ class Courier:
             self._register.disbelieved(host, reason)
         else:
             log.error("what a component says is refused", reason=reason)
+
+
+def _batch(turns: Turns[Message], now: float) -> list[Message]:
+    """Of each host whose turn it is a few."""
+    batch: list[Message] = []
+    while len(batch) <= MAX_BATCH - SHARE and (turn := turns.next(now)):
+        host, message = turn
+        batch += [message, *turns.more(host, SHARE - 1)]
+    return batch

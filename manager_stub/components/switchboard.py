@@ -134,6 +134,13 @@ class Switchboard:
 
     # From components
 
+    def acts_on(self, event: ComponentEvent) -> bool:
+        """Whether more becomes of it than that it is kept, or given to who waits for it."""
+        if not isinstance(event, ComponentMessage):
+            return False
+        about = event.component, event.topic
+        return about in (self.services if event.answer_within_s else self.listeners)
+
     def take(self, events: Sequence[tuple[str, ComponentEvent]]) -> list[str]:
         """What hosts' components say, in its order; why each does not count, empty where it does. What is
         stored is when this returns."""

@@ -133,8 +133,8 @@ async def test_two_machines_with_one_certificate_are_an_alarm_with_both(installa
 async def test_o38_a_host_that_comes_and_goes_in_a_loop_fills_neither_log_nor_memory(
     installation: Installation,
 ) -> None:
-    """Hundreds of consumers, one after the other and side by side: what is known of it is bounded, and another
-    host is seen all the same."""
+    """Consumers by the hundred, one after the other and side by side: what is known of it is bounded, and
+    another host is seen all the same."""
     logged = LogCapture()
     processors = structlog.get_config()["processors"]
     structlog.configure(processors=[Bounded(), logged])

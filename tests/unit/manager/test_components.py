@@ -11,6 +11,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from manager_stub.components import courier
 from manager_stub.components import switchboard as board
 from manager_stub.components.courier import Courier
 from manager_stub.components.switchboard import Declined, Switchboard
@@ -306,32 +307,101 @@ async def test_a_mistake_of_the_managers_takes_one_message_with_it(
     assert len(manager.parts.store.said("agent", before=2**53, limit=10)) == 2
 
 
+class Taking:
+    """A courier whose queue has these messages, and whose time passes only while it takes them: `spent_s` for
+    each. `batches` are what it took, by host."""
+
+    def __init__(self, manager: Manager, monkeypatch: pytest.MonkeyPatch, waiting: list[Delivery]) -> None:
+        self.now, self.slept, self.batches = 0.0, list[float](), list[list[str]]()
+        self.waiting = waiting
+        self.spent_s = 0.1
+        self.courier = Courier(manager.register, manager.parts.broker, manager.parts.switchboard)
+        monkeypatch.setattr(self.courier, "_take", self.take)
+        monkeypatch.setattr("manager_stub.components.courier.asyncio.sleep", self.sleep)
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+
+    async def consume(self, arrived: Callable[[Delivery], Any]) -> None:
+        for each in self.waiting:
+            await arrived(each)
+
+    async def take(self, batch: list[Delivery]) -> dict[str, float]:
+        self.batches.append([each.user_id for each in batch])
+        self.now += self.spent_s * len(batch)
+        return {each.user_id: self.spent_s * len(batch) for each in batch}
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(round(seconds, 3))
+        self.now += seconds + 1000  # everybody is rested
+        if sum(map(len, self.batches)) == len(self.waiting) - self.refused:
+            raise asyncio.CancelledError
+
+    async def all(self) -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await self.courier._take_all(cast(Any, SimpleNamespace(consume=self.consume)))
+
+    @property
+    def refused(self) -> int:
+        return sum(each.fate == "refused" for each in self.waiting)
+
+
+def message(host: str = HOSTS[0]) -> Delivery:
+    return Delivery(host, msgspec.json.encode(said()))
+
+
 async def test_o38_as_long_as_a_batch_takes_the_manager_does_other_things(
     manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much waits in the queue."""
-    clock, slept = [0.0], []
-    waiting: list[Delivery] = [Delivery(HOSTS[0], msgspec.json.encode(said())) for _ in range(130)]
-    courier = Courier(manager.register, manager.parts.broker, manager.parts.switchboard)
+    taking = Taking(manager, monkeypatch, [message() for _ in range(2 * courier.SHARE + 2)])
+    await taking.all()
+    assert taking.slept == [0.8, 0.8, 0.2]
 
-    async def take(batch: Any) -> None:
-        clock[0] += 0.1 * len(batch)
 
-    async def sleep(seconds: float) -> None:
-        slept.append(round(seconds, 3))
-        if len(slept) == 3:
-            raise asyncio.CancelledError
+async def test_hosts_components_are_heard_in_turn(
+    manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch has a few messages of each host, and one host's alone are a small one."""
+    share = courier.SHARE
+    taking = Taking(manager, monkeypatch, [*(message() for _ in range(10 * share)), message(HOSTS[1])])
+    await taking.all()
+    assert taking.batches == [[*([HOSTS[0]] * share), HOSTS[1]], *([[HOSTS[0]] * share] * 9)]
 
-    async def consume(put: Any) -> None:
-        for each in waiting:
-            await put(each)
 
-    monkeypatch.setattr(courier, "_take", take)
-    monkeypatch.setattr("manager_stub.components.courier.asyncio.sleep", sleep)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: clock[0])
-    with pytest.raises(asyncio.CancelledError):
-        await courier._take_all(cast(Any, SimpleNamespace(consume=consume)))
-    assert slept == [6.4, 6.4, 0.2]
+async def test_of_a_host_that_floods_the_first_are_refused(
+    manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above what all its components may say together, and counted at the host; nothing of another's goes, not
+    even if it was said first."""
+    monkeypatch.setattr(courier, "MOST_WAITING", 10)
+    flood = [message() for _ in range(25)]
+    taking = Taking(manager, monkeypatch, [message(HOSTS[1]), *flood, message(HOSTS[1])])
+    await taking.all()
+    assert [each.fate for each in taking.waiting] == ["", *["refused"] * 15, *[""] * 11]
+    assert manager.register.hosts[HOSTS[0]].reports_refused == 15
+    assert manager.register.hosts[HOSTS[0]].left_out == ("more than 10 messages of its components at once",)
+
+
+async def test_what_the_manager_acts_on_is_a_step_by_itself(manager: Manager, hosts: list[str]) -> None:
+    """What is only kept is one with what comes beside it; who acts costs the host that asked for it."""
+    clock = asyncio.get_running_loop().time
+
+    def slow(host: str, body: Any) -> None:
+        until = clock() + 0.02
+        while clock() < until:
+            pass
+
+    board_, steps = manager.parts.switchboard, list[int]()
+    board_.listeners["agent", "slow"] = slow
+    take = board_.take
+    board_.take = lambda events: steps.append(len(events)) or take(events)  # type: ignore[method-assign,func-returns-value]
+    topics = ["users", "users", "slow", "slow", "users"]
+    batch = [
+        Delivery(HOSTS[number // 3], msgspec.json.encode(said(topic))) for number, topic in enumerate(topics)
+    ]
+    taker = Courier(manager.register, manager.parts.broker, board_)
+    spent = await taker._take(cast(Any, batch))
+    assert (steps, [each.fate for each in batch]) == ([2, 1, 1, 1], ["stored"] * 5)
+    assert min(spent[HOSTS[0]], spent[HOSTS[1]]) >= 0.02
 
 
 async def test_a_new_switchboard_knows_who_has_spoken(manager: Manager, hosts: list[str]) -> None:

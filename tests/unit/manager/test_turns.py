@@ -68,6 +68,17 @@ def test_when_there_is_no_more_room_nobody_rests() -> None:
     assert turns.next(1) is None
 
 
+def test_who_has_the_turn_may_give_a_few() -> None:
+    """Where many are read together; it rests for all of them."""
+    turns = Turns[str](ROOM)
+    for text in "123":
+        turns.add("a", None, text, 0)
+    turns.add("b", None, "x", 0)
+    assert turns.next(0) == ("a", "1")
+    assert (turns.more("a", 1), turns.more("a", 5), turns.more("a", 5)) == (["2"], ["3"], [])
+    assert turns.next(0) == ("b", "x")
+
+
 def test_a_host_has_one_turn_at_a_time() -> None:
     """Until it is known how long that took."""
     turns = Turns[str](1)

@@ -1,0 +1,107 @@
+"""O29, O38: an enrolled host that says as much as its connection carries, over a real broker. Others are
+heard, and what it costs is its own."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractExchange
+from aio_pika.exceptions import AMQPError
+from yarl import URL
+
+from manager_stub.app import Parts, compose
+from tests.harness.installation import Installation, installed
+from tests.harness.waiting import eventually
+from vsfwd.config import Config
+from vsfwd.protocol import topology
+
+pytestmark = pytest.mark.slow
+
+HEARD_S = 15.0
+"""The broker keeps 10,000 messages of components: those that came before one take a while, not for ever."""
+SAID = 20
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("flood")) as installation:
+        yield installation
+
+
+@pytest.fixture
+async def manager(installation: Installation) -> AsyncIterator[Parts]:
+    parts = compose(installation.directory)
+    running = asyncio.create_task(parts.publisher.run())
+    try:
+        await eventually(lambda: parts.publisher.connected_to is not None, "the manager connects")
+        yield parts
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await parts.broker.close()
+        parts.store.close()
+
+
+@asynccontextmanager
+async def speaking(config: Config, confirms: bool) -> AsyncIterator[AbstractExchange]:
+    """Under the host's own certificate, past `vsfwd` and the pace that it keeps."""
+    tls = ssl.create_default_context(cafile=config.ca)
+    tls.load_cert_chain(config.certificate, config.key)
+    url = URL(config.broker_urls[0]).with_path(f"/{topology.VHOST}").with_query(auth="external")
+    async with await aio_pika.connect(url, ssl_context=tls) as connection:
+        channel = await connection.channel(publisher_confirms=confirms)
+        yield await channel.get_exchange(topology.EVENTS, ensure=False)
+
+
+async def say(exchange: AbstractExchange, host: str, component: str, topic: str, **body: object) -> None:
+    said = {"id": str(uuid.uuid4()), "component": component, "topic": topic, "body": body}
+    message = aio_pika.Message(json.dumps(said).encode(), user_id=host)
+    await exchange.publish(message, topology.event_key(host, "component"))
+
+
+@asynccontextmanager
+async def flooding(config: Config) -> AsyncIterator[None]:
+    """What costs most: of one guest after the other, each of which is stored by itself."""
+
+    async def flood() -> None:
+        async with speaking(config, confirms=False) as exchange:
+            while True:
+                guest = {"vm": str(uuid.uuid4()), "users": [{"name": "x" * 200}] * 20}
+                await say(exchange, config.host_id, "context-agent", "vm", **guest)
+
+    tasks = [asyncio.create_task(flood()) for _ in range(2)]
+    try:
+        yield
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(AMQPError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def enrol(installation: Installation, parts: Parts) -> Config:
+    return await installation.enrol(parts, str(uuid.uuid4()))  # type: ignore[arg-type]
+
+
+async def test_what_another_hosts_component_says_arrives(installation: Installation, manager: Parts) -> None:
+    """All of it, while one says thousands of messages a second; what is too much of that is counted."""
+    rogue, good = await enrol(installation, manager), await enrol(installation, manager)
+
+    def heard() -> int:
+        return len(manager.store.said("agent", before=2**53, limit=1000, host=good.host_id))
+
+    async with flooding(rogue):
+        await eventually(lambda: bool(manager.register.hosts[rogue.host_id].left_out), "it is too much")
+        async with speaking(good, confirms=True) as exchange:
+            for number in range(SAID):
+                await say(exchange, good.host_id, "agent", "state", n=number)
+            await eventually(lambda: heard() == SAID, "all of it is stored", HEARD_S)
+    assert manager.register.hosts[good.host_id].reports_refused == 0
