@@ -21,14 +21,19 @@ from vsfwd.protocol.context import COMPONENT, GONE, START, VM, Guest, VmGone, Vm
 from vsfwd.protocol.messages import Binding
 
 MAX_GUESTS: Final = 4096
-"""Of one host."""
+"""Of one host,"""
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""and of all of them together, as they are stored: 1,024 guests with some fifty users each."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Known:
+    """`size` is in bytes, as it is stored."""
+
     guest: Guest
     time_ms: int
+    size: int
 
 
 class GuestContext:
@@ -39,7 +44,8 @@ class GuestContext:
         self._known: dict[str, dict[str, Known]] = {}
         """By host and VM."""
         for row in store.guests():
-            known = Known(msgspec.json.decode(row["guest"], type=Guest), row["time_ms"])
+            text = row["guest"].encode()
+            known = Known(msgspec.json.decode(text, type=Guest), row["time_ms"], len(text))
             self._known.setdefault(row["host"], {})[row["vm"]] = known
         vnics.as_told_inside = self.as_told
         switchboard.listeners |= {
@@ -79,14 +85,20 @@ class GuestContext:
         of_host = self._known.setdefault(host, {})
         if said.vm not in of_host and len(of_host) >= MAX_GUESTS:
             raise Declined(f"more than {MAX_GUESTS} guests of one host")
-        known = Known(Guest(said.os_name, said.computer_name, said.users), now_ms())
-        guest, before = known.guest, of_host.get(said.vm)
+        guest = Guest(said.os_name, said.computer_name, said.users)
+        text = msgspec.json.encode(guest)
+        known, before = Known(guest, now_ms(), len(text)), of_host.get(said.vm)
         if before is not None and before.guest == guest:
             of_host[said.vm] = known
             return
-        text = msgspec.json.encode(guest).decode()
+        others = sum(each.size for vm, each in of_host.items() if vm != said.vm)
+        if others + known.size > MAX_BYTES:
+            raise Declined(
+                f"VM {said.vm}: with the {others} bytes of the host's other guests over {MAX_BYTES}"
+            )
+        row = {"host": host, "vm": said.vm, "time_ms": known.time_ms, "guest": text.decode()}
         with self._store.begin() as transaction:
-            transaction.put_guest({"host": host, "vm": said.vm, "time_ms": known.time_ms, "guest": text})
+            transaction.put_guest(row)
         of_host[said.vm] = known
         self._vnics.guest_changed(host, said.vm)
 

@@ -121,6 +121,27 @@ async def test_of_a_vm_on_two_hosts_the_newest_word_counts(
         assert (await users(manager))["host"]["id"] == host
 
 
+async def test_what_a_host_tells_of_its_guests_is_bounded_in_all(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by their number alone, since one may have many users: who is too much is named, and keeps what was
+    told before. Another host has its own, and it is so after a restart."""
+    monkeypatch.setattr(context, "MAX_BYTES", 500)
+    many = [{**ALICE, "name": "x" * 100}] * 2
+    first, second = str(uuid4()), str(uuid4())
+    assert not tell(manager, "vm", vm=first, users=many)
+    assert not tell(manager, "vm", vm=second, users=[ALICE])
+    reason = tell(manager, "vm", vm=second, users=many)
+    assert second in reason
+    assert "over 500" in reason
+    assert not tell(manager, "vm", vm=first, users=[*many[1:], ALICE])
+    assert not tell(manager, "vm", OTHER, vm=second, users=many)
+    parts = manager.parts
+    reborn = context.GuestContext(parts.store, parts.register, parts.vnics, parts.switchboard)
+    assert second in tell(manager, "vm", vm=second, users=many)
+    assert {vm: len(each.guest.users) for vm, each in reborn._known[HOST].items()} == {first: 2, second: 1}
+
+
 async def test_gone_and_start_take_back_what_was_told(manager: Manager) -> None:
     """Of one guest, or of all of that host; other hosts' stay. It is so after a restart, too."""
     plug(manager, HOST, VM)
