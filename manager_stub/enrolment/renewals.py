@@ -6,6 +6,7 @@ same.
 """
 
 import time
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final
 from uuid import uuid4
@@ -21,12 +22,14 @@ from manager_stub.register import Register
 from manager_stub.reports import BadReport
 from manager_stub.store import Store
 from vsfwd.protocol.messages import Renewal, Request
-from vsfwd.protocol.renewal import is_proven
+from vsfwd.protocol.renewal import is_due, is_proven
 
 log = structlog.get_logger("manager.enrolment")
 
 AGAIN_S: Final = 60.0
 """A host is given one certificate in this time: each is signed, stored and told in the audit log."""
+EARLY: Final = timedelta(days=1)
+"""That a host may ask before it is time, since its clock may be ahead."""
 
 
 class Renewals:
@@ -51,7 +54,12 @@ class Renewals:
         if key != known:
             if time.monotonic() < self._renewed_at.get(host, -inf) + AGAIN_S:
                 raise BadReport(f"renewal: it was renewed within the last {AGAIN_S:g} s", host, "renewal")
-            self._renew(self._credentials.of(host), said.csr)
+            before = self._credentials.of(host)
+            if not is_due(_parsed(before), _now() + EARLY):
+                raise BadReport(
+                    "renewal: its certificate is not yet two thirds through its life", host, "renewal"
+                )
+            self._renew(before, said.csr)
             self._renewed_at[host] = time.monotonic()
         self._answer(host)
 
@@ -76,7 +84,15 @@ class Renewals:
         log.info("certificate renewed", host=before.host)
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _parsed(credential: Credential) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(credential.certificate.encode())
+
+
 def _told(credential: Credential) -> dict[str, str]:
-    certificate = x509.load_pem_x509_certificate(credential.certificate.encode())
+    certificate = _parsed(credential)
     end = certificate.not_valid_after_utc.isoformat(timespec="seconds")
     return {"serial_number": f"{certificate.serial_number:x}", "not_after": end}

@@ -16,8 +16,10 @@ from cryptography import x509
 
 from manager_stub import pki
 from manager_stub.state_dir import RENEWED
-from tests.harness.site import Site, connect, site
+from tests.harness.installation import installed
+from tests.harness.site import VSFW, Site, connect, site
 from tests.harness.waiting import eventually
+from tests.unit.manager.rest import Manager
 from vsfwd import files, identity
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
@@ -60,24 +62,58 @@ class Host:
         return identity.load_certificate(self.config.certificate.read_bytes()).serial_number
 
 
-async def test_o28_a_certificate_is_renewed_without_a_gap(here: Site) -> None:
+async def enrolled(manager: Manager, path: Path) -> Config:
+    key = identity.new_key()
+    token = (await manager.call("POST", f"{VSFW}/enrolment-tokens", {"display_name": "host"}))["token"]
+    request = {"token": token, "csr": identity.signing_request(key)}
+    given = await manager.call("POST", f"{VSFW}/enrol", request)
+    pem = path / "host.pem"
+    pem.write_bytes(identity.key_pem(key) + given["certificate"].encode())
+    return Config(
+        host_id=given["id"],
+        broker_urls=tuple(given["broker_urls"]),
+        ca=manager.directory.ca,
+        certificate=pem,
+        key=pem,
+        manager_key=manager.directory.signing_public(),
+    )
+
+
+async def test_o28_a_certificate_is_renewed_without_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At two thirds of its life: the session that was open is the same one before and after, another that
-    begins then has the new certificate, and the login is the same."""
-    host = Host(here.host("renewed"))
-    running = asyncio.create_task(host.link.run())
-    try:
-        await eventually(lambda: host.link.connected_to is not None, "the host connects")
-        over = asyncio.create_task(_lost(host.link))
-        before = host.serial()
-        host.now = datetime.now(UTC) + pki.HOST_LIFE * 0.7
-        host.renewal.ask_if_due()
-        await eventually(lambda: host.serial() != before, "a new certificate")
-        await (await connect(host.config)).close()
-        assert not over.done()
-        over.cancel()
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    begins then has the new certificate, and the login is the same. A host that asks before is refused."""
+    with installed(tmp_path) as installation:
+        manager = Manager(installation.directory, installation.password)
+        running = [asyncio.create_task(manager.parts.publisher.run())]
+        try:
+            await eventually(lambda: manager.parts.publisher.connected_to is not None, "the manager connects")
+            host = Host(await enrolled(manager, tmp_path))
+            running.append(asyncio.create_task(host.link.run()))
+            await _renewed(manager, host, monkeypatch)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await manager.close()
+
+
+async def _renewed(manager: Manager, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    await eventually(lambda: host.link.connected_to is not None, "the host connects")
+    over = asyncio.create_task(_lost(host.link))
+    before = host.serial()
+    host.now = datetime.now(UTC) + pki.HOST_LIFE * 0.7
+    host.renewal.ask_if_due()
+    known = manager.register.hosts
+    await eventually(lambda: bool(known[host.config.host_id].left_out), "it is refused")
+    assert "not yet two thirds" in known[host.config.host_id].left_out[0]
+    monkeypatch.setattr("manager_stub.enrolment.renewals._now", lambda: host.now)
+    host.renewal.ask_if_due()
+    await eventually(lambda: host.serial() != before, "a new certificate")
+    await (await connect(host.config)).close()
+    assert not over.done()
+    over.cancel()
 
 
 async def _lost(link: BrokerLink) -> None:

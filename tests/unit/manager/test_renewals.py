@@ -1,6 +1,7 @@
 """A host's next certificate, at the manager: for the key in force, and for nobody else."""
 
-from datetime import timedelta
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,8 +21,9 @@ KEY = identity.new_key()
 
 
 @pytest.fixture
-def credentials(manager: Manager) -> Credentials:
-    """Of a host that was enrolled twice."""
+def credentials(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> Credentials:
+    """Of a host that was enrolled twice; its certificates are due at once."""
+    monkeypatch.setattr(pki, "HOST_LIFE", timedelta(hours=1))
     return given(manager, identity.signing_request(KEY))
 
 
@@ -98,6 +100,25 @@ async def test_a_host_that_makes_key_after_key_gets_one_certificate_a_minute(
     assert credentials.of(HOST) == given
     lines = (await manager.call("GET", f"{VSFW}/audit-log?path=/vsfw/hosts/{HOST}/certificate"))["results"]
     assert len(lines) == 1
+
+
+async def test_a_certificate_that_is_not_due_is_not_renewed(
+    manager: Manager, renewals: Renewals, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However well it is asked for; a host whose clock is ahead by less than a day gets it."""
+    monkeypatch.setattr(pki, "HOST_LIFE", timedelta(days=90))
+    new = identity.new_key()
+    renewals.asked(HOST, asked(new))
+    given = credentials.of(HOST)
+    monkeypatch.setattr("manager_stub.enrolment.renewals.AGAIN_S", 0)
+    begun = datetime.now(UTC)
+    for days, due in ((0, False), (58.9, False), (59.1, True)):
+        monkeypatch.setattr(
+            "manager_stub.enrolment.renewals._now", lambda now=begun + timedelta(days=days): now
+        )
+        with nullcontext() if due else pytest.raises(BadReport, match="not yet two thirds through its life"):
+            renewals.asked(HOST, asked(identity.new_key(), by=new))
+        assert (credentials.of(HOST) != given) is due
 
 
 @pytest.mark.parametrize("what", ["another key", "another host", "no proof", "no request"])
