@@ -27,7 +27,7 @@ class Need(StrEnum):
     """Read who may do what, and who did what."""
     OPERATE = auto()
     """Day to day: tags of VMs, addresses that wait for approval, hosts that claim one vNIC, a host that is
-    to be sent everything anew, traceflows, dry runs."""
+    to be sent everything anew, VMs that change their host, traceflows, dry runs."""
     POLICY = auto()
     """Policy and inventory: change, publish, roll back."""
     SYSTEM = auto()
@@ -68,6 +68,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], str, Need], ...]] = (
     (("POST",), "/api/v1/vsfw/addresses", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/disputes", Need.OPERATE),
     (("POST",), "/api/v1/vsfw/hosts", Need.OPERATE),
+    (_WRITES, "/api/v1/vsfw/migrations", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra/traceflows", Need.OPERATE),
     (_WRITES, "/api/v1/traceflows", Need.OPERATE),
     (_WRITES, "/policy/api/v1/infra", Need.POLICY),

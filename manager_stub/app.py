@@ -32,6 +32,7 @@ from manager_stub.api import (
     infra,
     inventory,
     members,
+    migrations,
     node,
     policy_file,
     publish,
@@ -68,6 +69,8 @@ from manager_stub.expiries import Expiries
 from manager_stub.guard import Guard
 from manager_stub.inquiry import Inquiry
 from manager_stub.lead import RENEW_S, Lead, Lost
+from manager_stub.moves.courier import MoveCourier
+from manager_stub.moves.moves import Moves
 from manager_stub.presence import Presence
 from manager_stub.publish import Publishing
 from manager_stub.publisher import Publisher
@@ -84,6 +87,8 @@ from manager_stub.web import WebServer
 
 LEASES_S: Final = 5.0
 """How often is looked for leases that have ended."""
+MOVES_S: Final = 1.0
+"""How often is looked for moves that take too long."""
 STATISTICS_S: Final = 60.0
 """How often is written down what rules have counted."""
 CONFIRMATION_S: Final = 0.5
@@ -104,6 +109,7 @@ class Parts:
     presence: Presence
     publisher: Publisher
     switchboard: Switchboard
+    moves: Moves
     web: Guard
     broker_tls: ssl.SSLContext
 
@@ -123,7 +129,12 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     presence = Presence()
     watch = Watch(register, vnics, broker, presence)
     publisher.heard = presence.heard
-    publisher.begin_beside = [Courier(register, broker, switchboard).begin, watch.begin]
+    moves = Moves(store, register, vnics, presence, credentials)
+    publisher.begin_beside = [
+        Courier(register, broker, switchboard).begin,
+        MoveCourier(register, broker, moves).begin,
+        watch.begin,
+    ]
     publisher.renewal_asked = Renewals(store, register, authority, credentials).asked
     control_plane = ControlPlane(store, register, switchboard, authority, credentials)
     context = GuestContext(store, register, vnics, switchboard)
@@ -160,6 +171,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         fabric.router(register),
         tags.router(register),
         members.router(register),
+        migrations.router(register, moves),
         traceflows.router(register),
         inventory.router(register),
         vm_users.router(register, context),
@@ -183,6 +195,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         presence,
         publisher,
         switchboard,
+        moves,
         guard,
         tls,
     )
@@ -264,6 +277,7 @@ async def _term(
     tasks = [
         asyncio.create_task(parts.publisher.run(), name="publisher"),
         asyncio.create_task(_every(LEASES_S, parts.vnics.expire), name="leases"),
+        asyncio.create_task(_every(MOVES_S, parts.moves.expire), name="moves"),
         asyncio.create_task(_every(STATISTICS_S, parts.statistics.save), name="statistics"),
         asyncio.create_task(_every(CONFIRMATION_S, parts.publishing.expire), name="confirmation"),
         *([asyncio.create_task(over.wait(), name="lead")] if over else []),

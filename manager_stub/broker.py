@@ -86,12 +86,19 @@ class Broker:
         await self._queue(topology.COMPONENT_QUEUE, {**_QUEUE, **kept})
         for kind in components.KINDS:
             await self._bind(topology.EVENTS, topology.COMPONENT_QUEUE, topology.event_key("*", kind))
+        await self._queue(topology.MOVE_QUEUE, {**_QUEUE, "x-max-length-bytes": _BACKLOG_BYTES})
+        await self._bind(topology.EVENTS, topology.MOVE_QUEUE, topology.event_key("*", topology.MOVE))
         await self._bind(topology.DEAD, topology.DEAD, "")
         await self._put(f"users/{topology.MANAGER_USER}", _NO_PASSWORD)
         await self._allow(
             topology.MANAGER_USER,
             write=_exactly(topology.COMMANDS),
-            read=_exactly(topology.MANAGER_QUEUE, topology.COMPONENT_QUEUE, topology.PRESENCE_QUEUE),
+            read=_exactly(
+                topology.MANAGER_QUEUE,
+                topology.COMPONENT_QUEUE,
+                topology.MOVE_QUEUE,
+                topology.PRESENCE_QUEUE,
+            ),
         )
 
     async def add_host(self, host: str) -> None:
@@ -219,7 +226,7 @@ class Broker:
 
 
 def _event_keys(host: str) -> str:
-    return _exactly(*(topology.event_key(host, kind) for kind in (*EVENTS, *components.KINDS)))
+    return _exactly(*(topology.event_key(host, kind) for kind in (*EVENTS, *components.KINDS, topology.MOVE)))
 
 
 def _exactly(*names: str) -> str:

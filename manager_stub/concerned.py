@@ -28,7 +28,7 @@ class Difference:
         return (
             not had["vnics"].keys().isdisjoint(self.vnics)
             or not had["groups"].keys().isdisjoint(self.groups)
-            or any(binding.vnic in self.vnics for binding in host.bindings)
+            or not host.vnics.isdisjoint(self.vnics)
         )
 
 

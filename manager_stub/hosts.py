@@ -35,8 +35,15 @@ class Host:
     refusals: tuple[Refusal, ...] = ()
     vsfwd: str = ""
     last_seen_ms: int = 0
+    expected: frozenset[str] = frozenset()
+    """vNICs that are about to be plugged there (`moves`)."""
     problem: str = ""
     """Why the host is kept at an older state than its bindings ask for."""
+
+    @property
+    def vnics(self) -> frozenset[str]:
+        """Those it is to have the policy of."""
+        return vnics_of(self.bindings) | self.expected
 
 
 def vnics_of(bindings: Iterable[Binding]) -> frozenset[str]:
@@ -71,7 +78,7 @@ def advanced(
     or has a problem."""
     moved: dict[str, Host] = {}
     for host in hosts:
-        needs = realised.needs(binding.vnic for binding in host.bindings)
+        needs = realised.needs(host.vnics)
         wanted = levels.state(needs, host.level.wanted)
         if wanted.digest == host.level.wanted.digest and not host.problem:
             continue
@@ -101,9 +108,11 @@ def bindings_of(row: HostRow) -> tuple[Binding, ...]:
     return msgspec.json.decode(row.bindings, type=tuple[Binding, ...])
 
 
-def stored_host(row: HostRow, outgoing: Outgoing | None, realised: Realised) -> Host:
+def stored_host(
+    row: HostRow, outgoing: Outgoing | None, realised: Realised, expected: frozenset[str] = frozenset()
+) -> Host:
     bindings = bindings_of(row)
-    wanted, problem = levels.state(realised.needs(binding.vnic for binding in bindings)), ""
+    wanted, problem = levels.state(realised.needs(vnics_of(bindings) | expected)), ""
     try:
         levels.check_size(wanted)
     except TooMuch as error:
@@ -129,6 +138,7 @@ def stored_host(row: HostRow, outgoing: Outgoing | None, realised: Realised) -> 
         refusals=msgspec.json.decode(row.refusals, type=tuple[Refusal, ...]),
         vsfwd=row.vsfwd,
         last_seen_ms=row.last_seen_ms,
+        expected=expected,
         problem=problem,
     )
 

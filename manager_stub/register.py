@@ -37,6 +37,7 @@ from manager_stub.hosts import Host, advanced, bindings_of, host_row, plugged_at
 from manager_stub.levels import Level, Position
 from manager_stub.locks import check_locks, signed
 from manager_stub.model import Entity, SecurityPolicy, Segment, Vm
+from manager_stub.moves.move import expected, stored_move
 from manager_stub.rounds import Rounds
 from manager_stub.rows import (
     claim_rows,
@@ -74,6 +75,8 @@ class Register:
         self.replied: Callable[[str, Reply], None] = lambda host, reply: None
         self.unreadable: Callable[[str, str], None] = lambda host, reason: None
         """Called with what a host answers, or with why its answer cannot be read."""
+        self.applied: Callable[[Collection[str]], None] = lambda hosts: None
+        """Called with hosts that have said what they have applied."""
         self.removed: Callable[[str], None] = lambda host: None
         """Called when there is a host less."""
         self._numbers = NUMBERED | store.numbers()
@@ -84,7 +87,11 @@ class Register:
         world = World(hosts=frozenset(bindings), claims=claims, plugged=plugged_at(bindings))
         self._realised: Realised = realise(world.changed(objects, ()))
         outbox = {row.host: outgoing(row) for row in store.outbox()}
-        self._hosts = {row.id: stored_host(row, outbox.get(row.id), self._realised) for row in host_rows}
+        coming = expected({row["id"]: stored_move(row) for row in store.moves()})
+        self._hosts = {
+            row.id: stored_host(row, outbox.get(row.id), self._realised, coming.get(row.id, frozenset()))
+            for row in host_rows
+        }
         begun = {each: plugged.Tenure((id,)) for each, id in plugged.held(self.world, bindings).items()}
         self._tenures: plugged.Tenures = begun | tenures_of(store.tenures())
         resuming = {id: resumed(host, self._key) for id, host in self._hosts.items()}
@@ -255,6 +262,7 @@ class Register:
         same = {id for id, host in after.items() if host == _seen(self._hosts[id], host.last_seen_ms)}
         self._store_hosts({id: host for id, host in after.items() if id not in same})
         self._hosts.update({id: after[id] for id in same})
+        self.applied(said.keys())
 
     def force_sync(self, id: str) -> None:
         """Send the host everything anew, as NSX's forceSync does."""
@@ -332,6 +340,16 @@ class Register:
             transaction.add_changes([*logged])
         self._realised, self._tenures = realised, tenures
         self._take(hosts)
+
+    def expect(self, expected: Mapping[str, frozenset[str]]) -> None:
+        """By host, vNICs that are about to be plugged there: it has their policy before. Raises Refused where
+        one could not hold it."""
+        changed = {
+            id: replace(host, expected=coming)
+            for id, host in self._hosts.items()
+            if (coming := expected.get(id, frozenset())) != host.expected
+        }
+        self._store_hosts({**changed, **advanced(self._realised, changed.values(), self._key)})
 
     def claim(self, claims: Claims, logged: Sequence[Row] = ()) -> None:
         """These are the addresses that vNICs were seen with. Not, if a host could not hold what follows."""

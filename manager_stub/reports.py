@@ -12,7 +12,7 @@ import msgspec
 
 from manager_stub.world import World, id_of
 from vsfwd.policy.model import MAX_HOST_VNICS, is_uuid
-from vsfwd.protocol import components
+from vsfwd.protocol import components, migration, topology
 from vsfwd.protocol.components import ComponentEvent
 from vsfwd.protocol.envelope import Refused, unpack
 from vsfwd.protocol.messages import (
@@ -40,6 +40,8 @@ MAX_REPORT: Final = 1024 * 1024
 """Bytes of one report."""
 MAX_DECODED_REPORT: Final = 8 * 1024 * 1024
 """Bytes it may have after decompression."""
+MAX_MOVE: Final = migration.MAX_PART + 4096
+"""Of what is said of a move: a part of a state, and whose it is."""
 LARGEST_NUMBER: Final = 2**53
 """Of an epoch or a generation: what every JSON reader, and the database, holds exactly."""
 MAX_TEXT: Final = 255
@@ -98,6 +100,22 @@ def parse_component_event(key: str, user_id: str | None, body: bytes) -> tuple[s
         return host, components.decode(kind, body)
     except Refused as refused:
         raise BadReport(str(refused), host, kind) from None
+
+
+def parse_move(key: str, user_id: str | None, body: bytes) -> tuple[str, migration.Move]:
+    """Host, and what it says of a VM that moves. Raises BadReport."""
+    match = _KEY.fullmatch(key)
+    if match is None or match[2] != topology.MOVE:
+        raise BadReport("the key is not one of a move")
+    host = match[1]
+    if user_id is None or host_of(user_id) != host:
+        raise BadReport(f"user_id is {user_id!r}")
+    if len(body) > MAX_MOVE:
+        raise BadReport(f"move: {len(body)} bytes are over the limit of {MAX_MOVE}", host)
+    try:
+        return host, migration.decode(body)
+    except Refused as refused:
+        raise BadReport(str(refused), host) from None
 
 
 def check_sender(host: str, login: str | None, hosts: Container[str], logins: Sequence[str]) -> None:

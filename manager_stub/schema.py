@@ -217,6 +217,23 @@ windows = sa.Table(
     sa.Column("deadline_ms", sa.BigInteger, nullable=False),
     sa.Column("change", _BIG, nullable=False),
 )
+# VMs that move from host to host, and the last that did.
+moves = sa.Table(
+    "moves",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("vm", sa.String, nullable=False),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("target", sa.String, nullable=False),
+    sa.Column("vnics", sa.Text, nullable=False),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("begun_ms", sa.BigInteger, nullable=False),
+    sa.Column("changed_ms", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("flows", sa.BigInteger, nullable=False),
+    sa.Column("pulled", sa.Boolean, nullable=False),
+)
 # Which manager leads: one row. `beat` grows while it does.
 leaders = sa.Table(
     "leaders",

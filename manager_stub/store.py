@@ -27,6 +27,7 @@ from manager_stub.schema import (
     guests,
     host_statistics,
     hosts,
+    moves,
     numbers,
     objects,
     outbox,
@@ -161,6 +162,12 @@ class Transaction:
 
     def put_credential(self, row: Row) -> None:
         self._upsert(credentials, [row], "host")
+
+    def put_move(self, row: Row) -> None:
+        self._upsert(moves, [row], "id")
+
+    def delete_moves(self, ids: list[str]) -> None:
+        self._connection.execute(moves.delete().where(moves.c.id.in_(ids)))
 
     def put_controllers(self, document: str) -> None:
         self._upsert(controllers, [{"id": 1, "document": document}], "id")
@@ -314,6 +321,10 @@ class Store:
             )
         with self._reading() as connection, _in_time():
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def moves(self) -> list[Row]:
+        """The oldest first."""
+        return self._read(moves, moves.c.begun_ms)
 
     def controllers(self) -> str | None:
         return next((str(row["document"]) for row in self._read(controllers)), None)

@@ -107,6 +107,15 @@ class Vnics:
         changed = audit.change(f"/vsfw/vnics/{vnic}", before, {"host": host}, now_ms())
         self._plug(said, given, logged=[changed])
 
+    def arrived(self, host: str, vnics: Set[str]) -> None:
+        """These vNICs, and the VM they are of, have moved to a host: what it says of them counts, whatever
+        others still say."""
+        said = self._said()
+        here = {each.vnic for each in self._register.hosts[host].disputed} & vnics
+        if here:
+            world, tenures = self._register.world, self._register.tenures
+            self._plug(said, plugged.given(world, tenures, min(here), host, said[host]))
+
     def stay_away(self, gone: Mapping[str, float], connected: Set[str] = frozenset()) -> None:
         """These hosts have been away for so many seconds that others may have their vNICs. One is away until
         it is seen again: not to know is no reason to take back what another has got meanwhile."""

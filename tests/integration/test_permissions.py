@@ -88,6 +88,7 @@ def others(scene: Scene) -> list[str]:
         topology.app_queue(victim),
         topology.MANAGER_QUEUE,
         topology.COMPONENT_QUEUE,
+        topology.MOVE_QUEUE,
         topology.PRESENCE_QUEUE,
         topology.DEAD,
     ]

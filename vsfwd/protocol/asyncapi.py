@@ -7,12 +7,12 @@ exchanges, keys and messages, as far as AsyncAPI has words for it; signatures an
 """
 
 import inspect
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from vsfwd.policy.model import type_of
-from vsfwd.protocol import topology
+from vsfwd.protocol import migration, topology
 from vsfwd.protocol.components import KINDS as COMPONENT_KINDS
 from vsfwd.protocol.envelope import HEADER, SIGNATURE, Header
 from vsfwd.protocol.messages import EVENTS, KINDS, Changes, Request
@@ -23,6 +23,9 @@ _SCHEMA: Final = "#/components/schemas/{name}"
 _ORDERS: Final[dict[str, type[msgspec.Struct]]] = {REQUEST: Request, **COMPONENT_KINDS}
 _REPORTS: Final[dict[str, type[msgspec.Struct]]] = {**EVENTS, **COMPONENT_KINDS}
 
+_MOVES: Final[tuple[type[msgspec.Struct], ...]] = get_args(migration.Move)
+"""What is said of moves, in MessagePack."""
+
 Json = dict[str, Any]
 
 
@@ -32,12 +35,15 @@ def document() -> Json:
     messages = {"policy": _signed("policy", Changes, Header)}
     messages |= {f"order.{kind}": _signed(kind, type_, Order) for kind, type_ in _ORDERS.items()}
     messages |= {f"report.{kind}": _message(kind, type_) for kind, type_ in _REPORTS.items()}
+    messages |= {"order.move": _move() | _signatures(Order), "report.move": _move()}
     channels = {
         "policy": _channel(topology.policy_key(HOST), topology.COMMANDS, ["policy"]),
-        "app": _channel(topology.app_key(HOST), topology.COMMANDS, [f"order.{kind}" for kind in _ORDERS]),
+        "app": _channel(
+            topology.app_key(HOST), topology.COMMANDS, [f"order.{kind}" for kind in (*_ORDERS, topology.MOVE)]
+        ),
         **{
             f"report.{kind}": _channel(topology.event_key(HOST, kind), topology.EVENTS, [f"report.{kind}"])
-            for kind in _REPORTS
+            for kind in (*_REPORTS, topology.MOVE)
         },
     }
     return {
@@ -102,7 +108,21 @@ def _message(kind: str, type_: type[msgspec.Struct]) -> Json:
     }
 
 
+def _move() -> Json:
+    """One of several."""
+    return {
+        "name": topology.MOVE,
+        "summary": "A VM changes its host",
+        "contentType": "application/msgpack",
+        "payload": {"oneOf": [{"$ref": _SCHEMA.format(name=type_.__name__)} for type_ in _MOVES]},
+    }
+
+
 def _signed(kind: str, type_: type[msgspec.Struct], header: type[msgspec.Struct]) -> Json:
+    return _message(kind, type_) | _signatures(header)
+
+
+def _signatures(header: type[msgspec.Struct]) -> Json:
     """Header and signature stand in the message's headers, each as bytes."""
     inside = {
         "contentMediaType": "application/json",
@@ -116,11 +136,11 @@ def _signed(kind: str, type_: type[msgspec.Struct], header: type[msgspec.Struct]
             SIGNATURE: {"type": "string", "description": "Ed25519, 64 bytes, over the header"},
         },
     }
-    return _message(kind, type_) | {"headers": headers}
+    return {"headers": headers}
 
 
 def _schemas() -> Json:
-    types = [Header, Order, Changes, *_ORDERS.values(), *EVENTS.values(), *type_of.values()]
+    types = [Header, Order, Changes, *_ORDERS.values(), *EVENTS.values(), *_MOVES, *type_of.values()]
     _, schemas = msgspec.json.schema_components(dict.fromkeys(types), ref_template=_SCHEMA)
     for kind in KINDS:
         # The code leaves objects raw until each is read by itself.

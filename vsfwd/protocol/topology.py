@@ -4,6 +4,7 @@ manager ──► vsfw.cmd (topic) ── host.<id>.policy ──► vsfw.host.<
                              ── host.<id>.app    ──► vsfw.host.<id>.app   everything else
 host    ──► vsfw.evt (topic) ── host.<id>.<kind> ──► vsfw.mgr.state       what hosts report
                                                  ──► vsfw.mgr.components  what their components say
+                                                 ──► vsfw.mgr.moves       VMs that change their host
 broker  ──► amq.rabbitmq.event                   ──► vsfw.mgr.presence    who comes, goes, is not let in
 refused messages of any queue ──► vsfw.dead (fanout) ──► vsfw.dead
 """
@@ -17,6 +18,10 @@ DEAD: Final = "vsfw.dead"
 MANAGER_QUEUE: Final = "vsfw.mgr.state"
 COMPONENT_QUEUE: Final = "vsfw.mgr.components"
 """Of its own, so that a component which floods pushes out no host's report."""
+MOVE_QUEUE: Final = "vsfw.mgr.moves"
+"""Of its own: what a VM takes along is bulk."""
+MOVE: Final = "move"
+"""What both sides say of moves (`migration`), as the kind of an order and in a host's key."""
 PRESENCE_QUEUE: Final = "vsfw.mgr.presence"
 """What the broker itself says, of `BROKER_EVENTS`."""
 BROKER_EVENTS: Final = "amq.rabbitmq.event"
@@ -52,7 +57,7 @@ def app_key(host: str) -> str:
 
 
 def event_key(host: str, kind: str) -> str:
-    """`kind` is one of `messages.EVENTS`, or of `components.KINDS`."""
+    """`kind` is one of `messages.EVENTS` or of `components.KINDS`, or `MOVE`."""
     return f"host.{host}.{kind}"
 
 

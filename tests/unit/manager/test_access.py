@@ -27,6 +27,7 @@ TABLE = [
     (r"POST (/policy)?/api/v1/alarms/", OPERATE),
     (r"POST /api/v1/vsfw/(addresses|disputes)$", OPERATE),
     (r"POST /api/v1/vsfw/hosts/\{id\}$", OPERATE),
+    (r"(POST|DELETE) /api/v1/vsfw/migrations\b", OPERATE),
     (r"POST /api/v1/vsfw/policy(/import)?/diff$", ALL),
     (r"(PUT|POST) /api/v1/vsfw/policy\b", CHANGE_POLICY),
     (r"(PUT|PATCH|POST|DELETE) (/policy/api/v1/infra|/api/v1)/traceflows\b", OPERATE),

@@ -29,7 +29,7 @@ def test_everything_a_host_says_and_hears_is_in_it() -> None:
     assert routes == {
         (topology.COMMANDS, topology.policy_key(host)),
         (topology.COMMANDS, topology.app_key(host)),
-        *((topology.EVENTS, topology.event_key(host, kind)) for kind in (*EVENTS, *KINDS)),
+        *((topology.EVENTS, topology.event_key(host, kind)) for kind in (*EVENTS, *KINDS, topology.MOVE)),
     }
     assert {operation["action"] for operation in document["operations"].values()} == {"send", "receive"}
 
@@ -53,9 +53,10 @@ def test_the_readme_names_every_kind() -> None:
         topology.DEAD,
         topology.MANAGER_QUEUE,
         topology.COMPONENT_QUEUE,
+        topology.MOVE_QUEUE,
     )
     assert [name for name in names if f"`{name}`" not in text] == []
-    assert [kind for kind in (*EVENTS, *KINDS) if f".{kind}`" not in text] == []
+    assert [kind for kind in (*EVENTS, *KINDS, topology.MOVE) if f".{kind}`" not in text] == []
 
 
 def references(value: Any) -> Iterator[str]:

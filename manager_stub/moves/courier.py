@@ -1,0 +1,74 @@
+"""Carries what is said of moves over the broker, by a queue of its own: state is bulk, and displaces neither
+policy nor reports."""
+
+import asyncio
+from typing import Final, NoReturn
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
+from aio_pika.exceptions import DeliveryError
+
+from manager_stub.broker import Broker
+from manager_stub.lead import Lost
+from manager_stub.moves.moves import LIVES_S, Letter, Moves
+from manager_stub.register import Register
+from manager_stub.reports import BadReport, check_sender, parse_move
+from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, consume, signed_message
+from vsfwd.protocol import topology
+
+log = structlog.get_logger("manager.moves")
+
+AT_ONCE: Final = 16
+
+
+class MoveCourier:
+    def __init__(self, register: Register, broker: Broker, moves: Moves) -> None:
+        self._register = register
+        self._broker = broker
+        self._moves = moves
+        self._woken = asyncio.Event()
+        moves.wake = self._woken.set
+
+    async def begin(self, session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
+        """Its part of a session of the manager's."""
+        said = await intake.declare_queue(topology.MOVE_QUEUE, passive=True)
+        session.tasks.create_task(consume(said, self._take), name="what hosts say of moves")
+        session.tasks.create_task(self._send_all(commands), name="moves")
+
+    async def _send_all(self, commands: AbstractExchange) -> NoReturn:
+        while True:
+            self._woken.clear()
+            outgoing = self._moves.outgoing
+            while outgoing:
+                letters = [outgoing.popleft() for _ in range(min(len(outgoing), AT_ONCE))]
+                await asyncio.gather(*(self._send(commands, letter) for letter in letters))
+            await self._woken.wait()
+
+    async def _send(self, commands: AbstractExchange, letter: Letter) -> None:
+        """Once: a move whose hosts are not reached ends by its time."""
+        if letter.host not in self._register.hosts:
+            return
+        signed = self._register.order(letter.host, letter.id, topology.MOVE, letter.body, LIVES_S)
+        message = signed_message(signed, type=topology.MOVE, expiration=LIVES_S)
+        try:
+            await commands.publish(message, topology.app_key(letter.host), timeout=PUBLISH_TIMEOUT_S)
+        except (DeliveryError, TimeoutError) as error:
+            log.warning("host not told of a move", host=letter.host, reason=str(error))
+
+    async def _take(self, message: AbstractIncomingMessage) -> bool:
+        try:
+            host, said = parse_move(message.routing_key or "", message.user_id, message.body)
+            check_sender(host, message.user_id, self._register.hosts, self._broker.logins(host))
+            self._moves.heard(host, said)
+        except BadReport as error:
+            log.error("said of a move, and refused", host=error.host, reason=str(error))
+            if error.host in self._register.hosts:
+                self._register.disbelieved(error.host, str(error))
+            return False
+        except Lost:
+            raise  # the message is the next leader's
+        except Exception as error:
+            # A mistake of ours. What caused it is left, and the move ends by its time.
+            log.exception("the manager failed at what a host says of a move", error=repr(error))
+            return False
+        return True

@@ -1,0 +1,319 @@
+"""All moves, and the one way to bring one forward: by what an operator asks, and by what its two hosts say.
+
+A move that cannot take place is vetoed before anything happens to the VM. One that has begun is kept, so a
+manager that is started anew goes on with it; only what was still being prepared has failed then. A host is
+believed about moves that it is part of, in its part: the source gives state, the target takes it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from manager_stub import audit
+from manager_stub.checks import Conflict, Refused
+from manager_stub.clock import now_ms
+from manager_stub.enrolment.credentials import Credentials
+from manager_stub.levels import Position
+from manager_stub.moves.move import KEPT, Move, State, expected, move_row, stored_move, told
+from manager_stub.presence import Presence
+from manager_stub.register import Register
+from manager_stub.reports import BadReport, plain
+from manager_stub.store import Store
+from manager_stub.vnics import Vnics
+from vsfwd.policy.model import MAX_HOST_VNICS
+from vsfwd.protocol import migration
+from vsfwd.protocol.migration import (
+    MoveAborted,
+    MoveDone,
+    MoveOffer,
+    MoveOrder,
+    MoveRefused,
+    MoveState,
+    MoveWanted,
+    Step,
+)
+
+log = structlog.get_logger("manager.moves")
+
+MAX_OPEN: Final = 64
+"""Moves at once."""
+MAX_BYTES: Final = 2 * migration.MAX_PARTS * migration.MAX_PART
+"""Of state that one move may send: all of it once, and as much again in later rounds."""
+MAX_WAITING: Final = 64 * 1024 * 1024
+"""Bytes that wait to be sent, of all moves."""
+LIVES_S: Final = 60
+"""Of what hosts are told: the next word makes good what one that was away has missed."""
+PART_OF: Final = {
+    Step.FREEZE: "source",
+    Step.EXPORT: "source",
+    Step.IMPORT: "target",
+    Step.ACTIVATE: "target",
+}
+"""Whose steps these are; the others are of both."""
+ORDERED_IN: Final = {Step.FREEZE: State.PREPARED, Step.ACTIVATE: State.TRANSFERRED}
+"""What may be ordered by hand, and when."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    host: str
+    id: str
+    body: bytes
+
+
+@dataclass
+class _Way:
+    """Of an open move, what need not be kept: the policy that the target is to have, whether the hosts were
+    asked, which of them are ready, and how many bytes have passed."""
+
+    floor: Position
+    asked: bool = False
+    ready: set[str] = field(default_factory=set)
+    bytes: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Moves:
+    def __init__(
+        self, store: Store, register: Register, vnics: Vnics, presence: Presence, credentials: Credentials
+    ) -> None:
+        self._store = store
+        self._register = register
+        self._vnics = vnics
+        self._presence = presence
+        self._credentials = credentials
+        self.outgoing: deque[Letter] = deque()
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something to send."""
+        self.moves = {row["id"]: stored_move(row) for row in store.moves()}
+        """All that are kept, the oldest first."""
+        self._ways = {id: _Way(Position(0, 0, "")) for id, move in self.moves.items() if move.is_open}
+        register.applied = self._policy_applied
+        for move in list(self.moves.values()):
+            if move.state is State.PREPARING:
+                self._end(move, State.FAILED, "the manager was started anew")
+
+    # By hand
+
+    def begin(self, vm: str, target: str) -> Move:
+        """Raises Refused, and nothing has happened."""
+        source = self._vetoed(vm, target)
+        return self._begin(vm, source, target)
+
+    def _vetoed(self, vm: str, target: str) -> str:
+        """The host where the VM is, if it may leave it for the target."""
+        hosts = self._register.hosts
+        if f"/vsfw/vms/{vm}" not in self._register.world.vms:
+            raise Refused("vm", f"there is no VM {vm}")
+        if target not in hosts:
+            raise Refused("target", f"there is no host {target}")
+        source = next((id for id, host in hosts.items() if any(b.vm == vm for b in host.bindings)), None)
+        if source is None:
+            raise Conflict("vm", f"VM {vm} is plugged nowhere")
+        if source == target:
+            raise Conflict("target", f"VM {vm} is on host {self._called(target)} already")
+        if moving := next((each for each in self._open() if each.vm == vm), None):
+            raise Conflict("vm", f"VM {vm} is moving already, to {self._called(moving.target)} ({moving.id})")
+        for field_, host in (("vm", source), ("target", target)):
+            if self._presence.is_up(host) is False:
+                raise Conflict(field_, f"host {self._called(host)} is down")
+            if self._credentials.public_key(host) is None:
+                raise Conflict(field_, f"the key of host {self._called(host)} is not known; enrol it anew")
+        if problem := hosts[target].problem:
+            raise Conflict("target", f"host {self._called(target)} cannot have its policy: {problem}")
+        return source
+
+    def _begin(self, vm: str, source: str, target: str, *, pulled: bool = False) -> Move:
+        vnics = tuple(each for each in self._register.hosts[source].bindings if each.vm == vm)
+        there = len(self._register.hosts[target].vnics | {each.vnic for each in vnics})
+        if there > MAX_HOST_VNICS:
+            raise Conflict(
+                "target", f"host {self._called(target)} would have {there} vNICs of {MAX_HOST_VNICS}"
+            )
+        if len(vnics) > migration.MAX_VNICS:
+            raise Conflict("vm", f"{len(vnics)} vNICs are more than the {migration.MAX_VNICS} that can move")
+        if len(list(self._open())) >= MAX_OPEN:
+            raise Conflict("", f"{MAX_OPEN} VMs are moving already")
+        now, user = now_ms(), audit.actor.get()
+        move = Move(str(uuid4()), vm, source, target, vnics, user, now, now, pulled=pulled)
+        self._register.expect(expected({**self.moves, move.id: move}))
+        level = self._register.hosts[target].level
+        self._ways[move.id] = _Way(level.wanted_position)
+        self._keep(move, None)
+        self._policy_applied([target])
+        return self.moves[move.id]
+
+    async def prepared(self, id: str) -> Move:
+        """The move, when it is not being prepared any more."""
+        while (move := self.moves[id]).state is State.PREPARING and (way := self._ways.get(id)):
+            way.changed.clear()
+            await way.changed.wait()
+        return move
+
+    def order(self, id: str, step: Step) -> Move:
+        """The manager's word in place of the hypervisor's, or of the VM's. Raises Conflict."""
+        move = self.moves[id]
+        if move.state is not ORDERED_IN[step]:
+            reason = f"the migration is {move.state}, and {step} is for one that is {ORDERED_IN[step]}"
+            raise Conflict("", reason)
+        self._tell(getattr(move, PART_OF[step]), MoveOrder(move.id, move.vm, step))
+        return move
+
+    def abort(self, id: str, reason: str = "aborted by hand") -> Move:
+        """Raises Conflict when it is over."""
+        move = self.moves[id]
+        if not move.is_open:
+            raise Conflict("", f"the migration is {move.state}")
+        return self._end(move, State.ABORTED, reason)
+
+    def expire(self) -> None:
+        """Moves that take too long; VMs that run at their target while the source is not there to say that it
+        has let them go."""
+        now = now_ms()
+        for move in list(self._open()):
+            if move.expires_ms <= now:
+                seconds = round((now - move.changed_ms) / 1000)
+                self._end(move, State.FAILED, f"it was {move.state} for {seconds} s")
+        for move in self.moves.values():
+            if move.state is State.ACTIVE and now < move.changed_ms + LIVES_S * 1000:
+                self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
+
+    # By hosts
+
+    def heard(self, host: str, said: migration.Move) -> None:
+        """Raises BadReport."""
+        if isinstance(said, MoveWanted):
+            raise BadReport("a migration that nobody announced", host)
+        move = self.moves.get(said.migration)
+        if move is None or said.vm != move.vm or host not in (move.source, move.target):
+            raise BadReport(f"a migration that it is no part of: {said.migration}", host)
+        if not move.is_open:
+            log.info("said of a migration that is over", migration=move.id, host=host)
+        elif isinstance(said, MoveState) and host == move.source:
+            self._relay(move, said)
+        elif isinstance(said, MoveDone):
+            self._done(move, host, said)
+        elif isinstance(said, MoveRefused):
+            self._end(move, State.FAILED, f"{self._called(host)} does not {said.step}: {plain(said.reason)}")
+        elif isinstance(said, MoveAborted):
+            self._end(move, State.ABORTED, f"by {self._called(host)}: {plain(said.reason)}")
+        else:
+            raise BadReport(f"{type(said).__name__}: not its part of a migration", host)
+
+    def _relay(self, move: Move, part: MoveState) -> None:
+        way = self._ways[move.id]
+        way.bytes += len(part.data)
+        waiting = sum(len(letter.body) for letter in self.outgoing)
+        if way.bytes > MAX_BYTES or waiting + len(part.data) > MAX_WAITING:
+            self._end(move, State.FAILED, f"its state is more than {min(MAX_BYTES, MAX_WAITING)} bytes")
+        else:
+            self._tell(move.target, part)
+
+    def _done(self, move: Move, host: str, done: MoveDone) -> None:
+        way = self._ways[move.id]
+        if done.step in PART_OF and host != getattr(move, PART_OF[done.step]):
+            raise BadReport(f"{done.step}: not its part of a migration", host)
+        if done.step is Step.PREPARE:
+            way.ready.add(host)
+            if way.ready == {move.source, move.target}:
+                first = Step.FREEZE if move.pulled else Step.EXPORT
+                self._tell(move.source, MoveOrder(move.id, move.vm, first))
+        elif done.step is Step.FREEZE:
+            self._at(move, State.FROZEN)
+        elif done.step is Step.IMPORT:
+            took = replace(move, flows=done.flows)
+            if done.final:
+                self._at(took, State.TRANSFERRED)
+                if move.pulled:
+                    self._tell(move.target, MoveOrder(move.id, move.vm, Step.ACTIVATE))
+            elif move.state is State.PREPARING:
+                self._at(took, State.PREPARED)
+        elif done.step is Step.ACTIVATE:
+            self._end(move, State.ACTIVE)
+
+    def _policy_applied(self, hosts: Collection[str]) -> None:
+        """Of moves whose target has the policy now, both hosts are asked."""
+        for move in list(self._open()):
+            way = self._ways[move.id]
+            if move.state is not State.PREPARING or move.target not in hosts or way.asked:
+                continue
+            host = self._register.hosts[move.target]
+            coming = {each.vnic for each in move.vnics}
+            refused = [each.reason for each in host.refusals if each.kind == "vnics" and each.id in coming]
+            if refused:
+                self._end(move, State.FAILED, f"{self._called(move.target)} refuses the policy: {refused[0]}")
+            elif _has(host.level.applied, way.floor):
+                way.asked = True
+                for each in (move.target, move.source):
+                    self._tell(each, self._offer(move, way.floor))
+
+    # What follows
+
+    def _offer(self, move: Move, floor: Position) -> MoveOffer:
+        return MoveOffer(
+            move.id,
+            move.vm,
+            move.source,
+            move.target,
+            self._key_of(move.source),
+            self._key_of(move.target),
+            move.vnics,
+            floor.epoch,
+            floor.generation,
+            move.pulled,
+        )
+
+    def _key_of(self, host: str) -> bytes:
+        key = self._credentials.public_key(host)
+        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) if key else b""
+
+    def _at(self, move: Move, state: State) -> None:
+        self._keep(move.at(state, now_ms()), self.moves[move.id])
+        self._ways[move.id].changed.set()
+
+    def _end(self, move: Move, state: State, reason: str = "") -> Move:
+        over = move.at(state, now_ms(), reason)
+        self._keep(over, move)
+        if state is State.ACTIVE:
+            self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
+            self._tell(move.source, MoveOrder(move.id, move.vm, Step.FINISH))
+        else:
+            for host in (move.source, move.target):
+                self._tell(host, MoveAborted(move.id, move.vm, reason))
+        self._ways.pop(move.id).changed.set()
+        self._register.expect(expected(self.moves))
+        return over
+
+    def _keep(self, move: Move, before: Move | None) -> None:
+        path = f"/vsfw/migrations/{move.id}"
+        changed = audit.change(path, told(before) if before else None, told(move), now_ms())
+        over = [id for id, each in self.moves.items() if id != move.id and not each.is_open]
+        surplus = over[: max(0, len(self.moves.keys() | {move.id}) - KEPT)]
+        with self._store.begin() as transaction:
+            transaction.put_move(move_row(move))
+            transaction.delete_moves(surplus)
+            transaction.add_changes([changed])
+        self.moves = {id: each for id, each in self.moves.items() if id not in surplus} | {move.id: move}
+        log.info("migration", id=move.id, vm=move.vm, state=str(move.state), reason=move.reason)
+
+    def _tell(self, host: str, message: migration.Move) -> None:
+        self.outgoing.append(Letter(host, str(uuid4()), migration.encode(message)))
+        self.wake()
+
+    def _open(self) -> list[Move]:
+        return [move for move in self.moves.values() if move.is_open]
+
+    def _called(self, host: str) -> str:
+        known = self._register.hosts.get(host)
+        return known.display_name if known else host
+
+
+def _has(applied: Position, floor: Position) -> bool:
+    """A later generation of the same epoch has it too: what is expected stays until the move is over."""
+    return applied.epoch == floor.epoch and applied.generation >= floor.generation
