@@ -79,7 +79,7 @@ from manager_stub.rotation import Rotation
 from manager_stub.sessions import Sessions
 from manager_stub.state_dir import StateDir, split
 from manager_stub.statistics import RuleStatistics
-from manager_stub.store import Store
+from manager_stub.store import Store, TooMuch
 from manager_stub.users import Users
 from manager_stub.vnics import Vnics
 from manager_stub.watch import Watch
@@ -259,7 +259,8 @@ async def _terms(directory: StateDir, front: Front, lead: Lead | None) -> None:
                 if await asyncio.to_thread(lead.take, partial(loop.call_soon_threadsafe, over.set)):
                     log.info("this manager leads", epoch=lead.epoch)
                     await _term(directory, front, lead, over)
-            except* Lost as lost:
+            except* (Lost, TooMuch) as lost:  # what a term begins with may be too much, too
+                lead.end(str(lost.exceptions[0]))
                 log.warning("this manager does not lead", reason=str(lost.exceptions[0]))
             front.leader = lead.leader
             await asyncio.sleep(RENEW_S)

@@ -20,7 +20,7 @@ from manager_stub.locks import is_enterprise_admin
 from manager_stub.model import Entity
 from manager_stub.register import Register
 from manager_stub.rows import document_of
-from manager_stub.store import Row, Store
+from manager_stub.store import Row, Store, TooMuch
 from manager_stub.world import MODELS, World, is_policy, kind_of
 
 MAX_MANUAL: Final = 50
@@ -139,13 +139,13 @@ class Publishing:
         self.window = None
 
     def undo_window(self) -> None:
-        """What was changed is undone, now. Raises Refused, and the window stays."""
+        """What was changed is undone, now. Raises Refused and TooMuch, and the window stays."""
         held, self.window = self.window, None
         if held is None:
             return
         try:
             self.roll_back(held["change"])
-        except Refused:
+        except (Refused, TooMuch):
             self.window = held
             raise
         self.close_window()
@@ -157,7 +157,7 @@ class Publishing:
         log.warning("a publish was not confirmed", user=self.window["user"])
         try:
             self.undo_window()
-        except Refused as refused:
+        except (Refused, TooMuch) as refused:
             log.error("it cannot be undone; tried again", reason=str(refused))
             self.window |= {"deadline_ms": now_ms() + RETRY_MS}
 

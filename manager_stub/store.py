@@ -256,7 +256,8 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with self._as_long_as_it_leads(), self._engine.connect() as connection:
+        """Raises TooMuch."""
+        with self._as_long_as_it_leads(), self._engine.connect() as connection, _in_time():
             yield connection
 
     @contextmanager
@@ -310,8 +311,8 @@ class Store:
         return self._read(credentials)
 
     def changes(self, *, before: int, limit: int, user: str | None = None, path: str = "") -> list[Row]:
-        """The newest first, with a lower id than `before`; of a user; of a path and what is below it. Raises
-        TooMuch. For any thread."""
+        """The newest first, with a lower id than `before`; of a user; of a path and what is below it. For any
+        thread."""
         query = sa.select(changes).where(_older(changes, before)).order_by(changes.c.id.desc()).limit(limit)
         if user is not None:
             query = query.where(changes.c.user == user)
@@ -319,7 +320,7 @@ class Store:
             query = query.where(
                 (changes.c.path == path) | changes.c.path.startswith(f"{path}/", autoescape=True)
             )
-        with self._reading() as connection, _in_time():
+        with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def moves(self) -> list[Row]:
@@ -393,7 +394,7 @@ class Store:
 
 @contextmanager
 def _in_time() -> Iterator[None]:
-    """A read that took too long is who asked's matter: the database answers, and nobody loses the lead."""
+    """A read that took too long is the matter of who asked: the database answers, and the lead goes on."""
     try:
         yield
     except sa.exc.OperationalError as error:

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from manager_stub.api.aside import Aside
-from manager_stub.api.errors import Problem
 from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import MAX_PAGE, Json
 from manager_stub.model import patterns
-from manager_stub.store import Store, TooMuch
+from manager_stub.store import Store
 
 _END = 2**53
 
@@ -26,12 +25,9 @@ def router(store: Store, aside: Aside) -> APIRouter:
         page_size: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
     ) -> Json:
         """Of a user, of an object and what is below it. `cursor`: changes older than that one."""
-        try:
-            rows = await aside.run(
-                lambda _: store.changes(before=cursor, limit=page_size + 1, user=user, path=path)
-            )
-        except TooMuch as error:
-            raise Problem(503, str(error)) from None
+        rows = await aside.run(
+            lambda _: store.changes(before=cursor, limit=page_size + 1, user=user, path=path)
+        )
         found: Json = {"results": [_shown(row) for row in rows[:page_size]]}
         return found | {"cursor": str(rows[page_size - 1]["id"])} if len(rows) > page_size else found
 

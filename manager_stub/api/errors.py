@@ -15,6 +15,7 @@ from manager_stub.checks import Conflict, InUse, Refused
 from manager_stub.lead import Lost
 from manager_stub.model import SAYS_NOTHING
 from manager_stub.model.patterns import EXPECTED
+from manager_stub.store import TooMuch
 
 _CODES: Final = {401: 403, 404: 600, 409: 500105, 412: 604}
 """NSX's error codes by status; 400 and the rest are 220, "invalid request"."""
@@ -55,6 +56,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Lost)
     async def lost(_: Request, error: Lost) -> JSONResponse:
         return answer(503, str(error), {"Retry-After": "1"})
+
+    @app.exception_handler(TooMuch)
+    async def too_much(_: Request, error: TooMuch) -> JSONResponse:
+        return answer(503, str(error))
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> JSONResponse:

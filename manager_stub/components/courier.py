@@ -20,6 +20,7 @@ from manager_stub.components.switchboard import MAX_SENT_AT_ONCE, Letter, Switch
 from manager_stub.lead import Lost
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, check_sender, parse_component_event
+from manager_stub.store import TooMuch
 from manager_stub.turns import Turns
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, signed_message
 from vsfwd.protocol import topology
@@ -118,7 +119,13 @@ class Courier:
         clock = asyncio.get_running_loop().time
         for step in self._steps(good):
             begun = clock()
-            reasons = self._reasons(step)
+            try:
+                reasons = self._reasons(step)
+            except TooMuch as error:
+                log.error("what components say is taken later", reason=str(error))
+                for message, _, _ in step:
+                    await message.reject(requeue=True)
+                continue
             share = (clock() - begun) / len(step)
             for (message, host, _), reason in zip(step, reasons, strict=True):
                 spent[host] += share
@@ -146,8 +153,8 @@ class Courier:
         events = [(host, event) for _, host, event in good]
         try:
             return self._switchboard.take(events)
-        except Lost:
-            raise  # the messages are the next leader's
+        except (Lost, TooMuch):
+            raise  # the messages are the next leader's, or are taken when the database has time
         except Exception as error:
             # A mistake of ours. What caused it is left, and takes nobody's message with it.
             log.exception("the manager failed at what components say", messages=len(events))

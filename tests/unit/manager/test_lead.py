@@ -3,13 +3,16 @@ asked in `integration/test_two_managers.py`."""
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from manager_stub import lead
+from manager_stub.components.courier import Courier
 from manager_stub.lead import Lead, Lost
 from manager_stub.state_dir import Addresses, StateDir
 from manager_stub.store import Store
@@ -19,6 +22,7 @@ from vagrant.lab.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
+HOST = "33333333-0000-4000-8000-000000000001"
 Managers = Callable[[str], Lead]
 
 
@@ -189,24 +193,99 @@ async def test_a_search_of_the_audit_log_that_takes_too_long_ends_no_lead(
     manager: Manager, postgres: Postgres
 ) -> None:
     """Others are served while the database looks, and who asked is told to ask for less: 503."""
+    with leading(manager) as (leader, held):
+        looking = (
+            "FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            f" AND datname = '{held._engine.url.database}'"
+        )
+        with held._engine.begin() as connection:
+            connection.execute(sa.text("LOCK TABLE changes"))
+            asked = asyncio.create_task(leader.answer("GET", "/api/v1/vsfw/audit-log?user=eve"))
+            async with asyncio.timeout(8):
+                while not await asyncio.to_thread(postgres.sql, f"SELECT pid {looking}"):
+                    assert (await leader.answer("GET", f"{DOMAIN}/groups")).status_code == 200
+            postgres.sql(f"SELECT pg_cancel_backend(pid) {looking}")
+            refused = await asked
+        assert (refused.status_code, "ask for less" in refused.text) == (503, True)
+        assert held.is_mine
+        assert (await leader.answer("GET", "/api/v1/vsfw/audit-log?user=eve")).status_code == 200
+        await leader.close()
+
+
+async def test_no_read_that_takes_too_long_ends_a_lead(manager: Manager, postgres: Postgres) -> None:
+    """What components have said, say: 503. What they say meanwhile is with the broker again."""
+    with leading(manager) as (leader, held):
+        leader.register.add_host(HOST, "host")
+        courier = Courier(leader.register, leader.parts.broker, leader.parts.switchboard)
+        said = Said()
+        with held._engine.begin() as connection, quick(leader):
+            connection.execute(sa.text("LOCK TABLE component_messages"))
+            answers = [
+                await leader.answer("GET", f"/api/v1/vsfw/components{path}")
+                for path in ("", "/agent/messages")
+            ]
+            await courier._take([said])  # type: ignore[list-item]
+        assert [answer.status_code for answer in answers] == [503, 503]
+        assert (said.fate, held.is_mine) == ("requeued", True)
+        await courier._take([said])  # type: ignore[list-item]
+        assert said.fate == "stored"
+        await leader.close()
+
+
+async def test_a_publish_that_takes_too_long_to_undo_is_undone_later(manager: Manager) -> None:
+    """Nobody has confirmed it; the window stays."""
+    with leading(manager) as (leader, held):
+        publishing = leader.parts.publishing
+        publishing.open_window(0)
+        with held._engine.begin() as connection, quick(leader):
+            connection.execute(sa.text("LOCK TABLE changes"))
+            publishing.expire()
+        assert publishing.window is not None
+        assert held.is_mine
+        await leader.close()
+
+
+@contextmanager
+def leading(manager: Manager) -> Iterator[tuple[Manager, Lead]]:
+    """A manager of that one's database that leads."""
     held = Lead(manager.directory.database_url(), "a:1")
-    over = asyncio.Event()
+    over = Event()
     assert held.take(over.set)
-    leading = Manager(manager.directory, manager.admin[1], held)
-    looking = (
-        f"FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{held._engine.url.database}'"
-    )
-    with held._engine.begin() as connection:
-        connection.execute(sa.text("LOCK TABLE changes"))
-        asked = asyncio.create_task(leading.answer("GET", "/api/v1/vsfw/audit-log?user=eve"))
-        async with asyncio.timeout(8):
-            while not await asyncio.to_thread(postgres.sql, f"SELECT pid {looking}"):
-                assert (await leading.answer("GET", f"{DOMAIN}/groups")).status_code == 200
-        postgres.sql(f"SELECT pg_cancel_backend(pid) {looking}")
-        refused = await asked
-    assert (refused.status_code, "ask for less" in refused.text) == (503, True)
-    assert held.is_mine
-    assert not over.is_set()
-    assert (await leading.answer("GET", "/api/v1/vsfw/audit-log?user=eve")).status_code == 200
-    await leading.close()
-    held.close()
+    try:
+        yield Manager(manager.directory, manager.admin[1], held), held
+        assert not over.is_set()
+    finally:
+        held.close()
+
+
+@contextmanager
+def quick(manager: Manager) -> Iterator[None]:
+    """The database may take a tenth of a second, not ten."""
+
+    engine = manager.parts.store._engine
+    engine.dispose()
+    sa.event.listen(engine, "connect", _hurry)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "connect", _hurry)
+        engine.dispose()
+
+
+def _hurry(connection: Any, _: object) -> None:
+    connection.execute("SET statement_timeout = 100")
+    connection.commit()
+
+
+class Said:
+    """What a component says, as the broker delivers it, and what became of it."""
+
+    routing_key, user_id = f"host.{HOST}.component", HOST
+    body = b'{"id":"00000000-0000-4000-8000-000000000001","component":"agent","topic":"t","body":{}}'
+    fate = ""
+
+    async def ack(self) -> None:
+        self.fate = "stored"
+
+    async def reject(self, requeue: bool = False) -> None:
+        self.fate = "requeued" if requeue else "refused"
