@@ -79,6 +79,7 @@ class Register:
         """Called with hosts that have said what they have applied."""
         self.removed: Callable[[str], None] = lambda host: None
         """Called when there is a host less."""
+        self.audit_shares = audit.Shares()
         self._numbers = NUMBERED | store.numbers()
         host_rows = store.hosts()
         objects = [stored_object(row) for row in store.objects()]
@@ -153,7 +154,7 @@ class Register:
             transaction.put_objects(rows)
             transaction.delete_objects(list(delete))
             transaction.put_numbers(numbers)
-            transaction.add_changes(changes)
+            transaction.add_changes(self.audit_shares.kept(changes, now))
             if published:
                 transaction.add_configuration(audit.configuration("", now, automatic=True))
             _save(transaction, self._hosts, hosts)

@@ -176,8 +176,7 @@ class Vnics:
             wrong.append(too_many)
         self._discovered |= dict.fromkeys(new & found.keys(), host)
         waiting, refusals = [list(found)] if found else [], 0
-        before = audit.actor.set(audit.host_actor(host))
-        try:
+        with audit.as_host(host):
             while waiting and refusals < MAX_ATTEMPTS:
                 paths = waiting.pop()
                 try:
@@ -189,8 +188,6 @@ class Vnics:
                         waiting += [paths[half:], paths[:half]]
                     else:
                         wrong.append(f"VM {paths[0]}: {refused}")
-        finally:
-            audit.actor.reset(before)
         wrong += [f"VM {path}: too many beside it cannot be" for paths in waiting for path in paths]
         return wrong
 

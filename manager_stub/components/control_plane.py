@@ -82,7 +82,7 @@ class ControlPlane:
         except ValueError as error:
             raise Declined(str(error)) from None
         certificate = pem.decode()
-        with self._store.begin() as transaction:
+        with self._store.begin() as transaction, audit.as_host(host):
             path = f"/vsfw/hosts/{host}/control-plane-certificate"
             transaction.add_changes([audit.change(path, None, {"certificate": certificate}, now_ms())])
         self._given_at[host] = time.monotonic()

@@ -77,7 +77,7 @@ class Renewals:
         pem = self._authority.issue_host(before.login, csr).decode()
         after = Credential(before.host, before.enrolment, pem)
         path = f"/vsfw/hosts/{before.host}/certificate"
-        with self._store.begin() as transaction:
+        with self._store.begin() as transaction, audit.as_host(before.host):
             self._credentials.put(transaction, after)
             transaction.add_changes([audit.change(path, _told(before), _told(after), now_ms())])
         self._credentials.take(after)

@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 
+from manager_stub import audit, register
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
+from vsfwd.protocol.messages import Binding, Bindings, Guest
 
 GROUP = f"{DOMAIN}/groups/g"
 PATH = "/infra/domains/default/groups/g"
-VM = "11111111-0000-4000-8000-000000000001"
+VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
+HOST, OTHER = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 
 
 async def log(manager: Manager, query: str = "") -> list[Any]:
@@ -81,3 +84,49 @@ async def test_no_call_changes_it(manager: Manager) -> None:
         for path in (f"{VSFW}/audit-log", f"{VSFW}/audit-log/1"):
             assert (await manager.answer(method, path, {})).status_code in (404, 405)
     assert await log(manager) == before
+
+
+def named(manager: Manager, host: str, name: str) -> None:
+    """The host says that its VM is called so."""
+    vm, vnic, mac = (text[:-1] + host[-1] for text in (VM, VNIC, "02:00:00:00:00:01"))
+    manager.vnics.bound(host, Bindings((Binding(vnic, vm, mac, "veth", Guest(name=name)),)))
+
+
+async def test_a_host_that_says_something_else_every_moment_does_not_fill_it(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is over its share of a day is left out, which is said, and how much it was when the day is over.
+    The inventory follows all the same; another host's lines, and users', are all there."""
+    now = audit.PERIOD_MS
+    monkeypatch.setattr(register, "now_ms", lambda: now)
+    for host in (HOST, OTHER):
+        manager.register.add_host(host, f"host{host[-1]}")
+    named(manager, HOST, "web")
+    size = len(str((await log(manager))[0]["after"]))
+    monkeypatch.setattr(audit, "MAX_BYTES", 20 * size)
+    for number in range(100):
+        named(manager, HOST, f"web{number}")
+    lines = await log(manager, f"user=host {HOST}")
+    assert 5 < len(lines) < 20
+    assert lines[0]["path"] == f"/vsfw/hosts/{HOST}/audit-log"
+    assert lines[0]["after"] == {"left_out_until": now + audit.PERIOD_MS}
+    assert (await manager.call("GET", f"{VSFW}/vms/{VM}"))["display_name"] == "web99"
+    for number in range(3):
+        named(manager, OTHER, f"db{number}")
+        await manager.call("PATCH", GROUP, {"description": str(number)})
+    assert len(await log(manager, f"user=host {OTHER}")) == len(await log(manager, f"path={PATH}")) == 3
+    now += audit.PERIOD_MS
+    named(manager, HOST, "web")
+    newest, told = (await log(manager, f"user=host {HOST}"))[:2]
+    assert newest["after"]["display_name"] == "web"
+    assert told["after"] == {"left_out": 100 - (len(lines) - 2)}
+
+
+async def test_who_told_of_a_vm_first_is_never_left_out(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manager asks the log for it."""
+    monkeypatch.setattr(audit, "MAX_BYTES", 0)
+    manager.register.add_host(HOST, "host")
+    named(manager, HOST, "web")
+    assert manager.register.makers("/vsfw/vms") == {f"/vsfw/vms/{VM}": f"host {HOST}"}

@@ -63,7 +63,10 @@ async def test_the_key_in_force_gets_the_next_certificate(
     assert identity.login_of(certificate) == f"{HOST}.2"
     assert Credentials(manager.parts.store).of(HOST) == credentials.of(HOST) == Credential(HOST, 2, pem)
     [line] = (await manager.call("GET", f"{VSFW}/audit-log?path=/vsfw/hosts/{HOST}/certificate"))["results"]
-    assert line["after"]["serial_number"] == f"{certificate.serial_number:x}"
+    assert (line["user"], line["after"]["serial_number"]) == (
+        f"host {HOST}",
+        f"{certificate.serial_number:x}",
+    )
     monkeypatch.setattr("manager_stub.enrolment.renewals.AGAIN_S", 0)
     renewals.asked(HOST, asked(identity.new_key(), by=new))
     with pytest.raises(BadReport, match="by the key of the certificate in force"):
