@@ -3,7 +3,7 @@
  * A packet's life: vnic_in() sees what goes to a workload, vnic_out() what comes from it, packet() decides. The headers hold
  * what can be thought about without maps: packet.h (bytes to struct packet), guards.h (what no rule is asked about),
  * conntrack.h (states), classify.h (rules), reject.h (answers), spoof.h and alg.h (what is said inside). All access to
- * maps is here and in the parts, the files .c below: the loader puts their text in place of the include, since bcc
+ * maps is here and in the parts, the files .c below: build.py puts their text in place of the include, since bcc
  * rewrites map calls in the main text only.
  *
  * Every packet passes, is dropped with its reason counted - settle() -, or becomes the answer to itself - reject().

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Everything that crosses the border between the programs and the daemon: the one declaration of each struct and of
- * each number. The daemon derives its layouts from here through bcc and reads the enums and limits from this text.
+ * each number. The daemon reads layouts, enums and limits from this text (vsfwd/datapath/schema.py).
  *
  * A change to this file or to maps.h is a new schema: pins live under a hash of both, so a daemon never trusts a map
  * with another layout.

@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bcc import BPF
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
@@ -32,7 +31,7 @@ from tests.bench.ratios import Target, difference, ratio
 from tests.bench.report import RATIO, Figure
 from tests.bench.rounds import Progress, interleave
 from vsfwd.datapath import TIMEOUTS_S, Datapath, Settings, bpf
-from vsfwd.datapath.loader import compile_text
+from vsfwd.datapath.build import TC, compile_text
 from vsfwd.image import diff
 from vsfwd.policy.compile import compile
 
@@ -165,7 +164,7 @@ def bench(rules: int, ifindex: int, timeouts_s: Mapping[str, float]) -> Iterator
 def _references(ifindex: int) -> Iterator[tuple[str, Case]]:
     """An empty program and parse only, in a loop and, for what is measured packet by packet, once."""
     module = compile_text((Path(__file__).parent / "parse.c").read_text(), PINS)
-    empty, parse = (module.load_func(name, BPF.SCHED_CLS).fd for name in ("empty", "parse_only"))
+    empty, parse = (module.load_func(name, TC).fd for name in ("empty", "parse_only"))
     for shape in SHAPES:
         frame = shape.frame("A")
         for name, program in ("empty", empty), ("parse only", parse):

@@ -13,7 +13,8 @@ from tests.harness.datapath import DEVICES, Host, Port, dropped, passed, private
 from tests.harness.packets import IPV4, tcp, udp
 from vsfwd.datapath import DatapathError, Settings, attach, bpf
 from vsfwd.datapath.attach import Hooks, kernel_has_tcx
-from vsfwd.datapath.loader import BPF, Programs, compile_text
+from vsfwd.datapath.build import TC, compile_text
+from vsfwd.datapath.loader import Programs
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def foreign(host: Host) -> Iterator[int]:
     """Another tool's program, which lets the next one decide."""
     text = "#include <uapi/linux/bpf.h>\nint foreign(struct __sk_buff *skb) { return -1; }"
     module = compile_text(text, host.pins)
-    yield module.load_func(b"foreign", BPF.SCHED_CLS).fd
+    yield module.load_func(b"foreign", TC).fd
     module.cleanup()
 
 
@@ -98,6 +99,7 @@ def test_a_takeover_replaces_them(host: Host, way: str) -> None:
     """One program a side before and after, and not the same."""
     here = host.port("here")
     before = programs(here.device, way)
+    host.unpin()
     host.restart()
     after = programs(here.device, way)
     assert names(after) == OURS
@@ -110,6 +112,7 @@ def test_frames_never_pass_unseen_while_programs_are_replaced(host: Host, way: s
     host.install(["drop"], vnics=VNICS)
     frames = [bytes(here.frame_out(udp(IPV4.here, IPV4.peer)))] * 20_000
     workload = threading.Thread(target=here.wire, args=frames)
+    host.unpin()
     with Programs(host.pins) as other, Hooks() as hooks:
         workload.start()
         while workload.is_alive():

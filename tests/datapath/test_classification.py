@@ -8,7 +8,7 @@ from scapy.packet import Packet, Raw
 
 from tests.harness.datapath import PEER_MAC, Host, dropped, passed, rejected
 from tests.harness.packets import IPV4, IPV6, Net, echo, ip, other, tcp, udp
-from vsfwd.datapath.events import AT_ONCE
+from vsfwd.datapath.ring import AT_ONCE
 
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db", "far": "10.0.0.3 fd00::3 db secret"}
 LITERAL = {"net": ["10.0.9.0/24", "fd00::9:0/112"]}

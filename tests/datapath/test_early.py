@@ -16,7 +16,7 @@ from scapy.packet import Packet, Raw
 from tests.harness.datapath import PEER_MAC, Host, until
 from tests.harness.packets import IPV4, IPV6, Net, udp
 from vsfwd.datapath import DatapathError, EarlyDrop, bpf
-from vsfwd.datapath.loader import BPF, compile_text, load_function
+from vsfwd.datapath.build import XDP, compile_text, load_function
 from vsfwd.policy.bits import prefixes_of
 
 pytestmark = pytest.mark.slow
@@ -304,7 +304,7 @@ def test_a_program_of_somebody_else_is_left_alone(host: Host) -> None:
     early, netlink = host.datapath.early, IPRoute()
     theirs = compile_text("int theirs(struct xdp_md *context) { return XDP_PASS; }", Path())
     index = netlink.link_lookup(ifname=DEVICE)[0]
-    netlink.link("set", index=index, xdp_fd=load_function(theirs, "theirs", BPF.XDP))
+    netlink.link("set", index=index, xdp_fd=load_function(theirs, "theirs", XDP))
     try:
         with pytest.raises(DatapathError, match="has the XDP program 'theirs'"):
             early.attach(DEVICE, (), 1, 1)

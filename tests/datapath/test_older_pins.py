@@ -8,6 +8,7 @@ import pytest
 from tests.harness.datapath import Host, passed, until
 from tests.harness.packets import Net, udp
 from vsfwd.datapath import Datapath, DatapathError, loader
+from vsfwd.datapath.schema import schema as of_now
 
 pytestmark = pytest.mark.slow
 
@@ -18,15 +19,16 @@ OLDER = "0123456789abcdef"
 @pytest.fixture
 def older(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Two vNICs served by an older daemon, which is gone; the new one has only started."""
-    newer, schema = host.datapath, loader.schema
+    newer = host.datapath
     monkeypatch.setattr(loader, "schema", lambda: OLDER)
     host.datapath = Datapath.open(host.pins, host.settings)
-    monkeypatch.setattr(loader, "schema", schema)
+    monkeypatch.setattr(loader, "schema", of_now)
     for name in VNICS:
         host.port(name)
     host.install(["allow"], vnics=VNICS)
     host.datapath.close()
     host.datapath, host._next = newer, 0
+    newer._programs.unpin_others()
     yield host.pins / OLDER
     host.unplug()
     until(lambda: host.datapath.remove_older_pins() is not None and not (host.pins / OLDER).exists())
@@ -54,7 +56,7 @@ def test_what_is_no_schema_stays(host: Host) -> None:
     empty.mkdir()
     try:
         assert host.datapath.remove_older_pins() == [OLDER]
-        assert {path.name for path in host.pins.iterdir()} == {other.name, loader.schema()}
+        assert {path.name for path in host.pins.iterdir()} == {other.name, of_now()}
     finally:
         other.rmdir()
 

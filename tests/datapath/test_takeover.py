@@ -8,7 +8,8 @@ from tests.harness.datapath import Host, dropped, passed
 from tests.harness.packets import IPV4, IPV6, Net, reply_to, tcp, udp
 from tests.harness.policies import policy
 from vsfwd.datapath import DatapathError, bpf
-from vsfwd.datapath.loader import BPF, Programs, _enum, load_function
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.schema import STAGES
 from vsfwd.image import InPlace
 
 pytestmark = pytest.mark.slow
@@ -92,6 +93,7 @@ def test_programs_of_before_go_on_with_stages_of_now(host: Host, net: Net) -> No
     """After a new daemon has loaded, before it attaches, the old programs still know where a packet goes."""
     here = host.port("here")
     host.install(["allow out", "drop"], vnics=VNICS)
+    host.unpin()
     try:
         with Programs(host.pins):
             assert here.send(udp(net.here, net.peer)) == passed(1, new=True)
@@ -120,12 +122,13 @@ def test_stages_of_two_daemons_speak_of_one_packet(host: Host, net: Net, order: 
     here = host.port("here")
     host.install(["drop monitored", "allow out", "drop"], vnics=VNICS)
     stages = host.datapath._programs.fd("stages")
-    stage = _enum("stage")["PACKET" if order == "packet first" else "SEARCH"]
+    stage = STAGES["PACKET" if order == "packet first" else "SEARCH"]
+    host.unpin()
     try:
         with Programs(host.pins) as later:
-            for number, name in enumerate(_enum("stage")):
+            for number, name in enumerate(STAGES):
                 if number != stage:
-                    program = load_function(host.datapath._programs.module, name.lower(), BPF.SCHED_CLS)
+                    program = host.datapath._programs._programs[name.lower()]
                     bpf.update(stages, struct.pack("<I", number), struct.pack("<I", program))
             for _ in range(2):
                 assert here.receive(tcp(net.peer, net.here)).reason == "rule_drop"

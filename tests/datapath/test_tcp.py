@@ -14,7 +14,7 @@ from scapy.packet import Packet
 
 from tests.harness.datapath import Host, Port, Seen, dropped, passed
 from tests.harness.packets import IPV6, ISN, Net, tcp, unreachable
-from vsfwd.datapath.loader import SEGMENTS
+from vsfwd.datapath.schema import SEGMENTS
 from vsfwd.datapath.transitions import SIDES, transitions
 
 pytestmark = pytest.mark.slow

@@ -25,6 +25,7 @@ from tests.harness.policies import policy, vnic_id
 from vagrant.lab import processes
 from vagrant.lab.probe import inside
 from vsfwd.datapath import Datapath, Event, Flow, Limit, Settings, bpf
+from vsfwd.datapath.loader import PROGRAMS
 from vsfwd.image import Flip, Image
 from vsfwd.policy.compile import compile
 from vsfwd.policy.desired import DesiredState
@@ -196,6 +197,11 @@ class Host:
         """The daemon dies and a new one takes over."""
         self.datapath.close()
         self.datapath = Datapath.open(self.pins, self.settings)
+
+    def unpin(self) -> None:
+        """Whoever opens the programs next compiles them, as those of another version."""
+        for programs in self.pins.glob(f"*/{PROGRAMS}*"):
+            shutil.rmtree(programs)
 
     def unplug(self) -> None:
         """Back to a host without vNICs."""

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from vsfwd.datapath import Datapath, bpf
-from vsfwd.datapath.loader import Layout, constant
+from vsfwd.datapath.schema import Layout, constant
 from vsfwd.policy.model import SessionTimers
 
 TIMED: Final = {"fragments": "FRAGMENTS", "pinholes": "PINHOLES"}

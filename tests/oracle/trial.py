@@ -23,7 +23,7 @@ from tests.oracle.tracking import Flow
 from tests.oracle.walk import MACS, Change, Pause, Sent, Step
 from vsfwd.datapath import Flow as RealFlow
 from vsfwd.datapath import Reason, bpf
-from vsfwd.datapath.loader import constant
+from vsfwd.datapath.schema import constant
 from vsfwd.image import Image, Nothing, diff
 from vsfwd.policy.compile import Compiler
 from vsfwd.reconciler import timers

@@ -11,7 +11,7 @@ import pytest
 
 import vsfwd
 
-_WHERE = "from vsfwd.datapath.loader import SOURCE, schema; print(SOURCE, schema())"
+_WHERE = "from vsfwd.datapath.schema import SOURCE, schema; print(SOURCE, schema())"
 
 
 def test_no_file_gives_its_owners_rights_to_others() -> None:

@@ -1,6 +1,6 @@
 """Between images and the kernel: the only package that knows bcc, maps and devices.
 
-image ──diff──► plan ──► maps (banks, flip) ──► kernel     programs: loader, attach
+image ──diff──► plan ──► maps (banks, flip) ──► kernel     programs: build, loader, attach
                                                 kernel ──► flows (conntrack), counters, drops, events
                                                 early: drops on XDP, on demand and apart from policy
 """
@@ -10,8 +10,8 @@ from vsfwd.datapath.datapath import Datapath, Limit, Settings, TableUse
 from vsfwd.datapath.early import EarlyDrop
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Ether, Event
-from vsfwd.datapath.loader import Reason, State
 from vsfwd.datapath.maps import RuleCounters
+from vsfwd.datapath.schema import Reason, State
 from vsfwd.datapath.snoops import Snoop
 from vsfwd.datapath.timers import TIMEOUTS_S
 

@@ -35,6 +35,7 @@ class Command(IntEnum):
     MAP_LOOKUP = 1
     MAP_UPDATE = 2
     MAP_DELETE = 3
+    OBJ_PIN = 6
     OBJ_GET = 7
     PROG_ATTACH = 8
     PROG_DETACH = 9
@@ -251,10 +252,20 @@ def programs() -> Iterator[int]:
         struct.pack_into("<I", attributes, 0, id_)
 
 
+def pin(fd: int, path: Path) -> None:
+    name = _buffer(bytes(path) + b"\0")
+    _bpf(Command.OBJ_PIN, bytearray(struct.pack("<QII", _address(name), fd, 0)))
+
+
+def pinned(path: Path) -> int:
+    """A descriptor of the map or program that is pinned there."""
+    name = _buffer(bytes(path) + b"\0")
+    return _bpf(Command.OBJ_GET, bytearray(struct.pack("<QII", _address(name), 0, 0)))
+
+
 def pinned_id(path: Path) -> int:
     """Of the map that is pinned there."""
-    name = _buffer(bytes(path) + b"\0")
-    fd = _bpf(Command.OBJ_GET, bytearray(struct.pack("<QII", _address(name), 0, 0)))
+    fd = pinned(path)
     try:
         (id_,) = struct.unpack_from("<I", _info(fd, _buffer(80)), 4)
         return int(id_)

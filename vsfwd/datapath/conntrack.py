@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import DIRECTIONS, Programs, State, constant
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.schema import DIRECTIONS, State, constant
 
 _SAMPLE: Final = 32
 """Buckets that tell how full a table is: 256 places, so that nine tenths are known to 2 %."""

@@ -21,10 +21,11 @@ from vsfwd.datapath.early import Early
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.guards import Bindings, guard_bits
-from vsfwd.datapath.loader import Programs, Reason, constant, schema
+from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
 from vsfwd.datapath.pins import remove_older
 from vsfwd.datapath.portguard import PortGuard
+from vsfwd.datapath.schema import Reason, constant, schema
 from vsfwd.datapath.snoops import Snoop, Snoops
 from vsfwd.datapath.timers import TIMEOUTS_S, Timers, timeouts_s
 from vsfwd.datapath.transitions import packed_transitions
@@ -99,15 +100,20 @@ class Datapath:
 
     @classmethod
     def open(cls, pin_dir: Path, settings: Settings = Settings()) -> "Datapath":  # frozen
-        """Compiles, loads and takes over whatever is pinned under `pin_dir`: flows, slots and counters go on,
-        and devices that bear our programs get the new ones in one step each. (A device number alone proves
-        nothing: while nobody watched it may have become another device's.) The port guard comes last: by then
-        every program stamps."""
+        """Opens the programs, or compiles them, and takes over whatever is pinned under `pin_dir`: flows,
+        slots and counters go on, and devices that bear our programs get these in one step each. (A device
+        number alone proves nothing: while nobody watched it may have become another device's.) The port guard
+        comes last: by then every program stamps."""
         datapath = cls(Programs(pin_dir), Hooks(), settings)
         taken_over = [v.ifindex for v in datapath._vnics.values() if datapath._hooks.attached(v.ifindex)]
+        if any(map(datapath._hooks.behind, taken_over)):
+            # No program is in a chain twice: to be the first again without a moment of none takes another.
+            datapath.close()
+            datapath = cls(Programs(pin_dir, anew=True), Hooks(), settings)
         for ifindex in taken_over:
             datapath._hooks.attach(ifindex, datapath.vnic_in, datapath.vnic_out)
         datapath.port_guard.install(datapath._stamp, taken_over)
+        datapath._programs.unpin_others()
         return datapath
 
     def remove_older_pins(self) -> list[str]:
@@ -377,17 +383,17 @@ class Datapath:
 
     def snoops(self) -> int:
         """A descriptor that is readable when `poll_snoops` has something."""
-        return self._snoops.fd
+        return self._snoops.ring.fd
 
     def poll_snoops(self) -> list[Snoop]:
-        return self._snoops.poll()
+        return self._snoops.ring.poll()
 
     def events(self) -> int:
         """A descriptor that is readable when `poll_events` has something."""
-        return self._events.fd
+        return self._events.ring.fd
 
     def poll_events(self) -> list[Event]:
-        return self._events.poll()
+        return self._events.ring.poll()
 
     def status(self) -> dict[str, Any]:
         return {
@@ -418,7 +424,8 @@ class Datapath:
         self._policy.counters.close()
         self._vnic_map.close()
         self._timers.close()
-        self._snoops.close()
+        self._snoops.ring.close()
+        self._events.ring.close()
         self._hooks.close()
         self._programs.close()
 

@@ -13,20 +13,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from bcc import BPF
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import SOURCE, Outcome, Programs, compile_text, load_function
+from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import pack_prefix, unpack_prefix
+from vsfwd.datapath.schema import SOURCE, TYPES, Outcome
 from vsfwd.image import PrefixKey
 
 OTHER_VERSION: Final = "other version"
 _TEXT: Final = (SOURCE / "early.c").read_text()
 _NAMES: Final = "early_"
-_NAME: Final = _NAMES + hashlib.sha256(((SOURCE / "types.h").read_text() + _TEXT).encode()).hexdigest()[:8]
+_NAME: Final = _NAMES + hashlib.sha256((TYPES + _TEXT).encode()).hexdigest()[:8]
 _SAID: Final = struct.Struct("<2I")
 """The end of `struct early`: the limit as it was asked for."""
 _LOOPBACK: Final = 772
@@ -136,10 +136,12 @@ class Early:
 
     def _load(self, device: str, blocked: Sequence[PrefixKey], rate: int, burst: int) -> None:
         """A program of its own, filled before it sees a packet; native where the driver has that."""
+        from vsfwd.datapath.build import XDP, compile_text, load_function  # LLVM, only where it is needed
+
         module = compile_text(f"#define EARLY {_NAME}\n#line 1\n{_TEXT}", self._programs.pins)
         refused = []
         try:
-            program = load_function(module, _NAME, BPF.XDP)
+            program = load_function(module, _NAME, XDP)
             self._fill(device, program, blocked, rate, burst)
             index = self._link(device)["index"]
             for mode, flag in _FLAGS.items():

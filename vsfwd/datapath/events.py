@@ -1,16 +1,17 @@
 """What logged rules did, from the programs' ring buffer.
 
-The ring belongs to the programs of this process: a daemon that takes over starts a new one. A full ring loses
-events and counts them; it never holds a packet up."""
+The ring belongs to the programs: a daemon that takes them over reads on. A full ring loses events and counts
+them; it never holds a packet up."""
 
-import ctypes
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.conntrack import key_fields
-from vsfwd.datapath.loader import ACTIONS, DIRECTIONS, Programs, Reason, constant
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.ring import Ring
+from vsfwd.datapath.schema import ACTIONS, DIRECTIONS, Reason, constant
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,6 @@ class Event:
     icmp_type: int | None = None
 
 
-AT_ONCE: Final = 1000
 _ECHO: Final = {1: (8, 0), 58: (128, 129)}
 """Request and reply, of ICMP and ICMPv6."""
 
@@ -61,22 +61,7 @@ class Events:
         self._key = self._layout.parts["key"]
         self._ether = self._layout.parts["ether"]
         self._lost = programs.fd("events_lost")
-        self._module = programs.module
-        self._received: list[Event] = []
-        self._module[b"events"].open_ring_buffer(self._receive)
-        self.fd = programs.fd("events")
-        """Readable when there are events."""
-
-    def _receive(self, context: Any, data: Any, size: int) -> int:
-        """Below zero: enough for now."""
-        self._received.append(self._event(ctypes.string_at(data, self._layout.size)))
-        return -(len(self._received) >= AT_ONCE)
-
-    def poll(self) -> list[Event]:
-        """What there is, without waiting; at most AT_ONCE events, for under a flood there are always more."""
-        self._module.ring_buffer_consume()
-        received, self._received = self._received, []
-        return received
+        self.ring = Ring(programs.fd("events"), self._layout.size, self._event)
 
     def lost(self) -> int:
         raw = bpf.lookup(self._lost, bytes(4), 8 * bpf.possible_cpus()) or b""

@@ -10,7 +10,8 @@ from typing import Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import Programs, constant
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.schema import constant
 from vsfwd.image import Guard
 
 Binding = tuple[int, int]

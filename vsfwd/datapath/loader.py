@@ -1,160 +1,71 @@
-"""Compiles bpf/dfw.c with bcc, loads the programs and opens the maps.
+"""Opens the programs and their maps: pinned ones as they are, else compiled and pinned.
 
-Owns what bcc owns: the module, its descriptors and the layouts of keys and values, which come from the C
-structs and are declared nowhere else. Enums and limits are read from the text of types.h. Maps that are
-pinned under `<pin_dir>/<schema>/` are found again and used as they are: that is how a new daemon takes over
-from a dead one."""
+Owns their descriptors. Maps are pinned under `<pin_dir>/<schema>/`, the programs of one text of bpf/ in a
+directory of that: so a new daemon takes over from a dead one, and needs the compiler only where its text is
+another. Maps that are not pinned are those of their programs."""
 
-import ctypes
 import hashlib
 import os
-import re
+import shutil
 import struct
-import sysconfig
 import time
-from enum import IntEnum
-from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.schema import SOURCE, STAGES, Layout, is_outer, layouts, schema
 
-SOURCE: Final = Path(__file__).parents[2] / "bpf"
-# bcc looks here for a kernel tree when it is imported, and finds the shim.
-os.environ["BCC_KERNEL_SOURCE"] = str(SOURCE / "headers")
-from bcc import BPF  # noqa: E402
-
-_TYPES: Final = (SOURCE / "types.h").read_text()
+PROGRAMS: Final = "programs-"
+"""How directories of programs begin."""
+_STAGES: Final = tuple(name.lower() for name in STAGES)
+_NAMES: Final = ("jiffies", "vnic_in", "vnic_out", *_STAGES)
 _TICK_BITS: Final = 16
 """As in limit.h: tokens cost 1/65536 jiffies."""
 _KERNEL_HZ: Final = (100, 250, 300, 1000)
 
 
-@cache
-def constant(name: str) -> int:
-    """A number that types.h defines."""
-    found = re.search(rf"^#define {name} (\w+)", _TYPES, re.MULTILINE)
-    if found is None:
-        raise KeyError(name)
-    return int(found[1], 0)
-
-
-def _enum(name: str) -> dict[str, int]:
-    found = re.search(rf"^enum {name} \{{(.*?)^\}};", _TYPES, re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise KeyError(name)
-    members = re.findall(rf"^\t{name.upper()}_(\w+),", found[1], re.MULTILINE)
-    return {member: number for number, member in enumerate(members)}
-
-
-Reason = IntEnum("Reason", _enum("reason"))  # type: ignore[misc]
-State = IntEnum("State", _enum("state"))  # type: ignore[misc]
-Outcome = IntEnum("Outcome", _enum("outcome"))  # type: ignore[misc]
-SEGMENTS: Final = _enum("segment")
-STEPS: Final = _enum("step")
-DIRECTIONS: Final = tuple(name.lower() for name in _enum("direction"))
-ACTIONS: Final = tuple(name.lower() for name in _enum("action"))
-TRACKINGS: Final = tuple(name.lower() for name in _enum("tracking"))
-EXISTING: Final = tuple(name.lower() for name in _enum("existing"))
-MODES: Final = tuple(name.lower() for name in _enum("mode"))
-
-
-def schema() -> str:
-    """Names the layout of the maps; another layout, another directory of pins."""
-    layout = b"".join((SOURCE / name).read_bytes() for name in ("types.h", "maps.h", "packet.h"))
-    return hashlib.sha256(layout).hexdigest()[:16]
-
-
-_PART: Final = re.compile(r'^#include "(\w+\.c)"$', re.MULTILINE)
-
-
-def _part(include: re.Match[str]) -> str:
-    """The file itself, since bcc rewrites access to maps in the main text only."""
-    after = include.string.count("\n", 0, include.end()) + 2
-    return f'#line 1 "{include[1]}"\n{(SOURCE / include[1]).read_text()}#line {after} "dfw.c"'
-
-
-def compile_text(text: str, pins: Path) -> Any:
-    """A bcc module of a main text that may include everything in bpf/."""
-    # Without debug information, which bcc asks for, the same programs come out in two thirds of the time.
-    flags = [f"-I{SOURCE}", f'-DPINS="{pins}"', "-Wall", "-Wno-unused-function", "-g0"]
-    # The UAPI headers of linux-libc-dev; the architecture's own are a directory deeper on Debian.
-    for directory in ("/usr/include", f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}"):
-        flags += ["-idirafter", directory]
-    try:
-        return BPF(text=_PART.sub(_part, text).encode(), cflags=flags)
-    except Exception as error:
-        raise DatapathError(f"compile the datapath programs: {error}") from None
-
-
-def load_function(module: Any, name: str, kind: int) -> int:
-    """A descriptor of the program, which the module owns. `kind` is bcc's word for where it will run."""
-    try:
-        return int(module.load_func(name.encode(), kind).fd)
-    except Exception as error:
-        raise DatapathError(f"load program {name}: {error}") from None
-
-
-class Layout:
-    """A C struct as Python sees it: fields by name, numbers as int, arrays and structs as bytes. `parts` has
-    the layouts of those structs, and of the structs that those arrays are of."""
-
-    def __init__(self, type_: Any) -> None:
-        codes = {1: "B", 2: "H", 4: "I", 8: "Q"}
-        self.names: list[str] = []
-        self.parts: dict[str, Layout] = {}
-        format_ = "<"
-        for name, field in getattr(type_, "_fields_", [("value", type_)]):
-            size = ctypes.sizeof(field)
-            format_ += codes[size] if issubclass(field, ctypes._SimpleCData) else f"{size}s"
-            self.names.append(name)
-            part = getattr(field, "_type_", field)
-            if isinstance(part, type) and issubclass(part, ctypes.Structure):
-                self.parts[name] = Layout(part)
-        self._struct = struct.Struct(format_)
-        self.size = self._struct.size
-        if self.size != ctypes.sizeof(type_):
-            raise DatapathError(f"struct {type_.__name__} has padding that is not written out in types.h")
-        self._empty = dict(zip(self.names, self._struct.unpack(bytes(self.size)), strict=True))
-
-    def pack(self, **fields: int | bytes) -> bytes:
-        """The fields not given are zero."""
-        return self._struct.pack(*(self._empty | fields).values())
-
-    def pack_all(self, *values: int | bytes) -> bytes:
-        """Every field, in the order of C: for tables of many thousands, in a third of the time."""
-        return self._struct.pack(*values)
-
-    def unpack(self, raw: bytes) -> dict[str, Any]:
-        return dict(zip(self.names, self._struct.unpack(raw), strict=True))
+def build_id() -> str:
+    """Names all that programs are made of: the text, and what compiles it. The kernel is not in it: pins end
+    with theirs."""
+    made_of = hashlib.sha256()
+    for path in sorted(path for path in SOURCE.rglob("*.[ch]")):
+        made_of.update(path.read_bytes())
+    made_of.update((Path(__file__).with_name("build.py")).read_bytes())
+    bcc = find_spec("bcc")
+    for place in bcc.submodule_search_locations or () if bcc else ():
+        made_of.update(Path(place, "version.py").read_bytes())
+    return made_of.hexdigest()[:16]
 
 
 class Programs:
     """The loaded programs and their maps. Closing it leaves what is attached attached and what is pinned
     pinned."""
 
-    def __init__(self, pin_dir: Path) -> None:
+    def __init__(self, pin_dir: Path, *, anew: bool = False) -> None:
+        """`anew`: others than those that are pinned, though of the same text."""
         self.pins = pin_dir / schema()
-        self._make_room()
-        self.module = compile_text((SOURCE / "dfw.c").read_text(), self.pins)
-        self._clock, self.vnic_in, self.vnic_out = (
-            load_function(self.module, name, BPF.SCHED_CLS) for name in ("jiffies", "vnic_in", "vnic_out")
-        )
-        stages = {
-            number: load_function(self.module, name.lower(), BPF.SCHED_CLS)
-            for name, number in _enum("stage").items()
-        }
-        # All are loaded before any is put in place: those of a daemon before this one may be running.
-        for number, program in stages.items():
-            bpf.update(self.fd("stages"), struct.pack("<I", number), struct.pack("<I", program))
-        self._layouts: dict[str, tuple[Layout, Layout]] = {}
+        self.directory = self.pins / f"{PROGRAMS}{build_id()}"
+        self._make_room(self.pins)
+        self.compiled = anew or not self.directory.exists()
+        if self.compiled:
+            self._build()
+        try:
+            self._programs = {name: bpf.pinned(self.directory / name) for name in _NAMES}
+            self._maps = self._open_maps()
+            # All are loaded before any is put in place: those of a daemon before this one may be running.
+            for number, name in enumerate(_STAGES):
+                program = struct.pack("<I", self._programs[name])
+                bpf.update(self.fd("stages"), struct.pack("<I", number), program)
+        except OSError as error:
+            raise DatapathError(f"open the programs in {self.directory}: {error}") from None
         self.hz = self._measure_hz()
 
-    def _make_room(self) -> None:
+    def _make_room(self, directory: Path) -> None:
         try:
-            self.pins.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError:  # so says sysfs, which has an empty /sys/fs/bpf and takes no directories
             raise DatapathError(
                 f"{self.pins.parent}: no BPF file system; mount -t bpf bpf /sys/fs/bpf "
@@ -163,34 +74,57 @@ class Programs:
         except OSError as error:
             raise DatapathError(f"{self.pins}: {error.strerror}") from None
 
+    def _build(self) -> None:
+        """The directory bears its name when everything is in it."""
+        from vsfwd.datapath.build import build  # LLVM, only where it is needed
+
+        unfinished = self.pins / f"{PROGRAMS}unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self._make_room(unfinished)
+        try:
+            build(self.pins, _NAMES, unfinished)
+            shutil.rmtree(self.directory, ignore_errors=True)
+            unfinished.rename(self.directory)
+        except BaseException:
+            shutil.rmtree(unfinished)
+            raise
+
+    def _open_maps(self) -> dict[str, int]:
+        maps = {path.name: bpf.pinned(path) for path in self.pins.iterdir() if not path.is_dir()}
+        for program in self._programs.values():
+            for id_ in bpf.program_map_ids(program):
+                fd = bpf.map_by_id(id_)
+                if maps.setdefault(bpf.map_name(fd), fd) != fd:
+                    os.close(fd)
+        return maps
+
+    def unpin_others(self) -> None:
+        """Programs of other texts, of all schemas of this daemon: those on devices live on there."""
+        for directory in self.pins.parent.glob(f"*/{PROGRAMS}*"):
+            if directory != self.directory:
+                shutil.rmtree(directory)
+
+    @property
+    def vnic_in(self) -> int:
+        return self._programs["vnic_in"]
+
+    @property
+    def vnic_out(self) -> int:
+        return self._programs["vnic_out"]
+
     def fd(self, table: str) -> int:
-        return int(self.module[table.encode()].map_fd)
+        return self._maps[table]
 
     def layouts(self, table: str) -> tuple[Layout, Layout]:
         """Of the keys and the values of a map, or of the inner maps of a map of maps."""
-        if table not in self._layouts:
-            inner = f"{table}_template"
-            known = self.module[(inner if self._has(inner) else table).encode()]
-            # Of a per-CPU map, bcc's Leaf is one value for each CPU and sLeaf the one in C.
-            key, value = Layout(known.Key), Layout(getattr(known, "sLeaf", known.Leaf))
-            # bcc does not describe every C type right (arrays of arrays): better found here than in a packet.
-            if (key.size, value.size) != bpf.sizes_of(known.map_fd)[:2]:
-                raise DatapathError(
-                    f"map {table}: bcc describes its structs in another size than the kernel's"
-                )
-            self._layouts[table] = key, value
-        return self._layouts[table]
-
-    def _has(self, table: str) -> bool:
-        try:
-            self.module[table.encode()]
-        except KeyError:
-            return False
-        return True
+        key, value = layouts(table)
+        if not is_outer(table) and (key.size, value.size) != bpf.sizes_of(self.fd(table))[:2]:
+            raise DatapathError(f"map {table}: types.h is read in another size than the kernel's")
+        return key, value
 
     def jiffies(self) -> int:
         """Now, in the clock of the programs."""
-        return int.from_bytes(bpf.run_program(self._clock, bytes(64))[1][:8], "little")
+        return int.from_bytes(bpf.run_program(self._programs["jiffies"], bytes(64))[1][:8], "little")
 
     def _measure_hz(self) -> int:
         """The kernel's tick rate. Nothing tells it without the kernel's configuration, so count."""
@@ -205,7 +139,9 @@ class Programs:
         return struct.pack("<2Q", cost, burst * cost)
 
     def close(self) -> None:
-        self.module.cleanup()
+        for fd in (*self._programs.values(), *self._maps.values()):
+            os.close(fd)
+        self._programs, self._maps = {}, {}
 
     def __enter__(self) -> "Programs":
         return self

@@ -18,7 +18,8 @@ from typing import Final, TypeVar
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import ACTIONS, EXISTING, MODES, TRACKINGS, Layout, Programs, constant
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.schema import ACTIONS, EXISTING, MODES, TRACKINGS, Layout, constant
 from vsfwd.image import Flip, HostEntry, HostKey, Image, InPlace, PrefixEntry, PrefixKey
 
 K = TypeVar("K")

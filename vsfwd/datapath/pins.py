@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Final
 
 from vsfwd.datapath import bpf
+from vsfwd.datapath.loader import PROGRAMS
 
 _SCHEMA: Final = re.compile(r"[0-9a-f]{16}")
 _ATTACHED: Final = ("vnic_in", "vnic_out")
-"""Programs that live while a device bears them, once the daemon that loaded them is gone."""
+"""Programs that live while a device bears them, once the daemon that loaded them is gone and they are not
+pinned."""
 
 
 def remove_older(current: Path) -> list[str]:
     """All beside `current` that no program needs; answers which."""
     beside = [path for path in current.parent.iterdir() if _SCHEMA.fullmatch(path.name) and path != current]
     needed = _maps_of_attached() if beside else set()
-    older = [path for path in beside if not needed & {bpf.pinned_id(pin) for pin in path.iterdir()}]
+    maps = {path: {pin for pin in path.iterdir() if not pin.name.startswith(PROGRAMS)} for path in beside}
+    older = [path for path, pins in maps.items() if not needed & {bpf.pinned_id(pin) for pin in pins}]
     for path in older:
         shutil.rmtree(path)
     return sorted(path.name for path in older)

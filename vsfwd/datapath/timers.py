@@ -8,7 +8,8 @@ import mmap
 from collections.abc import Mapping
 from typing import Final
 
-from vsfwd.datapath.loader import Programs, State, constant
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.schema import State, constant
 from vsfwd.policy.model import SessionTimers
 
 _STATES_OF: Final = {

@@ -14,7 +14,7 @@ before its SYN is acknowledged, RFC 7413 3."""
 
 from typing import Final
 
-from vsfwd.datapath.loader import SEGMENTS, STEPS, State, constant
+from vsfwd.datapath.schema import SEGMENTS, STEPS, State, constant
 
 TABLE: Final = """
 state              side       SYN       SYN-ACK      ACK                FIN                RST
