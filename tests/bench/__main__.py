@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 
-from tests.bench import compiler, early, fleet, flood, kernel, packet, report, scenarios, update
+from tests.bench import compiler, early, fleet, flood, kernel, packet, report, scenarios, start, update
 from tests.bench.rounds import Progress
 
-PARTS: Final = ("traffic", "packet", "early", "update", "compile", "flood", "fleet")
+PARTS: Final = ("traffic", "packet", "early", "start", "update", "compile", "flood", "fleet")
 
 
 @click.command(help=__doc__)
@@ -32,6 +32,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
         "traffic": scenarios.planned_s(planned),
         "packet": packet.planned_s(rounds),
         "early": early.planned_s(rounds),
+        "start": start.planned_s(rounds),
         "update": update.planned_s(rounds),
         "compile": compiler.planned_s(sizes, rounds),
         "flood": flood.planned_s(rounds),
@@ -45,6 +46,8 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
             figures += packet.run(rounds, progress)
         if "early" in parts:
             figures += early.run(rounds, progress)
+        if "start" in parts:
+            figures += start.run(rounds, progress)
         if "update" in parts:
             figures += update.run(rounds, progress)
         if "compile" in parts:

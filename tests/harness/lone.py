@@ -1,0 +1,107 @@
+"""A vsfwd as it runs, a process of its own, with its policy on disk and nobody to talk to.
+
+    daemon = LoneDaemon(directory, namespace, pins)
+    daemon.keep(objects(rules, groups, vnics))
+    daemon.start()
+
+What a restart, a kill or an upgrade is about needs no broker: the policy on disk is what is enforced."""
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.harness.policies import HOST, Objects, after, message
+from vagrant.lab.processes import in_namespace
+from vsfwd.policy.desired import DesiredState
+from vsfwd.protocol import envelope
+from vsfwd.protocol.envelope import Kind
+from vsfwd.statefile import StateFile
+
+READY_S: Final = 90.0
+"""It may have to compile, on a busy machine."""
+CHECKOUT: Final = Path(__file__).parents[2]
+
+
+class LoneDaemon:
+    """`directory` has configuration, state, socket and log; its device has the vNIC's alias."""
+
+    def __init__(self, directory: Path, namespace: str, pins: Path, **settings: int) -> None:
+        self.directory = directory
+        self.log = directory / "vsfwd.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._namespace = namespace
+        self._key = Ed25519PrivateKey.generate()
+        self._config = directory / "vsfwd.toml"
+        public = base64.b64encode(self._key.public_key().public_bytes_raw()).decode()
+        nobody = directory / "nobody.pem"
+        lines = {
+            "host_id": HOST,
+            "broker_urls": ["amqps://127.0.0.1:1"],
+            **dict.fromkeys(("ca", "certificate", "key"), str(nobody)),
+            "manager_key": public,
+            "state_dir": str(directory / "state"),
+            "socket": str(directory / "vsfwd.sock"),
+            "pin_dir": str(pins),
+            **settings,
+        }
+        self._config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in lines.items()))
+
+    def keep(self, objects: Objects) -> None:
+        """The policy that the next start finds on disk."""
+        state = after(DesiredState(), objects, Kind.SNAPSHOT)
+        header, json = message(DesiredState(), objects, Kind.SNAPSHOT)
+        fields = {
+            name: getattr(header, name) for name in ("host", "epoch", "generation", "base", "kind", "digest")
+        }
+        sealed = envelope.seal(self._key, json=json, **fields)
+        statefile = StateFile(self.directory / "state")
+        statefile.save_policy(sealed.header, sealed.signature, state)
+        statefile.close()
+
+    def start(self, checkout: Path = CHECKOUT) -> float:
+        """Seconds until it says that it enforces what is on disk. `checkout`: whose vsfwd it is."""
+        where = self.directory / "notify"
+        where.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+            notified.bind(str(where))
+            begun = time.monotonic()
+            self.launch(checkout, NOTIFY_SOCKET=str(where))
+            notified.settimeout(0.5)
+            while True:
+                try:
+                    if notified.recv(64) == b"READY=1":
+                        return time.monotonic() - begun
+                except TimeoutError:
+                    assert self.process is not None
+                    assert self.process.poll() is None, self.log.read_text()
+                    assert time.monotonic() - begun < READY_S, self.log.read_text()
+
+    def launch(self, checkout: Path = CHECKOUT, **environment: str) -> "subprocess.Popen[bytes]":
+        argv = in_namespace(self._namespace, [sys.executable, "-m", "vsfwd", "--config", str(self._config)])
+        environment = {**os.environ, **environment, "PYTHONPATH": str(checkout)}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(argv, cwd=checkout, env=environment, stdout=log, stderr=log)
+        return self.process
+
+    def kill(self) -> None:
+        self.end(signal.SIGKILL)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Status of a daemon that gets this signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait(timeout=30)
+        self.process = None
+        return status
+
+
+def _toml(value: object) -> str:
+    return str(value) if isinstance(value, int) else repr(value)
