@@ -13,31 +13,25 @@ import vsfwd.ipc.bus_interface as api
 from vsfwd.ipc import client
 from vsfwd.protocol.components import MAX_PATIENCE_S
 from vsfwd.relay import PATIENCE_S
-from vsfwd.shell import EXIT_REFUSED, EXIT_UNREACHABLE, as_json, end, print_json, print_table, wide_console
+from vsfwd.shell import (
+    EXIT_REFUSED,
+    EXIT_UNREACHABLE,
+    JsonObject,
+    as_json,
+    end,
+    print_json,
+    print_table,
+    wide_console,
+)
 
 _UNREACHABLE: Final = (api.NotConnected, api.NoAnswer)
 _REFUSED: Final = (api.NotAllowed, api.Invalid, api.Failed, api.NobodyWaits)
 
 
-class _Body(click.ParamType[dict[str, Any]]):
-    name = "json"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> dict[str, Any]:
-        try:
-            found = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            self.fail(f"not JSON: {error}")
-        if not isinstance(found, dict):
-            self.fail("not a JSON object")
-        return found
-
-
 _component = click.option(
     "--as", "component", required=True, metavar="COMPONENT", help="One of vsfwd's configuration."
 )
-_body = click.argument("body", type=_Body(), default="{}")
+_body = click.argument("body", type=JsonObject(), default="{}")
 
 
 @click.group(short_help="Speak with the manager as a component of this host.")
@@ -93,7 +87,7 @@ def call(
 @bus.command()
 @_component
 @click.option("--count", "most", type=click.IntRange(1), metavar="N", help="End after so many.")
-@click.option("--reply", type=_Body(), metavar="BODY", help="The answer to each call of the manager.")
+@click.option("--reply", type=JsonObject(), metavar="BODY", help="The answer to each call of the manager.")
 @click.argument("topics", nargs=-1, required=True)
 @as_json
 @click.pass_obj

@@ -1,6 +1,6 @@
 """vsfwctl: what this host enforces, at the shell, as a client of the local socket like any other; and, in
 `policyctl`, the manager's policy as a file, in `lintctl` what is wrong with it, in `tracectl` what it does
-to a packet.
+to a packet, in `fleetctl` the manager's hosts.
 
 Tables are for people; `--json` is for scripts and has the field names of `ipc.interface`. `STATUSES` has the
 exit statuses, `manual` makes a manual page of all this."""
@@ -17,6 +17,7 @@ import vsfwd.ipc.interface as api
 from vsfwd.busctl import bus
 from vsfwd.earlyctl import early, early_table
 from vsfwd.enrolctl import enroll
+from vsfwd.fleetctl import COMMANDS as FLEET
 from vsfwd.ipc import SOCKET
 from vsfwd.lintctl import lint
 from vsfwd.policy.model import is_mac
@@ -29,8 +30,9 @@ _LAST_PASSED_OVER: Final = 10
 
 WHOM: Final = """\b
 addresses, addrsets, bus, early, explain, flows, rules, stats, status and
-timers ask the daemon of this host; apply, confirm, enroll, export, import,
-lint, roll-back and trace ask the manager, from anywhere."""
+timers ask the daemon of this host; alarms, apply, components, confirm,
+enroll, export, hosts, import, lint, roll-back, tokens and trace ask the
+manager, from anywhere."""
 STATUSES: Final = {
     0: "done",
     1: "refused, or nothing of that name",
@@ -68,7 +70,7 @@ one_vnic = click.option(
 @click.version_option(package_name="vsfwd", prog_name="vsfwctl")
 @click.pass_context
 def main(context: click.Context, socket: Path) -> None:
-    """What the firewall of this host enforces, and the manager's policy as a file."""
+    """What the firewall of this host enforces, and the manager's policy and hosts."""
     context.obj = socket
 
 
@@ -373,7 +375,7 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-for command in (bus, early, enroll, *COMMANDS, lint, trace):
+for command in (bus, early, enroll, *COMMANDS, *FLEET, lint, trace):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def checked_url(url: str) -> str:
 class Rest:
     def __init__(self, login: Login) -> None:
         """Raises Unusable."""
-        self._url, self._ca = login.manager, login.ca
+        self.url, self._ca = login.manager, login.ca
         self._is_anybody = not (login.user or login.token)
         headers = {"Authorization": f"Bearer {login.token}"} if login.token else {}
         self._client = httpx.Client(
@@ -125,15 +125,15 @@ class Rest:
         try:
             answer = self._client.request(method, path, json=body, params=params)
         except httpx.TimeoutException:
-            raise Unreachable(f"{self._url}: no answer in time; see the manager's log") from None
+            raise Unreachable(f"{self.url}: no answer in time; see the manager's log") from None
         except httpx.TransportError as error:
-            raise Unreachable(f"{self._url}: {self._why(error)}") from None
+            raise Unreachable(f"{self.url}: {self._why(error)}") from None
         if not answer.is_success:
             raise self._refusal(answer)
         try:
             return answer.json() if answer.content else None
         except ValueError:
-            raise Unreachable(f"{self._url}: whatever answers there is no manager") from None
+            raise Unreachable(f"{self.url}: whatever answers there is no manager") from None
 
     def every(self, path: str, **query: object) -> list[Any]:
         """All results of a list that comes in pages."""
@@ -162,9 +162,9 @@ class Rest:
             body = answer.json()
             reason, code = str(body["error_message"]), body.get("error_code")
         except (ValueError, KeyError, TypeError, AttributeError):
-            return Denied(f"{self._url}: answered {answer.status_code}, and not as a manager does")
+            return Denied(f"{self.url}: answered {answer.status_code}, and not as a manager does")
         if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            return NotReady(self._url, reason)
+            return NotReady(self.url, reason)
         if answer.status_code == 401 or (answer.status_code == 403 and code != _ROLE):
             credentials = "; see VSFWCTL_USER, VSFWCTL_PASSWORD and VSFWCTL_TOKEN"
             return Denied(reason if self._is_anybody else reason.rstrip(".") + credentials)

@@ -38,6 +38,21 @@ _NEVER_FOLDED: Final = (
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON with stable keys instead of a table.")
 
 
+class JsonObject(click.ParamType[dict[str, Any]]):
+    name = "json"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> dict[str, Any]:
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            self.fail(f"not JSON: {error}")
+        if not isinstance(found, dict):
+            self.fail("not a JSON object")
+        return found
+
+
 def ask(socket: Path, question: Callable[[Any], Awaitable[T]]) -> Any:
     """The answer, or the end of the program with a message that says what to do next."""
     try:

@@ -21,7 +21,7 @@ MAX_LIFETIME_S: Final = 7 * 86400
 TOKENS: Final = f"{PREFIX}/enrolment-tokens"
 VOID: Final = (
     "there is no such enrolment token, or it has expired, or another host has used it; make a new one by "
-    'POST /api/v1/vsfw/enrolment-tokens, with {"host": ID} for a host that keeps its id'
+    "`vsfwctl tokens create`, with --host for a host that keeps its id"
 )
 
 

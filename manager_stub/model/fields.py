@@ -115,7 +115,7 @@ def check_uuid(text: str) -> str:
 def check_host_id(text: str) -> str:
     """A host is named by its id, since nothing says that there is only one of its name."""
     if not is_uuid(text):
-        raise ValueError(f"{text!r} is not the id of a host: GET /api/v1/vsfw/hosts shows ids and names")
+        raise ValueError(f"{text!r} is not the id of a host: `vsfwctl hosts` shows ids and names")
     return text
 
 

@@ -2,6 +2,7 @@
 the shown rabbitmq.conf, a manager on it, a token, a host. Packages and system services are not touched."""
 
 import json
+import os
 import re
 import shlex
 import ssl
@@ -52,6 +53,7 @@ class Installation:
         rest, self.amqps, self.api, self.epmd, self.node = free_ports(5)
         self.state, self.etc = directory / "manager", directory / "etc"
         self.etc.mkdir()
+        self.settings = {name: text for name, text in os.environ.items() if not name.startswith("VSFWCTL_")}
         self.url = f"https://{BROKER_ADDRESS}:{rest}"
         self._values = {
             "/var/lib/vsfw-manager": str(self.state),
@@ -74,7 +76,7 @@ class Installation:
         named = [f'{name}() {{ {sys.executable} -m {module} "$@"; }}\n' for name, module in programs.items()]
         script = f"set -eu\nexport PYTHONPATH={ROOT}\n{''.join(named)}{commands}"
         argv = in_namespace(namespace, ["bash", "-c", script])
-        done = subprocess.run(argv, input=said, capture_output=True, text=True)
+        done = subprocess.run(argv, input=said, env=self.settings, capture_output=True, text=True)
         assert done.returncode == 0, f"{commands}\n{done.stderr}"
         return done.stdout
 
@@ -124,8 +126,8 @@ def test_the_shown_commands_make_an_installation(tmp_path: Path, host: DaemonHos
         auth = (made["user"], made["password"])
         rest = stack.enter_context(httpx.Client(base_url=here.url, auth=auth, verify=tls, trust_env=False))
         wait_until(lambda: answers(rest), "the manager answers", DEADLINE_S)
-        credentials = {"-u admin": f"-u admin:{made['password']}", "ca.crt": made["ca"]}
-        token = json.loads(here.run(here.filled(ask, **credentials)))
+        here.settings["VSFWCTL_PASSWORD"] = made["password"]
+        token = json.loads(here.run(here.filled(ask, **{"ca.crt": made["ca"], "--user": "--json --user"})))
 
         settings = {"state_dir": tmp_path / "vsfwd", "socket": host.socket, "pin_dir": host.pins}
         config = tmp_path / "etc-vsfwd" / "vsfwd.toml"

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from manager_stub.findings import Kind
 from vsfwd.ctl import STATUSES, main
 from vsfwd.enrolctl import enroll
+from vsfwd.fleetctl import COMMANDS as FLEET
 from vsfwd.lintctl import KINDS, lint
 from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import print_table, wide_console
@@ -116,7 +117,7 @@ def test_help_says_whom_a_command_asks_and_how_it_ends() -> None:
     said = CliRunner().invoke(main, ["--help"]).stdout
     asked, statuses = said.rsplit("\n\n", 3)[1:3]
     host, manager = (set(re.findall(r"[\w-]+", part)) for part in asked.split("this host;"))
-    of_manager = {command.name for command in (*COMMANDS, enroll, lint, trace)}
+    of_manager = {command.name for command in (*COMMANDS, *FLEET, enroll, lint, trace)}
     assert manager & main.commands.keys() == of_manager
     assert host & main.commands.keys() == main.commands.keys() - of_manager
     for code, text in STATUSES.items():

@@ -139,7 +139,7 @@ async def test_a_token_is_good_for_one_host(manager: Manager, told: Calls, insta
     first = await enrolled(manager, text, mine, display_name="a")
     thief = await ask(manager, text, new_request(), display_name="b")
     assert (thief.status_code, "another host has used it" in thief.text) == (403, True)
-    assert "POST /api/v1/vsfw/enrolment-tokens" in thief.json()["error_message"]
+    assert "vsfwctl tokens create" in thief.json()["error_message"]
     assert await enrolled(manager, text, mine, display_name="a") == first
     assert list(manager.register.hosts) == [first["id"]]
 

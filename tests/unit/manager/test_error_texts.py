@@ -45,9 +45,19 @@ def rule(**fields: Any) -> dict[str, Any]:
         ),
         ("PATCH", SECTION, {"scheduler_path": "x"}, "scheduler_path: is not a path, as /infra/"),
         ("POST", f"{VSFW}/enrol", {"token": "s3cret", "csr": ""}, "token: is not an enrolment token: 12 of"),
-        ("POST", f"{VSFW}/enrolment-tokens", {"host": "host1"}, "host: 'host1' is not the id of a host: GET"),
-        ("PUT", f"{VSFW}/clusters/c", {"hosts": ["host1"]}, "hosts.0: 'host1' is not the id of a host: GET"),
-        ("GET", f"{VSFW}/hosts/host1", None, "GET /api/v1/vsfw/hosts shows ids and names"),
+        (
+            "POST",
+            f"{VSFW}/enrolment-tokens",
+            {"host": "host1"},
+            "host: 'host1' is not the id of a host: `vsfwctl hosts`",
+        ),
+        (
+            "PUT",
+            f"{VSFW}/clusters/c",
+            {"hosts": ["host1"]},
+            "hosts.0: 'host1' is not the id of a host: `vsfwctl hosts`",
+        ),
+        ("GET", f"{VSFW}/hosts/host1", None, "`vsfwctl hosts` shows ids and names"),
         ("GET", f"{INFRA}?filter=Group", None, "filter: is not Type- and names of types, as Type-Group|"),
     ],
 )
