@@ -71,6 +71,7 @@ from manager_stub.inquiry import Inquiry
 from manager_stub.lead import RENEW_S, Lead, Lost
 from manager_stub.moves.courier import MoveCourier
 from manager_stub.moves.moves import Moves
+from manager_stub.moves.pulls import Pulls
 from manager_stub.presence import Presence
 from manager_stub.publish import Publishing
 from manager_stub.publisher import Publisher
@@ -110,6 +111,7 @@ class Parts:
     publisher: Publisher
     switchboard: Switchboard
     moves: Moves
+    pulls: Pulls
     web: Guard
     broker_tls: ssl.SSLContext
 
@@ -130,6 +132,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     watch = Watch(register, vnics, broker, presence)
     publisher.heard = presence.heard
     moves = Moves(store, register, vnics, presence, credentials)
+    pulls = Pulls(register, vnics, moves)
     publisher.begin_beside = [
         Courier(register, broker, switchboard).begin,
         MoveCourier(register, broker, moves).begin,
@@ -196,6 +199,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         publisher,
         switchboard,
         moves,
+        pulls,
         guard,
         tls,
     )
@@ -279,6 +283,7 @@ async def _term(
         asyncio.create_task(parts.publisher.run(), name="publisher"),
         asyncio.create_task(_every(LEASES_S, parts.vnics.expire), name="leases"),
         asyncio.create_task(_every(MOVES_S, parts.moves.expire), name="moves"),
+        asyncio.create_task(_every(MOVES_S, parts.pulls.expire), name="pulls"),
         asyncio.create_task(_every(STATISTICS_S, parts.statistics.save), name="statistics"),
         asyncio.create_task(_every(CONFIRMATION_S, parts.publishing.expire), name="confirmation"),
         *([asyncio.create_task(over.wait(), name="lead")] if over else []),

@@ -232,6 +232,7 @@ moves = sa.Table(
     sa.Column("state", sa.String, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("flows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("pulled", sa.Boolean, nullable=False),
 )
 # Which manager leads: one row. `beat` grows while it does.

@@ -49,6 +49,8 @@ class Vnics:
         """Which host told of a VM that nobody knew."""
         self.as_told_inside: Callable[[str, Binding], Binding] = lambda host, binding: binding
         """A binding with what guests say of themselves, by host."""
+        self.came: Callable[[str, Mapping[str, str]], None] = lambda host, had: None
+        """Called with a host that has vNICs now that others had, and who had each."""
         # Who had something before its host has been away ever since, until it is seen.
         self._away = {host: now_ms() for each in register.tenures.values() for host in each.hosts[:-1]}
         self._plug(self._said())
@@ -150,11 +152,20 @@ class Vnics:
         after = {id: placed(host, said[id], taken[id]) for id, host in hosts.items()}
         moved = {id: host for id, host in after.items() if host is not hosts[id] or id == reporter}
         gained = {id for id in moved if not vnics_of(moved[id].bindings) <= vnics_of(hosts[id].bindings)}
+        came = {id: self._came(id, moved[id], before) for id in gained}
         self._register.place(moved, tenures, logged)
         self._decided_for = self._register.world.vms
         for id in gained - {reporter}:
             # What it said of the names and addresses there counted for nothing until now.
             self.ask_to_report(id)
+        for id, from_ in came.items():
+            self.came(id, from_)
+
+    def _came(self, id: str, after: Host, tenures: plugged.Tenures) -> dict[str, str]:
+        """By vNIC that the host has now, and had not before, which host had it."""
+        new = vnics_of(after.bindings) - vnics_of(self._register.hosts[id].bindings)
+        had = {vnic: tenures[vnic].hosts[-1] for vnic in new if vnic in tenures}
+        return {vnic: host for vnic, host in had.items() if host != id}
 
     # The inventory
 

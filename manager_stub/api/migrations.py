@@ -75,6 +75,7 @@ def _shown(register: Register, move: Move) -> Json:
         "state": str(move.state),
         "reason": move.reason,
         "flows": move.flows,
+        "bytes": move.bytes,
         "announced": not move.pulled,
         "requested_by": move.user,
         "begin_time": move.begun_ms,

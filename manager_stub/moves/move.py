@@ -47,8 +47,8 @@ KEPT: Final = 1000
 
 @dataclass(frozen=True)
 class Move:
-    """`vnics` as they were plugged at the source. `flows`: how many the target has taken over. `pulled`:
-    nobody said beforehand that the VM would move."""
+    """`vnics` as they were plugged at the source. `flows`: how many the target has taken over; `bytes`:
+    of state that have passed. `pulled`: nobody said beforehand that the VM would move."""
 
     id: str
     vm: str
@@ -61,6 +61,7 @@ class Move:
     state: State = State.PREPARING
     reason: str = ""
     flows: int = 0
+    bytes: int = 0
     pulled: bool = False
 
     @property
@@ -87,7 +88,7 @@ def stored_move(row: Row) -> Move:
 
 def told(move: Move) -> dict[str, Any]:
     """As the audit log has it."""
-    fields = ("vm", "source", "target", "state", "reason", "flows", "pulled")
+    fields = ("vm", "source", "target", "state", "reason", "flows", "bytes", "pulled")
     return {field: getattr(move, field) for field in fields}
 
 

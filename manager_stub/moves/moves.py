@@ -28,6 +28,7 @@ from manager_stub.store import Store
 from manager_stub.vnics import Vnics
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol import migration
+from vsfwd.protocol.messages import Binding
 from vsfwd.protocol.migration import (
     MoveAborted,
     MoveDone,
@@ -70,12 +71,11 @@ class Letter:
 @dataclass
 class _Way:
     """Of an open move, what need not be kept: the policy that the target is to have, whether the hosts were
-    asked, which of them are ready, and how many bytes have passed."""
+    asked, and which of them are ready."""
 
     floor: Position
     asked: bool = False
     ready: set[str] = field(default_factory=set)
-    bytes: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -91,6 +91,8 @@ class Moves:
         self.outgoing: deque[Letter] = deque()
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to send."""
+        self.wanted: Callable[[str, MoveWanted], None] = lambda host, said: None
+        """Called with a host where a VM has appeared that nobody announced."""
         self.moves = {row["id"]: stored_move(row) for row in store.moves()}
         """All that are kept, the oldest first."""
         self._ways = {id: _Way(Position(0, 0, "")) for id, move in self.moves.items() if move.is_open}
@@ -103,11 +105,6 @@ class Moves:
 
     def begin(self, vm: str, target: str) -> Move:
         """Raises Refused, and nothing has happened."""
-        source = self._vetoed(vm, target)
-        return self._begin(vm, source, target)
-
-    def _vetoed(self, vm: str, target: str) -> str:
-        """The host where the VM is, if it may leave it for the target."""
         hosts = self._register.hosts
         if f"/vsfw/vms/{vm}" not in self._register.world.vms:
             raise Refused("vm", f"there is no VM {vm}")
@@ -118,6 +115,16 @@ class Moves:
             raise Conflict("vm", f"VM {vm} is plugged nowhere")
         if source == target:
             raise Conflict("target", f"VM {vm} is on host {self._called(target)} already")
+        vnics = tuple(each for each in hosts[source].bindings if each.vm == vm)
+        return self._begin(vm, source, target, vnics)
+
+    def pull(self, vm: str, source: str, target: str, vnics: tuple[Binding, ...]) -> Move:
+        """The VM runs at the target already. Raises Conflict."""
+        return self._begin(vm, source, target, vnics, pulled=True)
+
+    def _begin(
+        self, vm: str, source: str, target: str, vnics: tuple[Binding, ...], *, pulled: bool = False
+    ) -> Move:
         if moving := next((each for each in self._open() if each.vm == vm), None):
             raise Conflict("vm", f"VM {vm} is moving already, to {self._called(moving.target)} ({moving.id})")
         for field_, host in (("vm", source), ("target", target)):
@@ -125,12 +132,8 @@ class Moves:
                 raise Conflict(field_, f"host {self._called(host)} is down")
             if self._credentials.public_key(host) is None:
                 raise Conflict(field_, f"the key of host {self._called(host)} is not known; enrol it anew")
-        if problem := hosts[target].problem:
+        if problem := self._register.hosts[target].problem:
             raise Conflict("target", f"host {self._called(target)} cannot have its policy: {problem}")
-        return source
-
-    def _begin(self, vm: str, source: str, target: str, *, pulled: bool = False) -> Move:
-        vnics = tuple(each for each in self._register.hosts[source].bindings if each.vm == vm)
         there = len(self._register.hosts[target].vnics | {each.vnic for each in vnics})
         if there > MAX_HOST_VNICS:
             raise Conflict(
@@ -189,7 +192,8 @@ class Moves:
     def heard(self, host: str, said: migration.Move) -> None:
         """Raises BadReport."""
         if isinstance(said, MoveWanted):
-            raise BadReport("a migration that nobody announced", host)
+            self.wanted(host, said)
+            return
         move = self.moves.get(said.migration)
         if move is None or said.vm != move.vm or host not in (move.source, move.target):
             raise BadReport(f"a migration that it is no part of: {said.migration}", host)
@@ -207,10 +211,9 @@ class Moves:
             raise BadReport(f"{type(said).__name__}: not its part of a migration", host)
 
     def _relay(self, move: Move, part: MoveState) -> None:
-        way = self._ways[move.id]
-        way.bytes += len(part.data)
+        move = self.moves[move.id] = replace(move, bytes=move.bytes + len(part.data))
         waiting = sum(len(letter.body) for letter in self.outgoing)
-        if way.bytes > MAX_BYTES or waiting + len(part.data) > MAX_WAITING:
+        if move.bytes > MAX_BYTES or waiting + len(part.data) > MAX_WAITING:
             self._end(move, State.FAILED, f"its state is more than {min(MAX_BYTES, MAX_WAITING)} bytes")
         else:
             self._tell(move.target, part)
@@ -301,6 +304,10 @@ class Moves:
             transaction.add_changes([changed])
         self.moves = {id: each for id, each in self.moves.items() if id not in surplus} | {move.id: move}
         log.info("migration", id=move.id, vm=move.vm, state=str(move.state), reason=move.reason)
+
+    def decline(self, host: str, vm: str, reason: str) -> None:
+        """A move that a host wants does not take place."""
+        self._tell(host, MoveAborted(str(uuid4()), vm, reason))
 
     def _tell(self, host: str, message: migration.Move) -> None:
         self.outgoing.append(Letter(host, str(uuid4()), migration.encode(message)))

@@ -21,5 +21,6 @@ def upgrade() -> None:
         sa.Column("state", sa.String, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("flows", sa.BigInteger, nullable=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
         sa.Column("pulled", sa.Boolean, nullable=False),
     )

@@ -2,6 +2,8 @@
 hosts are the test."""
 
 import asyncio
+from math import inf
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +11,7 @@ import pytest
 
 from manager_stub.enrolment.credentials import Credential
 from manager_stub.moves import moves as module
+from manager_stub.moves import pulls
 from manager_stub.moves.move import LIVES_S, State
 from manager_stub.reports import BadReport
 from tests.unit.manager.expressions import named, vm
@@ -22,6 +25,7 @@ from vsfwd.protocol.migration import (
     MoveOrder,
     MoveRefused,
     MoveState,
+    MoveWanted,
     Step,
 )
 
@@ -160,7 +164,7 @@ async def test_a_move_from_its_beginning_to_its_end(manager: Manager) -> None:
     plugged(manager, TARGET, HERE)
     done(manager, TARGET, id, Step.ACTIVATE)
     shown = await manager.call("GET", f"{MOVES}/{id}")
-    assert (shown["state"], shown["flows"], shown["expire_time"]) == ("active", 8, 0)
+    assert (shown["state"], shown["flows"], shown["bytes"], shown["expire_time"]) == ("active", 8, 6, 0)
     assert told(manager) == [(SOURCE, MoveOrder(id, VM, Step.FINISH))]
     assert manager.register.hosts[TARGET].bindings == (HERE,)
     assert manager.register.hosts[SOURCE].level.wanted.objects["vnics"] == {}
@@ -360,3 +364,62 @@ async def test_moves_are_listed_audited_and_forgotten_in_the_end(
     assert [each["id"] for each in shown] == [second]
     assert len(manager.parts.store.moves()) == 1
     posting.cancel()
+
+
+async def test_a_vm_that_appears_unannounced_brings_its_state(manager: Manager) -> None:
+    """Its new host may ask before the old one has let it go. Then both are asked, as of any move; the source
+    is told to freeze, and the target, once it has all, to go on."""
+    for host in (SOURCE, TARGET):
+        know_key(manager, host)
+    says(manager, TARGET, MoveWanted(VM, (HERE,)))
+    plugged(manager, TARGET, HERE)
+    assert told(manager) == []
+    plugged(manager, SOURCE)
+    applies(manager, TARGET)
+    (move,) = manager.parts.moves.moves.values()
+    assert (move.source, move.target, move.pulled) == (SOURCE, TARGET, True)
+    offers = dict(told(manager))
+    assert offers.keys() == {SOURCE, TARGET}
+    assert all(isinstance(offer, MoveOffer) and offer.running for offer in offers.values())
+    for host in (SOURCE, TARGET):
+        done(manager, host, move.id, Step.PREPARE)
+    assert told(manager) == [(SOURCE, MoveOrder(move.id, VM, Step.FREEZE))]
+    done(manager, SOURCE, move.id, Step.FREEZE)
+    done(manager, TARGET, move.id, Step.IMPORT, final=True, flows=3)
+    assert told(manager) == [(TARGET, MoveOrder(move.id, VM, Step.ACTIVATE))]
+    done(manager, TARGET, move.id, Step.ACTIVATE)
+    assert state(manager, move.id) is State.ACTIVE
+
+
+async def test_nobody_gets_the_state_of_a_vm_by_asking(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that says a VM is there which another one has: the other is not told anything, and the host,
+    after a while, that there is nothing."""
+    for host in (SOURCE, TARGET):
+        know_key(manager, host)
+    says(manager, TARGET, MoveWanted(VM, (HERE,)))
+    plugged(manager, TARGET, HERE)
+    manager.parts.pulls.expire()
+    assert told(manager) == []
+    monkeypatch.setattr(pulls, "time", SimpleNamespace(monotonic=lambda: inf))
+    manager.parts.pulls.expire()
+    ((host, said),) = told(manager)
+    assert host == TARGET
+    assert isinstance(said, MoveAborted)
+    assert "nobody has let the VM go" in said.reason
+    assert manager.parts.moves.moves == {}
+
+
+async def test_a_pull_from_a_host_that_is_down_is_declined(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The VM goes on with its policy only, at once."""
+    for host in (SOURCE, TARGET):
+        know_key(manager, host)
+    plugged(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    monkeypatch.setattr(manager.parts.presence, "is_up", lambda host: host != SOURCE)
+    says(manager, TARGET, MoveWanted(VM, (HERE,)))
+    ((host, said),) = told(manager)
+    assert (host, "host host1 is down" in said.reason) == (TARGET, True)  # type: ignore[union-attr]
