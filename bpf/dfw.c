@@ -16,6 +16,7 @@
 #include "conntrack.h"
 #include "classify.h"
 #include "guards.h"
+#include "hold.h"
 #include "limit.h"
 #include "reject.h"
 #include "spoof.h"
@@ -27,6 +28,7 @@
 #include "alg.c"
 #include "rules.c"
 #include "spoofguard.c"
+#include "hold.c"
 
 static __always_inline struct vnic *find_vnic(u32 ifindex)
 {
@@ -477,18 +479,27 @@ static __always_inline bool enter(struct passage *p)
 	return true;
 }
 
-/* Only where a vNIC's policy has something to say of frames. By itself, since together with packet() it would be too
- * much for the verifier. */
+/* Only where a vNIC's policy has something to say of frames, or nothing passes. By itself, since together with packet() it
+ * would be too much for the verifier. */
 int frame(struct __sk_buff *skb)
 {
 	struct passage p = {.skb = skb};
 	int verdict;
+	u32 reason;
+	u8 hold;
 
 	if (!enter(&p))
 		return TC_ACT_SHOT;
+	hold = *(volatile u8 *)&p.vnic->hold;
+	reason = unlikely(hold) ? stop(&p, hold) : 0;
+	if (reason)
+		return settle(&p, drop(reason));
 	p.packet->tagged = 0;
 	p.packet->vlan = 0;
 	verdict = ahead(&p);
+	/* Without a rule for it, the RARP by which the VM has come to life still tells switches where it is. */
+	if (unlikely(hold) && verdict == TC_ACT_UNSPEC && skb->protocol == swap16(ETHERTYPE_RARP))
+		verdict = TC_ACT_OK;
 	return settle(&p, verdict == TC_ACT_UNSPEC ? call_stage(&p, STAGE_PACKET) : verdict);
 }
 

@@ -112,6 +112,8 @@ enum reason {
 	REASON_TCP_WINDOW,           /* TCP whose sequence numbers its flow cannot have now */
 	REASON_CHECKSUM,             /* a wrong checksum on what would have changed a flow */
 	REASON_MTU,                  /* an ICMP error that asks for packets smaller than any link makes them */
+	REASON_FROZEN,               /* its VM is leaving for another host */
+	REASON_DEAD,                 /* its VM is coming from another host, and does not run here yet */
 };
 
 /* What a flow has seen. */
@@ -164,11 +166,20 @@ struct vnic {
 	u32 buckets;    /* of its flow table */
 	u8 mac[6];      /* wire */
 	u8 promiscuous; /* 1: takes frames to any MAC address */
-	u8 ahead;       /* 1: its policy is asked about frames before they are parsed. Raised before the bank that wants
-			 * it is in force and cleared after: what is to be done stands in the bank */
+	u8 ahead;       /* 1: its policy is asked about frames before they are parsed, and `hold` before that. Raised
+			 * before the bank that wants it is in force and cleared after: what is to be done stands in the bank */
 	u8 id[16];      /* UUID of the vNIC, wire; for the daemon that finds this after a restart */
 	u8 guard;       /* GUARD_ bits; the policy's, written while packets pass */
-	u8 zero[3];
+	u8 zero[2];
+	u8 hold;        /* enum hold. The last byte, since the programs write it too: the daemon writes it by itself */
+};
+
+/* Why nothing passes a vNIC while its VM changes host. Any but HOLD_NONE needs `ahead`. */
+enum hold {
+	HOLD_NONE,
+	HOLD_FROZEN,  /* the VM is leaving: its flows stay as they are */
+	HOLD_WAITING, /* the VM is coming, and what it needs is not here yet */
+	HOLD_DEAD,    /* all is here: the VM's first announcement of itself, or the daemon, ends it */
 };
 
 /* A token bucket's measures (limit.h), in 1/65536 jiffies. */

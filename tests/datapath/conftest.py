@@ -48,3 +48,20 @@ def journey(host: Host, net: Net, request: pytest.FixtureRequest) -> Journey:
     journey = Journey(host, host.port("here"), net, request.param)
     journey.install("allow")
     return journey
+
+
+@pytest.fixture(scope="session")
+def shared_target() -> Iterator[tuple[Host, str]]:
+    settings = Settings(flows_per_vnic=512, log_limit=UNLIMITED, reject_limit=UNLIMITED)
+    with private_host("target", settings) as host:
+        yield host
+
+
+@pytest.fixture
+def target(shared_target: tuple[Host, str]) -> Iterator[tuple[Host, str]]:
+    """Another host, to which VMs move: with secrets, slots and tables of its own. A test enters its
+    namespace."""
+    yield shared_target
+    host, namespace = shared_target
+    with inside(namespace):
+        host.unplug()

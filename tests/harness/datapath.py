@@ -24,7 +24,7 @@ from scapy.packet import Packet
 from tests.harness.policies import policy, vnic_id
 from vagrant.lab import processes
 from vagrant.lab.probe import inside
-from vsfwd.datapath import Datapath, Event, Flow, Limit, Settings, bpf
+from vsfwd.datapath import Datapath, Event, Flow, Hold, Limit, Settings, bpf
 from vsfwd.datapath.loader import PROGRAMS
 from vsfwd.image import Flip, Image
 from vsfwd.policy.compile import compile
@@ -205,7 +205,8 @@ class Host:
 
     def unplug(self) -> None:
         """Back to a host without vNICs."""
-        for id in list(self.datapath.slots):
+        for id in {*self.datapath.slots, *self.datapath.holds()}:
+            self.datapath.hold(id, Hold.NONE)
             self.datapath.detach(id)
         self.datapath.poll_events()
         self.datapath.poll_snoops()

@@ -12,7 +12,7 @@ from tests.oracle.walk import walk
 from vsfwd.datapath import Reason
 
 PACKETS = 1000
-NOT_IN_THE_MODEL = {"none", "internal", "table_full", "reject_limited"}
+NOT_IN_THE_MODEL = {"none", "internal", "table_full", "reject_limited", "frozen", "dead"}
 STATES = {
     *("in syn_sent", "in syn_recv", "in established", "in closing_initiator", "in closing_responder"),
     *("in fin_wait", "in closed", "in first", "in single", "in multiple", "in echo"),

@@ -11,7 +11,7 @@ from vsfwd.datapath.early import EarlyDrop
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Ether, Event
 from vsfwd.datapath.maps import RuleCounters
-from vsfwd.datapath.schema import Reason, State
+from vsfwd.datapath.schema import Hold, Reason, State
 from vsfwd.datapath.snoops import Snoop
 from vsfwd.datapath.timers import TIMEOUTS_S
 
@@ -23,6 +23,7 @@ __all__ = [
     "Ether",
     "Event",
     "Flow",
+    "Hold",
     "Limit",
     "Reason",
     "RuleCounters",

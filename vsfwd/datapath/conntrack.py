@@ -3,6 +3,7 @@
 Owns the map `flows`. The programs need nobody to keep it going: an expired flow does not exist for them, and
 its place is the next one's."""
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -71,8 +72,30 @@ class FlowTables:
 
     def make(self, slot: int, buckets: int) -> None:
         """An empty table for `slot`, in place of the one a former vNIC had there."""
+        inner = self._create(buckets)
+        try:
+            bpf.put_inner(self._outer, slot, inner)
+        finally:
+            os.close(inner)
+
+    def _create(self, buckets: int) -> int:
         flags = bpf.F_MMAPABLE | bpf.F_INNER_MAP
-        inner = bpf.create_map(bpf.MapType.ARRAY, 4, self._bucket.size, buckets, flags, "flows")
+        return bpf.create_map(bpf.MapType.ARRAY, 4, self._bucket.size, buckets, flags, "flows")
+
+    def put(self, slot: int, content: bytes) -> None:
+        """A table with this in its buckets, in place of the one there; when this returns, no program uses
+        that."""
+        inner = self._create(len(content) // self._bucket.size)
+        try:
+            with mmap.mmap(inner, -(-len(content) // mmap.PAGESIZE) * mmap.PAGESIZE) as pages:
+                pages[: len(content)] = content
+            bpf.put_inner(self._outer, slot, inner)
+        finally:
+            os.close(inner)
+
+    def settle(self, slot: int) -> None:
+        """Until packets that have begun by now are done with the table."""
+        inner = self._inner(slot)
         try:
             bpf.put_inner(self._outer, slot, inner)
         finally:

@@ -9,9 +9,10 @@ import os
 import struct
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from vsfwd.datapath import bpf
@@ -25,12 +26,15 @@ from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
 from vsfwd.datapath.pins import remove_older
 from vsfwd.datapath.portguard import PortGuard
-from vsfwd.datapath.schema import Reason, constant, schema
+from vsfwd.datapath.schema import Hold, Reason, constant, schema
 from vsfwd.datapath.snoops import Snoop, Snoops
 from vsfwd.datapath.timers import TIMEOUTS_S, Timers, timeouts_s
 from vsfwd.datapath.transitions import packed_transitions
 from vsfwd.image import Flip, Guard, InPlace, Plan
 from vsfwd.policy.model import SessionTimers
+
+if TYPE_CHECKING:
+    from vsfwd.datapath.flowstate import FlowStates
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Datapath:
         self._events = Events(programs)
         self._snoops = Snoops(programs)
         self._ahead: set[int] = set()
+        self._held: dict[str, Hold] = {}
         self.early = Early(programs)
         self._vnics = self._read_vnics()
 
@@ -166,6 +171,8 @@ class Datapath:
                 )
                 if vnic["ahead"]:
                     self._ahead.add(vnic["slot"])
+                if vnic["hold"]:
+                    self._held[str(UUID(bytes=vnic["id"]))] = Hold(vnic["hold"])
         return vnics
 
     # ---- vNICs ----
@@ -177,8 +184,8 @@ class Datapath:
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
         """Puts the programs on a device and answers the vNIC's slot. A new vNIC is closed: only ARP,
-        neighbour discovery and DHCP pass until a plan names its slot. Idempotent; a known vNIC on another
-        device keeps slot and flows."""
+        neighbour discovery and DHCP pass until a plan names its slot; nothing does if it is held.
+        Idempotent; a known vNIC on another device keeps slot and flows."""
         known = self._vnics.get(vnic_id)
         slot, guard = (known.slot, known.guard) if known else (self._free_slot(vnic_id), 0)
         vnic = _Vnic(slot, ifindex, bytes.fromhex(mac.replace(":", "")), guard)
@@ -193,6 +200,7 @@ class Datapath:
                 self._fill_reject_tokens(vnic.slot)
                 self._timers.write(vnic.slot, self._lifetimes(vnic_id))
             elif known.ifindex != ifindex:
+                self.holds()
                 self.port_guard.release(known.ifindex)
                 self._hooks.detach(known.ifindex)
                 self._clear_place(known.ifindex)
@@ -225,6 +233,8 @@ class Datapath:
         return {id_ for id_, vnic in self._vnics.items() if vnic.ifindex in missing}
 
     def _forget(self, vnic_id: str) -> None:
+        if self.holds().get(vnic_id) == Hold.FROZEN:
+            del self._held[vnic_id]  # it has left; one that is to come is held still when it comes again
         vnic = self._vnics.pop(vnic_id)
         self._clear_place(vnic.ifindex)
         self._ahead.discard(vnic.slot)
@@ -240,11 +250,12 @@ class Datapath:
         raise DatapathError(f"attach vNIC {vnic_id}: all {constant('SLOTS')} slots are in use")
 
     def _write_vnic(self, vnic_id: str, vnic: _Vnic) -> None:
+        held = self._held.get(vnic_id, Hold.NONE)
         fields: dict[str, int | bytes] = {
             "slot": vnic.slot,
             "buckets": self._flows.buckets(vnic.slot),
             "mac": vnic.mac,
-            "ahead": vnic.slot in self._ahead,
+            "ahead": vnic.slot in self._ahead or held != Hold.NONE,
             "guard": vnic.guard,
             "id": UUID(vnic_id).bytes,
         }
@@ -254,8 +265,9 @@ class Datapath:
             if place is None:
                 raise DatapathError(f"attach vNIC {vnic_id}: too many device numbers like {vnic.ifindex}")
             # A packet may look at any moment: nothing is found here before the device number stands.
-            self._vnic_map[place] = self._layout.pack(**fields)
-        self._vnic_map[place] = self._layout.pack(ifindex=vnic.ifindex, **fields)
+            self._vnic_map[place] = self._layout.pack(hold=int(held), **fields)
+        # All but the last byte, which the programs write.
+        self._vnic_map[place] = self._layout.pack(ifindex=vnic.ifindex, **fields)[:-1]
 
     def _clear_place(self, ifindex: int) -> None:
         place = self._place(ifindex, ifindex)
@@ -270,6 +282,54 @@ class Datapath:
             if int.from_bytes(self._vnic_map[place][:4], "little") == holding:
                 return place
         return None
+
+    # ---- vNICs whose VM changes host ----
+
+    def hold(self, vnic_id: str, why: Hold) -> None:
+        """Nothing passes from when this returns on, or all that the policy allows does (`Hold.NONE`). Of a
+        vNIC that is not attached yet: from when it is."""
+        self._held[vnic_id] = why
+        vnic = self._vnics.get(vnic_id)
+        if vnic is not None:
+            place = self._place(vnic.ifindex, vnic.ifindex)
+            if place is not None:
+                self._vnic_map.write(place, self._layout.size - 1, bytes([why]))
+            self._write_vnic(vnic_id, vnic)
+            if why != Hold.NONE:
+                self._flows.settle(vnic.slot)
+        self.holds()
+
+    def holds(self) -> dict[str, Hold]:
+        """Of the vNICs that are held. One that its VM has brought to life is not any more."""
+        for vnic_id, vnic in self._vnics.items():
+            if vnic_id in self._held:
+                place = self._place(vnic.ifindex, vnic.ifindex)
+                now = Hold(self._vnic_map[place][self._layout.size - 1]) if place is not None else Hold.NONE
+                if now != self._held[vnic_id]:
+                    self._held[vnic_id] = now
+                    self._write_vnic(vnic_id, vnic)
+        self._held = {vnic_id: why for vnic_id, why in self._held.items() if why != Hold.NONE}
+        return dict(self._held)
+
+    @cached_property
+    def flow_states(self) -> "FlowStates":
+        """Flows that change host."""
+        from vsfwd.datapath.flowstate import FlowStates  # numpy, for which no start of the daemon waits
+
+        return FlowStates(self._programs, self._flows, self._policy)
+
+    def empty(self, vnic_id: str) -> None:
+        """No flow of it is left."""
+        vnic = self._vnics[vnic_id]
+        self._flows.make(vnic.slot, self._flows.buckets(vnic.slot))
+
+    def free_slots(self) -> int:
+        return constant("SLOTS") - len(self._vnics)
+
+    @property
+    def flows_per_vnic(self) -> int:
+        """Places of the flow table of a vNIC that is attached from now on."""
+        return self._buckets * constant("WAYS")
 
     # ---- policy ----
 

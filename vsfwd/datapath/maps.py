@@ -69,6 +69,11 @@ class ArrayMap:
     def __setitem__(self, index: int, value: bytes) -> None:
         self.pages[index * self.stride : index * self.stride + len(value)] = value
 
+    def write(self, index: int, offset: int, part: bytes) -> None:
+        """Some bytes of a value; one alone is one store."""
+        start = index * self.stride + offset
+        self.pages[start : start + len(part)] = part
+
     def __getitem__(self, index: int) -> bytes:
         return self.pages[index * self.stride : (index + 1) * self.stride]
 
@@ -346,6 +351,10 @@ class Counters:
     def _take(self, rule: int, index: int) -> None:
         self._owner[index] = struct.pack("<Q", rule)
         self._index[rule] = index
+
+    def index(self, rule: int) -> int:
+        """NO_COUNTER of a rule that has none."""
+        return self._index.get(rule, constant("NO_COUNTER"))
 
     def owners(self) -> set[int]:
         """Rules that have a counter."""

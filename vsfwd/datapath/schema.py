@@ -14,7 +14,7 @@ from typing import Any, Final
 from vsfwd.datapath.errors import DatapathError
 
 SOURCE: Final = Path(__file__).parents[2] / "bpf"
-_CODES: Final = {"u8": "B", "u16": "H", "u32": "I", "int": "I", "u64": "Q"}
+CODES: Final = {"u8": "B", "u16": "H", "u32": "I", "int": "I", "u64": "Q"}
 _COMMENT: Final = re.compile(r"/\*.*?\*/", re.DOTALL)
 _FIELD: Final = re.compile(r"(struct \w+|\w+) (\w+)(?:\[(\w+)\])?;")
 _MAP: Final = re.compile(
@@ -29,18 +29,19 @@ class Layout:
 
     def __init__(self, name: str, fields: list[tuple[str, str, int, "Layout | None"]]) -> None:
         """A field is name, type, how many (0: no array), and the layout of its type if that is a struct."""
+        self.fields = fields
         self.names = [field for field, *_ in fields]
         self.parts = {field: part for field, _, _, part in fields if part}
         format_, offset = "<", 0
         self.alignment: int = 1
         for field, type_, count, part in fields:
-            one: int = part.size if part else struct.calcsize(_CODES[type_])
+            one: int = part.size if part else struct.calcsize(CODES[type_])
             alignment: int = part.alignment if part else one
             if offset % alignment:
                 raise DatapathError(
                     f"struct {name}, before {field}: padding that is not written out in types.h"
                 )
-            format_ += f"{one * (count or 1)}s" if part or count else _CODES[type_]
+            format_ += f"{one * (count or 1)}s" if part or count else CODES[type_]
             offset += one * (count or 1)
             self.alignment = max(self.alignment, alignment)
         self._struct = struct.Struct(format_)
@@ -88,7 +89,7 @@ class Declarations:
         return self._layouts[type_]
 
     def _fields(self, type_: str) -> list[tuple[str, str, int, Layout | None]]:
-        if type_ in _CODES:
+        if type_ in CODES:
             return [("value", type_, 0, None)]
         found = re.search(rf"^{type_} \{{(.*?)^\}};", self._text, re.MULTILINE | re.DOTALL)
         if found is None:
@@ -121,6 +122,7 @@ MAPS: Final = {
 Reason = IntEnum("Reason", HERE.enum("reason"))  # type: ignore[misc]
 State = IntEnum("State", HERE.enum("state"))  # type: ignore[misc]
 Outcome = IntEnum("Outcome", HERE.enum("outcome"))  # type: ignore[misc]
+_HOLDS: Final = HERE.enum("hold")
 SEGMENTS: Final = HERE.enum("segment")
 STAGES: Final = HERE.enum("stage")
 STEPS: Final = HERE.enum("step")
@@ -129,6 +131,15 @@ ACTIONS: Final = tuple(name.lower() for name in HERE.enum("action"))
 TRACKINGS: Final = tuple(name.lower() for name in HERE.enum("tracking"))
 EXISTING: Final = tuple(name.lower() for name in HERE.enum("existing"))
 MODES: Final = tuple(name.lower() for name in HERE.enum("mode"))
+
+
+class Hold(IntEnum):
+    """Why nothing passes a vNIC: enum hold."""
+
+    NONE = _HOLDS["NONE"]
+    FROZEN = _HOLDS["FROZEN"]
+    WAITING = _HOLDS["WAITING"]
+    DEAD = _HOLDS["DEAD"]
 
 
 def schema() -> str:

@@ -1,0 +1,298 @@
+"""Flows that change host: out of the table of a vNIC, and into that of another host.
+
+What is in `flows` and `pinholes` in terms of one host (jiffies, counters, places that a secret hash
+chooses) becomes what `migration.state` says, and back. Tables are read and made whole, as arrays: a table
+is built beside the one that is there and put in its place in one step, so no packet and no crash ever sees
+a part of it."""
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.conntrack import FlowTables
+from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.maps import Policy
+from vsfwd.datapath.schema import ACTIONS, CODES, EXISTING, Layout, constant
+from vsfwd.migration.state import FLOW, KEY, NO_KEYS, PINHOLE, SIDE, Array
+
+_CUT: Final = EXISTING.index("cut")
+_RECHECK: Final = EXISTING.index("recheck")
+_WAYS: Final = constant("WAYS")
+_PINHOLES: Final = constant("PINHOLES")
+_CHUNKS: Final = 16
+"""In which flows look for places: those of one take what is emptier after the one before."""
+_Numbers = npt.NDArray[np.int64]
+
+
+class NoRoom(DatapathError):
+    """The table here is too small for the flows that come."""
+
+
+@dataclass
+class Round:
+    """What was exported last, to know what changes from then on: the table, and which of its places were
+    live. Before the first round there is none."""
+
+    table: Array | None = None
+    live: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Flows and pinholes that have come, with timers that run here."""
+
+    places: Array
+    pinholes: Array
+
+
+class FlowStates:
+    """Of every method but `jiffies`: the caller has the apply thread."""
+
+    def __init__(self, programs: Programs, tables: FlowTables, policy: Policy) -> None:
+        self._programs = programs
+        self._tables = tables
+        self._policy = policy
+        self._bucket = _dtype(programs.layouts("flows")[1])
+        self._place = self._bucket["place"].base
+        self._pinhole = programs.layouts("pinholes")[1]
+        seed = programs.layouts("settings")[1].unpack(
+            bpf.lookup(programs.fd("settings"), bytes(4), programs.layouts("settings")[1].size) or b""
+        )["seed"]
+        self._seeds = np.frombuffer(seed, "<u8")
+        if (
+            self._place["key"].itemsize != KEY.itemsize
+            or self._place["flow"]["side"].base.itemsize != SIDE.itemsize
+        ):
+            raise DatapathError("struct flow_key or tcp_side has another size than what VMs take along")
+
+    # ---- out ----
+
+    def export(self, slot: int, since: Round) -> tuple[Array, Array]:
+        """Flows that are new or have changed since that round, and the keys of those that are no more.
+        `since` becomes this round. What a program is just writing may be seen half done: once the vNIC is
+        frozen, nothing is."""
+        table = self._read(slot)
+        places = table["place"].reshape(-1)
+        now = self._programs.jiffies()
+        live = (table["check"].reshape(-1) != 0) & (places["flow"]["expires"] > now)
+        if since.table is None or since.live is None or len(since.table) != len(table):
+            changed, gone = live, NO_KEYS
+        else:
+            before = since.table["place"].reshape(-1)
+            differs = (_words(places) != _words(before)).any(axis=1)
+            changed = live & (differs | ~since.live)
+            moved = differs & (_words(_keys(places)) != _words(_keys(before))).any(axis=1)
+            gone = _keys(before)[since.live & (~live | moved)]
+        since.table, since.live = table, live
+        return self._flows(places[changed], now), gone
+
+    def pinholes(self, slot: int) -> Array:
+        """Those that count under the policy in force."""
+        now, found = self._programs.jiffies(), []
+        for place in range(slot * _PINHOLES, (slot + 1) * _PINHOLES):
+            raw = bpf.lookup(self._programs.fd("pinholes"), struct.pack("<I", place), self._pinhole.size)
+            pinhole = self._pinhole.unpack(raw or bytes(self._pinhole.size))
+            if pinhole["check"] and pinhole["expires"] > now and pinhole["policy_seq"] == self._seq:
+                rule = self._pinhole.parts["rule"].unpack(pinhole["rule"])
+                found.append((pinhole["key"], pinhole["expires"] - now, rule["id"], rule["existing"]))
+        rows = np.zeros(len(found), PINHOLE)
+        for row, (key, left, rule_id, existing) in zip(rows, found, strict=True):
+            row["key"] = np.frombuffer(key, KEY)[0]
+            row["left_ms"], row["rule"], row["existing"] = left * 1000 // self._programs.hz, rule_id, existing
+        return rows
+
+    def _flows(self, places: Array, now: int) -> Array:
+        flows, flow = np.zeros(len(places), FLOW), places["flow"]
+        flows["key"] = _keys(places)
+        flows["left_ms"] = (
+            (flow["expires"] - np.uint64(now)) * np.uint64(1000) // np.uint64(self._programs.hz)
+        )
+        flows["rule"] = flow["rule_id"]
+        flows["stale"] = flow["policy_seq"] != self._seq
+        flows["side"] = np.ascontiguousarray(flow["side"]).view(SIDE).reshape(-1, 2)
+        for name in ("state", "initiator", "answered", "existing", "packets", "bytes"):
+            flows[name] = flow[name]
+        return flows
+
+    # ---- in ----
+
+    def arrived(self, flows: Array, pinholes: Array, *, same_policy: bool) -> Arrived:
+        """Their timers go on here from now. Under the same policy as there a flow is not cut for having
+        moved."""
+        now, hz = self._programs.jiffies(), np.uint64(self._programs.hz)
+        places, waiting = np.zeros(len(flows), self._place), pinholes.copy()
+        flow = places["flow"]
+        places["key"] = np.ascontiguousarray(flows["key"]).view(self._place["key"])
+        flow["expires"] = np.uint64(now) + flows["left_ms"] * hz // np.uint64(1000)
+        flow["rule_id"] = flows["rule"]
+        flow["side"] = np.ascontiguousarray(flows["side"]).view(flow.dtype["side"].base).reshape(-1, 2)
+        for name in ("state", "initiator", "answered", "existing", "packets", "bytes"):
+            flow[name] = flows[name]
+        if same_policy:
+            flow["existing"][(flow["existing"] == _CUT) & (flows["stale"] == 0)] = _RECHECK
+        waiting["left_ms"] = np.uint64(now) + pinholes["left_ms"] * hz // np.uint64(1000)
+        return Arrived(places, waiting if same_policy else waiting[:0])
+
+    @staticmethod
+    def merged(before: Arrived, now: Arrived, gone: Array) -> Arrived:
+        """What is there after a round more."""
+        replaced = np.concatenate((_names(_keys(now.places)), _names(gone)))
+        kept = before.places[~np.isin(_names(_keys(before.places)), replaced)]
+        return Arrived(np.concatenate((kept, now.places)), now.pinholes)
+
+    def install(self, slot: int, arrived: Arrived, *, beside_own: bool = False) -> int:
+        """A table with these flows and no others, and how many they are; `beside_own`: with those that it
+        has, which know better. Nothing passes the vNIC meanwhile. The policy is asked about each at its
+        first packet. Raises NoRoom when flows that have been answered have no place; those that have not
+        give way, as they do to new ones."""
+        places = arrived.places.copy()
+        places["flow"]["policy_seq"] = self._seq - np.uint32(1)
+        places["flow"]["counter"] = self._counters(places["flow"]["rule_id"])
+        if beside_own:
+            own = self.own(slot)
+            foreign = ~np.isin(_names(_keys(places)), _names(_keys(own)))
+            places = np.concatenate((own, places[foreign]))
+        buckets = self._tables.buckets(slot)
+        hashes = self._hashes(_keys(places))
+        bucket, way = _spread(hashes, buckets, places["flow"]["answered"])
+        homeless = bucket < 0
+        if (places["flow"]["answered"][homeless] == 1).any():
+            raise NoRoom(
+                f"slot {slot} has room for {buckets * _WAYS} flows; of {len(places)} that come, "
+                f"{int(homeless.sum())} have none"
+            )
+        housed = ~homeless
+        table = np.zeros(buckets, self._bucket)
+        table["place"][bucket[housed], way[housed]] = places[housed]
+        table["check"][bucket[housed], way[housed]] = hashes[housed] | np.uint64(1)
+        self._tables.put(slot, table.tobytes())
+        self._open_pinholes(slot, arrived.pinholes)
+        return int(housed.sum())
+
+    def own(self, slot: int) -> Array:
+        """The live places of a table, as they are."""
+        table = self._read(slot)
+        places = table["place"].reshape(-1)
+        live = (table["check"].reshape(-1) != 0) & (places["flow"]["expires"] > self._programs.jiffies())
+        own: Array = places[live]
+        return own
+
+    def room(self, slot: int | None, flows_per_vnic: int) -> int:
+        """Places of a vNIC that is attached, or of one that is not yet."""
+        return flows_per_vnic if slot is None else self._tables.buckets(slot) * _WAYS
+
+    def _open_pinholes(self, slot: int, pinholes: Array) -> None:
+        rule_layout, bits = self._pinhole.parts["rule"], constant("PINHOLE_BITS")
+        hashes = self._hashes(pinholes["key"])
+        counters = self._counters(pinholes["rule"])
+        for pinhole, hash_, counter in zip(pinholes, hashes.tolist(), counters.tolist(), strict=True):
+            if counter == constant("NO_COUNTER"):
+                continue  # a rule that is not here lets nothing by
+            rule = rule_layout.pack(
+                id=int(pinhole["rule"]),
+                counter=counter,
+                action=ACTIONS.index("allow"),
+                existing=int(pinhole["existing"]),
+            )
+            content = self._pinhole.pack(
+                check=hash_ | 1,
+                key=pinhole["key"].tobytes(),
+                expires=int(pinhole["left_ms"]),
+                policy_seq=int(self._seq),
+                rule=rule,
+            )
+            place = slot * _PINHOLES + (hash_ >> (64 - bits))
+            bpf.update(self._programs.fd("pinholes"), struct.pack("<I", place), content)
+
+    # ---- what belongs to this host ----
+
+    @property
+    def _seq(self) -> np.uint32:
+        return np.uint32(self._policy.seq & 0xFFFF_FFFF)
+
+    def _counters(self, rules: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+        known, where = np.unique(rules, return_inverse=True)
+        indices = [self._policy.counters.index(int(rule)) for rule in known]
+        return np.array(indices, np.uint32)[where] if len(known) else np.zeros(0, np.uint32)
+
+    def _hashes(self, keys: Array) -> npt.NDArray[np.uint64]:
+        """flow_hash() of bpf/classify.h."""
+        words = np.ascontiguousarray(keys).view("<u4").reshape(-1, KEY.itemsize // 4).astype("<u8")
+        hashes: npt.NDArray[np.uint64] = self._seeds[0] + (words * self._seeds[1:]).sum(axis=1, dtype="<u8")
+        return hashes
+
+    def _read(self, slot: int) -> Array:
+        inner = bpf.inner_map(self._programs.fd("flows"), slot)
+        if inner is None:
+            raise DatapathError(f"slot {slot} has no flow table")
+        try:
+            size = bpf.sizes_of(inner)[2] * self._bucket.itemsize
+            with mmap.mmap(
+                inner, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, access=mmap.ACCESS_READ
+            ) as pages:
+                return np.frombuffer(pages[:size], self._bucket)
+        finally:
+            os.close(inner)
+
+
+def _dtype(layout: Layout) -> np.dtype[np.void]:
+    """What types.h declares, as numpy has it."""
+    fields: list[tuple[Any, ...]] = []
+    for name, type_, count, part in layout.fields:
+        of = _dtype(part) if part else f"<{CODES[type_]}"
+        fields.append((name, of, count) if count else (name, of))
+    return np.dtype(fields)
+
+
+def _keys(places: Array) -> Array:
+    return np.ascontiguousarray(places["key"]).view(KEY)
+
+
+def _words(rows: Array) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(rows).view("<u8").reshape(-1, rows.dtype.itemsize // 8)
+
+
+def _names(keys: Array) -> npt.NDArray[np.bytes_]:
+    """Keys as values that can be sorted. All are of one length, so the zeros numpy does not see at the end
+    are equal."""
+    return np.ascontiguousarray(keys).view(f"S{KEY.itemsize}")
+
+
+def _spread(
+    hashes: npt.NDArray[np.uint64], buckets: int, answered: npt.NDArray[Any]
+) -> tuple[_Numbers, _Numbers]:
+    """Bucket and way of each flow, as find_room() of bpf/flows.c would find them: in the emptier of its two
+    buckets. -1: there is no place; those that are answered choose first."""
+    mask, size = np.uint64(0xFFFF), np.uint64(buckets)
+    first = ((hashes >> np.uint64(32) & mask) * size >> np.uint64(16)).astype(np.int64)
+    second = ((hashes >> np.uint64(48)) * size >> np.uint64(16)).astype(np.int64)
+    bucket, way = np.full(len(hashes), -1), np.full(len(hashes), -1)
+    used = np.zeros(buckets, np.int64)
+    for chunk in np.array_split(np.argsort(answered == 0, kind="stable"), _CHUNKS):
+        emptier = np.where(used[second[chunk]] < used[first[chunk]], second[chunk], first[chunk])
+        left = _fill(chunk, emptier, used, bucket, way)
+        _fill(chunk[left], first[chunk[left]] + second[chunk[left]] - emptier[left], used, bucket, way)
+    return bucket, way
+
+
+def _fill(
+    flows: _Numbers, wanted: _Numbers, used: _Numbers, bucket: _Numbers, way: _Numbers
+) -> npt.NDArray[np.bool_]:
+    """Gives each flow a place in the bucket it wants, as long as there are some; which have none."""
+    order = np.argsort(wanted, kind="stable")
+    sorted_ = wanted[order]
+    begins = np.flatnonzero(np.diff(sorted_, prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    ways = np.empty(len(order), np.int64)
+    ways[order] = rank + used[sorted_]
+    fits = ways < _WAYS
+    bucket[flows[fits]], way[flows[fits]] = wanted[fits], ways[fits]
+    np.add.at(used, wanted[fits], 1)
+    return ~fits
