@@ -21,7 +21,8 @@ from vsfwd.protocol.messages import EVENTS
 
 ADMIN: Final = "admin"
 """User of the management API."""
-_TIMEOUT_S: Final = 10.0
+_TIMEOUT: Final = httpx.Timeout(10.0, connect=2.0)
+"""A node that is cut off is found sooner than one that is busy."""
 _QUEUE: Final = {
     "x-queue-type": "quorum",
     "x-single-active-consumer": True,  # a cloned host does not silently take half of the messages
@@ -59,7 +60,7 @@ class Broker:
         a host: all it ever had, the last is the one in force."""
         self.logins = logins
         self._client = httpx.AsyncClient(
-            base_url=urls[0], auth=(ADMIN, password), verify=tls, timeout=_TIMEOUT_S, trust_env=False
+            base_url=urls[0], auth=(ADMIN, password), verify=tls, timeout=_TIMEOUT, trust_env=False
         )
         self._nodes = len(urls)
         self._next_url = cycle([*urls[1:], urls[0]])

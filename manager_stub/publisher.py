@@ -18,7 +18,7 @@ from uuid import uuid4
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
-from aio_pika.exceptions import DeliveryError
+from aio_pika.exceptions import DeliveryError, PublishError
 
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.intake import AT_HAND, consume_in_turn
@@ -29,10 +29,11 @@ from manager_stub.reports import BadReport, check_sender, in_order, parse_report
 from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import REQUEST_LIVES_S, Vnics
 from vsfwd.amqp import (
-    PUBLISH_TIMEOUT_S,
+    PAUSE_S,
     Link,
     Session,
     SessionOver,
+    publish,
     signed_message,
 )
 from vsfwd.protocol import topology
@@ -99,8 +100,13 @@ class Publisher(Link):
         self._woken = asyncio.Event()
         register.wake = self._woken.set
 
+    def pause_after_s(self, failures: int) -> float:
+        """The longest is for hosts, so that not all come at once. All of them wait for the manager."""
+        return min(super().pause_after_s(failures), PAUSE_S[0])
+
     async def begin(self, session: Session) -> None:
         self._check_lead()
+        self._tries = {}  # whether what was published came through, only the session before could tell
         try:
             await self._broker.set_up()
             await self._broker.add_missing_hosts(self._register.hosts)
@@ -160,11 +166,15 @@ class Publisher(Link):
             outgoing.message, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, type=outgoing.kind
         )
         try:
-            await commands.publish(message, topology.policy_key(host), timeout=PUBLISH_TIMEOUT_S)
+            await publish(commands, message, topology.policy_key(host))
             if each.times:
                 await self._ask(commands, host, Request(str(uuid4()), "report"))
-        except DeliveryError as error:
+        except PublishError as error:
             raise SessionOver(f"host {host} has no queue: {error}") from None
+        except DeliveryError:
+            log.warning("a queue keeps nothing (no leader in the cluster?)", host=host)
+            each.due = asyncio.get_running_loop().time() + PAUSE_S[0]
+            return
         except TimeoutError:
             log.warning("the broker takes no messages (a memory or disk alarm?)", host=host)
         each.times += 1
@@ -202,7 +212,7 @@ class Publisher(Link):
         self._check_lead()
         signed = self._register.signed(host, request, REQUEST_LIVES_S)
         message = signed_message(signed, type=REQUEST, expiration=REQUEST_LIVES_S)
-        await commands.publish(message, topology.app_key(host), timeout=PUBLISH_TIMEOUT_S)
+        await publish(commands, message, topology.app_key(host))
 
     # In
 

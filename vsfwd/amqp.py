@@ -5,10 +5,16 @@ broker stops reading from publishers only). When anything of it ends, all of it 
 begins, after a pause with jitter, at the next broker of a shuffled list. aio-pika's robust connection is not
 used: it knows one URL, waits a constant interval, and what was said in one session must be said again in the
 next anyway.
+
+A broker that falls silent is found within HEARTBEAT_S, by the connection that consumes: a heartbeat is sent
+after half of it, and what TCP has not acknowledged for the other half ends it. Without that (RFC 5482) a
+connection that was cut for a while waits as long again until TCP tries once more. The one that publishes has
+more patience: an alarm stops the broker's reading from it for as long as it takes.
 """
 
 import asyncio
 import random
+import socket
 import ssl
 import time
 from abc import ABC, abstractmethod
@@ -24,8 +30,10 @@ from aio_pika.abc import (
     AbstractExchange,
     AbstractIncomingMessage,
     AbstractQueue,
+    ConnectionParameter,
 )
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
+from aiormq.connection import TLSTransportFactory
 from yarl import URL
 
 from vsfwd.protocol import topology
@@ -36,9 +44,11 @@ log = structlog.get_logger(log="vsfwd.amqp")
 HEARTBEAT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 10
 PUBLISH_TIMEOUT_S: Final = 10
-CLOSE_TIMEOUT_S: Final = 5
-PAUSE_S: Final = (1.0, 15.0)
-"""First and longest pause between two attempts; each is multiplied by a random factor of 0.5 to 1.5."""
+CLOSE_TIMEOUT_S: Final = 1
+PAUSE_S: Final = (1.0, 8.0)
+"""First and longest pause between two rounds of all brokers; each is multiplied by a random factor of 0.5 to
+1.5. The longest is for one broker, and spreads a thousand hosts that come back to it: of three, each has a
+third of them, and they come in a third of the time, so that all are back 5 s after the cluster is."""
 
 
 class SessionOver(Exception):
@@ -49,28 +59,31 @@ class Session:
     """`tasks` is for what runs as long as the session; whatever ends there ends it."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[AbstractConnection]], tasks: asyncio.TaskGroup
+        self,
+        connect: Callable[[TLSTransportFactory], Awaitable[AbstractConnection]],
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self.tasks = tasks
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._connect = connect
 
     async def outlet(self, exchange: str) -> AbstractExchange:
-        """To publish to, on the connection for that; what finds no queue raises DeliveryError."""
-        channel = await self._channel()
+        """To publish to, on the connection for that; what finds no queue raises PublishError, what a queue
+        cannot keep (it has no leader at the moment) DeliveryError."""
+        channel = await self._channel(TLSTransportFactory())
         return await channel.get_exchange(exchange, ensure=False)
 
     async def intake(self, at_once: int) -> AbstractChannel:
         """To consume from, on the connection for that; up to `at_once` messages come before the first is
         acknowledged."""
-        channel = await self._channel()
+        channel = await self._channel(_Impatient())
         await channel.set_qos(prefetch_count=at_once)
         cancelled = self._ends("a consumer was cancelled, its queue is gone")
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(cancelled)
         return channel
 
-    async def _channel(self) -> AbstractChannel:
-        connection = await self._connect()
+    async def _channel(self, transport: TLSTransportFactory) -> AbstractChannel:
+        connection = await self._connect(transport)
         connection.close_callbacks.add(self._ends("connection closed"))
         channel = await connection.channel(on_return_raises=True)
         channel.close_callbacks.add(self._ends("channel closed"))
@@ -128,10 +141,19 @@ class Link(ABC):
             if (task := asyncio.current_task()) and task.cancelling():
                 # A task group that ends with errors keeps the cancellation to itself.
                 raise asyncio.CancelledError
-            pause_s = pause_after_s(failures, len(self._urls)) * random.uniform(0.5, 1.5)
+            pause_s = self.pause_after_s(failures) * random.uniform(0.5, 1.5)
             log.warning("no session with a broker", reason=self.last_error, next_attempt_s=round(pause_s, 1))
             await asyncio.sleep(pause_s)
         raise AssertionError("the rotation has no end")
+
+    def pause_after_s(self, failures: int) -> float:
+        """None before all brokers were tried. Then twice as long after each round, for as many as it takes:
+        days are thousands of them."""
+        rounds, rest = divmod(failures, len(self._urls))
+        if rest:
+            return 0.0
+        first, longest = PAUSE_S
+        return min(first * (1 << min(max(rounds - 1, 0), 10)), longest / len(self._urls))
 
     def away_for_s(self) -> float:
         """Since the last session ended, or the process began."""
@@ -139,7 +161,7 @@ class Link(ABC):
 
     async def _session(self, url: str) -> NoReturn:
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-            session = Session(lambda: self._connect(url, stack), tasks)
+            session = Session(lambda transport: self._connect(url, transport, stack), tasks)
             await self.begin(session)
             self.connected_to, self._away_since = url, None
             log.info("connected to the broker", broker=url)
@@ -147,15 +169,43 @@ class Link(ABC):
             # cancelled for good (Python 3.11's group takes back only a cancellation that met the body).
             raise SessionOver(await session.over)
 
-    async def _connect(self, url: str, stack: AsyncExitStack) -> AbstractConnection:
-        connection = await aio_pika.connect(
+    async def _connect(
+        self, url: str, transport: TLSTransportFactory, stack: AsyncExitStack
+    ) -> AbstractConnection:
+        connection = _Connection(
             URL(url).with_path(f"/{topology.VHOST}").with_query(auth="external", heartbeat=HEARTBEAT_S),
             ssl_context=self._tls(),
-            timeout=CONNECT_TIMEOUT_S,
             client_properties={"connection_name": self.name},
+            transport_factory=transport,
         )
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.connect()
         stack.push_async_callback(_close, connection)
         return connection
+
+
+class _Impatient(TLSTransportFactory):
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await super().create(url, **kwargs)
+        unacknowledged_ms = 1000 * HEARTBEAT_S // 2
+        writer.get_extra_info("socket").setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacknowledged_ms
+        )
+        return reader, writer
+
+
+class _Connection(aio_pika.Connection):
+    PARAMETERS = (
+        *aio_pika.Connection.PARAMETERS,
+        ConnectionParameter("transport_factory", parser=lambda factory: factory, is_kwarg=True),
+    )
+
+
+async def publish(exchange: AbstractExchange, message: aio_pika.Message, key: str) -> None:
+    """Returns when the broker has it; raises TimeoutError. aiormq's own timeouts are asyncio.wait_for, which
+    in Python 3.11 loses a cancellation that comes with what it waits for: the session would not end."""
+    async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+        await exchange.publish(message, key)
 
 
 def signed_message(signed: Message, **properties: Any) -> aio_pika.Message:
@@ -177,12 +227,6 @@ async def consume(
             await message.ack()
         else:
             await message.reject(requeue=taken is None)
-
-
-def pause_after_s(failures: int, brokers: int) -> float:
-    """Twice as long after each round of all brokers, for as many as it takes: days are thousands of them."""
-    rounds = max(failures - 1, 0) // brokers
-    return min(PAUSE_S[0] * (1 << min(rounds, 10)), PAUSE_S[1])
 
 
 def _rotation(urls: Sequence[str]) -> Iterator[str]:

@@ -16,10 +16,19 @@ import aio_pika
 import msgspec
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
 
 from vsfwd import identity
-from vsfwd.amqp import CONNECT_TIMEOUT_S, PUBLISH_TIMEOUT_S, Link, Session, SessionOver, consume
+from vsfwd.amqp import (
+    CONNECT_TIMEOUT_S,
+    PAUSE_S,
+    PUBLISH_TIMEOUT_S,
+    Link,
+    Session,
+    SessionOver,
+    consume,
+    publish,
+)
 from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
 from vsfwd.protocol import components, envelope, topology
@@ -97,7 +106,8 @@ class BrokerLink(Link):
             before = self._taken
             await asyncio.sleep(CHECK_S)
             for name in queues:
-                queue = await intake.declare_queue(name, passive=True, timeout=CONNECT_TIMEOUT_S)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):  # not aiormq's own: see amqp.publish
+                    queue = await intake.declare_queue(name, passive=True)
                 found = queue.declaration_result
                 if not found.consumer_count or (found.message_count and self._taken == before):
                     raise SessionOver(f"queue {name}: messages do not come any more")
@@ -194,12 +204,16 @@ class BrokerLink(Link):
             user_id=self._login,
         )
         try:
-            await exchange.publish(message, topology.event_key(self._host, kind), timeout=PUBLISH_TIMEOUT_S)
+            await publish(exchange, message, topology.event_key(self._host, kind))
         except TimeoutError:
             log.warning("the broker takes no events (a memory or disk alarm?)", kind=kind)
             return False
-        except DeliveryError as error:
+        except PublishError as error:
             log.error("event not taken by the broker", kind=kind, reason=str(error))
+        except DeliveryError:
+            log.warning("the manager's queue keeps nothing (no leader in the cluster?)", kind=kind)
+            await asyncio.sleep(PAUSE_S[0])
+            return False
         return True
 
 

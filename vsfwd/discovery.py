@@ -102,7 +102,8 @@ class Discovery:
         try:
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(readable.wait(), PERIOD_S)
+                    async with asyncio.timeout(PERIOD_S):
+                        await readable.wait()
                 readable.clear()
                 await self.take(self._datapath.poll_snoops(), int(time.time()))
         finally:

@@ -22,7 +22,7 @@ from manager_stub.register import Register
 from manager_stub.reports import BadReport, check_sender, parse_component_event
 from manager_stub.store import TooMuch
 from manager_stub.turns import Turns
-from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, signed_message
+from vsfwd.amqp import Session, publish, signed_message
 from vsfwd.protocol import topology
 from vsfwd.protocol.components import ComponentEvent
 from vsfwd.protocol.topology import host_of
@@ -72,7 +72,7 @@ class Courier:
         signed = self._register.order(letter.host, letter.event.id, letter.kind, letter.json, letter.lives_s)
         message = signed_message(signed, type=letter.kind, expiration=letter.lives_s)
         try:
-            await commands.publish(message, topology.app_key(letter.host), timeout=PUBLISH_TIMEOUT_S)
+            await publish(commands, message, topology.app_key(letter.host))
         except (DeliveryError, TimeoutError) as error:
             log.warning("component not reached", host=letter.host, kind=letter.kind, reason=str(error))
 

@@ -11,8 +11,13 @@ from unittest.mock import AsyncMock
 import aio_pika
 import msgspec
 import pytest
+from aio_pika.exceptions import DeliveryError, PublishError
+from aiormq.abc import DeliveredMessage
+from aiormq.tools import Countdown
+from pamqp.commands import Basic
 
 import vsfwd.amqp
+import vsfwd.broker
 from tests.harness.pki import Pki
 from tests.unit.policy_messages import APP, HOST, WEB, Manager
 from vsfwd.amqp import Link, Session
@@ -138,6 +143,49 @@ async def test_what_is_plugged_is_said_later_each_time(monkeypatch: pytest.Monke
         monkeypatch.setattr(time, "time_ns", lambda now=now: now)
         assert await link._published(cast(Any, SimpleNamespace(publish=publish)), Bindings(()))
     assert said == [1000, 1001, 1002]
+
+
+@pytest.mark.parametrize("task", ["events", "consumers"])
+async def test_a_session_that_is_over_when_an_answer_comes_is_over(
+    monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """Its tasks end with it, at that very moment too: there would be no other session ever."""
+    monkeypatch.setattr(vsfwd.broker, "CHECK_S", 0.0)
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    asked = asyncio.Event()
+
+    async def ask(*_: Any, **more: Any) -> Any:
+        asked.set()
+        return await Countdown(more.get("timeout"))(answer)  # as aiormq does
+
+    link = Asked()
+    link._outgoing.append(Bindings(()))
+    broker = cast(Any, SimpleNamespace(publish=ask, declare_queue=ask))
+    running = asyncio.create_task(link._publish(broker) if task == "events" else link._watch(broker, "queue"))
+    await asked.wait()
+    await asyncio.sleep(0)
+    answer.set_result(SimpleNamespace(declaration_result=SimpleNamespace(consumer_count=1, message_count=0)))
+    running.cancel()
+    await asyncio.wait([running], timeout=1)
+    assert running.cancelled()
+
+
+async def test_o12_a_report_that_a_queue_cannot_keep_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its leader has gone and the next is not there yet; what finds no queue at all is said and left."""
+    monkeypatch.setattr(vsfwd.broker, "PAUSE_S", (0.0, 0.0))
+    nobody = cast(Any, None)
+    link = BrokerLink(
+        cast(Any, SimpleNamespace(host_id="host", broker_urls=())), nobody, nobody, nobody, nobody
+    )
+    message = DeliveredMessage(Basic.Return(), cast(Any, None), b"", cast(Any, None))
+    done = {
+        DeliveryError(message, Basic.Nack()): False,
+        PublishError(message, Basic.Return()): True,
+        None: True,
+    }
+    for error, said in done.items():
+        exchange = SimpleNamespace(publish=AsyncMock(side_effect=error))
+        assert await link._published(cast(Any, exchange), Bindings(())) is said
 
 
 class _Hopeful(Link):

@@ -3,13 +3,18 @@
 import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
+from aio_pika.exceptions import DeliveryError
 from msgspec.structs import replace
+from pamqp.commands import Basic
 
+from manager_stub.broker import Unreachable
 from manager_stub.publisher import AT_ONCE, Publisher
 from tests.unit.manager.rest import Manager
+from vsfwd.amqp import SessionOver
 from vsfwd.protocol import topology
 from vsfwd.protocol.messages import (
     Addresses,
@@ -195,3 +200,39 @@ async def test_a_request_that_did_not_go_out_is_sent_in_the_next_session(
     with pytest.raises(ConnectionResetError):
         await publisher._send_requests(cast(Any, SimpleNamespace(publish=publish)))
     assert [(host, each.id) for host, each in manager.register.requests] == [(HOST, "1")]
+
+
+async def test_o10_what_a_queue_without_a_leader_does_not_keep_is_sent_again(
+    manager: Manager, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster it has another leader in a moment: no session ends for it, and no pause becomes longer."""
+    monkeypatch.setattr("manager_stub.publisher.PAUSE_S", (0.0, 0.0))
+    answers = iter([DeliveryError(None, Basic.Nack()), DeliveryError(None, Basic.Nack()), None])
+    taken = asyncio.Event()
+
+    async def publish(message: Any, key: str, **more: Any) -> None:
+        if error := next(answers):
+            raise error
+        taken.set()
+
+    manager.register.reported({HOST: Hello(0, 0, digest_text(0), "0.1")})
+    manager.vnics.bound(HOST, PLUGGED)
+    publishing = asyncio.create_task(publisher._publish(cast(Any, SimpleNamespace(publish=publish))))
+    async with asyncio.timeout(10):
+        await taken.wait()
+    publishing.cancel()
+    assert [each.times for each in publisher._tries.values()] == [1]
+
+
+async def test_o10_a_new_session_sends_at_once_what_is_not_applied(
+    manager: Manager, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the session before had published may be lost with it: its pauses are not waited for."""
+    monkeypatch.setattr(manager.parts.broker, "set_up", AsyncMock(side_effect=Unreachable("no broker")))
+    manager.register.reported({HOST: Hello(0, 0, digest_text(0), "0.1")})
+    manager.vnics.bound(HOST, PLUGGED)
+    publisher._waiting()[HOST].due = 10.0**9
+    assert publisher._waiting()[HOST].due == 10.0**9
+    with pytest.raises(SessionOver):
+        await publisher.begin(cast(Any, SimpleNamespace()))
+    assert publisher._waiting()[HOST].due == 0.0
