@@ -1,26 +1,48 @@
-"""Three RabbitMQ nodes that are one cluster, on loopback: an epmd and a cookie of their own, quorum queues.
+"""Three RabbitMQ nodes that are one cluster, as manager_stub/README.md sets it up: each on a machine of its
+own, as far as a network namespace is one, joined by a switch with the others and with the test.
 
 with cluster(tmp_path) as found:
     found.nodes[0].processes()["node"].kill()
+    with found.cut_off(found.nodes[1]):
+        ...
 """
 
+import re
 import secrets
+import shlex
+import socket
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import httpx
 import msgspec
 
 from manager_stub.state_dir import Addresses, StateDir
-from tests.harness.broker import free_ports
 from tests.harness.installation import Installation
+from tests.harness.lab import name_of
+from vagrant.lab import layout, network, spec
 from vagrant.lab.broker import Broker, Tls
+from vagrant.lab.layout import Layout
+from vagrant.lab.processes import in_namespace
 from vsfwd.config import Config
 from vsfwd.protocol import topology
 
-NODES = 3
+README = Path(__file__).parents[2] / "manager_stub" / "README.md"
+NODES = ("broker0", "broker1", "broker2")
+REJOIN_S = 40.0
+_CUT = """
+table bridge cut {
+    set ways { type ifname . ifname; }
+    chain forward { type filter hook forward priority 0; iifname . oifname @ways drop; }
+}
+"""
+"""Frames that find no way across the switch, from port to port."""
+_EVERYBODY_ELSE = "root"
+"""The port of the root namespace: manager, hosts and test."""
 
 
 @dataclass
@@ -30,6 +52,7 @@ class Cluster(Installation):
     path: Path
     directory: StateDir
     nodes: list[Broker]
+    switch: Layout
 
     @property
     def node(self) -> Broker:  # type: ignore[override]
@@ -39,6 +62,27 @@ class Cluster(Installation):
         config = await super().enrol(manager, id, url)  # type: ignore[arg-type]
         return msgspec.structs.replace(config, broker_urls=tuple(node.url for node in self.nodes))
 
+    def complete(self) -> None:
+        """Every node is there. One that does not come back from a partition is started anew: RabbitMQ 3.10
+        may wait for Erlang's `global` for ever (rabbitmq-server#5442)."""
+        for node in self.nodes:
+            if not node.running():
+                node.start()
+        for node in self.nodes:
+            try:
+                node.wait_ready(timeout_s=REJOIN_S)
+            except TimeoutError:
+                node.kill()
+                node.start()
+                node.wait_ready()
+
+    def serves(self) -> bool:
+        """A node takes connections: it does so only where it sees a majority."""
+        for node in self.nodes:
+            with suppress(OSError), socket.create_connection((node.address, node.port), timeout=0.1):
+                return True
+        return False
+
     def leader_of(self, host: str) -> Broker:
         """The node that leads the host's policy queue."""
         for asked in self.nodes:
@@ -47,48 +91,105 @@ class Cluster(Installation):
                     queue = client.get(f"/api/queues/{topology.VHOST}/{topology.policy_queue(host)}").json()
             except httpx.TransportError:
                 continue
-            return next(node for node in self.nodes if f"{node.name}@127.0.0.1" == queue["leader"])
+            return next(node for node in self.nodes if node.node_name == queue["leader"])
         raise AssertionError("no node answers")
+
+    @contextmanager
+    def cut_off(self, node: Broker) -> Iterator[None]:
+        """Nobody reaches it, and nobody is told: frames are lost, links stay up."""
+        with self._cut([(_port(node), each) for each in self._ports() if each != _port(node)]):
+            yield
+
+    @contextmanager
+    def parted(self) -> Iterator[None]:
+        """No node reaches another; hosts and manager reach all of them."""
+        with self._cut(list(combinations(map(_port, self.nodes), 2))):
+            yield
+
+    def _ports(self) -> list[str]:
+        return [*map(_port, self.nodes), _EVERYBODY_ELSE]
+
+    @contextmanager
+    def _cut(self, between: list[tuple[str, str]]) -> Iterator[None]:
+        ways = ", ".join(f'"{a}" . "{b}", "{b}" . "{a}"' for a, b in between)
+        self._nft(f"add element bridge cut ways {{ {ways} }}")
+        try:
+            yield
+        finally:
+            self._nft("flush set bridge cut ways")
+
+    def _nft(self, text: str) -> None:
+        subprocess.run(in_namespace(self.switch.mgmt, ["nft", "-f", "-"]), input=text.encode(), check=True)
+
+
+def _port(node: Broker) -> str:
+    return f"h-{node.directory.name}"
 
 
 @contextmanager
 def cluster(directory: Path) -> Iterator[Cluster]:
-    rest, epmd_port, *ports = free_ports(2 + 3 * NODES)
-    by_node = [ports[3 * number : 3 * number + 3] for number in range(NODES)]
-    state = StateDir(directory / "manager")
-    state.create(
-        Addresses(
-            f"127.0.0.1:{rest}",
-            ",".join(f"127.0.0.1:{port}" for port, _, _ in by_node),
-            ",".join(f"https://127.0.0.1:{api_port}" for _, api_port, _ in by_node),
-        )
-    )
-    names, cookie = tuple(f"vsfw{number}" for number in range(NODES)), secrets.token_hex(20)
-    nodes = [
-        Broker(
-            directory / name,
-            "127.0.0.1",
-            Tls(state.path / "ca.crt", state.path / "broker.crt", state.path / "broker.key"),
-            state.broker_password(),
-            port=port,
-            api_port=api_port,
-            epmd_port=epmd_port,
-            node_port=node_port,
-            name=name,
-            cookie=cookie,
-            cluster=names,
-        )
-        for name, (port, api_port, node_port) in zip(names, by_node, strict=True)
-    ]
+    name = name_of("brokers")
     try:
-        first, *others = nodes
+        number = network.claim_number(name)
+        switch = layout.plan(name, number, spec.Spec(hosts=NODES, vms=(), segments=()))
+        network.build_fabric(switch)
+        for host in switch.hosts:
+            network.build_host(switch, host)
+        addresses = [host.address for host in switch.hosts]
+        state = StateDir(directory / "manager")
+        state.create(
+            Addresses(
+                f"{switch.root_address}:8443",
+                ",".join(f"{address}:5671" for address in addresses),
+                ",".join(f"https://{address}:15671" for address in addresses),
+            )
+        )
+        found = Cluster(directory, state, _nodes(directory, state, switch), switch)
+        found._nft(_CUT)
+        first, *others = found.nodes
         first.start()
         first.wait_ready()
         for node in others:
             node.start()
         for node in others:
             node.wait_ready()
-        yield Cluster(directory, state, nodes)
+        yield found
     finally:
-        for node in reversed(nodes):
-            node.kill()
+        network.remove(name)
+
+
+def _nodes(directory: Path, state: StateDir, switch: Layout) -> list[Broker]:
+    tls = Tls(state.path / "ca.crt", state.path / "broker.crt", state.path / "broker.key")
+    password, cookie = state.broker_password(), secrets.token_hex(20)
+    nodes = []
+    for host in switch.hosts:
+        others = [other.address for other in switch.hosts if other != host]
+        settings, environment = _shown(directory / "etc" / host.name, [host.address, *others])
+        nodes.append(
+            Broker(
+                directory / host.name,
+                host.address,
+                tls,
+                password,
+                namespace=host.namespace,
+                name="rabbit",
+                cookie=cookie,
+                settings=settings,
+                erl_args=environment["SERVER_ADDITIONAL_ERL_ARGS"],
+            )
+        )
+        assert nodes[-1].node_name == environment["NODENAME"]
+    return nodes
+
+
+def _shown(etc: Path, addresses: list[str]) -> tuple[str, dict[str, str]]:
+    """What the README's commands write on the machine that has the first of these addresses: into
+    rabbitmq.conf, and into the environment."""
+    section = README.read_text().partition("\n## A cluster of brokers\n")[2].partition("\n## ")[0]
+    commands = "".join(re.findall(r"^ {4}(.*\n)", section, re.MULTILINE)).replace("/etc/rabbitmq", str(etc))
+    for number, address in enumerate(addresses, 1):
+        commands = commands.replace(f"rabbit@10.0.0.{number}", f"rabbit@{address}")
+    etc.mkdir(parents=True)
+    subprocess.run(["bash", "-euc", commands], check=True)
+    lines = shlex.split((etc / "rabbitmq-env.conf").read_text())
+    return (etc / "rabbitmq.conf").read_text(), dict(line.split("=", 1) for line in lines)

@@ -54,11 +54,6 @@ log.file.level = info
 log.console = false
 """
 
-_CLUSTER = """\
-cluster_formation.peer_discovery_backend = classic_config
-cluster_partition_handling = pause_minority
-"""
-
 
 @dataclass(frozen=True)
 class Tls:
@@ -86,8 +81,9 @@ class Broker:
     name: str = "vsfw"
     cookie: str = ""
     """Of a cluster; empty: one of its own."""
-    cluster: tuple[str, ...] = ()
-    """The names of its nodes. The first is to be ready before the others start."""
+    settings: str = ""
+    """More of rabbitmq.conf."""
+    erl_args: str = ""
 
     @property
     def url(self) -> str:
@@ -98,6 +94,17 @@ class Broker:
         return f"https://{self.address}:{self.api_port}"
 
     @property
+    def node_name(self) -> str:
+        """What Erlang calls it. An address for a name: nothing is looked up, so it does not matter what this
+        machine is called."""
+        return f"{self.name}@{self._node_address}"
+
+    @property
+    def _node_address(self) -> str:
+        """Where other nodes of its cluster find it; a node by itself is nobody's."""
+        return self.address if self.cookie else "127.0.0.1"
+
+    @property
     def log(self) -> Path:
         return self.directory / "broker.log"
 
@@ -105,8 +112,8 @@ class Broker:
         """Start epmd and the node; `wait_ready` waits for it. What the node holds survives a stop."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_files()
-        if not self._epmd_answers():  # another node of the cluster has started it
-            self._spawn("epmd", ["epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1"])
+        if not self._epmd_answers():  # it outlives a node that was killed
+            self._spawn("epmd", ["epmd", "-port", str(self.epmd_port), "-address", self._node_address])
         # A node that finds no epmd starts one of its own, a daemon nobody would stop.
         wait_until(self._epmd_answers, "epmd ready", timeout_s=10.0)
         self._spawn("node", [_SERVER])
@@ -174,18 +181,9 @@ class Broker:
                 password=self.admin_password,
                 log=self.log,
             )
-            + self._peers(),
+            + self.settings,
         )
         (self.directory / "plugins").write_text(_PLUGINS)
-
-    def _peers(self) -> str:
-        if not self.cluster:
-            return ""
-        nodes = [
-            f"cluster_formation.classic_config.nodes.{number} = {name}@127.0.0.1\n"
-            for number, name in enumerate(self.cluster, 1)
-        ]
-        return "".join([_CLUSTER, *nodes])
 
     def _environment(self) -> dict[str, str]:
         here = str(self.directory)
@@ -194,9 +192,8 @@ class Broker:
             "LANG": "C.UTF-8",
             "HOME": here,
             "ERL_EPMD_PORT": str(self.epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            # An address for a name: nothing is looked up, so it does not matter what this machine is called.
-            "RABBITMQ_NODENAME": f"{self.name}@127.0.0.1",
+            "ERL_EPMD_ADDRESS": self._node_address,
+            "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_USE_LONGNAME": "true",
             "RABBITMQ_DIST_PORT": str(self.node_port),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
@@ -208,9 +205,8 @@ class Broker:
             "RABBITMQ_SCHEMA_DIR": f"{here}/schema",
             "RABBITMQ_LOG_BASE": here,
             # One scheduler: a lab shares few cores, and starts in a third less time like this.
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +A 4 -kernel inet_dist_use_interface {127,0,0,1}"
-            # A node that falls silent is given up after about so many seconds; Erlang would wait for 60.
-            + (" -kernel net_ticktime 8" if self.cluster else ""),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +A 4 -kernel inet_dist_use_interface "
+            f"{{{self._node_address.replace('.', ',')}}} {self.erl_args}",
             # With "input allowed" the script becomes the node instead of its parent: one pid, plain signals.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_START_ARGS": "-noinput +B i",
