@@ -34,6 +34,7 @@ def test_a_quick_run_writes_every_figure(tmp_path):
     assert ("fleet", "slowest") in names
     assert ("flood", "vsfwd ÷ none") in names
     assert ("compile", "compile and load") in names
+    assert ("start", "reopened") in names
     assert ("update", "address joins a group, compile and map writes") in names
     assert all(figure["value"]["median"] > 0 for figure in figures)
     assert (tmp_path / "bench.png").exists()

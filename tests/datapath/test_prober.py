@@ -52,7 +52,7 @@ def test_what_is_delivered_is_told_with_what_happened_before(wired: Wired) -> No
 
 
 def test_what_is_lost_is_told_of_every_kind(wired: Wired) -> None:
-    """The policy is closed for a moment, for IPv4 only; the connection goes on when it is open again."""
+    """The policy is closed for a moment, for IPv4 only, which ends the connection."""
     with probing(wired) as prober:
         prober.note("closed")
         enforce(wired, "drop ipv4")

@@ -8,18 +8,26 @@ What a restart, a kill or an upgrade is about needs no broker: the policy on dis
 
 import base64
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.harness.policies import HOST, Objects, after, message
+from tests.harness.datapath import BPFFS, PREFIX, remove_leftovers
+from tests.harness.policies import HOST, Objects, after, message, objects, vnic_id
+from tests.harness.prober import RULES, Prober
+from vagrant.lab.probe import inside
 from vagrant.lab.processes import in_namespace
+from vsfwd.datapath import bpf
 from vsfwd.policy.desired import DesiredState
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind
@@ -28,6 +36,12 @@ from vsfwd.statefile import StateFile
 READY_S: Final = 90.0
 """It may have to compile, on a busy machine."""
 CHECKOUT: Final = Path(__file__).parents[2]
+DEVICE: Final = "veth-web"
+VM_MAC: Final = "02:00:00:00:00:01"
+VM_ADDRESSES: Final = ("10.0.0.1", "fd00::1")
+NEIGHBOUR_ADDRESSES: Final = ("10.0.0.2", "fd00::2")
+CHAINS: Final = (46, 47)
+"""BPF_TCX_INGRESS and BPF_TCX_EGRESS of linux/bpf.h."""
 
 
 class LoneDaemon:
@@ -105,3 +119,76 @@ class LoneDaemon:
 
 def _toml(value: object) -> str:
     return str(value) if isinstance(value, int) else repr(value)
+
+
+@dataclass(frozen=True)
+class LoneHost:
+    """A VM behind a vNIC with `daemon`'s programs, and a neighbour without, on one bridge."""
+
+    daemon: LoneDaemon
+    namespace: str
+    pins: Path
+    vm: str
+    neighbour: str
+
+    @contextmanager
+    def probed(self) -> Iterator[tuple[Prober, Prober]]:
+        """Probing traffic meanwhile, to the VM and from it."""
+        with (
+            Prober(self.neighbour, self.vm, VM_ADDRESSES, rate=100) as towards,
+            Prober(self.vm, self.neighbour, NEIGHBOUR_ADDRESSES, rate=100) as away,
+        ):
+            yield towards, away
+
+    def pinned(self) -> dict[str, int]:
+        """Everything that is pinned, with its id."""
+        return {
+            str(path.relative_to(self.pins)): bpf.pinned_id(path)
+            for path in self.pins.rglob("*")
+            if not path.is_dir()
+        }
+
+    def attached(self) -> list[int]:
+        """Ids of the programs on the device."""
+        with inside(self.namespace):
+            device = socket.if_nametoindex(DEVICE)
+            return [id_ for chain in CHAINS for id_ in bpf.attached_programs(device, chain)]
+
+
+@contextmanager
+def lone_host(directory: Path, **settings: int) -> Iterator[LoneHost]:
+    """Plugged, with `RULES` on disk; the daemon is not started."""
+    remove_leftovers()
+    namespace = f"{PREFIX}lone-{os.getpid()}"
+    ends = vm, neighbour = f"{namespace}-vm0", f"{namespace}-vm1"
+    pins = BPFFS / namespace
+    daemon = LoneDaemon(directory, namespace, pins, **settings)
+    daemon.keep(objects(RULES, {}, {"web": f"{' '.join(VM_ADDRESSES)} {VM_MAC}"}))
+    try:
+        for name in (namespace, *ends):
+            _ip("netns", "add", name)
+        _ip("-n", namespace, "link", "add", "bridge", "up", "type", "bridge")
+        for end, device, addresses in (
+            (vm, DEVICE, VM_ADDRESSES),
+            (neighbour, "neighbour", NEIGHBOUR_ADDRESSES),
+        ):
+            _ip("-n", namespace, "link", "add", device, "type", "veth", "peer", "eth0", "netns", end)
+            _ip("-n", namespace, "link", "set", device, "addrgenmode", "none", "master", "bridge", "up")
+            if end == vm:
+                _ip("-n", vm, "link", "set", "eth0", "address", VM_MAC)
+                _ip("-n", namespace, "link", "set", DEVICE, "alias", f"vsfwd:{vnic_id('web')}")
+            for address in addresses:
+                length, flags = ("/64", ["nodad"]) if ":" in address else ("/24", [])
+                _ip("-n", end, "address", "add", address + length, "dev", "eth0", *flags)
+            _ip("-n", end, "link", "set", "eth0", "up")
+        yield LoneHost(daemon, namespace, pins, vm, neighbour)
+    finally:
+        if daemon.process is not None:
+            daemon.kill()
+        for name in (*ends, namespace):
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+        shutil.rmtree(pins, ignore_errors=True)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)

@@ -6,7 +6,7 @@
             ...
     assert prober.violations() == []
 
-Between the two namespaces are the programs, with a policy that says `RULES` of the server. Four
+Between the two namespaces are the programs, with a policy that says `RULES`. Four
 kinds of traffic, once every tick, all with the tick's number in them:
 
     must-pass    a datagram of a new flow. Lost: the firewall was closed
@@ -36,13 +36,13 @@ PASS, DROP, ESTABLISHED, STREAM = "must-pass", "must-drop", "established", "stre
 PORTS: Final = {PASS: 7000, DROP: 7001, ESTABLISHED: 7002, STREAM: 7003}
 RULES: Final = (
     "allow service icmpv6",
-    "allow in service udp/7000",
-    "allow in service udp/7002",
-    "allow in service tcp/7003",
+    "allow service udp/7000",
+    "allow service udp/7002",
+    "allow service tcp/7003",
     "drop",
 )
-"""For the vNIC of the server, in the words of tests/harness/policies.py."""
-PATIENCE_S: Final = 20
+"""For the vNIC of an end, or of both, in the words of tests/harness/policies.py."""
+PATIENCE_S: Final = 5
 """For a connection that waits until it may send again."""
 SILENCE_S: Final = 1.0
 """No queue on the way holds a datagram for longer."""
