@@ -97,6 +97,7 @@ def is_nowhere(world: World, component: str) -> bool:
 
 
 def send(world: World, component: str, kind: str, body: Any = None, **to: Any) -> list[Any]:
+    """On the topic that has the component's name, unless `to` has another."""
     asked = {"topic": component, "body": body or {}, **to}
     found = request(world.lab.rest, "POST", f"{COMPONENTS}/{component}/{kind}", asked)
     return found["results"]  # type: ignore[no-any-return]
@@ -147,63 +148,54 @@ def test_the_manager_asks_a_component_and_reads_what_it_says(components: World, 
         assert (here["host"]["display_name"], here["body"]) == ("host2", {"text": "here I am"})
 
 
-def test_the_context_agent_tells_who_is_logged_on(world: World, tmp_path: Path) -> None:
+def test_the_context_agent_tells_who_is_logged_on(world: World) -> None:
     """A hypervisor's hook writes what the guest of a says: the manager knows the computer's name, and who is
     logged on; and that nobody is, when it says so."""
-    vm, host = world.vm("a"), world.lab.host("host1")
+    vm, guests = world.vm("a"), world.lab.host("host1").guests
     users = f"/api/v1/vsfw/vms/{vm.id}/users"
 
     def say(**guest: Any) -> None:
-        (tmp_path / "new").write_text(json.dumps(guest))
-        (tmp_path / "new").rename(tmp_path / f"{vm.id}.json")
+        (guests / "new").write_text(json.dumps(guest))
+        (guests / "new").rename(guests / f"{vm.id}.json")
 
     def logged_on() -> list[str]:
         return [each["name"] for each in request(world.lab.rest, "GET", users)["results"]]
 
     say(computer_name="a.example.org", users=[{"name": "alice", "domain": "EXAMPLE"}])
-    agent = ("-m", "vsfwd.components.context_agent", "--socket", str(host.socket), "--guests", str(tmp_path))
-    with running(*agent):
-        wait_until(lambda: logged_on() == ["alice"], "alice is logged on", 60)
-        found = request(world.lab.rest, "GET", f"/api/v1/vsfw/vms/{vm.id}")
-        assert found["computer_name"] == "a.example.org"
-        say(computer_name="a")
-        wait_until(lambda: logged_on() == [], "nobody is logged on", 60)
+    wait_until(lambda: logged_on() == ["alice"], "alice is logged on", 60)
+    found = request(world.lab.rest, "GET", f"/api/v1/vsfw/vms/{vm.id}")
+    assert found["computer_name"] == "a.example.org"
+    say(computer_name="a")
+    wait_until(lambda: logged_on() == [], "nobody is logged on", 60)
+    (guests / f"{vm.id}.json").unlink()
 
 
-def test_the_control_plane_agent_keeps_what_the_manager_gives_it(world: World, tmp_path: Path) -> None:
+def test_the_control_plane_agent_keeps_what_the_manager_gives_it(world: World) -> None:
     """It has the controllers and a certificate whose key came sealed; a new list comes by itself; the manager
     asks what it has. The broker does not know who has that certificate."""
-    controllers = "/api/v1/vsfw/controllers"
-    directory, config = tmp_path / "kept", world.lab.host("host2").directory / "vsfwd.toml"
-    agent = ("-m", "vsfwd.components.control_plane_agent")
-    request(world.lab.rest, "PUT", controllers, {"controllers": [{"id": "one", "address": "10.0.0.1"}]})
-    with running(*agent, "--config", str(config), "--directory", str(directory)):
-        wait_until(lambda: (directory / "host.pem").exists(), "the certificate is there", 60)
-        kept = json.loads((directory / "controllers.json").read_text())
-        assert kept == {
-            "generation": kept["generation"],
-            "controllers": [{"id": "one", "address": "10.0.0.1"}],
-        }
-        given = {"id": "two", "address": "fd00::1", "port": 4321}
-        new = request(world.lab.rest, "PUT", controllers, {"controllers": [given]})["generation"]
+    controllers, directory = "/api/v1/vsfw/controllers", world.lab.host("host2").directory / "control-plane"
+    wait_until(lambda: (directory / "host.pem").exists(), "the certificate is there", 60)
+    given = {"id": "two", "address": "fd00::1", "port": 4321}
+    new = request(world.lab.rest, "PUT", controllers, {"controllers": [given]})["generation"]
 
-        def status() -> Any:
-            asked = {"topic": "status", "hosts": [world.lab.host("host2").id]}
-            (found,) = request(world.lab.rest, "POST", f"{COMPONENTS}/control-plane-agent/calls", asked)[
-                "results"
-            ]
-            return found["body"]
+    def status() -> Any:
+        (found,) = send(
+            world, "control-plane-agent", "calls", topic="status", hosts=[world.lab.host("host2").id]
+        )
+        return found["body"]
 
-        wait_until(lambda: status().get("generation") == new, "the new list is there", 60)
-        assert status()["controllers"] == [given]
-        pem = (directory / "host.pem").read_bytes()
-        certificate = identity.load_certificate(pem)
-        assert identity.load_key(pem).public_key() == certificate.public_key()
-        assert status()["certificate"]["serial_number"] == f"{certificate.serial_number:x}"
-        with world.lab.broker.client() as broker:
-            users = {each["name"] for each in broker.get("/api/users").raise_for_status().json()}
-        assert world.lab.host("host2").id in users
-        assert identity.login_of(certificate) not in users
+    wait_until(lambda: status().get("generation") == new, "the new list is there", 60)
+    assert status()["controllers"] == [given]
+    kept = json.loads((directory / "controllers.json").read_text())
+    assert kept == {"generation": new, "controllers": [given]}
+    pem = (directory / "host.pem").read_bytes()
+    certificate = identity.load_certificate(pem)
+    assert identity.load_key(pem).public_key() == certificate.public_key()
+    assert status()["certificate"]["serial_number"] == f"{certificate.serial_number:x}"
+    with world.lab.broker.client() as broker:
+        users = {each["name"] for each in broker.get("/api/users").raise_for_status().json()}
+    assert world.lab.host("host2").id in users
+    assert identity.login_of(certificate) not in users
 
 
 def test_o38_a_flood_and_a_client_that_does_not_read_delay_neither_policy_nor_others(

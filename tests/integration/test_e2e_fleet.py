@@ -142,6 +142,18 @@ def test_what_a_component_says_is_read_by_host_and_topic(world: World) -> None:
     assert AGENT in vsfwctl(world, "components").stdout
 
 
+def test_components_of_all_hosts_are_asked(world: World) -> None:
+    """The agents of the lab: each says which controllers it has."""
+
+    def asked() -> Result:
+        return vsfwctl(world, "components", "call", AGENT, "status", "--all-hosts")
+
+    wait_until(lambda: asked().exit_code == 0, "both agents answer", 60)
+    lines = [cells(line) for line in asked().stdout.splitlines()[1:]]
+    assert [line[:2] for line in lines] == [["host1", "yes"], ["host2", "yes"]]
+    assert all('"controllers": ' in line[2] for line in lines)
+
+
 def test_whom_a_component_s_message_is_for_is_said(world: World) -> None:
     """Nobody is not everybody."""
     nobody = vsfwctl(world, "components", "send", "hello", "hello")

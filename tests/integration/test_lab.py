@@ -106,6 +106,8 @@ def test_status_names_everything_a_script_needs(up: dict[str, Any]) -> None:
         assert Path(host["socket"]).is_socket()
         assert Path(host["pins"]).is_dir()
         os.kill(host["pid"], 0)
+        assert host["agents"].keys() == {"context-agent", "control-plane-agent"}
+        assert Path(host["guests"]).is_dir()
     e = up["vms"]["e"]
     assert e.keys() >= {"id", "vnic", "namespace", "host", "device", "mac", "addresses"}
     assert (e["host"], e["segment"], e["tags"]) == ("host2", "blue", ["tier|web", "linux"])
@@ -190,6 +192,25 @@ def test_a_killed_vsfwd_is_started_again(up: dict[str, Any]) -> None:
     wait_until(lambda: vsfwd_of("host2") is None, "vsfwd of host2 is gone")
     assert shared("start", "host2").returncode == 0
     assert vsfwd_of("host2") not in (None, pid)
+
+
+def test_a_killed_agent_is_shown_and_started_again(up: dict[str, Any]) -> None:
+    """By itself, while vsfwd and the other one run on."""
+    before = up["hosts"]["host2"]["agents"]
+    os.kill(before["context-agent"], signal.SIGKILL)
+    wait_until(lambda: agents_of("host2")["context-agent"] is None, "the agent is gone")
+    assert "no context-agent" in shared("status").stdout
+    assert shared("start", "host2").returncode == 0
+    again = agents_of("host2")
+    assert again["context-agent"] not in (None, before["context-agent"])
+    assert again["control-plane-agent"] == before["control-plane-agent"]
+    assert vsfwd_of("host2") == up["hosts"]["host2"]["pid"]
+
+
+def agents_of(host: str) -> dict[str, int | None]:
+    found: dict[str, int | None]
+    found = json.loads(shared("status", "--json").stdout)["hosts"][host]["agents"]
+    return found
 
 
 def vsfwd_of(host: str) -> int | None:

@@ -12,6 +12,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from vagrant.lab import agents
 from vagrant.lab.lab import Lab, take_down
 from vagrant.lab.network import NetworkError
 from vagrant.lab.spec import BadSpec, Default, Transport, check_name, parse
@@ -118,12 +119,16 @@ def run_inside(name: str, vm: str, command: Sequence[str]) -> NoReturn:
 @click.argument("what", metavar="HOST|manager")
 @click.pass_obj
 def start(name: str, what: str) -> None:
-    """Start the vsfwd of HOST, or the manager, again, after it was killed."""
+    """Start the vsfwd of HOST and its agents, or the manager, again, after they were killed."""
     lab = Lab.attach(name)
     if what == "manager":
         process, called = lab.manager.process(), "the manager"
     else:
         process, called = lab.vsfwd(what), f"the vsfwd of {what}"
+        if process is not None and None in agents.running(lab.host(what)).values():
+            with step(f"agents of {what}"):
+                agents.start(lab.host(what))
+            return
     if process is not None:
         raise LabError(f"{called} is running, pid {process.pid}")
     with step(called.removeprefix("the ")):
@@ -184,6 +189,8 @@ def describe(lab: Lab) -> dict[str, Any]:
                 "socket": str(host.socket),
                 "pins": str(host.pins),
                 "log": str(host.log),
+                "agents": agents.running(host),
+                "guests": str(host.guests),
             }
             for host in layout.hosts
         },
@@ -213,12 +220,12 @@ def _show(lab: Lab) -> None:
     facts.add_row("", f"CA {access.ca}")
     facts.add_row("broker", lab.broker.url if lab.broker.running() else f"{lab.broker.url} (stopped)")
     console.print(facts)
-    hosts = Table("host", "vsfwd", "namespace", "socket", box=None, padding=(0, 2, 0, 0))
+    hosts = Table("host", "vsfwd", "agents", "socket", box=None, padding=(0, 2, 0, 0))
     for host in lab.layout.hosts:
         process = lab.vsfwd(host.name)
-        hosts.add_row(
-            host.name, f"pid {process.pid}" if process else "not running", host.namespace, str(host.socket)
-        )
+        vsfwd = f"pid {process.pid}" if process else "not running"
+        gone = [f"no {name}" for name, pid in agents.running(host).items() if pid is None]
+        hosts.add_row(host.name, vsfwd, "\n".join(gone) or "running", str(host.socket))
     console.print(hosts)
     vms = Table("VM", "host", "segment", "addresses", "tags", box=None, padding=(0, 2, 0, 0))
     for vm in lab.layout.vms:

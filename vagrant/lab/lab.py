@@ -20,10 +20,10 @@ from typing import Any, Self
 
 import httpx
 
+from vagrant.lab import agents, migration, network, rest, state
 from vagrant.lab import host as hosts
 from vagrant.lab import layout as layouts
 from vagrant.lab import manager as managers
-from vagrant.lab import migration, network, rest, state
 from vagrant.lab.broker import Broker
 from vagrant.lab.layout import Host, Layout, Vm
 from vagrant.lab.manager import Manager
@@ -120,6 +120,7 @@ class Lab:
             hosts.start(host)
         for host in there:
             hosts.wait_ready(host)
+            agents.start(host)
 
     def _plug(self, vms: Sequence[Vm]) -> None:
         for vm in vms:
@@ -257,8 +258,7 @@ class Lab:
             process.kill()
 
     def start_vsfwd(self, host: str) -> None:
-        hosts.start(self.host(host))
-        hosts.wait_ready(self.host(host))
+        self._run_vsfwd([self.host(host)])
 
 
 def take_down(name: str) -> bool:

@@ -50,6 +50,11 @@ class Host:
         return self.directory / "vsfwd.pid"
 
     @property
+    def guests(self) -> Path:
+        """Where a guest is told of to the context agent."""
+        return self.directory / "guests"
+
+    @property
     def pins(self) -> Path:
         return PINS / self.namespace
 

@@ -122,6 +122,7 @@ def _deliver(
     to = {"hosts": [host_id(rest, host) for host in hosts], "all_hosts": all_hosts}
     with under_way("waiting for the hosts"):
         found = rest.call("POST", f"{COMPONENTS}/{component}/{kind}", to | asked)["results"]
+    found.sort(key=_host)
     rows = [(_host(each), "yes" if each["done"] else "no", _outcome(each)) for each in found]
     show(as_json, found, "hosts", ("host", "done", "answer"), rows)
     if not all(each["done"] for each in found):

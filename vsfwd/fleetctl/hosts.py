@@ -26,7 +26,7 @@ def hosts() -> None:
 @asks_manager
 def list_(rest: Rest, as_json: bool) -> None:
     """All hosts. `wanted` and `applied` are generations of their policy, `behind` is how many lie between."""
-    found = rest.every(HOSTS)
+    found = rest.every(HOSTS, sort_by="display_name")
     rows = [
         (
             host["display_name"],
