@@ -6,7 +6,8 @@ the hosts have no kernel (`harness/simulated.py`) and share two processes (`flee
 the machine's cores, so what is measured is the work of a whole installation, not the wait of one host. State
 directories are in memory: a thousand hosts have a disk each.
 
-    rule     a rule for everybody is changed: until the last host enforces it
+    rule     a rule for everybody is changed: until the last host enforces it, with the processor time each
+             program has taken until then, and until the manager has heard so of every host
     tag      a VM gets or loses a tag that ten hosts ask for: until the last of these enforces it. The bench
              fails if any other host hears anything
     back     the broker is stopped and started: from when it listens until the manager has heard of every
@@ -16,12 +17,14 @@ directories are in memory: a thousand hosts have a disk each.
 import asyncio
 import itertools
 import logging
+import os
 import socket
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -47,6 +50,8 @@ STATISTICS_S: Final = 5.0
 RULE: Final = "a rule for everybody, until the last host enforces it"
 TAG: Final = "a tag that ten hosts ask for, until the last of them enforces it"
 BACK: Final = "hosts come back to a restarted broker"
+HEARD: Final = "a rule for everybody, until the manager has heard so of every host"
+PROCESSOR: Final = "a rule for everybody, processor time until the last host enforces it"
 SHARES: Final = ("a host's rules", "a host's policy", "the broker's memory for a host")
 MEMORY_FROM: Final = 100
 """Hosts; of fewer the broker's own ups and downs are more than their share."""
@@ -73,16 +78,28 @@ def run(sizes: Sequence[int], rounds: int, restart: bool, progress: Progress) ->
         ):
             figures += asyncio.run(_measured(at, size, rounds, restart))
         progress.step(f"fleet: {size:,} hosts", planned_s([size], rounds))
-    order = {group: number for number, group in enumerate((RULE, TAG, BACK, *SHARES))}
+    order = {group: number for number, group in enumerate((RULE, HEARD, PROCESSOR, TAG, BACK, *SHARES))}
     return sorted(figures, key=lambda figure: (order[figure.group], figure.name))
 
 
-class Fleet:
-    """`generations`: what each host enforces; `heard`: messages after which hosts enforce something else, and
-    `last_ns` when that was so for the last of them."""
+@dataclass(frozen=True)
+class Change:
+    """How long in ms it took until the last host enforced it, until the manager had heard so of all, and what
+    processor time the programs took until then; `concerned`: the hosts it was for."""
 
-    def __init__(self, manager: Manager, size: int) -> None:
+    enforced_ms: float
+    heard_ms: float
+    processor_ms: Mapping[str, float]
+    concerned: frozenset[int]
+
+
+class Fleet:
+    """`programs`: the processes of each. `generations`: what each host enforces; `heard`: messages after
+    which hosts enforce something else, and `last_ns` when that was so for the last of them."""
+
+    def __init__(self, manager: Manager, size: int, broker: int) -> None:
         self.manager = manager
+        self.programs = {"manager": [os.getpid()], "broker": [broker], "hosts": []}
         self.ids = [uuid_of(3, number) for number in range(size)]
         self.generations: dict[int, int] = {}
         self.heard: list[int] = []
@@ -94,11 +111,10 @@ class Fleet:
             self.generations[number] = generation
             self.heard.append(number)
 
-    async def changed(self, path: str, body: Entity) -> tuple[float, set[int]]:
-        """How long in ms it took until the last host enforced it, and who was concerned."""
+    async def changed(self, path: str, body: Entity) -> Change:
         before = [self._wanted(id) for id in self.ids]
         self.heard.clear()
-        begun = time.monotonic_ns()
+        used, begun = self._processor_ms(), time.monotonic_ns()
         self.manager.register.write(put={path: body})
         wanted = {
             number: now for number, id in enumerate(self.ids) if (now := self._wanted(id)) != before[number]
@@ -106,11 +122,16 @@ class Fleet:
         await eventually(
             lambda: all(self.generations.get(n, 0) >= g for n, g in wanted.items()), "applied", DEADLINE_S
         )
-        took = (self.last_ns - begun) / 1e6
+        took = {name: now - used[name] for name, now in self._processor_ms().items()}
         await eventually(self.manager.in_sync, "in sync", DEADLINE_S)
+        heard_ms = (time.monotonic_ns() - begun) / 1e6
         if set(self.heard) != wanted.keys() or len(self.heard) != len(wanted):
             raise RuntimeError(f"{len(wanted)} hosts were concerned, and {len(self.heard)} messages came")
-        return took, set(wanted)
+        return Change((self.last_ns - begun) / 1e6, heard_ms, took, frozenset(wanted))
+
+    def _processor_ms(self) -> dict[str, float]:
+        """The manager's is that of the bench too."""
+        return {name: sum(map(_processor_ms, pids)) for name, pids in self.programs.items()}
 
     def _wanted(self, id: str) -> int:
         return self.manager.register.hosts[id].level.generation
@@ -127,7 +148,7 @@ async def _measured(installation: Installation, size: int, rounds: int, restart:
             lambda: manager.publisher.connected_to is not None, "the manager's session", DEADLINE_S
         )
         manager.register.write(put=policy(size))
-        fleet = Fleet(manager, size)
+        fleet = Fleet(manager, size, installation.node.processes()["node"].pid)
         await _start_hosts(installation, fleet, stack)
         await eventually(
             lambda: fleet.all_heard_since(1) and manager.in_sync(), "every host in sync", DEADLINE_S
@@ -136,15 +157,18 @@ async def _measured(installation: Installation, size: int, rounds: int, restart:
         shares = _shares(fleet, size, (_memory_kb(installation) - empty_kb) / size)
         rule, tag = [], []
         for number in range(rounds):
-            took, concerned = await fleet.changed(f"{EVERYBODY}/rules/changing", changing_rule(number))
-            assert len(concerned) == size
-            rule.append(took)
-            took, concerned = await fleet.changed(
-                vm_path(size // 2), vm(size // 2, web=(size // 2 + number) % 2 == 1)
-            )
-            assert len(concerned) == TENANT
-            tag.append(took)
-        figures = [*_timed(RULE, size, rule), *_timed(TAG, size, tag), *shares]
+            rule.append(await fleet.changed(f"{EVERYBODY}/rules/changing", changing_rule(number)))
+            assert len(rule[-1].concerned) == size
+            tagged = vm(size // 2, web=(size // 2 + number) % 2 == 1)
+            tag.append(await fleet.changed(vm_path(size // 2), tagged))
+            assert len(tag[-1].concerned) == TENANT
+        figures = [
+            *_timed(RULE, size, [each.enforced_ms for each in rule]),
+            *_timed(TAG, size, [each.enforced_ms for each in tag]),
+            Figure("fleet", HEARD, "median", size, "ms", estimate([each.heard_ms for each in rule])),
+            *_processor(size, rule),
+            *shares,
+        ]
         if restart:
             back = _exactly(await _restarted(installation, fleet), 1)
             figures.append(Figure("fleet", BACK, "all of them", size, "s", back, TARGETS[BACK]))
@@ -158,6 +182,13 @@ def _timed(group: str, size: int, samples: list[float]) -> list[Figure]:
     return [
         Figure("fleet", group, "median", size, "ms", estimate(samples), None, {group: samples}),
         Figure("fleet", group, SLOWEST, size, "ms", slowest, target),
+    ]
+
+
+def _processor(size: int, changes: Sequence[Change]) -> list[Figure]:
+    return [
+        Figure("fleet", PROCESSOR, name, size, "ms", estimate([each.processor_ms[name] for each in changes]))
+        for name in changes[0].processor_ms
     ]
 
 
@@ -202,6 +233,7 @@ async def _start_hosts(installation: Installation, fleet: Fleet, stack: AsyncExi
         stack.push_async_callback(_end, process)
         assert process.stdin
         assert process.stdout
+        fleet.programs["hosts"].append(process.pid)
         process.stdin.write(encoded(list(hosts[share::PROCESSES])) + b"\n")
         following = asyncio.create_task(fleet.follow(process.stdout))
         stack.callback(following.cancel)
@@ -234,6 +266,12 @@ def _listens(installation: Installation) -> bool:
     except OSError:
         return False
     return True
+
+
+def _processor_ms(pid: int) -> float:
+    """Of all its threads (sched-stats.rst of the kernel: /proc/PID/schedstat)."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in threads) / 1e6
 
 
 def _memory_kb(installation: Installation) -> int:
