@@ -37,6 +37,7 @@ from vsfwd.amqp import (
     signed_message,
 )
 from vsfwd.protocol import topology
+from vsfwd.protocol.envelope import REPORT_AFTER
 from vsfwd.protocol.messages import (
     Addresses,
     Applied,
@@ -58,6 +59,8 @@ RESEND_AT_MOST_S: Final = 300.0
 _NAME: Final = "vsfwd manager"
 AT_ONCE: Final = 64
 """Messages published side by side."""
+SENDING_S: Final = 0.002
+"""What a policy message takes where manager, broker and hosts share two cores (tests/bench/README.md)."""
 
 Beside = Callable[[Session, AbstractExchange, AbstractChannel], Awaitable[None]]
 
@@ -133,9 +136,9 @@ class Publisher(Link):
             waiting = self._waiting()
             due = [host for host, each in waiting.items() if each.due <= clock()]
             for first in range(0, len(due), AT_ONCE):
-                await asyncio.gather(
-                    *(self._send(commands, host, waiting[host]) for host in due[first : first + AT_ONCE])
-                )
+                busy_s = (len(due) - first - 1) * SENDING_S
+                now = due[first : first + AT_ONCE]
+                await asyncio.gather(*(self._send(commands, host, waiting[host], busy_s) for host in now))
             next_due = min((each.due for each in waiting.values()), default=None)
             try:
                 async with asyncio.timeout_at(next_due):
@@ -159,11 +162,14 @@ class Publisher(Link):
         if self._lead is not None and not self._lead.is_mine:
             raise SessionOver("this manager does not lead")
 
-    async def _send(self, commands: AbstractExchange, host: str, each: Try) -> None:
+    async def _send(self, commands: AbstractExchange, host: str, each: Try, busy_s: float) -> None:
         self._check_lead()
         outgoing = each.outgoing
         message = signed_message(
-            outgoing.message, delivery_mode=aio_pika.DeliveryMode.PERSISTENT, type=outgoing.kind
+            outgoing.message,
+            {REPORT_AFTER: int(busy_s * 1000)},
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            type=outgoing.kind,
         )
         try:
             await publish(commands, message, topology.policy_key(host))
@@ -179,7 +185,7 @@ class Publisher(Link):
             log.warning("the broker takes no messages (a memory or disk alarm?)", host=host)
         each.times += 1
         pause_s = min(self._resend_after_s * 2 ** (each.times - 1), RESEND_AT_MOST_S)
-        each.due = asyncio.get_running_loop().time() + pause_s
+        each.due = asyncio.get_running_loop().time() + busy_s + pause_s
         log.info(
             "published" if each.times == 1 else "published again",
             host=host,

@@ -18,8 +18,9 @@ import socket
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import aio_pika
@@ -208,8 +209,12 @@ async def publish(exchange: AbstractExchange, message: aio_pika.Message, key: st
         await exchange.publish(message, key)
 
 
-def signed_message(signed: Message, **properties: Any) -> aio_pika.Message:
+def signed_message(
+    signed: Message, more: Mapping[str, int] = MappingProxyType({}), **properties: Any
+) -> aio_pika.Message:
+    """`more`: headers beside the signed one."""
     headers: dict[str, Any] = {HEADER: bytearray(signed.header), SIGNATURE: bytearray(signed.signature)}
+    headers.update(more)
     return aio_pika.Message(signed.body, headers=headers, content_type="application/json", **properties)
 
 

@@ -33,7 +33,7 @@ from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
 from vsfwd.protocol import components, envelope, topology
 from vsfwd.protocol.components import ComponentAnswer, ComponentEvent
-from vsfwd.protocol.messages import EVENTS, Bindings, Event, Reply, Request
+from vsfwd.protocol.messages import EVENTS, Applied, Bindings, Event, Hello, Reply, Request
 from vsfwd.protocol.order import REQUEST, CarriedOut, Order, unseal_order
 from vsfwd.relay import NotConnected
 
@@ -44,6 +44,8 @@ CHECK_S: Final = 20.0
 PREFETCH: Final = 1
 """One message at a time: what is not delivered stays countable in the queue."""
 OUTGOING: Final = 1000
+HELD_AT_MOST_S: Final = 10.0
+"""A report, whatever a message says."""
 _KIND: Final = {type_: kind for kind, type_ in EVENTS.items()}
 
 
@@ -73,15 +75,34 @@ class BrokerLink(Link):
         self._one_at_a_time = asyncio.Lock()
         self._outgoing: deque[Event] = deque(maxlen=OUTGOING)
         self._has_outgoing = asyncio.Event()
+        self._report_after_s = 0.0
+        self._held: asyncio.TimerHandle | None = None
         self._taken = 0
         self._said_ns = 0
         self._carried_out = CarriedOut(time.time)
 
     def send(self, event: Event) -> None:
         """Say something when there is a session; without one, the next greeting says it."""
+        if isinstance(event, Applied | Hello):
+            self._unsay()
         if self.connected_to is not None:
             self._outgoing.append(event)
             self._has_outgoing.set()
+
+    def report(self, applied: Applied) -> None:
+        """What became of a policy message. What fails is said at once. That it is in force is said when the
+        manager has sent the others theirs: a thousand reports at once would compete with policy."""
+        if applied.resync or applied.refusals or not self._report_after_s:
+            self.send(applied)
+        elif self.connected_to is not None:
+            self._unsay()
+            self._held = asyncio.get_running_loop().call_later(self._report_after_s, self.send, applied)
+
+    def _unsay(self) -> None:
+        """What is held back is older than what is said now."""
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
 
     async def begin(self, session: Session) -> None:
         try:
@@ -92,6 +113,7 @@ class BrokerLink(Link):
         intake = await session.intake(PREFETCH)
         policy = await intake.declare_queue(topology.policy_queue(self._host), passive=True)
         app = await intake.declare_queue(topology.app_queue(self._host), passive=True)
+        self._unsay()
         self._outgoing.clear()
         self._outgoing.extend(self._greet())
         session.tasks.create_task(consume(policy, self._take_policy), name="policy queue")
@@ -114,6 +136,7 @@ class BrokerLink(Link):
 
     async def _take_policy(self, message: AbstractIncomingMessage) -> bool | None:
         self._taken += 1
+        self._report_after_s = _pause_s(message.headers.get(envelope.REPORT_AFTER))
         return await self._policy(_signed(message))
 
     async def _take_request(self, message: AbstractIncomingMessage) -> bool:
@@ -228,6 +251,11 @@ def _tls(config: Config) -> ssl.SSLContext:
 def _signed(message: AbstractIncomingMessage) -> envelope.Message:
     header, signature = (_bytes(message.headers.get(name)) for name in (envelope.HEADER, envelope.SIGNATURE))
     return envelope.Message(header, signature, message.body)
+
+
+def _pause_s(value: object) -> float:
+    """A header's value in ms, which nobody has signed."""
+    return min(max(value, 0) / 1000, HELD_AT_MOST_S) if isinstance(value, int) else 0.0
 
 
 def _bytes(value: object) -> bytes:

@@ -164,7 +164,7 @@ class Daemon:
     async def _policy(self, message: Message) -> bool | None:
         """Whether a policy message is done with: True yes, False never, None it is to come again."""
         outcome = await self.apply_thread(self.reconciler.apply_message, message, time.monotonic_ns())
-        self.broker.send(outcome.report)
+        self.broker.report(outcome.report)
         if outcome.disposition is Disposition.AGAIN:
             await asyncio.sleep(AGAIN_PAUSE_S)
             return None

@@ -96,7 +96,7 @@ class SimulatedHost:
         if after is not before:
             header = msgspec.json.decode(message.header, type=Header)
             self._took(self, Took(after, header.kind, time.monotonic_ns()))
-        self.link.send(outcome.report)
+        self.link.report(outcome.report)
         return None if outcome.disposition is Disposition.AGAIN else outcome.disposition is Disposition.DONE
 
     async def _request(self, request: Request) -> None:

@@ -19,11 +19,12 @@ from pamqp.commands import Basic
 import vsfwd.amqp
 import vsfwd.broker
 from tests.harness.pki import Pki
+from tests.harness.waiting import eventually
 from tests.unit.policy_messages import APP, HOST, WEB, Manager
 from vsfwd.amqp import Link, Session
-from vsfwd.broker import BrokerLink
-from vsfwd.protocol.envelope import HEADER, SIGNATURE, Message
-from vsfwd.protocol.messages import Bindings, Event, Reply, Request
+from vsfwd.broker import HELD_AT_MOST_S, BrokerLink
+from vsfwd.protocol.envelope import HEADER, REPORT_AFTER, SIGNATURE, Message
+from vsfwd.protocol.messages import Applied, Bindings, Event, Refusal, Reply, Request, digest_text
 from vsfwd.protocol.order import seal_order
 
 FORGET = Request("r1", "forget", WEB, "192.0.2.10")
@@ -186,6 +187,78 @@ async def test_o12_a_report_that_a_queue_cannot_keep_is_said_again(monkeypatch: 
     for error, said in done.items():
         exchange = SimpleNamespace(publish=AsyncMock(side_effect=error))
         assert await link._published(cast(Any, exchange), Bindings(())) is said
+
+
+class _Busy(BrokerLink):
+    """A host's link in a session; what it has to say stays there."""
+
+    def __init__(self) -> None:
+        nobody, config = cast(Any, None), SimpleNamespace(host_id=HOST, broker_urls=())
+        super().__init__(cast(Any, config), AsyncMock(), nobody, nobody, lambda: ())
+        self.connected_to = "amqps://broker"
+
+    async def take(self, report_after: object) -> None:
+        headers = {HEADER: b"", SIGNATURE: b"", REPORT_AFTER: report_after}
+        await self._take_policy(cast(Any, SimpleNamespace(body=b"", headers=headers)))
+
+    def said(self) -> list[Event]:
+        return [*self._outgoing]
+
+
+def applied(generation: int, **more: Any) -> Applied:
+    return Applied(1, generation, digest_text(0), **more)
+
+
+async def test_that_policy_is_in_force_is_said_when_the_manager_has_sent_the_others_theirs() -> None:
+    """A thousand hosts' reports would otherwise compete with a thousand hosts' policy."""
+    link = _Busy()
+    await link.take(20)
+    link.report(applied(1))
+    assert link.said() == []
+    await eventually(lambda: link.said() == [applied(1)], "the report", 5)
+
+
+@pytest.mark.parametrize("report_after", [0, -1, None, "20", b"\0", 1.5], ids=repr)
+async def test_without_a_pause_a_report_is_said_at_once(report_after: object) -> None:
+    """Nobody has signed the pause: what is none is none."""
+    link = _Busy()
+    await link.take(report_after)
+    link.report(applied(1))
+    assert link.said() == [applied(1)]
+
+
+async def test_no_message_holds_a_report_for_ever() -> None:
+    """Whatever the broker, or who is in its place, makes of it."""
+    link, now = _Busy(), asyncio.get_running_loop().time()
+    await link.take(1 << 62)
+    link.report(applied(1))
+    assert link._held is not None
+    assert link._held.when() <= now + HELD_AT_MOST_S + 1
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [applied(1, resync=True), applied(1, refusals=(Refusal("message", "2", "its signature is wrong"),))],
+    ids=["resync", "refusal"],
+)
+async def test_what_fails_is_reported_at_once(failed: Applied) -> None:
+    link = _Busy()
+    await link.take(1 << 62)
+    link.report(failed)
+    assert link.said() == [failed]
+
+
+async def test_of_what_is_held_back_only_the_newest_is_said() -> None:
+    """Also when the host says where it stands meanwhile: the manager never hears an older word after it."""
+    link = _Busy()
+    await link.take(1)
+    for generation in (1, 2):
+        link.report(applied(generation))
+    await eventually(lambda: link.said() == [applied(2)], "the newest", 5)
+    link.report(applied(3))
+    link.send(applied(4))
+    assert link.said() == [applied(2), applied(4)]
+    assert link._held is None
 
 
 class _Hopeful(Link):

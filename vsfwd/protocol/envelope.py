@@ -18,6 +18,8 @@ from vsfwd.protocol.topology import MAX_BODY, MAX_DECODED
 
 HEADER: Final = "vsfw"
 SIGNATURE: Final = "vsfw-signature"
+REPORT_AFTER: Final = "vsfw-report-after"
+"""Beside them, not signed: for so many ms the manager is busy with sending to other hosts."""
 COMPRESS_ABOVE: Final = 4096
 _CONTEXT: Final = b"vsfw policy 1\0"
 

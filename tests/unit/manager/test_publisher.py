@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from pamqp.commands import Basic
 
 from manager_stub.broker import Unreachable
-from manager_stub.publisher import AT_ONCE, Publisher
+from manager_stub.publisher import AT_ONCE, SENDING_S, Publisher
+from tests.harness.waiting import eventually
 from tests.unit.manager.rest import Manager
 from vsfwd.amqp import SessionOver
 from vsfwd.protocol import topology
+from vsfwd.protocol.envelope import REPORT_AFTER
 from vsfwd.protocol.messages import (
     Addresses,
     Binding,
@@ -236,3 +238,24 @@ async def test_o10_a_new_session_sends_at_once_what_is_not_applied(
     with pytest.raises(SessionOver):
         await publisher.begin(cast(Any, SimpleNamespace()))
     assert publisher._waiting()[HOST].due == 0.0
+
+
+async def test_hosts_of_a_herd_are_told_for_how_long_the_manager_still_sends(
+    manager: Manager, publisher: Publisher
+) -> None:
+    """Whoever is sent policy alone reports at once; of many, each when the last is sent its own."""
+    herd = [HOST[:-3] + f"{number:03}" for number in range(3, 3 + 2 * AT_ONCE)]
+    said: list[int] = []
+
+    async def publish(message: Any, key: str, **more: Any) -> None:
+        said.append(message.headers[REPORT_AFTER])
+
+    for host in herd:
+        manager.register.add_host(host, host[-3:])
+    manager.register.reported({host: Hello(0, 0, digest_text(0), "0.1") for host in herd})
+    publishing = asyncio.create_task(publisher._publish(cast(Any, SimpleNamespace(publish=publish))))
+    await eventually(lambda: len(said) == len(herd), "all are sent policy", 10)
+    publishing.cancel()
+    first, second = {*said[:AT_ONCE]}, {*said[AT_ONCE:]}
+    assert first == {int((2 * AT_ONCE - 1) * SENDING_S * 1000)}
+    assert second == {int((AT_ONCE - 1) * SENDING_S * 1000)}
