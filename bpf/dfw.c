@@ -600,6 +600,17 @@ int vnic_out(struct __sk_buff *skb)
 	return begin_with(skb, DIRECTION_OUT);
 }
 
+/* Twins: a chain takes a program once, and to come to its front again takes another (vsfwd/datapath/attach.py). */
+int vnic_in_again(struct __sk_buff *skb)
+{
+	return begin_with(skb, DIRECTION_IN);
+}
+
+int vnic_out_again(struct __sk_buff *skb)
+{
+	return begin_with(skb, DIRECTION_OUT);
+}
+
 /* Run by the daemon, never attached: writes what time it is in the programs' clock over the first bytes of a packet. */
 int jiffies(struct __sk_buff *skb)
 {

@@ -107,6 +107,8 @@ def status(socket: Path, as_json: bool) -> None:
             for v in host.vnics
         ],
     )
+    if unattached := [(v.device, v.vnic, v.why) for v in host.vnics if v.why]:
+        print_table(console, "vNICs", ("not attached", "vNIC", "why"), unattached)
     if host.alarms:
         alarms = [
             (a.severity, a.event_type, a.vm_name or a.entity, a.description, a.since) for a in host.alarms

@@ -49,8 +49,8 @@ BEAT_S: Final = 30.0
 AWAY_S: Final = 60.0
 """Without a broker that are an alarm: a broker that is started again takes less."""
 AGAIN_PAUSE_S: Final = 1.0
-GUARD_PERIOD_S: Final = 0.5
-"""Between two looks at the port guard, which somebody may have removed."""
+MEND_PERIOD_S: Final = 0.5
+"""Between two looks at what somebody may have taken away: programs, the port guard."""
 
 
 class Stopped(Exception):
@@ -101,7 +101,14 @@ class Daemon:
         self.packet_log = packet_log
         self.incidents = Incidents()
         self.alarms = Alarms(datapath, apply_thread, self._duplicates, self._of_this_host, self.incidents)
-        self.reconciler = Reconciler(config.host_id, config.public_key(), datapath, statefile, self.version)
+        self.reconciler = Reconciler(
+            config.host_id,
+            config.public_key(),
+            datapath,
+            statefile,
+            self.version,
+            incidents=self.incidents,
+        )
         self.broker = BrokerLink(config, self._policy, self._request, self._component, self._greet)
         self.relay = Relay(self.broker.tell)
         self.rights = Rights({**SHIPPED, **config.components})
@@ -128,7 +135,7 @@ class Daemon:
                 "vnics": self.interfaces.follow(),
                 "ipc": ipc.serve(),
                 "packet log": self.packet_log.run(),
-                "port guard": self._keep_guard(),
+                "mend": self._mend(),
                 "alarms": self.alarms.watch(),
                 "schedules": self._follow_schedules(),
                 "discovery": self.discovery.run(),
@@ -204,14 +211,14 @@ class Daemon:
     async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
         await self.apply_thread(self.reconciler.vnics_changed, ports, bare)
 
-    async def _keep_guard(self) -> NoReturn:
-        guard = self.datapath.port_guard
+    async def _mend(self) -> NoReturn:
         while True:
-            if await self.apply_thread(guard.restore):
+            if await self.apply_thread(self.datapath.port_guard.restore):
                 log.error("somebody has changed the port guard; it is made anew")
                 cause = Cause("dfw_port_guard_changed", "CRITICAL", self.config.host_id)
                 self.incidents.note(cause, "somebody has changed the port guard; it was made anew")
-            await asyncio.sleep(GUARD_PERIOD_S)
+            await self.apply_thread(self.reconciler.mend)
+            await asyncio.sleep(MEND_PERIOD_S)
 
     async def _follow_schedules(self) -> NoReturn:
         """On every second of the clock, which may have been set meanwhile."""

@@ -25,8 +25,9 @@ from msgspec import structs
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink import NLM_F_DUMP_INTR
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
+from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWTFILTER
 
+from vsfwd.datapath.attach import is_ours
 from vsfwd.policy.model import Vnic, is_uuid
 from vsfwd.protocol.messages import Binding, Bindings, share_of_tools
 from vsfwd.reconciler import Port
@@ -124,11 +125,15 @@ class Interfaces:
         self._disk.shutdown()
 
     async def watch(self) -> None:
-        """Note that something changed; `follow` looks what. Whose filter or qdisc is deleted is bare now."""
+        """Note that something changed; `follow` looks what. Whose filter or qdisc is deleted is bare now, and
+        who has got another tool's filter may be."""
         while True:
             try:
                 async for message in self._events.get():
-                    if message["header"]["type"] in (RTM_DELTFILTER, RTM_DELQDISC):
+                    kind = message["header"]["type"]
+                    if kind in (RTM_DELTFILTER, RTM_DELQDISC) or (
+                        kind == RTM_NEWTFILTER and not is_ours(message)
+                    ):
                         self._bare.add(message["index"])
                     self._changed.set()
             except (OSError, NetlinkError) as error:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from vsfwd.datapath import Datapath, DatapathError
 from vsfwd.image import Flip, Image, Nothing, Plan, diff
+from vsfwd.incidents import Cause, Incidents
 from vsfwd.memory import give_back, no_collection
 from vsfwd.policy import schedule
 from vsfwd.policy.compile import Compiler
@@ -53,6 +54,14 @@ class Port:
     ifindex: int
     mac: str
     slot: int = field(default=-1, compare=False)
+
+
+@dataclass(frozen=True)
+class Unattached:
+    """A vNIC that is plugged, and why the programs are not on it."""
+
+    port: Port
+    reason: str
 
 
 class Disposition(StrEnum):
@@ -115,11 +124,13 @@ class Reconciler:
         statefile: StateFile,
         version: str,
         now: Callable[[], Now] = _now,
+        incidents: Incidents | None = None,
     ) -> None:
         self.state = NO_POLICY
         self.image: Image | None = None
         self.warnings: tuple[Refusal, ...] = ()
         self.ports: Mapping[str, Port] = {}
+        self.unattached: Mapping[str, Unattached] = {}
         self.counters = Counters()
         self._host = host
         self._key = key
@@ -128,6 +139,7 @@ class Reconciler:
         self._version = version
         self._compiler = Compiler()
         self._now = now
+        self._incidents = incidents or Incidents()
         self._closed: frozenset[int] = frozenset()
         self._saved = True
         self._stale = False
@@ -229,9 +241,11 @@ class Reconciler:
 
     def vnics_changed(self, ports: Mapping[str, Port], bare: Set[str] = frozenset()) -> None:
         """Make the datapath serve exactly `ports`. First what is gone, so that no slot has two owners in one
-        bank. A vNIC that cannot be attached stays out of `self.ports`, so the next call tries it again;
-        it attaches those again that lost their programs: the `bare` ones, and what the datapath finds."""
+        bank. A vNIC that cannot be attached is in `self.unattached` and not in `self.ports`, so the next call
+        tries it again; those that lost their programs are attached again: the `bare` ones, and what the
+        datapath finds."""
         bare |= self._datapath.bare()
+        self.unattached = {vnic: failed for vnic, failed in self.unattached.items() if vnic in ports}
         gone = [vnic for vnic in self._datapath.slots if vnic not in ports]
         for vnic in gone:
             self._detach(vnic)
@@ -239,7 +253,7 @@ class Reconciler:
             vnic: port for vnic, port in self.ports.items() if ports.get(vnic) == port and vnic not in bare
         }
         for vnic in bare & self.ports.keys() & ports.keys():
-            log.warning("vNIC had lost its programs", vnic=vnic, device=ports[vnic].device)
+            self._lost(ports[vnic])
         if gone or self._stale:
             self.ports = kept
             self._refresh()
@@ -249,12 +263,33 @@ class Reconciler:
             self.ports = attached
             self._refresh()
 
+    def mend(self) -> None:
+        """Attach again what has lost its programs, or its place before the programs of others."""
+        for vnic in self._datapath.bare() & self.ports.keys():
+            self._lost(self.ports[vnic])
+            if self._attach(self.ports[vnic]) is None:
+                self.ports = {id: port for id, port in self.ports.items() if id != vnic}
+        for vnic in self._datapath.behind() & self.ports.keys():
+            device = self.ports[vnic].device
+            cause = Cause("dfw_filter_behind_another", "CRITICAL", vnic)
+            self._incidents.note(
+                cause, f"another program sees the packets of {device} first, and may pass them"
+            )
+
+    def _lost(self, port: Port) -> None:
+        log.warning("vNIC had lost its programs, or their place", vnic=port.vnic, device=port.device)
+        cause = Cause("dfw_filter_removed", "CRITICAL", port.vnic)
+        self._incidents.note(
+            cause, f"somebody took the programs off {port.device}, or put another first; they are back"
+        )
+
     def _attach(self, port: Port) -> Port | None:
         try:
             slot = self._datapath.attach(port.vnic, port.ifindex, port.mac)
         except DatapathError as error:
-            log.error("vNIC not attached; tried again in a second", vnic=port.vnic, reason=str(error))
+            self._not_attached(port, str(error))
             return None
+        self.unattached = {vnic: failed for vnic, failed in self.unattached.items() if vnic != port.vnic}
         log.info(
             "vNIC attached",
             vnic=port.vnic,
@@ -263,6 +298,14 @@ class Reconciler:
             policy=port.vnic in self.state.vnics,
         )
         return replace(port, slot=slot)
+
+    def _not_attached(self, port: Port, reason: str) -> None:
+        """NSX for vSphere's event 301002, "filter config not applied to vNIC"."""
+        failed = Unattached(replace(port, slot=-1), reason)
+        if self.unattached.get(port.vnic) != failed:
+            log.error("vNIC not attached; tried again every second", vnic=port.vnic, reason=reason)
+        self.unattached = {**self.unattached, port.vnic: failed}
+        self._incidents.note(Cause("dfw_filter_not_applied", "CRITICAL", port.vnic), reason)
 
     def _detach(self, vnic: str) -> None:
         try:
@@ -298,8 +341,9 @@ class Reconciler:
         return self._report()
 
     def refusals(self) -> tuple[Refusal, ...]:
-        """What of the policy is not in force, and why."""
-        return (*self.state.refusals, *self.warnings)
+        """What of the policy is not in force, and why; vNICs without programs, too."""
+        unattached = (Refusal("vnics", vnic, failed.reason) for vnic, failed in self.unattached.items())
+        return (*self.state.refusals, *self.warnings, *unattached)
 
     def _report(self, *message: Refusal, resync: bool = False, duration_us: int = 0) -> Applied:
         state = self.state

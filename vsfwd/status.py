@@ -98,6 +98,10 @@ class Answers(api.HostInterface):
             vnics=[
                 self._vnic_status(port, modes.get(port.slot, "closed"))
                 for _, port in sorted(parts.reconciler.ports.items())
+            ]
+            + [
+                self._vnic_status(failed.port, "unattached", failed.reason)
+                for _, failed in sorted(parts.reconciler.unattached.items())
             ],
             alarms=[
                 api.Alarm(
@@ -249,9 +253,9 @@ class Answers(api.HostInterface):
             plugged = await self._parts.interfaces.announce(binding)
         except Conflict as conflict:
             raise api.Refused(reason=str(conflict)) from None
-        if plugged and vnic not in self._parts.reconciler.ports:
+        if plugged and (failed := self._parts.reconciler.unattached.get(vnic)):
             raise api.Refused(
-                reason=f"vNIC {vnic}: device {device} is there, but not attached; see the log of vsfwd"
+                reason=f"vNIC {vnic}: device {device} is there, but not attached: {failed.reason}"
             )
 
     @varlinkmethod
@@ -295,7 +299,7 @@ class Answers(api.HostInterface):
         vnic = self._parts.reconciler.state.vnics.get(id)
         return vnic.vm_name if vnic else ""
 
-    def _vnic_status(self, port: Port, mode: str) -> api.VnicStatus:
+    def _vnic_status(self, port: Port, mode: str, why: str = "") -> api.VnicStatus:
         vnic = self._parts.reconciler.state.vnics.get(port.vnic)
         return api.VnicStatus(
             vnic=port.vnic,
@@ -305,8 +309,9 @@ class Answers(api.HostInterface):
             mac=port.mac,
             slot=port.slot,
             state="open" if mode == "enforced" else mode,
-            generation=0 if mode == "closed" else self._parts.reconciler.state.generation,
+            generation=0 if mode in ("closed", "unattached") else self._parts.reconciler.state.generation,
             addresses=list(vnic.addresses) if vnic else [],
+            why=why,
         )
 
 

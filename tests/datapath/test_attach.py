@@ -116,8 +116,8 @@ def test_frames_never_pass_unseen_while_programs_are_replaced(host: Host, way: s
     with Programs(host.pins) as other, Hooks() as hooks:
         workload.start()
         while workload.is_alive():
-            for loaded in other, host.datapath:
-                hooks.attach(here.ifindex, loaded.vnic_in, loaded.vnic_out)
+            for loaded in other, host.datapath._programs:
+                hooks.attach(here.ifindex, loaded.twins)
     until(lambda: here.drops() == {"rule_drop": len(frames)})
 
 
@@ -151,9 +151,9 @@ def test_a_takeover_from_before_the_kernel_had_tcx(
 
 
 @only_tcx
-def test_ours_are_the_first_of_several(host: Host, way: str, foreign: int) -> None:
+def test_o5_ours_are_the_first_of_several(host: Host, way: str, foreign: int) -> None:
     """Another tool's program that is there before stays, behind ours; one that comes in front is told by the
-    status, and stays behind the programs of the next daemon."""
+    status, until ours are attached again: then they are the first, and so with the next daemon."""
     here = Port(host, "here", 0)
     host.datapath.detach(here.id)
     for chain in CHAINS:
@@ -161,19 +161,68 @@ def test_ours_are_the_first_of_several(host: Host, way: str, foreign: int) -> No
     try:
         host.datapath.attach(here.id, here.ifindex, here.mac)
         assert names(chained(here.device)) == ["vnic_out", "foreign", "vnic_in", "foreign"]
-        take_foreign_off(here)
-        bpf.attach_first(here.ifindex, CHAINS[0], foreign)
-        assert host.datapath.status()["vnics_behind"] == 1
-        assert host.datapath.bare() == set()
-        host.datapath.attach(here.id, here.ifindex, here.mac)
-        assert names(chained(here.device)) == ["foreign", "vnic_out", "vnic_in"]
+        for first in ("vnic_out_again", "vnic_out"):
+            take_foreign_off(here)
+            bpf.attach_first(here.ifindex, CHAINS[0], foreign)
+            assert host.datapath.status()["vnics_behind"] == 1
+            assert host.datapath.bare() == {here.id}
+            host.datapath.attach(here.id, here.ifindex, here.mac)
+            assert names(chained(here.device)) == [first, "foreign", "vnic_in"]
+            assert host.datapath.bare() == host.datapath.behind() == set()
         host.restart()
-        assert names(chained(here.device)) == ["vnic_out", "foreign", "vnic_in"]
+        assert names(chained(here.device))[1:] == ["foreign", "vnic_in"]
         assert host.datapath.status()["vnics_behind"] == 0
         host.datapath.detach(here.id)
         assert names(chained(here.device)) == ["foreign"]
     finally:
         take_foreign_off(here)
+
+
+@only_tcx
+def test_o5_a_program_that_passes_everything_does_not_stay_in_front(
+    host: Host, way: str, foreign: int
+) -> None:
+    """It ends the chain, so that ours see nothing; and while they come to the front again no frame meets
+    neither of both."""
+    here = host.port("here")
+    host.install(["drop"], vnics=VNICS)
+    frame = bytes(here.frame_out(udp(IPV4.here, IPV4.peer)))
+    sent, over = 0, threading.Event()
+
+    def send() -> None:
+        nonlocal sent
+        while not over.is_set():
+            here.wire(*[frame] * 100)
+            sent += 100
+
+    workload = threading.Thread(target=send)
+    workload.start()
+    for _ in range(50):
+        bpf.attach_first(here.ifindex, CHAINS[0], foreign)  # it lets the next one decide: all frames are ours
+        host.datapath.attach(here.id, here.ifindex, here.mac)
+        assert host.datapath.bare() == set()
+        take_foreign_off(here)
+    over.set()
+    workload.join()
+    until(lambda: here.drops() == {"rule_drop": sent})
+
+
+def test_o5_a_filter_in_front_is_told(host: Host, way: str, foreign: int) -> None:
+    """By clsact a later one of the first priority is asked before ours: somebody has to hear of it, as long
+    as it is there. By tcx ours come before all filters."""
+    here = host.port("here")
+    pin = host.pins / "foreign"
+    bpf.pin(foreign, pin)
+    where = f"dev {here.device} ingress prio 1 protocol all handle 2 bpf"
+    subprocess.run(["tc", "qdisc", "replace", "dev", here.device, "clsact"], check=True)
+    subprocess.run(f"tc filter add {where} da object-pinned {pin}".split(), check=True)
+    try:
+        host.datapath.attach(here.id, here.ifindex, here.mac)
+        assert host.datapath.behind() == ({here.id} if way == "clsact" else set())
+    finally:
+        pin.unlink()
+        subprocess.run(f"tc filter del {where}".split(), check=True)
+    assert host.datapath.behind() == set()
 
 
 def take_foreign_off(port: Port) -> None:

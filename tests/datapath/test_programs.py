@@ -19,6 +19,7 @@ CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 def test_a_new_daemon_of_the_same_text_has_the_same_programs(host: Host) -> None:
     """No program is loaded, so what is attached stays as it is; what they log is heard."""
+    host.restart()  # others may have unpinned them
     here = host.port("here")
     host.install(["allow logged"], vnics={"here": "10.0.0.1"})
     before = bpf.program_info(host.datapath.vnic_in)

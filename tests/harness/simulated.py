@@ -36,6 +36,9 @@ class RecordingDatapath:
     def detach(self, vnic_id: str) -> None:
         del self.slots[vnic_id]
 
+    def behind(self) -> set[str]:
+        return set()
+
     def bare(self) -> set[str]:
         return set()
 

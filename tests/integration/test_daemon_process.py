@@ -213,7 +213,7 @@ async def test_x21_a_daemon_that_hangs_is_not_missed_under_a_flood(setting: Sett
     assert not {"table_full", "no_state", "tcp_state"} & web["reasons"].keys()
 
 
-async def test_programs_that_somebody_takes_off_come_back(setting: Setting) -> None:
+async def test_o4_programs_that_somebody_takes_off_come_back(setting: Setting) -> None:
     """Attached again within seconds, with the policy that was there."""
     await setting.with_policy()
     setting.host.take_off()

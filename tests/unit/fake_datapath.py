@@ -16,6 +16,7 @@ class FakeDatapath:
         self.failures = 0
         self.unattachable: set[str] = set()
         self.taken_off: set[str] = set()
+        self.overtaken: set[str] = set()
         self.timers: dict[str, SessionTimers] = {}
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
@@ -30,6 +31,9 @@ class FakeDatapath:
     def detach(self, vnic_id: str) -> None:
         del self.slots[vnic_id]
         self.calls.append(f"detach {vnic_id}")
+
+    def behind(self) -> set[str]:
+        return set(self.overtaken)
 
     def bare(self) -> set[str]:
         return set(self.taken_off)

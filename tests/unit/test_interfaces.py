@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER
+from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWTFILTER
 
 import vsfwd.interfaces
 from tests.unit.policy_messages import APP, WEB, WEB_VM
@@ -64,6 +64,12 @@ def test_a_device_of_many_is_nobodys(kind: str) -> None:
     """Neither by name nor by alias: its packets are not one workload's."""
     for alias in ("", f"vsfwd:{WEB}"):
         assert recognise([Link(7, "veth-web", alias, kind)], ANNOUNCED) == {}
+
+
+class Message(dict[Any, Any]):
+    """As pyroute2 gives it; here fields and attributes are one."""
+
+    get_attr = dict.get
 
 
 class Netlink:
@@ -198,6 +204,19 @@ async def test_whose_filter_is_deleted_is_told_once(devices: Devices, kind: int)
     assert devices.bare == {WEB}
     await devices.interfaces.sync()
     assert devices.bare == set()
+
+
+@pytest.mark.parametrize(("name", "bare"), [("foreign", {WEB}), ("vsfwd_in", set())])
+async def test_o5_another_tool_s_filter_is_looked_at(devices: Devices, name: str, bare: set[str]) -> None:
+    """It may have come in front of ours. Those that we attach are no news."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    attributes = {"TCA_KIND": "bpf", "TCA_OPTIONS": Message(TCA_BPF_NAME=name)}
+    devices.events.events = [Message(header={"type": RTM_NEWTFILTER}, index=7, **attributes)]
+    with pytest.raises(asyncio.CancelledError):
+        await devices.interfaces.watch()
+    await devices.interfaces.sync()
+    assert devices.bare == bare
 
 
 @pytest.mark.parametrize("another", [True, False], ids=["number reused", "gone"])

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import APP, HOST, WEB, Manager, group, rule, vnic
 from vsfwd.image import Flip, InPlace, Plan
+from vsfwd.incidents import Incidents
 from vsfwd.policy.model import SessionTimers
 from vsfwd.policy.schedule import Now
 from vsfwd.protocol import envelope
@@ -30,13 +31,20 @@ class World:
         self.datapath = FakeDatapath()
         self.statefile = StateFile(directory)
         self.clock = datetime(2026, 11, 22, 7, 59, 59)
+        self.incidents = Incidents()
         self.reconciler = self._reconciler()
 
     def _reconciler(self) -> Reconciler:
         key = self.manager.key.public_key()
-        return Reconciler(
-            HOST, key, self.datapath, self.statefile, "1.0", lambda: Now(self.clock, self.clock)
-        )
+        return Reconciler(HOST, key, self.datapath, self.statefile, "1.0", self._now, self.incidents)
+
+    def _now(self) -> Now:
+        return Now(self.clock, self.clock)
+
+    def incident(self) -> tuple[str, str]:
+        """The one since the last call: event, and what it is about."""
+        ((cause, _),) = self.incidents.take().items()
+        return cause.event_type, cause.entity
 
     def at(self, clock: str) -> list[int]:
         """Somebody looks at the clock; the rules that are then in force on the first vNIC."""
@@ -360,6 +368,40 @@ def test_a_vnic_that_lost_its_programs_is_attached_again(world: World) -> None:
     assert world.datapath.calls[1:] == [f"attach {APP} 8 02:00:00:00:00:02"]
 
 
+def test_o4_lost_programs_are_mended_and_told(world: World) -> None:
+    """Without a look at the devices; nothing happens to a vNIC that has lost nothing."""
+    world.plug(PORT, OTHER)
+    world.datapath.calls.clear()
+    world.reconciler.mend()
+    assert (world.datapath.calls, world.incidents.take()) == ([], {})
+    world.datapath.taken_off = {WEB}
+    world.reconciler.mend()
+    assert world.datapath.calls == [f"attach {WEB} 7 02:00:00:00:00:01"]
+    assert world.incident() == ("dfw_filter_removed", WEB)
+    world.reconciler.mend()
+    assert world.incidents.take() == {}
+
+
+def test_o4_what_cannot_be_mended_is_tried_again_as_a_new_vnic(world: World) -> None:
+    """It is no longer said to be attached."""
+    world.plug(PORT, OTHER)
+    world.datapath.taken_off = world.datapath.unattachable = {WEB}
+    world.reconciler.mend()
+    assert (world.reconciler.ports, set(world.reconciler.unattached)) == ({APP: OTHER}, {WEB})
+    world.datapath.unattachable = set()
+    world.plug(PORT, OTHER)
+    assert (world.reconciler.ports, world.reconciler.unattached) == ({WEB: PORT, APP: OTHER}, {})
+
+
+def test_o5_a_program_that_stays_in_front_is_told_as_long_as_it_does(world: World) -> None:
+    """Nothing can be done about it here."""
+    world.plug(PORT)
+    for overtaken in (True, True, False):
+        world.datapath.overtaken = {WEB} if overtaken else set()
+        world.reconciler.mend()
+        assert len(world.incidents.take()) == overtaken
+
+
 def test_a_vnic_that_comes_while_another_goes_is_opened(world: World) -> None:
     """In one look at the devices: the bank without the one is followed by a bank with the other."""
     world.plug(PORT)
@@ -390,14 +432,23 @@ def test_whoever_reads_a_port_has_its_slot(world: World, monkeypatch: pytest.Mon
     assert seen == [{WEB: 0}, {WEB: 0, APP: 1}, {APP: 1}]
 
 
-def test_a_vnic_that_cannot_be_attached_stops_no_other(world: World) -> None:
-    """Its device may be gone already; it is tried again by the next look."""
-    world.datapath.unattachable = {WEB}
-    world.plug(PORT, OTHER)
-    assert world.reconciler.ports == {APP: OTHER}
-    world.datapath.unattachable = set()
-    world.plug(PORT, OTHER)
-    assert world.reconciler.ports == {WEB: PORT, APP: OTHER}
+def test_o42_a_vnic_that_cannot_be_attached_stops_no_other(world: World) -> None:
+    """Its device may be gone already; it is tried again by the next look. Here and at the manager it is said
+    which one it is, and why; and no longer when it is attached, or gone."""
+    world.take(world.policy())
+    for cured in (True, False):
+        world.datapath.unattachable = {WEB}
+        world.plug(PORT, OTHER)
+        assert world.reconciler.ports == {APP: OTHER}
+        assert world.reconciler.unattached[WEB].reason == f"{WEB}: no such device"
+        assert world.incident() == ("dfw_filter_not_applied", WEB)
+        assert [(r.kind, r.id) for r in world.reconciler.heartbeat().refusals] == [("vnics", WEB)]
+        if cured:
+            world.datapath.unattachable = set()
+            world.plug(PORT, OTHER)
+            assert world.reconciler.ports == {WEB: PORT, APP: OTHER}
+        world.plug(OTHER)
+        assert (world.reconciler.unattached, world.reconciler.heartbeat().refusals) == ({}, ())
 
 
 def test_hello_says_what_is_enforced(world: World) -> None:

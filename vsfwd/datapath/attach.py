@@ -5,12 +5,15 @@ receives is *egress*. In and out, everywhere else, are the workload's.
 
 Two ways, and the kernel says which: a tcx chain (Linux 6.6), else filters of a clsact qdisc. Both outlive the
 daemon, and in both a program is replaced in one step, so there is no moment without one. A restarted daemon
-recognises its programs by their names."""
+recognises its programs by their names.
+
+Of each program there are two, the same but for the name: a chain takes a program only once, and to come to
+its front again without a moment outside of it takes another."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -19,7 +22,7 @@ from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
 
 _CHAIN: Final = {"out": 46, "in": 47}  # BPF_TCX_INGRESS and BPF_TCX_EGRESS of linux/bpf.h
-_PROGRAM: Final = {"out": "vnic_out", "in": "vnic_in"}
+TWINS: Final = {"out": ("vnic_out", "vnic_out_again"), "in": ("vnic_in", "vnic_in_again")}
 _LOOPBACK: Final = 1
 _CLSACT_PARENT: Final = 0xFFFFFFF1
 _PARENT: Final = {"out": 0xFFFFFFF2, "in": 0xFFFFFFF3}  # clsact's ingress and egress
@@ -28,6 +31,8 @@ _ALL_PROTOCOLS: Final = 3
 _PRIORITY: Final = 1
 _HANDLE: Final = 1
 _GONE: Final = (errno.ENODEV, errno.ENOENT)
+Twins = Mapping[str, tuple[int, int]]
+"""Descriptors of the programs for each direction."""
 _NO_FILTER: Final = (*_GONE, errno.EINVAL)
 """EINVAL is also the answer where there is no clsact qdisc."""
 
@@ -59,23 +64,25 @@ class Hooks:
         return (self._tcx is not None and self._tcx.attached(ifindex)) or self._clsact.attached(ifindex)
 
     def bare(self, devices: Iterable[int]) -> set[int]:
-        """Devices on which a program is missing; cheap enough for every second. By clsact only a qdisc that
-        is gone is seen here: of a single filter the kernel sends a message."""
+        """Devices on which a program is missing, or behind another tool's; cheap enough for every second. By
+        clsact only a qdisc that is gone is seen here: of a single filter the kernel sends a message."""
         return (self._tcx or self._clsact).bare(devices)
 
     def behind(self, ifindex: int) -> bool:
-        """Whether another program sees packets before ours, and may let them pass. Of filters ours have the
-        first priority."""
-        return self._tcx is not None and self._tcx.behind(ifindex)
+        """Whether another program sees packets before ours, and may let them pass. By clsact that is another
+        filter of the first priority, since of those the latest is asked first."""
+        try:
+            return (self._tcx or self._clsact).behind(ifindex)
+        except NetlinkError as error:
+            raise DatapathError(f"look at the filters of device {ifindex}: {error}") from None
 
-    def attach(self, ifindex: int, vnic_in: int, vnic_out: int) -> None:
-        """Both programs, in place of whichever version of them is there."""
-        programs = {"in": vnic_in, "out": vnic_out}
+    def attach(self, ifindex: int, twins: Twins) -> None:
+        """Both programs, in place of whichever version of them is there, and before those of others."""
         try:
             if self._tcx is None:
-                self._clsact.attach(ifindex, programs)
+                self._clsact.attach(ifindex, twins)
             else:
-                self._tcx.attach(ifindex, programs)
+                self._tcx.attach(ifindex, twins)
                 self._clsact.detach(ifindex)
         except (OSError, NetlinkError) as error:
             raise DatapathError(f"attach the programs to device {ifindex}: {error}") from None
@@ -108,24 +115,24 @@ class _Tcx:
         return all(_ours(direction, self._chain(ifindex, direction)) for direction in _CHAIN)
 
     def bare(self, devices: Iterable[int]) -> set[int]:
-        return {ifindex for ifindex in devices if not self.attached(ifindex)}
+        return {ifindex for ifindex in devices if self.behind(ifindex) or not self.attached(ifindex)}
 
     def behind(self, ifindex: int) -> bool:
         chains = ((direction, self._chain(ifindex, direction)) for direction in _CHAIN)
         return any(_ours(direction, chain)[:1] != chain[:1] for direction, chain in chains)
 
-    def attach(self, ifindex: int, programs: dict[str, int]) -> None:
-        for direction, program in programs.items():
+    def attach(self, ifindex: int, twins: Twins) -> None:
+        for direction, pair in twins.items():
             chain = self._chain(ifindex, direction)
-            ours = _ours(direction, chain)
-            if bpf.program_info(program).id in ours:
-                continue
-            if ours and ours[0] == chain[0]:
-                bpf.replace_program(ifindex, _CHAIN[direction], program, ours.pop(0))
-            else:
-                bpf.attach_first(ifindex, _CHAIN[direction], program)
-            # What is left stood behind another tool's program, and the new one is the first again.
-            self._take_off(ifindex, direction, ours)
+            first, rest = _ours(direction, chain)[:1], _ours(direction, chain)[1:]
+            self._take_off(ifindex, direction, rest)
+            ids = {bpf.program_info(program).id: program for program in pair}
+            other = next(program for id_, program in ids.items() if id_ not in first)
+            if not first or first != chain[:1]:
+                bpf.attach_first(ifindex, _CHAIN[direction], other)
+                self._take_off(ifindex, direction, first)
+            elif first[0] not in ids:
+                bpf.replace_program(ifindex, _CHAIN[direction], other, first[0])
 
     def detach(self, ifindex: int) -> None:
         for direction in _CHAIN:
@@ -150,7 +157,17 @@ class _Tcx:
 
 
 def _ours(direction: str, chain: list[int]) -> list[int]:
-    return [id_ for id_ in chain if bpf.program_name(id_) == _PROGRAM[direction]]
+    return [id_ for id_ in chain if bpf.program_name(id_) in TWINS[direction]]
+
+
+def filter_name(message: Any) -> str:
+    """Of a filter that netlink tells of: what its program was attached as."""
+    options = message.get_attr("TCA_OPTIONS") if message.get_attr("TCA_KIND") == "bpf" else None
+    return (options.get_attr("TCA_BPF_NAME") if options else None) or ""
+
+
+def is_ours(message: Any) -> bool:
+    return filter_name(message) in _FILTER.values()
 
 
 class _Clsact:
@@ -166,13 +183,20 @@ class _Clsact:
         qdiscs = self._netlink.get_qdiscs()
         return set(devices) - {qdisc["index"] for qdisc in qdiscs if qdisc.get_attr("TCA_KIND") == "clsact"}
 
-    def attach(self, ifindex: int, programs: dict[str, int]) -> None:
+    def behind(self, ifindex: int) -> bool:
+        return any(
+            _FILTER[direction] in (names := self._names(ifindex, direction))
+            and names[0] != _FILTER[direction]
+            for direction in _PARENT
+        )
+
+    def attach(self, ifindex: int, twins: Twins) -> None:
         try:
             self._netlink.tc("add", "clsact", ifindex)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
-        for direction, program in programs.items():
+        for direction, (program, _) in twins.items():
             self._netlink.tc(
                 "replace-filter",
                 "bpf",
@@ -202,14 +226,17 @@ class _Clsact:
                 )
 
     def _filtered(self, ifindex: int, direction: str) -> bool:
+        return _FILTER[direction] in self._names(ifindex, direction)
+
+    def _names(self, ifindex: int, direction: str) -> list[str]:
+        """Of the filters in the order they run; those that are no programs have none."""
         try:
             filters = list(self._netlink.get_filters(ifindex, parent=_PARENT[direction]))
         except NetlinkError as error:
             if error.code in _NO_FILTER:
-                return False
+                return []
             raise
-        options = (f.get_attr("TCA_OPTIONS") for f in filters if f.get_attr("TCA_KIND") == "bpf")
-        return any(found.get_attr("TCA_BPF_NAME") == _FILTER[direction] for found in options if found)
+        return [filter_name(each) for each in filters if each["handle"]]
 
     def close(self) -> None:
         self._netlink.close()

@@ -100,6 +100,7 @@ class Datapath:
         self._snoops = Snoops(programs)
         self._ahead: set[int] = set()
         self._held: dict[str, Hold] = {}
+        self._behind: set[str] = set()
         self.early = Early(programs)
         self._vnics = self._read_vnics()
 
@@ -111,13 +112,12 @@ class Datapath:
         comes last: by then every program stamps."""
         datapath = cls(Programs(pin_dir), Hooks(), settings)
         taken_over = [v.ifindex for v in datapath._vnics.values() if datapath._hooks.attached(v.ifindex)]
-        if any(map(datapath._hooks.behind, taken_over)):
-            # No program is in a chain twice: to be the first again without a moment of none takes another.
-            datapath.close()
-            datapath = cls(Programs(pin_dir, anew=True), Hooks(), settings)
         for ifindex in taken_over:
-            datapath._hooks.attach(ifindex, datapath.vnic_in, datapath.vnic_out)
-        datapath.port_guard.install(datapath._stamp, taken_over)
+            datapath._hooks.attach(ifindex, datapath._programs.twins)
+        guard = datapath.port_guard
+        # Those that bear another version's programs and are in no map of this one are attached later.
+        filtered = {n for n in guard.protected_in_force() if datapath._hooks.attached(n)}
+        guard.install(datapath._stamp, filtered.union(taken_over))
         datapath._programs.unpin_others()
         return datapath
 
@@ -209,7 +209,9 @@ class Datapath:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
         self._vnics[vnic_id] = vnic
         try:
-            self._hooks.attach(ifindex, self.vnic_in, self.vnic_out)
+            self._hooks.attach(ifindex, self._programs.twins)
+            if self._hooks.behind(ifindex):
+                self._behind.add(vnic_id)
         except DatapathError:
             if known is None:
                 self.detach(vnic_id)
@@ -228,9 +230,15 @@ class Datapath:
             self._forget(vnic_id)
 
     def bare(self) -> set[str]:
-        """vNICs whose programs somebody took off, or has put others in front of."""
+        """vNICs whose programs somebody took off, or has put others before: to be attached again."""
         missing = self._hooks.bare(vnic.ifindex for vnic in self._vnics.values())
         return {id_ for id_, vnic in self._vnics.items() if vnic.ifindex in missing}
+
+    def behind(self) -> set[str]:
+        """vNICs at which another program stays before ours, as far as `attach` found any."""
+        found = {id_: self._vnics[id_].ifindex for id_ in self._behind & self._vnics.keys()}
+        self._behind = {id_ for id_, ifindex in found.items() if self._hooks.behind(ifindex)}
+        return set(self._behind)
 
     def _forget(self, vnic_id: str) -> None:
         if self.holds().get(vnic_id) == Hold.FROZEN:

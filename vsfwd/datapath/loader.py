@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Final
 
 from vsfwd.datapath import bpf
+from vsfwd.datapath.attach import TWINS, Twins
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.schema import SOURCE, STAGES, Layout, is_outer, layouts, schema
 
 PROGRAMS: Final = "programs-"
 """How directories of programs begin."""
 _STAGES: Final = tuple(name.lower() for name in STAGES)
-_NAMES: Final = ("jiffies", "vnic_in", "vnic_out", *_STAGES)
+_NAMES: Final = ("jiffies", *TWINS["in"], *TWINS["out"], *_STAGES)
 _TICK_BITS: Final = 16
 """As in limit.h: tokens cost 1/65536 jiffies."""
 _KERNEL_HZ: Final = (100, 250, 300, 1000)
@@ -44,12 +45,11 @@ class Programs:
     """The loaded programs and their maps. Closing it leaves what is attached attached and what is pinned
     pinned."""
 
-    def __init__(self, pin_dir: Path, *, anew: bool = False) -> None:
-        """`anew`: others than those that are pinned, though of the same text."""
+    def __init__(self, pin_dir: Path) -> None:
         self.pins = pin_dir / schema()
         self.directory = self.pins / f"{PROGRAMS}{build_id()}"
         self._make_room(self.pins)
-        self.compiled = anew or not self.directory.exists()
+        self.compiled = not self.directory.exists()
         if self.compiled:
             self._build()
         try:
@@ -111,6 +111,13 @@ class Programs:
     @property
     def vnic_out(self) -> int:
         return self._programs["vnic_out"]
+
+    @property
+    def twins(self) -> Twins:
+        return {
+            direction: (self._programs[one], self._programs[other])
+            for direction, (one, other) in TWINS.items()
+        }
 
     def fd(self, table: str) -> int:
         return self._maps[table]

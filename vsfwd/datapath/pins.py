@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from vsfwd.datapath import bpf
+from vsfwd.datapath.attach import TWINS
 from vsfwd.datapath.loader import PROGRAMS
 
 _SCHEMA: Final = re.compile(r"[0-9a-f]{16}")
-_ATTACHED: Final = ("vnic_in", "vnic_out")
+_ATTACHED: Final = (*TWINS["in"], *TWINS["out"])
 """Programs that live while a device bears them, once the daemon that loaded them is gone and they are not
 pinned."""
 

@@ -10,6 +10,7 @@ the same name is another one. The table is the kernel's and stays when the daemo
 new daemon takes the stamp from it, whatever became of its maps. Netlink is spoken by libnftables."""
 
 import json
+import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -67,6 +68,11 @@ class PortGuard:
             if part.get("match", {}).get("left") == {"meta": {"key": "mark"}}:
                 return int(part["match"]["right"])
         return 0
+
+    def protected_in_force(self) -> set[int]:
+        """Of the table that is there."""
+        elements = [name for each in self._listed() or () for name in each.get("set", {}).get("elem", ())]
+        return {name if isinstance(name, int) else _number(name) for name in elements}
 
     def install(self, stamp: int, protected: Iterable[int]) -> None:
         """The table with this stamp and these ports, in place of what was there."""
@@ -142,6 +148,14 @@ class PortGuard:
         """What the kernel has against it."""
         code, _, error = self._nft.cmd(commands)
         return " ".join(error.split()) or str(code) if code else ""
+
+
+def _number(name: str) -> int:
+    """0 when the device has gone meanwhile, which is no device's."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 def _expressions(listed: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -37,8 +37,9 @@ class RefusedObject:
 
 @dataclass(frozen=True)
 class VnicStatus:
-    """`state`: open (its policy decides), closed (no policy for it yet: only ARP, ND and DHCP pass) or
-    excluded (on the exclusion list: everything passes)."""
+    """`state`: open (its policy decides), closed (no policy for it yet: only ARP, ND and DHCP pass), excluded
+    (on the exclusion list: everything passes) or unattached (the programs are not on it, `why` says why; its
+    slot is -1)."""
 
     vnic: str
     vm: str
@@ -50,6 +51,7 @@ class VnicStatus:
     generation: int
     """Of the policy that is in force there; 0: none, or one that nobody remembers."""
     addresses: list[str]
+    why: str = ""
 
 
 @dataclass(frozen=True)
