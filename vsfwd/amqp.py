@@ -56,12 +56,39 @@ class SessionOver(Exception):
     """Something of the session has ended; the text says what."""
 
 
+class _Transport(TLSTransportFactory):
+    """Of one connection, which ends when the broker has not acknowledged what was sent for so long."""
+
+    def __init__(self, unacknowledged_s: float | None = None) -> None:
+        self._unacknowledged_s = unacknowledged_s
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, self._writer = await super().create(url, **kwargs)
+        if self._unacknowledged_s is not None:
+            self._writer.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._unacknowledged_s)
+            )
+        return reader, self._writer
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+class _Connection(aio_pika.Connection):
+    PARAMETERS = (
+        *aio_pika.Connection.PARAMETERS,
+        ConnectionParameter("transport_factory", parser=lambda factory: factory, is_kwarg=True),
+    )
+
+
 class Session:
     """`tasks` is for what runs as long as the session; whatever ends there ends it."""
 
     def __init__(
         self,
-        connect: Callable[[TLSTransportFactory], Awaitable[AbstractConnection]],
+        connect: Callable[[_Transport], Awaitable[AbstractConnection]],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self.tasks = tasks
@@ -71,19 +98,19 @@ class Session:
     async def outlet(self, exchange: str) -> AbstractExchange:
         """To publish to, on the connection for that; what finds no queue raises PublishError, what a queue
         cannot keep (it has no leader at the moment) DeliveryError."""
-        channel = await self._channel(TLSTransportFactory())
+        channel = await self._channel(_Transport())
         return await channel.get_exchange(exchange, ensure=False)
 
     async def intake(self, at_once: int) -> AbstractChannel:
         """To consume from, on the connection for that; up to `at_once` messages come before the first is
         acknowledged."""
-        channel = await self._channel(_Impatient())
+        channel = await self._channel(_Transport(HEARTBEAT_S / 2))
         await channel.set_qos(prefetch_count=at_once)
         cancelled = self._ends("a consumer was cancelled, its queue is gone")
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(cancelled)
         return channel
 
-    async def _channel(self, transport: TLSTransportFactory) -> AbstractChannel:
+    async def _channel(self, transport: _Transport) -> AbstractChannel:
         connection = await self._connect(transport)
         connection.close_callbacks.add(self._ends("connection closed"))
         channel = await connection.channel(on_return_raises=True)
@@ -170,9 +197,7 @@ class Link(ABC):
             # cancelled for good (Python 3.11's group takes back only a cancellation that met the body).
             raise SessionOver(await session.over)
 
-    async def _connect(
-        self, url: str, transport: TLSTransportFactory, stack: AsyncExitStack
-    ) -> AbstractConnection:
+    async def _connect(self, url: str, transport: _Transport, stack: AsyncExitStack) -> AbstractConnection:
         connection = _Connection(
             URL(url).with_path(f"/{topology.VHOST}").with_query(auth="external", heartbeat=HEARTBEAT_S),
             ssl_context=self._tls(),
@@ -181,25 +206,8 @@ class Link(ABC):
         )
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await connection.connect()
-        stack.push_async_callback(_close, connection)
+        stack.push_async_callback(_close, connection, transport)
         return connection
-
-
-class _Impatient(TLSTransportFactory):
-    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await super().create(url, **kwargs)
-        unacknowledged_ms = 1000 * HEARTBEAT_S // 2
-        writer.get_extra_info("socket").setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacknowledged_ms
-        )
-        return reader, writer
-
-
-class _Connection(aio_pika.Connection):
-    PARAMETERS = (
-        *aio_pika.Connection.PARAMETERS,
-        ConnectionParameter("transport_factory", parser=lambda factory: factory, is_kwarg=True),
-    )
 
 
 async def publish(exchange: AbstractExchange, message: aio_pika.Message, key: str) -> None:
@@ -241,11 +249,16 @@ def _rotation(urls: Sequence[str]) -> Iterator[str]:
         yield from shuffled
 
 
-async def _close(connection: AbstractConnection) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await connection.close()
-    except (TimeoutError, *CONNECTION_EXCEPTIONS) as error:
+async def _close(connection: AbstractConnection, transport: _Transport) -> None:
+    """In order, if the broker still answers: to whoever is silent aiormq would say goodbye for half a minute,
+    cancelled or not."""
+    closing = asyncio.ensure_future(connection.close())
+    for _ in range(2):
+        await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_S)
+        if closing.done():
+            break
+        transport.abort()
+    if error := closing.exception() if closing.done() else TimeoutError():
         log.debug("connection not closed in order", reason=repr(error))
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
+from unittest.mock import Mock
 
 import pytest
 from aio_pika.exceptions import ProbableAuthenticationError
 
 import vsfwd.amqp
-from vsfwd.amqp import Link, Session, SessionOver
+from vsfwd.amqp import Link, Session, SessionOver, _close
 from vsfwd.broker import BrokerLink
 
 
@@ -113,3 +114,18 @@ async def test_a_host_that_is_not_let_in_is_told_that_it_may_have_been_removed(
     assert "ACCESS_REFUSED" in link.last_error
     assert "the manager may have removed this host" in link.last_error
     assert "vsfwctl enroll --again" in link.last_error
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_o11_a_broker_that_is_silent_is_not_waited_for_at_the_end_of_a_session(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """aiormq would, for half a minute, cancelled or not: what is under it is taken away."""
+    monkeypatch.setattr(vsfwd.amqp, "CLOSE_TIMEOUT_S", 0.01)
+    closed = asyncio.Event()
+    connection, transport = Mock(close=closed.wait), Mock(abort=Mock(side_effect=closed.set))
+    if answers:
+        closed.set()
+    async with asyncio.timeout(1):
+        await _close(connection, transport)
+    assert transport.abort.called is not answers
