@@ -21,6 +21,7 @@ from vsfwd.protocol import topology
 log = structlog.get_logger("manager.watch")
 
 LOOK_S: Final = 5.0
+AGAIN_S: Final = 10.0
 _NO_EVENTS: Final = "nobody tells which hosts are there; is rabbitmq_event_exchange on, in the vhost vsfw?"
 
 
@@ -42,16 +43,28 @@ class Watch:
 
     async def begin(self, session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
         """Its part of a session of the manager's. Policy goes out without it."""
+        if not await self._begun(intake, session):
+            session.tasks.create_task(self._begin_yet(intake, session), name="who is there")
+
+    async def _begin_yet(self, intake: AbstractChannel, session: Session) -> None:
+        """A cluster that has just lost a node may have no leader for the queue."""
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            if await self._begun(intake, session):
+                return
+
+    async def _begun(self, intake: AbstractChannel, session: Session) -> bool:
         try:
             await self._broker.set_up_presence()
             consumers = await self._broker.consumers()
         except Unreachable as error:
             log.error(_NO_EVENTS, reason=str(error))
-            return
+            return False
         events = await intake.declare_queue(topology.PRESENCE_QUEUE, passive=True)
         self._presence.begin(consumers)
         session.tasks.create_task(consume(events, self._take), name="presence")
         session.tasks.create_task(self._look(), name="hosts that are away")
+        return True
 
     async def _take(self, message: AbstractIncomingMessage) -> bool:
         said = {name: str(value) for name, value in message.headers.items()}
