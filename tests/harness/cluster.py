@@ -76,12 +76,13 @@ class Cluster(Installation):
                 node.start()
                 node.wait_ready()
 
-    def serves(self) -> bool:
-        """A node takes connections: it does so only where it sees a majority."""
+    def serving(self) -> int:
+        """How many nodes take connections: those that have not paused."""
+        found = 0
         for node in self.nodes:
             with suppress(OSError), socket.create_connection((node.address, node.port), timeout=0.1):
-                return True
-        return False
+                found += 1
+        return found
 
     def leader_of(self, host: str) -> Broker:
         """The node that leads the host's policy queue."""

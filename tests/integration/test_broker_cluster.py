@@ -64,14 +64,14 @@ class Trial:
     async def converges(self, after: str) -> float:
         """How long it took, in seconds."""
         begun = time.monotonic()
-        await eventually(self._in_sync, f"all hosts in sync after {after}", DEADLINE_S)
+        await eventually(self.in_sync, f"all hosts in sync after {after}", DEADLINE_S)
         took_s = time.monotonic() - begun
         print(f"all hosts have all of it {took_s:.1f} s after {after}")
         for positions in self.enforced.values():
             assert positions == sorted(set(positions)), "a host went back, or applied a generation twice"
         return took_s
 
-    def _in_sync(self) -> bool:
+    def in_sync(self) -> bool:
         hosts = self.parts.register.hosts
         return all(
             hosts[id].level.in_sync
@@ -114,12 +114,19 @@ async def trial(found: Cluster) -> AsyncIterator[Trial]:
     parts.store.close()
 
 
-async def whole_again(found: Cluster, trial: Trial) -> float:
-    """How long hosts took, from the moment that a node serves."""
-    begun = time.monotonic()
-    await eventually(found.serves, "a node serves", DEADLINE_S)
-    print(f"a node serves after {time.monotonic() - begun:.1f} s")
-    return await trial.converges("the majority was back")
+async def whole_again(found: Cluster, trial: Trial, after: str) -> float:
+    """How long hosts took to have everything, since two nodes serve. RabbitMQ may restart nodes before, as
+    it heals a partition."""
+    begun = healed = time.monotonic()
+    async with asyncio.timeout(DEADLINE_S):
+        while not trial.in_sync():
+            if found.serving() < 2:
+                healed = time.monotonic()
+            await asyncio.sleep(0.1)
+    await trial.converges(after)
+    now = time.monotonic()
+    print(f"that is {now - begun:.1f} s, {now - healed:.1f} s of them since two nodes serve")
+    return now - healed
 
 
 @pytest.mark.usefixtures("hasty")
@@ -192,7 +199,7 @@ async def test_o11_a_cut_of_any_length_is_made_good(found: Cluster, trial: Trial
         await asyncio.sleep(cut_s)
         ended.set()
         await storm
-    assert await trial.converges(f"a cut of {cut_s} s was over") <= CONVERGED_S
+    assert await whole_again(found, trial, f"a cut of {cut_s} s was over") <= CONVERGED_S
 
 
 @pytest.mark.deep
@@ -200,10 +207,10 @@ async def test_o10_nodes_that_do_not_see_each_other_all_pause(found: Cluster, tr
     """Hosts and manager reach all three, and none of them serves: nobody is told two different things."""
     with found.parted():
         storm = asyncio.create_task(trial.storm(500))
-        await eventually(lambda: not found.serves(), "all nodes have paused", DEADLINE_S)
+        await eventually(lambda: not found.serving(), "all nodes have paused", DEADLINE_S)
         await storm
         before = {id: positions[-1] for id, positions in trial.enforced.items()}
-    assert await whole_again(found, trial) <= CONVERGED_S
+    assert await whole_again(found, trial, "they see each other") <= CONVERGED_S
     assert all(trial.enforced[id][-1] > position for id, position in before.items())
 
 
@@ -215,11 +222,11 @@ async def test_o10_without_a_majority_nothing_moves_and_nothing_is_lost(
     """Hosts keep what they have, the manager keeps what is wanted; with the nodes it all goes out."""
     for node in found.nodes[1:]:
         node.processes()["node"].kill()
-    await eventually(lambda: not found.serves(), "the last node has paused", DEADLINE_S)
+    await eventually(lambda: not found.serving(), "the last node has paused", DEADLINE_S)
     before = {id: positions[-1] for id, positions in trial.enforced.items()}
     await trial.storm(20)
     await asyncio.sleep(away_s)
     assert {id: positions[-1] for id, positions in trial.enforced.items()} == before
     for node in found.nodes[1:]:
         await asyncio.to_thread(node.start)
-    assert await whole_again(found, trial) <= CONVERGED_S
+    assert await whole_again(found, trial, "the majority was started") <= CONVERGED_S
