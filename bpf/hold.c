@@ -26,8 +26,8 @@ static __always_inline u32 stop(struct passage *p, u8 hold)
 {
 	if (hold == HOLD_FROZEN)
 		return REASON_FROZEN;
-	if (hold != HOLD_DEAD || !announces_itself(p))
+	if (hold == HOLD_HEARD || !announces_itself(p))
 		return REASON_DEAD;
-	*(volatile u8 *)&p->vnic->hold = HOLD_NONE;
-	return 0;
+	*(volatile u8 *)&p->vnic->hold = hold == HOLD_DEAD ? HOLD_NONE : HOLD_HEARD;
+	return hold == HOLD_DEAD ? 0 : REASON_DEAD;
 }

@@ -179,6 +179,7 @@ enum hold {
 	HOLD_NONE,
 	HOLD_FROZEN,  /* the VM is leaving: its flows stay as they are */
 	HOLD_WAITING, /* the VM is coming, and what it needs is not here yet */
+	HOLD_HEARD,   /* nor is it, but the VM has announced itself meanwhile; for the daemon to know */
 	HOLD_DEAD,    /* all is here: the VM's first announcement of itself, or the daemon, ends it */
 };
 

@@ -20,6 +20,7 @@ from vsfwd.enrolctl import enroll
 from vsfwd.fleetctl import COMMANDS as FLEET
 from vsfwd.ipc import SOCKET
 from vsfwd.lintctl import lint
+from vsfwd.migratectl import migrate
 from vsfwd.policy.model import is_mac
 from vsfwd.policyctl import COMMANDS
 from vsfwd.shell import as_json, ask, print_json, print_table, wide_console
@@ -29,8 +30,8 @@ T = TypeVar("T")
 _LAST_PASSED_OVER: Final = 10
 
 WHOM: Final = """\b
-addresses, addrsets, bus, early, explain, flows, rules, stats, status and
-timers ask the daemon of this host; alarms, apply, components, confirm,
+addresses, addrsets, bus, early, explain, flows, migrate, rules, stats,
+status and timers ask the daemon of this host; alarms, apply, components, confirm,
 enroll, export, hosts, import, lint, roll-back, tokens and trace ask the
 manager, from anywhere."""
 STATUSES: Final = {
@@ -377,7 +378,7 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-for command in (bus, early, enroll, *COMMANDS, *FLEET, lint, trace):
+for command in (bus, early, enroll, *COMMANDS, *FLEET, lint, migrate, trace):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ from vsfwd.interfaces import Interfaces
 from vsfwd.ipc.bus import Bus
 from vsfwd.ipc.rights import Rights
 from vsfwd.ipc.server import Client, IpcServer
+from vsfwd.migration.answers import Migration
+from vsfwd.migration.here import Here
+from vsfwd.migration.move import Moves
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy.model import Vnic
 from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, ComponentMessage
@@ -120,6 +123,17 @@ class Daemon:
         )
 
         self.statistics = RuleStatistics(datapath, apply_thread, self.broker.send, config.statistics_period_s)
+        self.moves = Moves(
+            Here(
+                config.host_id,
+                config.key,
+                datapath,
+                apply_thread,
+                self.discovery,
+                lambda: self.reconciler.state,
+                lambda: self.interfaces.bindings().vnics,
+            )
+        )
         self.seen = SeenFlows(datapath, apply_thread, lambda: self.reconciler.ports)
         packet_log.watch = self.seen.take
         packet_log.label = self._log_label
@@ -139,6 +153,7 @@ class Daemon:
                 "alarms": self.alarms.watch(),
                 "schedules": self._follow_schedules(),
                 "discovery": self.discovery.run(),
+                "moves": self.moves.watch(),
                 "statistics": self.statistics.run(),
                 "certificate": self.renewal.run(),
                 "heartbeat": self._beat(),
@@ -241,11 +256,15 @@ class Daemon:
             self.apply_thread,
             self.early,
         )
-        return Answers(parts, client.uid), Bus(client, self.rights, self.relay)
+        moves = Migration(client.uid, self.moves)
+        return Answers(parts, client.uid), Bus(client, self.rights, self.relay), moves
 
     def _of_this_host(self) -> Mapping[Cause, str]:
-        """Alarms about the host and not a vNIC."""
-        causes: dict[Cause, str] = {}
+        """Alarms that no flow table tells of."""
+        causes: dict[Cause, str] = {
+            Cause("dfw_vmotion_failure", "CRITICAL", vnic): why
+            for vnic, why in self.moves.held_long().items()
+        }
         if found := self.renewal.expiry():
             what = f"the certificate of this host {found.description}"
             causes[Cause(found.event_type, found.severity, self.config.host_id)] = what

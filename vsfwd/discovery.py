@@ -113,6 +113,12 @@ class Discovery:
         ports = self._ports()
         await self._become(current(learn(self.learned, _seen(snoops, ports, now)), ports, now), ports)
 
+    async def take_over(self, vnic: str, claims: Iterable[Claim]) -> None:
+        """What another host has seen of a vNIC that is here now."""
+        now, ports = int(time.time()), self._ports()
+        seen = ((vnic, claim) for claim in claims)
+        await self._become(current(learn(self.learned, seen), ports, now), ports)
+
     async def forget(self, vnic: str, address: str) -> None:
         """As if it had not been seen, so that it is shown again when it is."""
         known = dict(self.learned.get(vnic, {}))

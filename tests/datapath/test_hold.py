@@ -146,10 +146,14 @@ def test_o30_what_is_no_announcement_of_its_own_brings_nothing_to_life(
 
 
 def test_o33_a_vnic_that_waits_for_its_policy_is_not_brought_to_life(host: Host, here: Port) -> None:
-    """Its VM may say what it likes: the policy of the host it comes from is not here yet."""
+    """Its VM may say what it likes, the policy of the host it comes from is not here yet. The daemon can
+    see that it has."""
     host.datapath.hold(here.id, Hold.WAITING)
+    assert here.send(udp(IPV4.here, IPV4.peer)) == DEAD
+    assert host.datapath.holds() == {here.id: Hold.WAITING}
     for frame in (arp(here.mac), rarp(here.mac), advertisement(here.mac)):
         assert here.send(frame) == DEAD
+        assert host.datapath.holds() == {here.id: Hold.HEARD}
     host.datapath.hold(here.id, Hold.DEAD)
     assert here.send(arp(here.mac)) == PASSED_UNSEEN
 

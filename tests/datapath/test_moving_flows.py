@@ -13,7 +13,7 @@ from tests.harness.datapath import Host, Port, Seen, dropped, inside, passed
 from tests.harness.flows import realistic_flows
 from tests.harness.packets import ISN, Net, echo, reply_to, tcp, udp
 from vsfwd.datapath import Hold
-from vsfwd.datapath.flowstate import NoRoom, Round
+from vsfwd.datapath.flowstate import Arrived, NoRoom, Round
 from vsfwd.migration import blob
 from vsfwd.migration.state import NO_FLOWS, NO_KEYS, NO_PINHOLES, Array, VmState, VnicState
 
@@ -45,7 +45,14 @@ def exported(host: Host, port: Port, since: Round | None = None) -> VnicState:
 
 def take(host: Host, port: Port, state: VnicState, *, same_policy: bool = True) -> int:
     states = host.datapath.flow_states
-    return states.install(port.slot, states.arrived(state.flows, state.pinholes, same_policy=same_policy))
+    arrived = states.arrived(state.flows, state.pinholes, same_policy=same_policy)
+    return put(host, port, arrived)
+
+
+def put(host: Host, port: Port, arrived: Arrived, **how: bool) -> int:
+    built = host.datapath.flow_states.build(port.slot, arrived, **how)
+    host.datapath.flow_states.put(port.slot, built)
+    return built.flows
 
 
 def move(
@@ -238,7 +245,7 @@ def test_rounds_put_together_are_the_last_table(host: Host, target: Target, net:
     together = states.merged(together, states.arrived(state.flows, NO_PINHOLES, same_policy=True), state.gone)
     with inside(target[1]):
         there = target[0].port("here")
-        assert states.install(there.slot, together) == 60
+        assert put(target[0], there, together) == 60
         after = counted(there)
     assert after == counted(here)
 
@@ -305,7 +312,7 @@ def test_what_comes_late_gives_way_to_what_is_there(target: Target, net: Net) ->
         both = np.concatenate((late, realistic_flows(5)))
         there.send(udp(net.here, net.peer))
         arrived = states.arrived(both, NO_PINHOLES, same_policy=True)
-        assert states.install(there.slot, arrived, beside_own=True) == 6
+        assert put(host, there, arrived, beside_own=True) == 6
         (own,) = [flow for flow in there.flows() if flow.rule_id == 1]
         assert (own.packets_out, own.state) == (2, "single")
         assert there.send(udp(net.here, net.peer)) == passed(1)

@@ -296,6 +296,7 @@ class Datapath:
     def hold(self, vnic_id: str, why: Hold) -> None:
         """Nothing passes from when this returns on, or all that the policy allows does (`Hold.NONE`). Of a
         vNIC that is not attached yet: from when it is."""
+        before = self.holds().get(vnic_id, Hold.NONE)
         self._held[vnic_id] = why
         vnic = self._vnics.get(vnic_id)
         if vnic is not None:
@@ -303,7 +304,7 @@ class Datapath:
             if place is not None:
                 self._vnic_map.write(place, self._layout.size - 1, bytes([why]))
             self._write_vnic(vnic_id, vnic)
-            if why != Hold.NONE:
+            if before == Hold.NONE != why:
                 self._flows.settle(vnic.slot)
         self.holds()
 
@@ -331,13 +332,13 @@ class Datapath:
         vnic = self._vnics[vnic_id]
         self._flows.make(vnic.slot, self._flows.buckets(vnic.slot))
 
+    @property
+    def held(self) -> dict[str, Hold]:
+        """As `holds` has last found it."""
+        return self._held.copy()
+
     def free_slots(self) -> int:
         return constant("SLOTS") - len(self._vnics)
-
-    @property
-    def flows_per_vnic(self) -> int:
-        """Places of the flow table of a vNIC that is attached from now on."""
-        return self._buckets * constant("WAYS")
 
     # ---- policy ----
 

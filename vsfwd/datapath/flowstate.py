@@ -52,6 +52,15 @@ class Arrived:
     pinholes: Array
 
 
+@dataclass(frozen=True)
+class Built:
+    """A table that is ready to be put in its place, and how many flows are in it."""
+
+    table: bytes
+    pinholes: Array
+    flows: int
+
+
 class FlowStates:
     """Of every method but `jiffies`: the caller has the apply thread."""
 
@@ -147,11 +156,10 @@ class FlowStates:
         kept = before.places[~np.isin(_names(_keys(before.places)), replaced)]
         return Arrived(np.concatenate((kept, now.places)), now.pinholes)
 
-    def install(self, slot: int, arrived: Arrived, *, beside_own: bool = False) -> int:
-        """A table with these flows and no others, and how many they are; `beside_own`: with those that it
-        has, which know better. Nothing passes the vNIC meanwhile. The policy is asked about each at its
-        first packet. Raises NoRoom when flows that have been answered have no place; those that have not
-        give way, as they do to new ones."""
+    def build(self, slot: int, arrived: Arrived, *, beside_own: bool = False) -> Built:
+        """A table with these flows and no others; `beside_own`: with those that it has, which know better.
+        The policy is asked about each at its first packet. Raises NoRoom when flows that have been answered
+        have no place; those that have not give way, as they do to new ones."""
         places = arrived.places.copy()
         places["flow"]["policy_seq"] = self._seq - np.uint32(1)
         places["flow"]["counter"] = self._counters(places["flow"]["rule_id"])
@@ -172,9 +180,12 @@ class FlowStates:
         table = np.zeros(buckets, self._bucket)
         table["place"][bucket[housed], way[housed]] = places[housed]
         table["check"][bucket[housed], way[housed]] = hashes[housed] | np.uint64(1)
-        self._tables.put(slot, table.tobytes())
-        self._open_pinholes(slot, arrived.pinholes)
-        return int(housed.sum())
+        return Built(table.tobytes(), arrived.pinholes, int(housed.sum()))
+
+    def put(self, slot: int, built: Built) -> None:
+        """In place of what is there. Nothing passes the vNIC meanwhile."""
+        self._tables.put(slot, built.table)
+        self._open_pinholes(slot, built.pinholes)
 
     def own(self, slot: int) -> Array:
         """The live places of a table, as they are."""
@@ -183,10 +194,6 @@ class FlowStates:
         live = (table["check"].reshape(-1) != 0) & (places["flow"]["expires"] > self._programs.jiffies())
         own: Array = places[live]
         return own
-
-    def room(self, slot: int | None, flows_per_vnic: int) -> int:
-        """Places of a vNIC that is attached, or of one that is not yet."""
-        return flows_per_vnic if slot is None else self._tables.buckets(slot) * _WAYS
 
     def _open_pinholes(self, slot: int, pinholes: Array) -> None:
         rule_layout, bits = self._pinhole.parts["rule"], constant("PINHOLE_BITS")

@@ -139,6 +139,7 @@ class Hold(IntEnum):
     NONE = _HOLDS["NONE"]
     FROZEN = _HOLDS["FROZEN"]
     WAITING = _HOLDS["WAITING"]
+    HEARD = _HOLDS["HEARD"]
     DEAD = _HOLDS["DEAD"]
 
 

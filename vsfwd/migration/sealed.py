@@ -16,16 +16,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from vsfwd.migration.blob import MAX_BLOB
 from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.migration import MAX_PART, MAX_PARTS, MoveOffer
 from vsfwd.protocol.sealing import OVERHEAD, SUITE
 
 _ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
 _CONTEXT: Final = "vsfw move 1"
 _SIZE: Final = struct.Struct("<H")
-_MAX_SIGNATURE: Final = 80
-"""Bytes: DER of two numbers of 256 bits takes 72."""
-_MAX_SEALED: Final = MAX_BLOB + OVERHEAD + _SIZE.size + _MAX_SIGNATURE + 1024
+_MAX_SEALED: Final = MAX_PART * MAX_PARTS
 
 
 class Bound(NamedTuple):
@@ -39,6 +37,10 @@ class Bound(NamedTuple):
 
     def info(self) -> bytes:
         return "\0".join((_CONTEXT, *map(str, self))).encode()
+
+
+def bound(offer: MoveOffer, round_: int) -> Bound:
+    return Bound(offer.migration, offer.vm, offer.source, offer.target, round_)
 
 
 def seal(

@@ -1,0 +1,104 @@
+"""io.vsfwd.Migration as one client has it, which is root or is told that it is not."""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from asyncvarlink import varlinkmethod
+from asyncvarlink.serviceinterface import PermissionDenied
+
+import vsfwd.ipc.migration_interface as api
+from vsfwd.ipc.rights import ROOT
+from vsfwd.migration.move import Moves
+from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.migration import MAX_PART, MAX_PARTS, MoveAborted, MoveOffer
+
+
+class Migration(api.MigrationInterface):
+    def __init__(self, uid: int, moves: Moves) -> None:
+        self._uid = uid
+        self._moves = moves
+        self._coming = bytearray()
+
+    @varlinkmethod(allow_foreign=True)
+    async def Prepare(self, *, offer: Any) -> None:
+        with self._allowed():
+            try:
+                parsed = msgspec.json.decode(msgspec.json.encode(offer), type=MoveOffer)
+            except msgspec.MsgspecError as error:
+                raise Refused(f"offer: {error}") from None
+            await self._moves.prepare(parsed, hooked=True)
+
+    @varlinkmethod
+    async def Freeze(self, *, vm: str) -> None:
+        with self._allowed():
+            done = await self._moves.freeze(vm)
+            if self._moves.of_manager(vm):
+                await self._moves.say(done)
+                for part in await self._moves.export(vm):
+                    await self._moves.say(part)
+
+    @varlinkmethod(return_parameter="part", delay_generator=False)
+    async def Export(self, *, vm: str) -> AsyncIterator[str]:
+        with self._allowed():
+            whole = await self._moves.export_whole(vm)
+        for at in range(0, len(whole), api.PART):
+            yield base64.b64encode(whole[at : at + api.PART]).decode()
+
+    @varlinkmethod(return_parameter="imported")
+    async def Import(self, *, vm: str, part: str, more: bool) -> api.Imported | None:
+        with self._allowed():
+            try:
+                self._coming += base64.b64decode(part, validate=True)
+            except binascii.Error as error:
+                raise Refused(f"part: {error}") from None
+            if len(self._coming) > MAX_PART * MAX_PARTS:
+                self._coming.clear()
+                raise Refused(f"state: more than {MAX_PART * MAX_PARTS} bytes")
+            if more:
+                return None
+            whole = bytes(self._coming)
+            self._coming.clear()
+            done = await self._moves.take_whole(vm, whole)
+            return api.Imported(done.round, done.flows, done.final)
+
+    @varlinkmethod
+    async def Activate(self, *, vm: str) -> None:
+        with self._allowed():
+            of_manager = self._moves.of_manager(vm)
+            done = await self._moves.activate(vm)
+            if of_manager and done:
+                await self._moves.say(done)
+
+    @varlinkmethod
+    async def Finish(self, *, vm: str) -> None:
+        with self._allowed():
+            await self._moves.finish(vm)
+
+    @varlinkmethod
+    async def Abort(self, *, vm: str) -> None:
+        with self._allowed():
+            migration = self._moves.of_manager(vm)
+            await self._moves.abort(vm)
+            if migration:
+                await self._moves.say(MoveAborted(migration, vm, "the hypervisor has aborted it"))
+
+    @varlinkmethod(return_parameter="status")
+    async def Status(self) -> api.MigrationStatus:
+        with self._allowed():
+            migrations = [api.Migration(*move) for move in self._moves.status()]
+            key = base64.b64encode(self._moves.key()).decode()
+            return api.MigrationStatus(self._moves.host, key, migrations)
+
+    @contextmanager
+    def _allowed(self) -> Iterator[None]:
+        """What goes wrong, in the words of the interface."""
+        if self._uid != ROOT:
+            raise PermissionDenied
+        try:
+            yield
+        except Refused as refused:
+            raise api.Refused(reason=str(refused)) from None

@@ -1,0 +1,96 @@
+"""A VM that leaves this host: its vNICs are frozen, what it takes along is exported for the target, and its
+flows here end with it. Nothing is done to the target."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from vsfwd.datapath import Hold
+from vsfwd.migration import sealed
+from vsfwd.migration.here import Here
+from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.migration import MoveDone, MoveOffer, Step
+
+if TYPE_CHECKING:
+    from vsfwd.migration.luggage import Outgoing
+
+log = structlog.get_logger(log="vsfwd.migration")
+
+
+class Leaving:
+    """Make it with `prepare`. `hooked`: the hypervisor asks for the steps, not the manager."""
+
+    role = "source"
+
+    def __init__(self, here: Here, offer: MoveOffer, hooked: bool, luggage: "Outgoing") -> None:
+        self._here = here
+        self._luggage = luggage
+        self.offer = offer
+        self.hooked = hooked
+        self.vnics = [binding.vnic for binding in offer.vnics]
+        self.step = Step.PREPARE
+        self.rounds = 0
+        self.final = False
+        self.began = time.monotonic()
+
+    @classmethod
+    async def prepare(cls, here: Here, offer: MoveOffer, hooked: bool) -> "Leaving":
+        """Raises Refused."""
+        from vsfwd.migration.luggage import Outgoing  # numpy
+
+        attached = await here.attached()
+        vnics = [binding.vnic for binding in offer.vnics]
+        for vnic in vnics:
+            if vnic not in attached and not offer.running:
+                raise Refused(f"vnics: {vnic} is not on this host")
+        return cls(here, offer, hooked, await here.apply_thread(Outgoing, here.datapath, vnics))
+
+    @property
+    def flows(self) -> int:
+        return self._luggage.flows
+
+    async def freeze(self) -> MoveDone:
+        """From now on nothing passes, and no flow changes."""
+        await self._hold(Hold.FROZEN)
+        self.step = Step.FREEZE
+        log.info("VM is frozen", migration=self.offer.migration, vm=self.offer.vm)
+        return MoveDone(self.offer.migration, self.offer.vm, Step.FREEZE)
+
+    async def export(self, round_: int | None) -> bytes:
+        """The next round, sealed: all at first, then what has changed. The one after the freeze is the
+        last. Raises Refused."""
+        if self.final:
+            raise Refused("round: the last one has been exported")
+        if round_ not in (None, self.rounds):
+            raise Refused(f"round: {round_} is not the next one, which is {self.rounds}")
+        number, frozen, policy = self.rounds, self.step is Step.FREEZE, self._here.policy()
+        self.rounds, self.final = number + 1, frozen
+        vnics = await self._here.apply_thread(self._luggage.read, self._here.discovery.learned)
+
+        def packed() -> bytes:
+            from vsfwd.migration.luggage import encode  # numpy
+            from vsfwd.migration.state import VmState
+
+            state = VmState(self.offer.vm, number, frozen, policy.epoch, policy.generation, vnics)
+            target = sealed.load_public(self.offer.target_key, "target")
+            return sealed.seal(encode(state), sealed.bound(self.offer, number), self._here.key(), target)
+
+        found = await asyncio.to_thread(packed)
+        log.info("VM exported", vm=self.offer.vm, round=number, final=frozen, bytes=len(found))
+        return found
+
+    async def finish(self) -> None:
+        """The VM runs elsewhere: nothing passes its vNICs for as long as they are here."""
+        await self._hold(Hold.FROZEN)
+        await self._here.clear(self.vnics)
+        log.info("VM has left", migration=self.offer.migration, vm=self.offer.vm)
+
+    async def abort(self) -> None:
+        """All is as before."""
+        await self._hold(Hold.NONE)
+
+    async def _hold(self, why: Hold) -> None:
+        attached = await self._here.attached()
+        await self._here.hold([vnic for vnic in self.vnics if vnic in attached], why)

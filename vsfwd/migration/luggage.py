@@ -1,0 +1,123 @@
+"""What a VM takes along, between the datapath of this host and the bytes that travel. Whatever touches the
+datapath belongs on the apply thread.
+
+Apart from the steps of a move, since it brings numpy, for which no start of the daemon waits."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from vsfwd.datapath import Datapath, Hold
+from vsfwd.datapath.flowstate import Arrived, NoRoom, Round
+from vsfwd.migration import blob
+from vsfwd.migration.state import NO_FLOWS, NO_PINHOLES, Learned, VmState, VnicState
+from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.messages import Claim
+
+Claims = Mapping[str, Mapping[str, Claim]]
+
+encode: Final = blob.encode
+decode: Final = blob.decode
+
+
+class Outgoing:
+    """Of a VM that leaves: what was exported, so that the next round has what has changed since."""
+
+    def __init__(self, datapath: Datapath, vnics: Sequence[str]) -> None:
+        self._datapath = datapath
+        self._since: Final = {vnic: Round() for vnic in vnics}
+        self.flows = 0
+
+    def read(self, learned: Claims) -> list[VnicState]:
+        """One round, of all vNICs that are here."""
+        states, slots, now = self._datapath.flow_states, self._datapath.slots, int(time.time())
+        found = []
+        for vnic, since in self._since.items():
+            if vnic in slots:
+                flows, gone = states.export(slots[vnic], since)
+                addresses = _relative(learned.get(vnic, {}), now)
+                found.append(VnicState(vnic, flows, gone, states.pinholes(slots[vnic]), addresses))
+        self.flows = sum(int(since.live.sum()) for since in self._since.values() if since.live is not None)
+        return found
+
+
+class Incoming:
+    """Of a VM that comes: what has arrived so far. It is installed as soon as its vNIC is attached.
+    `running`: the VM runs here already, and has flows of its own, which know better."""
+
+    def __init__(self, datapath: Datapath, vnics: Sequence[str], running: bool) -> None:
+        states = datapath.flow_states
+        nothing = states.arrived(NO_FLOWS, NO_PINHOLES, same_policy=True)
+        self._datapath = datapath
+        self._running = running
+        self._arrived: dict[str, Arrived] = dict.fromkeys(vnics, nothing)
+        self._learned: dict[str, tuple[Claim, ...]] = {}
+        self._homeless: set[str] = set()
+
+    @property
+    def is_installed(self) -> bool:
+        return not self._homeless
+
+    @property
+    def flows(self) -> int:
+        return sum(len(arrived.places) for arrived in self._arrived.values())
+
+    def take(self, state: VmState, same_policy: bool) -> None:
+        """A round, all of it or nothing. Raises Refused."""
+        states, now = self._datapath.flow_states, int(time.time())
+        together = dict(self._arrived)
+        for vnic in state.vnics:
+            if vnic.vnic not in together:
+                raise Refused(f"state: vNIC {vnic.vnic} is none of the VM's")
+            round_ = states.arrived(vnic.flows, vnic.pinholes, same_policy=same_policy)
+            together[vnic.vnic] = states.merged(together[vnic.vnic], round_, vnic.gone)
+        self._install(together)
+        self._arrived = together
+        self._learned = {vnic.vnic: _absolute(vnic.learned, now) for vnic in state.vnics}
+
+    def settle(self) -> None:
+        """What has arrived before its vNIC was attached. Raises Refused."""
+        if self._homeless & self._datapath.slots.keys():
+            self._install(self._arrived)
+
+    def learned(self) -> Mapping[str, tuple[Claim, ...]]:
+        """Of vNICs that are here, once."""
+        here = {vnic: claims for vnic, claims in self._learned.items() if vnic in self._datapath.slots}
+        self._learned = {vnic: claims for vnic, claims in self._learned.items() if vnic not in here}
+        return here
+
+    def _install(self, together: Mapping[str, Arrived]) -> None:
+        """All tables are made before one is put in its place. Of a VM that runs, nothing passes for that
+        moment."""
+        slots, states, held = self._datapath.slots, self._datapath.flow_states, self._datapath.holds()
+        here = [vnic for vnic in together if vnic in slots]
+        alive = [vnic for vnic in here if self._running and vnic not in held]
+        for vnic in alive:
+            self._datapath.hold(vnic, Hold.WAITING)
+        try:
+            built = {
+                vnic: states.build(slots[vnic], together[vnic], beside_own=vnic in alive) for vnic in here
+            }
+            for vnic in here:
+                states.put(slots[vnic], built[vnic])
+        except NoRoom as error:
+            raise Refused(f"flow quota: {error}") from None
+        finally:
+            for vnic in alive:
+                self._datapath.hold(vnic, Hold.NONE)
+        self._homeless = together.keys() - set(here)
+
+
+def _relative(claims: Mapping[str, Claim], now: int) -> tuple[Learned, ...]:
+    """Clocks of hosts differ: of a lease goes what is left."""
+    return tuple(
+        Learned(each.address, each.source, max(1, each.expires - now) if each.expires else 0, each.server)
+        for each in claims.values()
+    )
+
+
+def _absolute(learned: Sequence[Learned], now: int) -> tuple[Claim, ...]:
+    return tuple(
+        Claim(each.address, each.source, now + each.left_s if each.left_s else 0, each.server)
+        for each in learned
+    )

@@ -1,0 +1,287 @@
+"""Moves that this host takes part in, one for each VM.
+
+    source    prepare ──► export (while it runs) ──► freeze ──► export (what has changed since) ──► finish
+    target    prepare ──► import, round after round ──────────► import of the last round ──► active
+    both      abort, at any time before the end: the source goes on, the target forgets
+
+`Leaving` and `Coming` are the two parts; here is which of them a VM is in, and what happens by itself. The
+caller says to the manager, or to the hypervisor, what a step answers; what nobody has asked for goes to
+`say`. What is refused has changed nothing. The kernel holds vNICs whoever dies: a daemon that has forgotten
+a move still activates or aborts what it finds held."""
+
+import asyncio
+import struct
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple, NoReturn
+
+import structlog
+
+from vsfwd.datapath import DatapathError, Hold
+from vsfwd.migration import sealed
+from vsfwd.migration.coming import LOOK_S, Coming
+from vsfwd.migration.here import Here
+from vsfwd.migration.leaving import Leaving
+from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.messages import Binding
+from vsfwd.protocol.migration import Move, MoveDone, MoveOffer, MoveState, MoveWanted, Step, in_parts
+
+log = structlog.get_logger(log="vsfwd.migration")
+
+COMING: Final = (Hold.WAITING, Hold.HEARD, Hold.DEAD)
+_ROUND: Final = struct.Struct("<H")
+PERIOD_S: Final = 1.0
+HELD_LONG_S: Final = 60.0
+"""After which a vNIC that is held is an alarm. It stays held."""
+REMEMBERED: Final = 1000
+"""Moves that are over, so that nothing begins them again."""
+MAX_WANTED: Final = 64
+"""VMs that are asked about at once: a host that has just started runs all of its own."""
+
+
+class MoveStatus(NamedTuple):
+    """`flows`: exported or imported so far. `held`: why nothing passes, by vNIC."""
+
+    migration: str
+    vm: str
+    role: str
+    step: str
+    rounds: int
+    flows: int
+    held: dict[str, str]
+    age_s: int
+
+
+class Moves:
+    def __init__(self, here: Here) -> None:
+        self._here = here
+        self.say: Callable[[Move], Awaitable[None]] = _to_nobody
+        """Takes what the manager has not asked for: that a VM runs here now, and whose state is missing."""
+        self._moves: dict[str, Leaving | Coming] = {}
+        self._woken = asyncio.Event()
+        self._over: deque[str] = deque(maxlen=REMEMBERED)
+        self._held_since: dict[str, float] = {}
+        self._left: set[str] = set()
+        self._known: set[str] | None = None
+
+    # ---- steps. All raise Refused ----
+
+    async def prepare(self, offer: MoveOffer, *, hooked: bool = False) -> MoveDone:
+        """Gets ready for the part that this host has. `hooked`: the hypervisor asks, not the manager."""
+        part = self._part(offer)
+        await self._make_way(offer, part)
+        self._moves[offer.vm] = move = await part.prepare(self._here, offer, hooked)
+        self._left -= set(move.vnics)
+        log.info("VM is about to move", migration=offer.migration, vm=offer.vm, part=part.role)
+        return MoveDone(offer.migration, offer.vm, Step.PREPARE)
+
+    async def freeze(self, vm: str) -> MoveDone:
+        """At the source: from now on nothing passes, and no flow changes."""
+        return await self._leaving(vm).freeze()
+
+    async def export(self, vm: str, round_: int | None = None) -> tuple[MoveState, ...]:
+        """At the source: the next round, sealed for the target, in parts. The one after the freeze is the
+        last."""
+        move = self._leaving(vm)
+        number = move.rounds
+        return in_parts(move.offer.migration, vm, number, await move.export(round_))
+
+    async def take(self, part: MoveState) -> MoveDone | None:
+        """At the target: with the last part of a round, all of it is installed. None: there are more to
+        come."""
+        done = await self._coming(part.vm).take(part)
+        self._woken.set()  # the VM may have been heard already
+        return done
+
+    async def activate(self, vm: str) -> MoveDone | None:
+        """At the target: the VM runs here, and all that its policy allows passes. None: of a move that only
+        the kernel knows."""
+        if vm not in self._moves:
+            found = await self._here.held_of(vm, *COMING)
+            if not found:
+                raise Refused(f"vm: {vm} is not about to come to this host")
+            await self._here.hold(found, Hold.NONE)
+            log.info("VM runs here, after a move that an earlier daemon began", vm=vm)
+            return None
+        move = self._coming(vm)
+        done = await move.activate()
+        self._end(move)
+        return done
+
+    async def finish(self, vm: str) -> None:
+        """At the source: the VM runs elsewhere, and its flows here are gone."""
+        move = self._leaving(vm)
+        await move.finish()
+        self._left |= set(move.vnics)
+        self._end(move)
+
+    async def abort(self, vm: str) -> None:
+        """The VM stays where it is: at the source all is as before, at the target nothing of it is left."""
+        if move := self._moves.get(vm):
+            await move.abort()
+            self._end(move)
+        else:
+            await self._here.hold(await self._here.held_of(vm, Hold.FROZEN), Hold.NONE)
+            coming = await self._here.held_of(vm, *COMING)
+            await self._here.clear(coming)
+            await self._here.hold(coming, Hold.NONE)
+        log.info("move aborted", vm=vm)
+
+    async def export_whole(self, vm: str) -> bytes:
+        """At the source: a round for a channel of the hypervisor's."""
+        move = self._leaving(vm)
+        number = move.rounds
+        return _ROUND.pack(number) + await move.export(None)
+
+    async def take_whole(self, vm: str, whole: bytes) -> MoveDone:
+        """At the target: such a round."""
+        if len(whole) < _ROUND.size:
+            raise Refused("state: not what a vsfwd exports")
+        (number,) = _ROUND.unpack_from(whole)
+        done = await self._coming(vm).take_round(number, whole[_ROUND.size :])
+        self._woken.set()
+        return done
+
+    def of_manager(self, vm: str) -> str:
+        """The id of a migration of which the manager has to hear the steps; empty: there is none."""
+        move = self._moves.get(vm)
+        return move.offer.migration if move and not move.hooked else ""
+
+    @property
+    def host(self) -> str:
+        return self._here.host
+
+    def key(self) -> bytes:
+        """Of this host, as an offer has it."""
+        return sealed.public_der(self._here.key().public_key())
+
+    def status(self) -> list[MoveStatus]:
+        held, now = self._here.datapath.held, time.monotonic()
+        return [
+            MoveStatus(
+                move.offer.migration,
+                vm,
+                move.role,
+                str(move.step),
+                move.rounds,
+                move.flows,
+                {vnic: held[vnic].name.lower() for vnic in move.vnics if vnic in held},
+                int(now - move.began),
+            )
+            for vm, move in self._moves.items()
+        ]
+
+    # ---- which move it is ----
+
+    def _part(self, offer: MoveOffer) -> type[Leaving] | type[Coming]:
+        parts: dict[str, type[Leaving] | type[Coming]] = {offer.source: Leaving, offer.target: Coming}
+        part = parts.get(self._here.host)
+        if part is None:
+            raise Refused(f"offer: from {offer.source} to {offer.target}, and this is host {self._here.host}")
+        if offer.migration in self._over:
+            raise Refused(f"migration: {offer.migration} is over")
+        keys = {"source": offer.source_key, "target": offer.target_key}
+        for whose, der in keys.items():
+            sealed.load_public(der, whose)
+        if sealed.public_der(self._here.key().public_key()) != keys[part.role]:
+            raise Refused(f"key of the {part.role}: this host has another one")
+        return part
+
+    async def _make_way(self, offer: MoveOffer, part: type[Leaving] | type[Coming]) -> None:
+        """A new move of a VM says what became of the one before."""
+        before = self._moves.get(offer.vm)
+        if before is None:
+            return
+        if before.offer.migration == offer.migration:
+            raise Refused(f"migration: {offer.migration} is under way already")
+        if isinstance(before, part):
+            await self.abort(offer.vm)
+        elif isinstance(before, Leaving):
+            await self.finish(offer.vm)  # it comes back, so it was there
+        elif not before.offer.running and not await before.is_alive():
+            raise Refused("offer: the VM is still to come here, and is to leave")
+        else:
+            await self.activate(offer.vm)
+
+    def _leaving(self, vm: str) -> Leaving:
+        move = self._moves.get(vm)
+        if not isinstance(move, Leaving):
+            raise Refused(f"vm: {vm} is not about to leave this host")
+        return move
+
+    def _coming(self, vm: str) -> Coming:
+        move = self._moves.get(vm)
+        if not isinstance(move, Coming):
+            raise Refused(f"vm: {vm} is not about to come to this host")
+        return move
+
+    def _end(self, move: Leaving | Coming) -> None:
+        self._over.append(move.offer.migration)
+        if self._moves.get(move.offer.vm) is move:
+            del self._moves[move.offer.vm]
+
+    # ---- what happens by itself ----
+
+    async def watch(self) -> NoReturn:
+        while True:
+            try:
+                await self.look()
+            except (DatapathError, Refused) as error:
+                log.error("moves not looked after; tried again", reason=str(error))
+            coming = any(isinstance(move, Coming) for move in self._moves.values())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), LOOK_S if coming else PERIOD_S)
+            self._woken.clear()
+
+    async def look(self) -> None:
+        """VMs that say themselves that they run here, vNICs that are here at last, and those that nobody
+        announced."""
+        for move in list(self._moves.values()):
+            if isinstance(move, Coming):
+                await self._look_after(move)
+        held, now = await self._here.held(), time.monotonic()
+        self._left &= held.keys()
+        self._held_since = {vnic: self._held_since.get(vnic, now) for vnic in held.keys() - self._left}
+        await self._ask_about_strangers()
+
+    async def _look_after(self, move: Coming) -> None:
+        try:
+            await move.settle()
+        except Refused as refused:
+            log.error("what the VM takes along is not installed", vm=move.offer.vm, reason=str(refused))
+            await move.forget()
+        if await move.is_alive():
+            done = await move.activate()
+            self._end(move)
+            if not move.hooked:
+                await self.say(done)
+
+    async def _ask_about_strangers(self) -> None:
+        """What their VMs had may be at another host."""
+        known, self._known = self._known, set(await self._here.attached())
+        if known is None:
+            return  # what was attached when the daemon came
+        expected = {vnic for move in self._moves.values() for vnic in move.vnics}
+        strange = self._known - known - expected
+        by_vm: dict[str, list[Binding]] = {}
+        for binding in self._here.bindings() if strange else ():
+            if binding.vnic in strange and binding.vm and binding.vm not in self._moves:
+                by_vm.setdefault(binding.vm, []).append(binding)
+        for vm, found in list(by_vm.items())[:MAX_WANTED]:
+            await self.say(MoveWanted(vm, tuple(found)))
+
+    def held_long(self) -> Mapping[str, str]:
+        """vNICs that are held for longer than a move takes, and in words why."""
+        now, held = time.monotonic(), self._here.datapath.held
+        return {
+            vnic: f"nothing has passed for {now - since:.0f} s, since its VM is "
+            + ("leaving" if held[vnic] == Hold.FROZEN else "to come")
+            for vnic, since in self._held_since.items()
+            if now - since > HELD_LONG_S and vnic in held
+        }
+
+
+async def _to_nobody(move: Move) -> None:
+    log.debug("nobody is told", said=type(move).__name__)
