@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from tests.harness.lab import World, allow
 from vagrant.lab.waiting import wait_until
 from vsfwd.ctl import main
+from vsfwd.enrolment import Enrolment, enrol
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +106,19 @@ def test_a_host_that_nobody_has_is_not_asked_for(world: World, arguments: tuple[
     assert "vsfwctl hosts shows all" in vsfwctl(world, "hosts", *arguments, "x").stderr
 
 
+def test_a_host_that_came_by_a_token_is_revoked(world: World, tmp_path: Path) -> None:
+    """Once somebody says yes. Then it is no host, and the token that it used is nobody's."""
+    made = ask(world, "tokens", "create", "--name", "node-7")
+    id = enrol(Enrolment(world.lab.access.url, made["token"], made["ca_hash"], tmp_path))
+    assert row(world, "node-7")[1] == id
+    assert f"by {id}" in vsfwctl(world, "tokens").stdout
+    assert vsfwctl(world, "hosts", "revoke", "node-7").exit_code == 1
+    assert row(world, "node-7")[1] == id
+    done = vsfwctl(world, "hosts", "revoke", "node-7", "--yes")
+    assert (done.exit_code, done.stdout) == (0, f"{id} is no host any more\n")
+    assert id not in vsfwctl(world, "hosts").stdout
+
+
 def test_a_token_is_made_shown_and_revoked(world: World) -> None:
     """With what is to be said on the host; the token itself is told this once."""
     made = vsfwctl(world, "tokens", "create", "--name", "node-7", "--lifetime", "600").stdout
@@ -127,6 +141,8 @@ def test_a_host_is_given_a_token_by_its_name(world: World) -> None:
     assert made["host"] == world.lab.host("host1").id
     assert f"host {made['host']}, anew" in vsfwctl(world, "tokens").stdout
     vsfwctl(world, "tokens", "revoke", made["id"])
+    renamed = vsfwctl(world, "tokens", "create", "--host", "host1", "--name", "other")
+    assert (renamed.exit_code, "keeps its name" in renamed.stderr) == (2, True)
 
 
 def test_what_a_component_says_is_read_by_host_and_topic(world: World) -> None:

@@ -78,6 +78,8 @@ def test_help_names_the_variables() -> None:
         ["early", "attach", "eth0", "--block", "10.0.0.1/8"],
         [*EXPLAIN, "--in", "--dport", "80", "--dst-mac", "web"],
         ["lint", "--kind"],
+        ["hosts", "dance"],
+        ["alarms", "suppress", "x"],
         ["lint", "--kind", "SHADOWD"],
     ],
     ids=[
@@ -96,6 +98,8 @@ def test_help_names_the_variables() -> None:
         "no prefix",
         "no MAC address",
         "no kind",
+        "no command of a list",
+        "no hours",
         "a kind of nothing",
     ],
 )
@@ -124,6 +128,16 @@ def test_help_says_whom_a_command_asks_and_how_it_ends() -> None:
         assert f"{code}{text}".replace(" ", "") in "".join(statuses.split())
     assert "_VSFWCTL_COMPLETE=bash_source vsfwctl" in said
     assert "..." not in said.replace("[ARGS]...", "")  # each command in one line, whole
+
+
+@pytest.mark.parametrize("group", [command.name for command in FLEET])
+def test_help_of_a_list_has_its_commands(group: str) -> None:
+    """In a line each, whole; without a command it lists."""
+    said = CliRunner().invoke(main, [group, "--help"]).stdout
+    assert re.search(r"^  list +\S", said, re.MULTILINE)
+    assert "..." not in said.replace("[ARGS]...", "")
+    listing = CliRunner().invoke(main, [group, "--manager", "http://x"])
+    assert (listing.exit_code, "http://x: not https://" in listing.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["apply", "export", "lint", "trace"])

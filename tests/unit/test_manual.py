@@ -66,6 +66,8 @@ def test_it_has_the_sections_of_a_manual_page(formatted: str) -> None:
         ("ex", ["explain", "export"]),
         ("apply --ex", ["--exit-code"]),
         ("early at", ["attach"]),
+        ("hosts s", ["show", "sync"]),
+        ("lint --kind RED", ["redundant"]),
         ("explain --i", ["--in", "--icmp-type", "--icmp-code"]),
     ],
 )
