@@ -65,7 +65,8 @@ def placed(host: Host, said: Iterable[Binding], taken: tuple[Binding, ...]) -> H
     disputed = tuple(binding for binding in said if binding.vnic not in mine)
     if (taken, disputed) == (host.bindings, host.disputed):
         return host
-    new = vnics_of(disputed) - vnics_of(host.disputed)
+    # Of a VM that moves the new host may speak before the old one.
+    new = vnics_of(disputed) - vnics_of(host.disputed) - host.expected
     if new:
         log.warning("a host claims vNICs of others", host=host.id, count=len(new), vnics=sorted(new)[:10])
     return replace(host, bindings=taken, disputed=disputed, disputes=host.disputes + len(new))

@@ -31,9 +31,10 @@ from vsfwd.amqp import (
 )
 from vsfwd.config import Config
 from vsfwd.policy.desired import UNDECODABLE
-from vsfwd.protocol import components, envelope, topology
+from vsfwd.protocol import components, envelope, migration, topology
 from vsfwd.protocol.components import ComponentAnswer, ComponentEvent
 from vsfwd.protocol.messages import EVENTS, Applied, Bindings, Event, Hello, Reply, Request
+from vsfwd.protocol.migration import Move
 from vsfwd.protocol.order import REQUEST, CarriedOut, Order, unseal_order
 from vsfwd.relay import NotConnected
 
@@ -71,6 +72,8 @@ class BrokerLink(Link):
         self._request = request
         self._component = component
         self._greet = greet
+        self.move: Callable[[Move], Awaitable[None]] = _unheard
+        """Takes what the manager says of VMs that change their host."""
         self._exchange: AbstractExchange | None = None
         self._one_at_a_time = asyncio.Lock()
         self._outgoing: deque[Event] = deque(maxlen=OUTGOING)
@@ -143,6 +146,8 @@ class BrokerLink(Link):
         self._taken += 1
         try:
             order, json = unseal_order(self._config.public_key(), _signed(message), self._host)
+            if order.kind == topology.MOVE:
+                return await self._take_move(migration.decode(json), order)
             if order.kind in components.KINDS:
                 event = components.decode(order.kind, json)
                 return await self._take_component(event, order, again=bool(message.redelivered))
@@ -160,6 +165,12 @@ class BrokerLink(Link):
             log.error("request refused", id=request.id, reason=str(refused))
             self.send(Reply(request.id, str(refused)))
             return False
+        return True
+
+    async def _take_move(self, move: Move, order: Order) -> bool:
+        if self._carried_out.is_new(order):
+            self._carried_out.add(order)
+            await self.move(move)
         return True
 
     async def _take_component(self, event: ComponentEvent, order: Order, *, again: bool) -> bool:
@@ -182,12 +193,18 @@ class BrokerLink(Link):
         return True
 
     async def tell(self, event: ComponentEvent) -> None:
-        """What a component says, or vsfwd about one. One message at a time, so that reports of this host
-        never wait behind many. Raises NotConnected when no broker has confirmed it."""
-        kind = components.KIND_OF[type(event)]
+        """What a component says, or vsfwd about one. Raises NotConnected when no broker has confirmed it."""
+        await self._say(components.KIND_OF[type(event)], msgspec.json.encode(event), "application/json")
+
+    async def tell_move(self, move: Move) -> None:
+        """Of a VM that changes its host. Raises NotConnected."""
+        await self._say(topology.MOVE, migration.encode(move), "application/msgpack")
+
+    async def _say(self, kind: str, body: bytes, content_type: str) -> None:
+        """One message at a time, so that reports of this host never wait behind many."""
         message = aio_pika.Message(
-            msgspec.json.encode(event),
-            content_type="application/json",
+            body,
+            content_type=content_type,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             type=kind,
             user_id=self._login,
@@ -238,6 +255,10 @@ class BrokerLink(Link):
             await asyncio.sleep(PAUSE_S[0])
             return False
         return True
+
+
+async def _unheard(move: Move) -> None:
+    log.warning("nobody here takes part in migrations", move=type(move).__name__)
 
 
 def _tls(config: Config) -> ssl.SSLContext:

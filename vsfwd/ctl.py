@@ -31,9 +31,9 @@ _LAST_PASSED_OVER: Final = 10
 
 WHOM: Final = """\b
 addresses, addrsets, bus, early, explain, flows, migrate, rules, stats,
-status and timers ask the daemon of this host; alarms, apply, components, confirm,
-enroll, export, hosts, import, lint, roll-back, tokens and trace ask the
-manager, from anywhere."""
+status and timers ask the daemon of this host; alarms, apply, components,
+confirm, enroll, export, hosts, import, lint, migrations, roll-back, tokens
+and trace ask the manager, from anywhere."""
 STATUSES: Final = {
     0: "done",
     1: "refused, or nothing of that name",

@@ -32,10 +32,11 @@ from vsfwd.ipc.server import Client, IpcServer
 from vsfwd.migration.answers import Migration
 from vsfwd.migration.here import Here
 from vsfwd.migration.move import Moves
+from vsfwd.migration.orders import MoveOrders
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy.model import Vnic
 from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, ComponentMessage
-from vsfwd.protocol.envelope import Message
+from vsfwd.protocol.envelope import Message, Refused
 from vsfwd.protocol.messages import Bindings, Event, Reply, Request
 from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
 from vsfwd.relay import Relay
@@ -134,6 +135,7 @@ class Daemon:
                 lambda: self.interfaces.bindings().vnics,
             )
         )
+        self.broker.move = MoveOrders(self.moves, self.broker.tell_move).take
         self.seen = SeenFlows(datapath, apply_thread, lambda: self.reconciler.ports)
         packet_log.watch = self.seen.take
         packet_log.label = self._log_label
@@ -225,6 +227,8 @@ class Daemon:
 
     async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
         await self.apply_thread(self.reconciler.vnics_changed, ports, bare)
+        with suppress(DatapathError, Refused):  # `watch` tries again
+            await self.moves.look()
 
     async def _mend(self) -> NoReturn:
         while True:

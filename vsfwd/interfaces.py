@@ -165,7 +165,8 @@ class Interfaces:
                     raise Conflict(f"device {link.name} is vNIC {vnic}; withdraw that one first")
                 if vnic == binding.vnic and link.name != binding.device:
                     await self._set_alias(link, "")
-            await self._keep({**self._bindings, binding.vnic: binding})
+            if self._bindings.get(binding.vnic) != binding:
+                await self._keep({**self._bindings, binding.vnic: binding})
         log.info("vNIC announced", vnic=binding.vnic, vm=binding.vm, device=binding.device)
         await self.sync()
         return binding.vnic in self._plugged

@@ -7,10 +7,22 @@ from typing import Final
 
 import click
 
-from tests.bench import compiler, early, fleet, flood, kernel, packet, report, scenarios, start, update
+from tests.bench import (
+    compiler,
+    early,
+    fleet,
+    flood,
+    kernel,
+    motion,
+    packet,
+    report,
+    scenarios,
+    start,
+    update,
+)
 from tests.bench.rounds import Progress
 
-PARTS: Final = ("traffic", "packet", "early", "start", "update", "compile", "flood", "fleet")
+PARTS: Final = ("traffic", "packet", "early", "start", "update", "compile", "flood", "fleet", "motion")
 
 
 @click.command(help=__doc__)
@@ -22,8 +34,10 @@ PARTS: Final = ("traffic", "packet", "early", "start", "update", "compile", "flo
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default="build/bench", show_default=True
 )
-def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
+@click.option("--moves", type=click.IntRange(1), help="Of `motion`; 1,000 are its long form.")
+def main(what: str, quick: bool, rounds: int | None, out: Path, moves: int | None) -> None:
     rounds = rounds or (6 if quick else 31)
+    moves = moves or (rounds if quick else 100)
     parts = PARTS if what == "all" else (what,)
     planned = scenarios.quick(rounds) if quick else scenarios.full(rounds)
     fleets = fleet.SIZES[:1] if quick else fleet.SIZES
@@ -37,6 +51,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
         "compile": compiler.planned_s(sizes, rounds),
         "flood": flood.planned_s(rounds),
         "fleet": fleet.planned_s(fleets, rounds),
+        "motion": motion.planned_s(moves),
     }
     progress = Progress(sum(seconds[part] for part in parts))
     figures = []
@@ -56,6 +71,8 @@ def main(what: str, quick: bool, rounds: int | None, out: Path) -> None:
             figures += flood.run(rounds, progress)
         if "fleet" in parts:
             figures += fleet.run(fleets, rounds, not quick, progress)
+        if "motion" in parts:
+            figures += motion.run(moves, progress)
         if "traffic" in parts:
             figures += scenarios.run(planned, progress)
     report.show(figures)

@@ -1,15 +1,19 @@
 """A VM moves between hosts that have a firewall: what its policy forbids never passes, before, while and
-after; what it allows passes again."""
+after; what it allows passes again, and its connections go on. Rows O30 to O35 of the fault catalogue."""
 
 import functools
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.harness.lab import World, allow
+from tests.harness.prober import DROP, STREAM, Prober
 from tests.harness.traffic import Stream
+from tests.integration.test_e2e_spoofguard import typed
 from vagrant.lab import host as hosts
 from vagrant.lab.probe import Seen, connect
+from vagrant.lab.state import LabError
 from vagrant.lab.waiting import wait_until
 
 ALLOWED, DROPPED = Seen.ALLOWED, Seen.DROPPED
@@ -58,6 +62,80 @@ def test_the_old_host_forgets_a_vm_that_has_moved(at_home: World) -> None:
         wait_until(lambda: not hosts.are_open(old, {vnic}), "the old host to let go")
         ask = functools.partial(hosts.status, old)
         wait_until(lambda: vnic not in {each.vnic for each in ask().vnics}, "the vNIC to go")
+
+
+@pytest.mark.slow
+def test_o34_numbered_streams_survive_a_ping_pong(at_home: World) -> None:
+    """Four moves, one right after the other, under constant traffic in both families, SpoofGuard on: every
+    number of the TCP streams arrives, strict as their section is, and nothing that is forbidden ever does."""
+    world = at_home
+    world.enforce(allow("a", "c", "udp/7000", "udp/7002", "tcp/7003"))
+    with (
+        typed(world, world.vm("c"), spoofguard="MANUAL"),
+        Prober(
+            world.vm("a").namespace, world.vm("c").namespace, (world.vm("c").v4, world.vm("c").v6)
+        ) as prober,
+    ):
+        for host in ("host1", "host2", "host1", "host2"):
+            prober.note(f"to {host}")
+            world.lab.migrate("c", host)
+        prober.flowing(100)
+    wrong = [
+        str(tally) for tally in prober.tallies if tally.delivered or (tally.kind == STREAM and tally.missing)
+    ]
+    assert wrong == []
+    assert all(tally.sent > 100 for tally in prober.tallies if tally.kind in (DROP, STREAM))
+
+
+@pytest.mark.slow
+def test_o32_a_connection_of_a_strict_section_needs_its_state(at_home: World) -> None:
+    """Nobody lets TCP begin in the middle: with its state it goes on, without it is dropped."""
+    world = at_home
+    world.enforce(allow("a", "c", "tcp/80"))
+    with connect(world.vm("a").namespace, world.address("c"), 80) as session:
+        record = world.lab.migrate("c", "host1")
+        assert echo(session, b"with its state")
+        assert (record["state"], record["flows"] >= 1, record["bytes"] > 0) == ("active", True, True)
+        world.lab.migrate("c", "host2", announced=False)
+        assert not echo(session, b"without")
+    assert world.seen("a", "c", "tcp/80") is ALLOWED
+
+
+@pytest.mark.slow
+def test_o35_a_move_that_is_called_off(at_home: World) -> None:
+    """Prepared, and then aborted at the manager: the VM goes on where it is, and can move later."""
+    world = at_home
+    world.enforce(allow("a", "c", "tcp/80"))
+    path, body = "/api/v1/vsfw/migrations", {"vm": world.vm("c").id, "target": world.lab.host("host1").id}
+    with connect(world.vm("a").namespace, world.address("c"), 80) as session:
+        answer = world.lab.rest.post(path, json=body)
+        assert (answer.status_code, answer.json()["state"]) == (201, "prepared")
+        assert world.lab.rest.delete(f"{path}/{answer.json()['id']}").json()["state"] == "aborted"
+        assert echo(session, b"goes on")
+        world.lab.migrate("c", "host1")
+        assert echo(session, b"and again")
+
+
+@pytest.mark.slow
+def test_o31_a_host_without_vsfwd_is_no_target(at_home: World) -> None:
+    """Refused before anything happens; the VM stays where it is, and nothing is lost."""
+    world = at_home
+    world.enforce(allow("a", "c", "udp/7000"))
+    with Stream(world, "a", "c", 7000) as stream:
+        world.lab.kill_vsfwd("host1")
+        with pytest.raises(LabError, match="the vsfwd of host1 is not running"):
+            world.lab.migrate("c", "host1")
+        stream.flowing()
+    assert not stream.lost
+
+
+def echo(session: socket.socket, text: bytes) -> bool:
+    session.settimeout(5)
+    try:
+        session.sendall(text)
+        return session.recv(64) == text
+    except TimeoutError:
+        return False
 
 
 def host_at_manager(world: World, vm: str) -> str:

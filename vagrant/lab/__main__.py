@@ -142,12 +142,15 @@ def start(name: str, what: str) -> None:
 @main.command()
 @click.argument("vm")
 @click.argument("host")
+@click.option(
+    "--unannounced", is_flag=True, help="As by a hypervisor that says nothing: with its policy, and no flow."
+)
 @click.pass_obj
-def migrate(name: str, vm: str, host: str) -> None:
+def migrate(name: str, vm: str, host: str, unannounced: bool) -> None:
     """Move VM to HOST, while it runs."""
     lab = Lab.attach(name)
     with step(f"{vm} moves from {lab.vm(vm).host} to {lab.host(host).name}"):
-        lab.migrate(vm, host)
+        lab.migrate(vm, host, announced=not unannounced)
 
 
 @main.command()

@@ -18,6 +18,7 @@ from vsfwd.config import Config
 from vsfwd.enrolment import CONFIG
 from vsfwd.ipc.client import Unreachable, ask
 from vsfwd.ipc.interface import GuestInfo, HostStatus
+from vsfwd.ipc.migration_interface import MigrationInterface
 
 
 def enrol(rest: httpx.Client, host: Host, manager: str) -> str:
@@ -87,6 +88,14 @@ def announce(host: Host, vm: Vm, guest: GuestInfo) -> None:
 def withdraw(host: Host, vm: Vm) -> None:
     """The VM is not there any more."""
     ask(host.socket, lambda vsfwd: vsfwd.WithdrawVnic(vnic=vm.vnic))
+
+
+def freeze(host: Host, vm: Vm) -> None:
+    """The VM stops here: what it takes along is on its way when this returns."""
+    try:
+        ask(host.socket, lambda vsfwd: vsfwd.Freeze(vm=vm.id), MigrationInterface)
+    except VarlinkErrorReply as error:
+        raise LabError(f"{host.name} does not let VM {vm.name} go: {error.paramstojson()}") from error
 
 
 def status(host: Host) -> HostStatus:

@@ -153,15 +153,21 @@ class Lab:
             self._plug(added)
         return host
 
-    def migrate(self, vm: str, host: str) -> None:
-        """Move a VM to another host while it runs; returns when it can be reached there. Raises LabError when
-        that cannot be, and the VM is where it was."""
+    def migrate(self, vm: str, host: str, *, announced: bool = True) -> dict[str, Any]:
+        """Move a VM to another host while it runs; returns when it can be reached there, with the manager's
+        record of the move. Raises LabError when that cannot be, and the VM is where it was. Not `announced`:
+        by a hypervisor that says nothing to anybody."""
         moving, target = self.vm(vm), self.host(host)
         for each in (moving.host, target.name):
             if self.vsfwd(each) is None:
                 raise LabError(f"VM {vm} cannot move: the vsfwd of {each} is not running (lab start {each})")
-        self.layout = migration.migrate(self.layout, moving, target.name)
+        move: dict[str, Any] = {}
+        if announced:
+            self.layout, move = migration.migrate(self.layout, self.rest, moving, target.name)
+        else:
+            self.layout = migration.migrate_unannounced(self.layout, moving, target.name)
         self._save()
+        return move
 
     def _save(self) -> None:
         known = state.load(self.layout.name)

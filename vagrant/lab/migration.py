@@ -1,29 +1,76 @@
 """A VM moves from host to host while it runs, as a hypervisor would do it: its memory, here its network
 namespace, stays the same, and the port it hangs on becomes another host's.
 
-The order is what counts. Nothing is in a bridge, or up, from before the VM leaves one host until the other
-enforces its policy there; where that cannot be, the VM goes back to where it was.
+    manager   may it move? The target has its policy, and what it takes along so far
+    source    freeze: nothing passes any more, and the rest of what it takes along follows
+              the port leaves, down and in no bridge
+    target    the port is the vNIC, and lets nothing pass; up and into the bridge
+              the VM says where it is: now all that its policy allows passes
+
+Nothing is in a bridge, or up, from before the VM leaves one host until the programs of the other are on its
+port; where that cannot be, the VM goes back to where it was.
 """
 
 import functools
+import time
+from typing import Any, Final
+
+import httpx
 
 from vagrant.lab import host as hosts
 from vagrant.lab import layout as layouts
-from vagrant.lab import network
+from vagrant.lab import network, rest
 from vagrant.lab.layout import Layout, Vm
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import wait_until
 
-PATIENCE_S = 30.0
-"""For the VM's policy at its new host."""
+PATH: Final = "/api/v1/vsfw/migrations"
+PATIENCE_S: Final = 30.0
+"""For each step."""
+EVERY_S: Final = 0.01
+"""The manager is asked how far it is."""
 
 
-def migrate(layout: Layout, vm: Vm, host: str) -> Layout:
-    """What the lab is afterwards. Raises LabError, and all is as before."""
-    if vm.host == host:
-        raise LabError(f"VM {vm.name} is on {host} already")
-    there = layouts.moved(layout, vm, host)
-    arrived = next(each for each in there.vms if each.id == vm.id)
+def migrate(layout: Layout, manager: httpx.Client, vm: Vm, host: str) -> tuple[Layout, dict[str, Any]]:
+    """With all that it takes along: what the lab is afterwards, and the manager's record of the move. Raises
+    LabError, and all is as before."""
+    source, target = layout.host(vm.host), layout.host(host)
+    there, arrived = _moved(layout, vm, host)
+    path = f"{PATH}/{rest.request(manager, 'POST', PATH, {'vm': vm.id, 'target': target.id})['id']}"
+    try:
+        hosts.announce(target, arrived, hosts.guest(arrived))
+        hosts.freeze(source, vm)
+        network.carry(layout, vm, host)
+        try:
+            hosts.announce(target, arrived, hosts.guest(arrived))
+            go_on(there, arrived)
+            move = _active(manager, path)
+        except BaseException:
+            network.carry(there, arrived, vm.host)
+            raise
+    except BaseException:
+        manager.delete(path)
+        hosts.withdraw(target, arrived)
+        hosts.announce(source, vm, hosts.guest(vm))
+        network.plug(layout, vm)
+        raise
+    hosts.withdraw(source, vm)
+    return there, move
+
+
+def _active(manager: httpx.Client, path: str) -> dict[str, Any]:
+    """The record, when the VM runs at its target. Raises LabError when it never will."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (move := rest.request(manager, "GET", path))["state"] != "active":
+        if move["state"] in ("aborted", "failed") or time.monotonic() > deadline:
+            raise LabError(f"the move of {move['vm']['display_name']} is {move['state']}: {move['reason']}")
+        time.sleep(EVERY_S)
+    return dict(move)
+
+
+def migrate_unannounced(layout: Layout, vm: Vm, host: str) -> Layout:
+    """By nobody's leave, with its policy and nothing else."""
+    there, arrived = _moved(layout, vm, host)
     network.carry(layout, vm, host)
     try:
         _take_over(there, vm.host, arrived)
@@ -32,9 +79,21 @@ def migrate(layout: Layout, vm: Vm, host: str) -> Layout:
         _take_over(layout, host, vm)
         network.plug(layout, vm)
         raise
-    network.plug(there, arrived)
-    network.redirect(there, arrived)
+    go_on(there, arrived)
     return there
+
+
+def go_on(layout: Layout, vm: Vm) -> None:
+    """Its port is on its host: up, in the bridge, and the others are told."""
+    network.plug(layout, vm)
+    network.redirect(layout, vm)
+
+
+def _moved(layout: Layout, vm: Vm, host: str) -> tuple[Layout, Vm]:
+    if vm.host == host:
+        raise LabError(f"VM {vm.name} is on {host} already")
+    there = layouts.moved(layout, vm, host)
+    return there, next(each for each in there.vms if each.id == vm.id)
 
 
 def _take_over(layout: Layout, before: str, vm: Vm) -> None:

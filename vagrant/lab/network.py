@@ -18,6 +18,7 @@ import contextlib
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +30,9 @@ from vagrant.lab.waiting import wait_until
 
 FABRIC_MTU = 1600
 """Room for 50 bytes of VXLAN around the VMs' 1500."""
+ANNOUNCED = 10
+ANNOUNCED_EVERY_S = 0.005
+"""A device that has just come up may drop the first."""
 _NAMESPACES = Path("/run/netns")
 _DEVICES = Path("/sys/class/net")
 _FLOOD = "00:00:00:00:00:00"
@@ -199,8 +203,10 @@ def redirect(layout: Layout, vm: Vm) -> None:
             _run(["bridge", "-n", host.namespace, "-batch", "-"], [f"fdb {told}"])
     with probe.inside(vm.namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as eth0:
         eth0.bind(("eth0", 0))
-        for frame in announcements(vm):
-            eth0.send(frame)
+        for again in range(ANNOUNCED):
+            time.sleep(ANNOUNCED_EVERY_S if again else 0)
+            for frame in announcements(vm):
+                eth0.send(frame)
 
 
 def announcements(vm: Vm) -> tuple[bytes, bytes]:

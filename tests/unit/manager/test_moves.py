@@ -314,6 +314,17 @@ async def test_o30_the_source_dies_after_the_vm_has_left(manager: Manager) -> No
     assert manager.register.hosts[SOURCE].bindings == ()
 
 
+async def test_a_vm_that_moves_is_no_dispute(manager: Manager) -> None:
+    """The target says that it has the VM a moment before the source says that it has not."""
+    id = await prepared(manager)
+    done(manager, SOURCE, id, Step.FREEZE)
+    plugged(manager, TARGET, HERE)
+    plugged(manager, SOURCE)
+    done(manager, TARGET, id, Step.ACTIVATE)
+    assert manager.register.hosts[TARGET].bindings == (HERE,)
+    assert manager.register.hosts[TARGET].disputes == 0
+
+
 async def test_the_manager_s_word_in_place_of_hypervisor_and_vm(manager: Manager) -> None:
     """`freeze` goes to the source, `activate` to the target, each in its time only."""
     id = await prepared(manager)

@@ -1,0 +1,85 @@
+"""What the manager says of moves, carried out by `move.Moves`, and what becomes of it said to the manager.
+
+A host that has no broker at the moment goes on all the same: the manager finds out by the time that a step
+may take, and the VM is the hypervisor's."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from vsfwd.datapath import DatapathError
+from vsfwd.migration.move import Moves
+from vsfwd.protocol.envelope import Refused
+from vsfwd.protocol.migration import (
+    Move,
+    MoveAborted,
+    MoveDone,
+    MoveOffer,
+    MoveOrder,
+    MoveRefused,
+    MoveState,
+    Step,
+)
+from vsfwd.relay import NotConnected
+
+log = structlog.get_logger(log="vsfwd.migration")
+
+
+class MoveOrders:
+    """`tell` says something to the manager; it raises NotConnected."""
+
+    def __init__(self, moves: Moves, tell: Callable[[Move], Awaitable[None]]) -> None:
+        self._moves = moves
+        self._tell = tell
+        moves.say = self.say
+
+    async def take(self, said: Move) -> None:
+        """From the manager."""
+        if isinstance(said, MoveAborted):
+            await self._moves.abort(said.vm)
+        elif isinstance(said, MoveOffer | MoveOrder | MoveState):
+            step = _step(said)
+            try:
+                answers = await self._carry_out(step, said)
+            except (Refused, DatapathError) as refused:
+                log.error("step of a migration refused", vm=said.vm, step=str(step), reason=str(refused))
+                answers = [MoveRefused(said.migration, said.vm, step, str(refused))]
+            for answer in answers:
+                await self.say(answer)
+            if any(isinstance(answer, MoveDone) and answer.final for answer in answers):
+                with suppress(Refused, DatapathError):
+                    await self._moves.look()  # the VM may have been heard before
+        else:
+            log.error("not for a host to hear", said=type(said).__name__)
+
+    async def say(self, said: Move) -> None:
+        try:
+            await self._tell(said)
+        except NotConnected as error:
+            log.warning("the manager is not told of a migration", said=type(said).__name__, reason=str(error))
+
+    async def _carry_out(self, step: Step, said: MoveOffer | MoveOrder | MoveState) -> Sequence[Move]:
+        moves, vm = self._moves, said.vm
+        if isinstance(said, MoveOffer):
+            return [await moves.prepare(said)]
+        if isinstance(said, MoveState):
+            done = await moves.take(said)
+            return [done] if done else []
+        if step is Step.EXPORT:
+            return await moves.export(vm)
+        if step is Step.FREEZE:
+            return [await moves.freeze(vm), *await moves.export(vm)]
+        if step is Step.ACTIVATE:
+            done = await moves.activate(vm)
+            return [done] if done else []
+        if step is Step.FINISH:
+            await moves.finish(vm)
+            return []
+        raise Refused(f"step: {step} is not for the manager to order")
+
+
+def _step(said: MoveOffer | MoveOrder | MoveState) -> Step:
+    if isinstance(said, MoveOffer):
+        return Step.PREPARE
+    return said.step if isinstance(said, MoveOrder) else Step.IMPORT
