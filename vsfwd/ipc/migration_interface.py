@@ -72,7 +72,7 @@ class MigrationInterface(VarlinkInterface, name=NAME):
         VM takes along is on its way to the target when this returns."""
         raise NotImplementedError
 
-    @varlinkmethod(return_parameter="part", delay_generator=False)
+    @varlinkmethod(return_parameter="part")
     async def Export(self, *, vm: str) -> AsyncIterator[str]:
         """At the source, for the hypervisor's own channel: all that the VM takes along, later what has
         changed since. After Freeze it is the last."""

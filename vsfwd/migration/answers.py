@@ -41,7 +41,7 @@ class Migration(api.MigrationInterface):
                 for part in await self._moves.export(vm):
                     await self._moves.say(part)
 
-    @varlinkmethod(return_parameter="part", delay_generator=False)
+    @varlinkmethod(return_parameter="part")
     async def Export(self, *, vm: str) -> AsyncIterator[str]:
         with self._allowed():
             whole = await self._moves.export_whole(vm)
