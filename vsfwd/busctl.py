@@ -11,12 +11,13 @@ import click
 
 import vsfwd.ipc.bus_interface as api
 from vsfwd.ipc import client
-from vsfwd.protocol.components import MAX_PATIENCE_S
+from vsfwd.protocol.components import MAX_PATIENCE_S, check_component, check_topic
 from vsfwd.relay import PATIENCE_S
 from vsfwd.shell import (
     EXIT_REFUSED,
     EXIT_UNREACHABLE,
-    JsonObject,
+    Checked,
+    MessageBody,
     as_json,
     end,
     print_json,
@@ -28,10 +29,16 @@ _UNREACHABLE: Final = (api.NotConnected, api.NoAnswer)
 _REFUSED: Final = (api.NotAllowed, api.Invalid, api.Failed, api.NobodyWaits)
 
 
+_TOPIC: Final = Checked(check_topic)
 _component = click.option(
-    "--as", "component", required=True, metavar="COMPONENT", help="One of vsfwd's configuration."
+    "--as",
+    "component",
+    type=Checked(check_component),
+    required=True,
+    metavar="COMPONENT",
+    help="One of vsfwd's configuration.",
 )
-_body = click.argument("body", type=JsonObject(), default="{}")
+_body = click.argument("body", type=MessageBody(), default="{}")
 
 
 @click.group(short_help="Speak with the manager as a component of this host.")
@@ -48,7 +55,7 @@ def bus() -> None:
 
 @bus.command()
 @_component
-@click.argument("topic")
+@click.argument("topic", type=_TOPIC)
 @_body
 @click.pass_obj
 def publish(socket: Path, component: str, topic: str, body: dict[str, Any]) -> None:
@@ -67,7 +74,7 @@ def publish(socket: Path, component: str, topic: str, body: dict[str, Any]) -> N
     metavar="S",
     help="How long the manager has for its answer.",
 )
-@click.argument("topic")
+@click.argument("topic", type=_TOPIC)
 @_body
 @as_json
 @click.pass_obj
@@ -87,8 +94,8 @@ def call(
 @bus.command()
 @_component
 @click.option("--count", "most", type=click.IntRange(1), metavar="N", help="End after so many.")
-@click.option("--reply", type=JsonObject(), metavar="BODY", help="The answer to each call of the manager.")
-@click.argument("topics", nargs=-1, required=True)
+@click.option("--reply", type=MessageBody(), metavar="BODY", help="The answer to each call of the manager.")
+@click.argument("topics", type=_TOPIC, nargs=-1, required=True)
 @as_json
 @click.pass_obj
 def subscribe(

@@ -16,6 +16,7 @@ from rich.text import Text
 
 import vsfwd.ipc.interface as api
 from vsfwd.ipc import client
+from vsfwd.protocol.components import check_body
 
 T = TypeVar("T")
 EXIT_REFUSED: Final = 1
@@ -38,7 +39,25 @@ _NEVER_FOLDED: Final = (
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON with stable keys instead of a table.")
 
 
-class JsonObject(click.ParamType[dict[str, Any]]):
+class Checked(click.ParamType[str]):
+    """A text that `check` takes; it raises ValueError."""
+
+    name = "text"
+
+    def __init__(self, check: Callable[[str], None]) -> None:
+        self._check = check
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        try:
+            self._check(value)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
+        return str(value)
+
+
+class MessageBody(click.ParamType[dict[str, Any]]):
+    """Of a message to or from a component."""
+
     name = "json"
 
     def convert(
@@ -47,10 +66,12 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         try:
             found = json.loads(value)
         except (ValueError, RecursionError) as error:
-            self.fail(f"not JSON: {error}")
-        if not isinstance(found, dict):
-            self.fail("not a JSON object")
-        return found
+            self.fail(f"not JSON: {error}", parameter, context)
+        try:
+            check_body(found)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
+        return dict(found)
 
 
 def ask(socket: Path, question: Callable[[Any], Awaitable[T]]) -> Any:

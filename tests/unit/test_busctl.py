@@ -79,6 +79,13 @@ async def test_subscribe_speaks_json_too(host: Host) -> None:
         (["call", "--as", "agent", "--timeout", "1", "users"], 3, "did not answer within 1 s"),
         (["publish", "--as", "agent", "users", "{"], 2, "not JSON"),
         (["publish", "--as", "agent", "users", "[]"], 2, "not a JSON object"),
+        (
+            ["publish", "--as", "agent", "users", '{"x": "' + "x" * 20_000 + '"}'],
+            2,
+            "over the limit of 16384",
+        ),
+        (["publish", "--as", "Agent", "users"], 2, "--as"),
+        (["subscribe", "--as", "agent", "Users"], 2, "topic: 'Users' is not words of small letters"),
         (["publish", "users"], 2, "--as"),
         (["subscribe", "--as", "agent"], 2, "TOPICS"),
     ],

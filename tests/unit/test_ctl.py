@@ -80,6 +80,8 @@ def test_help_names_the_variables() -> None:
         ["lint", "--kind"],
         ["hosts", "dance"],
         ["alarms", "suppress", "x"],
+        ["components", "messages", "Agent"],
+        ["components", "send", "agent", "no topic", "--all-hosts"],
         ["lint", "--kind", "SHADOWD"],
     ],
     ids=[
@@ -100,6 +102,8 @@ def test_help_names_the_variables() -> None:
         "no kind",
         "no command of a list",
         "no hours",
+        "no component",
+        "no topic",
         "a kind of nothing",
     ],
 )

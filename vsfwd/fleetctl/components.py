@@ -11,14 +11,15 @@ import click
 from vsfwd.fleetctl.hosts import host_id
 from vsfwd.fleetctl.listing import Listing, show, when
 from vsfwd.managerctl import asks_manager, under_way
-from vsfwd.protocol.components import MAX_PATIENCE_S
+from vsfwd.protocol.components import MAX_PATIENCE_S, check_component, check_topic
 from vsfwd.rest import Rest
-from vsfwd.shell import EXIT_REFUSED, JsonObject, as_json
+from vsfwd.shell import EXIT_REFUSED, Checked, MessageBody, as_json
 
 COMPONENTS: Final = "/api/v1/vsfw/components"
 _MOST: Final = 1000
 _SHOWN: Final = 20
-_component = click.argument("component")
+_TOPIC: Final = Checked(check_topic)
+_component = click.argument("component", type=Checked(check_component))
 
 
 @click.group(cls=Listing, short_help="What runs on hosts beside vsfwd.")
@@ -39,7 +40,7 @@ def list_(rest: Rest, as_json: bool) -> None:
 @components.command()
 @_component
 @click.option("--host", metavar="NAME|ID", help="Only what it said there.")
-@click.option("--topic", help="Only about this.")
+@click.option("--topic", type=_TOPIC, help="Only about this.")
 @click.option(
     "--last",
     type=click.IntRange(1, _MOST),
@@ -63,8 +64,8 @@ def messages(
 
 _TO: Final = (
     _component,
-    click.argument("topic"),
-    click.argument("body", type=JsonObject(), default="{}"),
+    click.argument("topic", type=_TOPIC),
+    click.argument("body", type=MessageBody(), default="{}"),
     click.option("--host", "hosts", multiple=True, metavar="NAME|ID", help="May be repeated."),
     click.option("--cluster", "clusters", multiple=True, metavar="ID", help="All hosts of a cluster."),
     click.option(
