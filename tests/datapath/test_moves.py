@@ -15,7 +15,7 @@ from scapy.layers.l2 import ARP, Ether
 from tests.harness.datapath import Host, Port, dropped, inside, passed
 from tests.harness.packets import IPV4, ISN, Net, tcp, udp
 from tests.harness.policies import policy, vnic_id
-from vsfwd.datapath import Hold
+from vsfwd.datapath import Hold, departed
 from vsfwd.identity import key_pem, new_key
 from vsfwd.migration import coming
 from vsfwd.migration import move as move_module
@@ -109,6 +109,10 @@ class Site:
     def send(self, packet: Any) -> Any:
         assert self.port
         return self._there(self.port.send, packet)
+
+    def detach(self) -> None:
+        """The VM's device is gone."""
+        self._there(self.host.datapath.detach, vnic_id("here"))
 
     def unplug(self) -> None:
         self._there(self.host.unplug)
@@ -473,6 +477,29 @@ async def test_a_vm_that_came_unannounced_gets_its_state_while_it_runs(sites: Pa
     assert b.receive(tcp(net.peer, net.here, sport=1001, flags="A")) == passed(1)
     await b.moves.look()
     assert len(b.said) == 1
+
+
+async def test_a_vm_that_is_gone_from_its_source_is_pulled_from_what_it_left(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hypervisor that says nothing has taken the device away there. A moment later nothing is left of
+    it."""
+    a, b = sites
+    connect(a, net)
+    assert b.port is None
+    b.plug()
+    a.detach()
+    given = offer(a, b, running=True)
+    for site in (b, a):
+        await site.moves.prepare(given)
+    await a.moves.freeze(VM)
+    assert (await carry(a, b)).flows == 1
+    assert b.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
+    await a.moves.finish(VM)
+    monkeypatch.setattr(departed, "KEPT_S", -1.0)
+    b.detach()
+    await b.moves.look()
+    assert b.host.datapath.departed.get(vnic_id("here")) is None
 
 
 async def test_what_is_held_for_long_is_an_alarm_and_stays_held(

@@ -115,6 +115,10 @@ class FlowTables:
             raise DatapathError(f"slot {slot} has no flow table")
         return inner
 
+    def held_open(self, slot: int) -> int:
+        """A descriptor of the table, which is the caller's."""
+        return self._inner(slot)
+
     def drop(self, slot: int) -> None:
         """Gives the memory back."""
         bpf.delete(self._outer, struct.pack("<I", slot))

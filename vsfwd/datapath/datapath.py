@@ -18,6 +18,7 @@ from uuid import UUID
 from vsfwd.datapath import bpf
 from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.conntrack import Flow, FlowTables
+from vsfwd.datapath.departed import Departed
 from vsfwd.datapath.early import Early
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
@@ -100,6 +101,7 @@ class Datapath:
         self._snoops = Snoops(programs)
         self._ahead: set[int] = set()
         self._held: dict[str, Hold] = {}
+        self.departed = Departed()
         self._behind: set[str] = set()
         self.early = Early(programs)
         self._vnics = self._read_vnics()
@@ -208,6 +210,7 @@ class Datapath:
         except OSError as error:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
         self._vnics[vnic_id] = vnic
+        self.departed.drop(vnic_id)
         try:
             self._hooks.attach(ifindex, self._programs.twins)
             if self._hooks.behind(ifindex):
@@ -244,6 +247,7 @@ class Datapath:
         if self.holds().get(vnic_id) == Hold.FROZEN:
             del self._held[vnic_id]  # it has left; one that is to come is held still when it comes again
         vnic = self._vnics.pop(vnic_id)
+        self.departed.keep(vnic_id, self._flows.held_open(vnic.slot), self._policy.seq)
         self._clear_place(vnic.ifindex)
         self._ahead.discard(vnic.slot)
         self._policy.close_slot(vnic.slot)
@@ -488,6 +492,7 @@ class Datapath:
         return self._programs.vnic_out
 
     def close(self) -> None:
+        self.departed.close()
         self.early.close()
         self._policy.close()
         self._policy.counters.close()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.conntrack import FlowTables
+from vsfwd.datapath.departed import Table
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import Policy
@@ -87,7 +88,18 @@ class FlowStates:
         """Flows that are new or have changed since that round, and the keys of those that are no more.
         `since` becomes this round. What a program is just writing may be seen half done: once the vNIC is
         frozen, nothing is."""
-        table = self._read(slot)
+        inner = self._tables.held_open(slot)
+        try:
+            return self._export(inner, self._policy.seq, since)
+        finally:
+            os.close(inner)
+
+    def export_departed(self, table: Table, since: Round) -> tuple[Array, Array]:
+        """Of a vNIC that is gone."""
+        return self._export(table.fd, table.policy_seq, since)
+
+    def _export(self, inner: int, policy_seq: int, since: Round) -> tuple[Array, Array]:
+        table = self._read(inner)
         places, now = table["place"], self._programs.jiffies()
         live = (table["check"] != 0) & (places["flow"]["expires"] > now)
         if since.table is None or since.live is None or len(since.table) != len(table):
@@ -98,7 +110,7 @@ class FlowStates:
             moved = differs[:, :, : KEY.itemsize // 8].any(axis=2)
             gone = self._keys(since.table["place"][since.live & (~live | moved)])
         since.table, since.live = table, live
-        return self._flows(places[changed], now), gone
+        return self._flows(places[changed], now, policy_seq), gone
 
     def pinholes(self, slot: int) -> Array:
         """Those that count under the policy in force."""
@@ -115,7 +127,7 @@ class FlowStates:
             row["left_ms"], row["rule"], row["existing"] = left * 1000 // self._programs.hz, rule_id, existing
         return rows
 
-    def _flows(self, places: Array, now: int) -> Array:
+    def _flows(self, places: Array, now: int, policy_seq: int) -> Array:
         flows, flow = np.zeros(len(places), FLOW), places["flow"]
         _bytes(flows)[:, _part(FLOW, "key")] = _bytes(places)[:, self._key]
         _bytes(flows)[:, _part(FLOW, "side")] = _bytes(places)[:, self._side]
@@ -123,7 +135,7 @@ class FlowStates:
             (flow["expires"] - np.uint64(now)) * np.uint64(1000) // np.uint64(self._programs.hz)
         )
         flows["rule"] = flow["rule_id"]
-        flows["stale"] = flow["policy_seq"] != self._seq
+        flows["stale"] = flow["policy_seq"] != np.uint32(policy_seq & 0xFFFF_FFFF)
         for name in ("state", "initiator", "answered", "existing", "packets", "bytes"):
             flows[name] = flow[name]
         return flows
@@ -187,7 +199,11 @@ class FlowStates:
 
     def own(self, slot: int) -> Array:
         """The live places of a table, as they are."""
-        table = self._read(slot)
+        inner = self._tables.held_open(slot)
+        try:
+            table = self._read(inner)
+        finally:
+            os.close(inner)
         live = (table["check"] != 0) & (table["place"]["flow"]["expires"] > self._programs.jiffies())
         own: Array = table["place"][live]
         return own
@@ -236,18 +252,11 @@ class FlowStates:
         hashes: npt.NDArray[np.uint64] = self._seeds[0] + (words * self._seeds[1:]).sum(axis=1, dtype="<u8")
         return hashes
 
-    def _read(self, slot: int) -> Array:
-        inner = bpf.inner_map(self._programs.fd("flows"), slot)
-        if inner is None:
-            raise DatapathError(f"slot {slot} has no flow table")
-        try:
-            size = bpf.sizes_of(inner)[2] * self._bucket.itemsize
-            with mmap.mmap(
-                inner, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, access=mmap.ACCESS_READ
-            ) as pages:
-                return np.frombuffer(pages[:size], self._bucket)
-        finally:
-            os.close(inner)
+    def _read(self, inner: int) -> Array:
+        size = bpf.sizes_of(inner)[2] * self._bucket.itemsize
+        whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        with mmap.mmap(inner, whole, access=mmap.ACCESS_READ) as pages:
+            return np.frombuffer(pages[:size], self._bucket)
 
 
 def _dtype(layout: Layout) -> np.dtype[np.void]:

@@ -29,7 +29,7 @@ class Outgoing:
         self.flows = 0
 
     def read(self, learned: Claims) -> list[VnicState]:
-        """One round, of all vNICs that are here."""
+        """One round, of all vNICs that are here, or were a moment ago."""
         states, slots, now = self._datapath.flow_states, self._datapath.slots, int(time.time())
         found = []
         for vnic, since in self._since.items():
@@ -37,6 +37,9 @@ class Outgoing:
                 flows, gone = states.export(slots[vnic], since)
                 addresses = _relative(learned.get(vnic, {}), now)
                 found.append(VnicState(vnic, flows, gone, states.pinholes(slots[vnic]), addresses))
+            elif table := self._datapath.departed.get(vnic):
+                flows, gone = states.export_departed(table, since)
+                found.append(VnicState(vnic, flows, gone))
         self.flows = sum(int(since.live.sum()) for since in self._since.values() if since.live is not None)
         return found
 

@@ -241,6 +241,7 @@ class Moves:
         for move in list(self._moves.values()):
             if isinstance(move, Coming):
                 await self._look_after(move)
+        await self._here.apply_thread(self._here.datapath.departed.expire)
         held, now = await self._here.held(), time.monotonic()
         self._left &= held.keys()
         self._held_since = {vnic: self._held_since.get(vnic, now) for vnic in held.keys() - self._left}
