@@ -48,7 +48,22 @@ def test_o10_a_broker_that_is_away_is_an_alarm(away_for_s: float, events: list[s
         broker=SimpleNamespace(away_for_s=lambda: away_for_s, last_error="refused"),
         config=SimpleNamespace(host_id="host"),
         datapath=SimpleNamespace(port_guard=SimpleNamespace(fault="")),
+        moves=SimpleNamespace(held_long=dict),
     )
     causes = Daemon._of_this_host(cast(Daemon, daemon))
     assert [cause.event_type for cause in causes] == events
     assert all(cause.feature == "communication" and "refused" in what for cause, what in causes.items())
+
+
+def test_o33_a_vnic_that_nothing_passes_for_long_is_an_alarm() -> None:
+    """Its VM is about to move, and has been for a minute; in NSX's words."""
+    daemon = SimpleNamespace(
+        renewal=SimpleNamespace(expiry=lambda: None),
+        broker=SimpleNamespace(away_for_s=lambda: 0.0),
+        config=SimpleNamespace(host_id="host"),
+        datapath=SimpleNamespace(port_guard=SimpleNamespace(fault="")),
+        moves=SimpleNamespace(held_long=lambda: {"vnic": "nothing has passed"}),
+    )
+    ((cause, what),) = Daemon._of_this_host(cast(Daemon, daemon)).items()
+    assert (cause.feature, *cause) == ("distributed_firewall", "dfw_vmotion_failure", "CRITICAL", "vnic")
+    assert what == "nothing has passed"
