@@ -1,7 +1,10 @@
 """Real traffic through both vNICs of a connection on one host."""
 
+import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -39,8 +42,25 @@ def test_x37_segments_too_large_to_say_their_length_pass(wired: Wired, net: Net)
     assert all(size > 65536 for size in wired.largest(port))
 
 
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """Segments come in the order they were sent in. Of two busy CPUs one may keep a segment until it has been
+    sent again and a window more has followed, and what is older than a window is dropped, as it should."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def bulk(wired: Wired, net: Net) -> int:
     """Sends BULK bytes to port 9 and answers the port they came from."""
+    with one_cpu():
+        return _bulk(wired, net)
+
+
+def _bulk(wired: Wired, net: Net) -> int:
     family = socket.AF_INET6 if net is IPV6 else socket.AF_INET
     with inside(wired.twin):
         listener = socket.create_server((net.twin, 9), family=family)
