@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -83,6 +84,16 @@ class Cluster(Installation):
             with suppress(OSError), socket.create_connection((node.address, node.port), timeout=0.1):
                 found += 1
         return found
+
+    def elected(self) -> float:
+        """When a queue last got a leader, by the logs of the nodes; seconds of time.time()."""
+        found = [
+            datetime.fromisoformat(line.partition(" [")[0]).timestamp()
+            for node in self.nodes
+            for line in node.log.read_text(errors="replace").splitlines()
+            if "candidate -> leader" in line
+        ]
+        return max(found, default=0.0)
 
     def leader_of(self, host: str) -> Broker:
         """The node that leads the host's policy queue."""
