@@ -9,7 +9,7 @@ from tests.bench import nft
 from tests.bench.kernel import inside, private_datapath
 from tests.bench.place import Place
 from tests.bench.policy import desired
-from vagrant.lab.layout import Vm
+from vagrant.lab.layout import GUARD_PORTS, Vm
 from vsfwd.datapath import Datapath, Reason, Settings
 from vsfwd.datapath.attach import Hooks
 from vsfwd.image import diff
@@ -26,9 +26,10 @@ class Variant(StrEnum):
 class Firewalls:
     """Every variant with n rules on the hosts of a place, loaded and in nobody's way; use `firewalls()`."""
 
-    def __init__(self, place: Place, datapaths: Mapping[str, Datapath]) -> None:
+    def __init__(self, place: Place, datapaths: Mapping[str, Datapath], stamps: Mapping[str, int]) -> None:
         self._place = place
         self._datapaths = datapaths
+        self._stamps = stamps
 
     @contextmanager
     def active(self, variant: Variant) -> Iterator[None]:
@@ -45,17 +46,25 @@ class Firewalls:
     @contextmanager
     def _attached(self, host: str, vms: tuple[Vm, ...]) -> Iterator[None]:
         """To the datapath the vNICs stay attached afterwards, with slot, policy and flows."""
+        guard = self._datapaths[host].port_guard
         try:
             _attach(host, self._datapaths[host], vms)
+            guard.install(self._stamps[host], _numbers(host, vms))
             yield
         finally:
+            guard.remove()
             _take_off(host, vms)
 
 
-def _attach(host: str, datapath: Datapath, vms: tuple[Vm, ...]) -> None:
+def _numbers(host: str, vms: tuple[Vm, ...]) -> list[int]:
     with inside(host):
-        for vm in vms:
-            datapath.attach(vm.vnic, socket.if_nametoindex(vm.device), vm.mac)
+        return [socket.if_nametoindex(vm.device) for vm in vms]
+
+
+def _attach(host: str, datapath: Datapath, vms: tuple[Vm, ...]) -> None:
+    for vm, number in zip(vms, _numbers(host, vms), strict=True):
+        with inside(host):
+            datapath.attach(vm.vnic, number, vm.mac)
 
 
 def _take_off(host: str, vms: tuple[Vm, ...]) -> None:
@@ -71,17 +80,19 @@ def firewalls(place: Place, rules: int) -> Iterator[Firewalls]:
     state = desired(rules)
     with ExitStack() as stack:
         datapaths = {}
+        stamps = {}
         for host, vms in place.hosts.items():
             nft.load(host, nft.linear(rules))
             nft.load(host, nft.hashed(rules))
             stack.callback(nft.flush, host)
             with inside(host):
-                datapath = stack.enter_context(private_datapath(Settings()))
-            datapaths[host] = datapath
+                datapath = stack.enter_context(private_datapath(Settings(guard_ports=GUARD_PORTS)))
+            datapaths[host], stamps[host] = datapath, datapath.port_guard.stamp_in_force()
+            datapath.port_guard.remove()
             _attach(host, datapath, vms)
             _take_off(host, vms)
             datapath.install(diff(None, compile(state, datapath.slots)))
-        yield Firewalls(place, datapaths)
+        yield Firewalls(place, datapaths, stamps)
         for host, datapath in datapaths.items():
             for reasons in datapath.drops().values():
                 if full := reasons.get(Reason.TABLE_FULL):

@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from scapy.all import ARP, Ether
@@ -62,19 +62,19 @@ class Tap:
     """All frames that arrive at the far end of a device, or at a bridge."""
 
     def __init__(self, device: str) -> None:
+        self._frames: list[bytes] = []
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self._socket.bind((device, 0))
         self._socket.setblocking(False)
 
     def got(self, frame: Packet) -> int:
-        """How often, since the last call; frames that went out by the device do not count."""
-        times = 0
-        while True:
-            try:
+        """How often until now; frames that went out by the device do not count."""
+        with suppress(BlockingIOError):
+            while True:
                 data, address = self._socket.recvfrom(65536)
-            except BlockingIOError:
-                return times
-            times += address[2] != socket.PACKET_OUTGOING and data.startswith(bytes(frame)[:40])
+                if address[2] != socket.PACKET_OUTGOING:
+                    self._frames.append(data)
+        return sum(data.startswith(bytes(frame)[:40]) for data in self._frames)
 
 
 def send(device: str, frame: Packet, times: int = 1) -> None:
@@ -262,14 +262,7 @@ def test_o1_the_guard_outlives_the_daemon_and_goes_on_under_the_next(host: Host)
         assert host.datapath.port_guard.stamp_in_force() == stamp
         send("far0", frame, times=5)
         sent += 10
-    got = 0
-
-    def all_there() -> bool:
-        nonlocal got
-        got += beyond.got(frame)
-        return got == sent
-
-    until(all_there)
+    until(lambda: beyond.got(frame) == sent)
 
 
 def test_what_bears_programs_stays_protected_under_a_daemon_that_knows_no_vnics(host: Host) -> None:

@@ -47,7 +47,7 @@ CHAINS: Final = (46, 47)
 class LoneDaemon:
     """`directory` has configuration, state, socket and log; its device has the vNIC's alias."""
 
-    def __init__(self, directory: Path, namespace: str, pins: Path, **settings: int) -> None:
+    def __init__(self, directory: Path, namespace: str, pins: Path, **settings: object) -> None:
         self.directory = directory
         self.log = directory / "vsfwd.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -97,6 +97,11 @@ class LoneDaemon:
                     assert self.process is not None
                     assert self.process.poll() is None, self.log.read_text()
                     assert time.monotonic() - begun < READY_S, self.log.read_text()
+
+    def guard(self) -> None:
+        """What a host does before anything else when it boots."""
+        argv = [sys.executable, "-m", "vsfwd", "--guard", "--config", str(self._config)]
+        subprocess.run(in_namespace(self._namespace, argv), cwd=CHECKOUT, check=True)
 
     def launch(self, checkout: Path = CHECKOUT, **environment: str) -> "subprocess.Popen[bytes]":
         argv = in_namespace(self._namespace, [sys.executable, "-m", "vsfwd", "--config", str(self._config)])
@@ -148,6 +153,17 @@ class LoneHost:
             if not path.is_dir()
         }
 
+    def forget(self) -> None:
+        """All that a kernel does not have after a boot: pins, programs, the port guard. No daemon runs."""
+        shutil.rmtree(self.pins)
+        self.pins.mkdir()
+        with inside(self.namespace):
+            subprocess.run(["nft", "flush", "ruleset"], check=True)
+            device = socket.if_nametoindex(DEVICE)
+            for chain in CHAINS:
+                for program in bpf.attached_programs(device, chain):
+                    bpf.detach_program(device, chain, program)
+
     def attached(self) -> list[int]:
         """Ids of the programs on the device."""
         with inside(self.namespace):
@@ -156,7 +172,7 @@ class LoneHost:
 
 
 @contextmanager
-def lone_host(directory: Path, **settings: int) -> Iterator[LoneHost]:
+def lone_host(directory: Path, **settings: object) -> Iterator[LoneHost]:
     """Plugged, with `RULES` on disk; the daemon is not started."""
     remove_leftovers()
     namespace = f"{PREFIX}lone-{os.getpid()}"

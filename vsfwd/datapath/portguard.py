@@ -16,9 +16,13 @@ from typing import Any, Final
 
 from nftables import Nftables
 
+from vsfwd.datapath.schema import constant
+
 TABLE: Final = "bridge vsfwd"
 _PRIORITY: Final = -350
 """Before the rules of others, whose marks would be in the way."""
+_SIZE: Final = 4 * constant("SLOTS")
+"""With a size that is known, the kernel takes a hash that need not grow, and is faster."""
 _TO_LINK_GROUP: Final = "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00"
 """IEEE 802.1Q 8.6.3: what goes there a bridge hands its host without the hook prerouting."""
 
@@ -37,7 +41,13 @@ def ruleset(ports: Sequence[str], stamp: int, protected: Iterable[int]) -> str:
         "output": to_ports,
     }
     lines = [f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
-    lines += ["set protected {", "type iface_index", f"elements = {{ {numbers} }}" if numbers else "", "}"]
+    lines += [
+        "set protected {",
+        "type iface_index",
+        f"size {_SIZE}",
+        f"elements = {{ {numbers} }}" if numbers else "",
+        "}",
+    ]
     for hook, rules in chains.items():
         lines += [f"chain {hook} {{", f"type filter hook {hook} priority {_PRIORITY}", *rules, "}"]
     return "\n".join([*lines, "}"])
