@@ -16,6 +16,7 @@ import asyncio
 import random
 import socket
 import ssl
+import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import aio_pika
+import pamqp.header
 import structlog
 from aio_pika.abc import (
     AbstractChannel,
@@ -35,6 +37,7 @@ from aio_pika.abc import (
 )
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
 from aiormq.connection import TLSTransportFactory
+from pamqp.commands import Basic
 from yarl import URL
 
 from vsfwd.protocol import topology
@@ -45,11 +48,34 @@ log = structlog.get_logger(log="vsfwd.amqp")
 HEARTBEAT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 10
 PUBLISH_TIMEOUT_S: Final = 10
+MAX_PROPERTIES: Final = 8 * 1024
+"""Bytes of the properties of a message, its signed header among them: that has a few hundred."""
 CLOSE_TIMEOUT_S: Final = 1
 PAUSE_S: Final = (1.0, 8.0)
 """First and longest pause between two rounds of all brokers; each is multiplied by a random factor of 0.5 to
 1.5. The longest is for one broker, and spreads a thousand hosts that come back to it: of three, each has a
 third of them, and they come in a third of the time, so that all are back 5 s after the cluster is."""
+
+
+_decode = pamqp.header.ContentHeader.unmarshal
+
+
+def _decode_or_leave(header: pamqp.header.ContentHeader, data: bytes) -> None:
+    """The properties of a message are its publisher's, and a broker hands on what no client can decode: a
+    name that is no UTF-8, a time beyond all years, a table in a table in a table. The library would end the
+    connection, and again when the message comes again. Such a message has no properties here, and whoever
+    reads it refuses it."""
+    try:
+        if len(data) > MAX_PROPERTIES:
+            raise ValueError(f"{len(data)} bytes")
+        _decode(header, data)
+    except Exception as error:
+        log.warning("a message has properties that cannot be read", reason=repr(error)[:200])
+        header.class_id, header.weight, header.body_size = struct.unpack_from(">HHQ", data)
+        header.properties = Basic.Properties()
+
+
+pamqp.header.ContentHeader.unmarshal = _decode_or_leave  # type: ignore[assignment,method-assign]
 
 
 class SessionOver(Exception):

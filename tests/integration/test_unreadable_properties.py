@@ -1,0 +1,98 @@
+"""O15: the properties of a message, which an enrolled host can write as it likes and the broker hands on.
+What no client can decode is refused like a report that cannot be read: no session ends, and no place is taken
+for ever."""
+
+import asyncio
+import json
+import struct
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+import pytest
+
+from manager_stub.app import Parts, compose
+from manager_stub.intake import AT_HAND
+from tests.harness.installation import Installation, installed
+from tests.harness.raw_amqp import (
+    CONTENT_TYPE,
+    HEADERS,
+    TIMESTAMP,
+    USER_ID,
+    RawChannel,
+    long,
+    raw_channel,
+    short,
+)
+from tests.harness.waiting import eventually
+from vsfwd.protocol import topology
+from vsfwd.protocol.messages import digest_text
+
+pytestmark = pytest.mark.slow
+
+HELLO = json.dumps({"epoch": 0, "generation": 0, "digest": digest_text(0), "vsfwd": "0.1"}).encode()
+NO_TIME = struct.pack(">Q", 2**63)
+
+
+def nested(depth: int) -> bytes:
+    """A table in a table in a table."""
+    table = b""
+    for _ in range(depth):
+        table = short(b"a") + b"F" + long(table)
+    return table
+
+
+UNREADABLE = {
+    "a time beyond all years": (TIMESTAMP, NO_TIME),
+    "such a time in a header": (HEADERS, long(short(b"a") + b"T" + NO_TIME)),
+    "a header whose name is no text": (HEADERS, long(short(b"\xff") + b"t\1")),
+    "a type that is no text": (CONTENT_TYPE, short(b"\xff")),
+    "tables in tables": (HEADERS, long(nested(1000))),
+    "more than there is room for": (HEADERS, long(short(b"a") + b"S" + long(bytes(10_000)))),
+}
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("properties")) as installation:
+        yield installation
+
+
+@pytest.fixture
+async def manager(installation: Installation) -> AsyncIterator[Parts]:
+    """In one session, from beginning to end."""
+    parts = compose(installation.directory)
+    running = asyncio.create_task(parts.publisher.run())
+    try:
+        await eventually(lambda: parts.publisher.connected_to is not None, "the manager connects")
+        yield parts
+        assert not parts.publisher.last_error
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await parts.broker.close()
+        parts.store.close()
+
+
+async def greets(parts: Parts, channel: RawChannel, host: str) -> None:
+    """What the host reports arrives."""
+    await channel.publish(topology.event_key(host, "hello"), USER_ID, short(host.encode()), HELLO)
+    await eventually(lambda: parts.register.hosts[host].vsfwd == "0.1", "the host is heard")
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_properties_that_cannot_be_read_end_no_session(
+    installation: Installation, manager: Parts, what: str
+) -> None:
+    """More of them than the manager has at hand, as a report and as what a component says; then the next
+    report is heard."""
+    config = await installation.enrol(manager, str(uuid.uuid4()))  # type: ignore[arg-type]
+    user = short(config.host_id.encode())
+    flags, properties = UNREADABLE[what]
+    async with raw_channel(config) as channel:
+        for kind, count in (("hello", AT_HAND + 1), ("component", 1)):
+            key = topology.event_key(config.host_id, kind)
+            for _ in range(count):
+                await channel.publish(key, flags | USER_ID, properties + user)
+        await greets(manager, channel, config.host_id)
