@@ -39,6 +39,9 @@ _PRESENCE_BACKLOG: Final = 100_000
 _BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Of what hosts send. The oldest goes first: reports are levelled, and a host that is not heard is asked
 again."""
+_LIMITS: Final = {"max-connections": 16, "max-channels": 64}
+"""Of a host, which has two of each, and for a while those that died in silence. Of each that is open the
+broker has a process."""
 _NO_PASSWORD: Final = {"password_hash": "", "tags": ""}
 """A user who can log in with a certificate only."""
 _VHOST: Final = topology.VHOST
@@ -116,6 +119,8 @@ class Broker:
         topic_rights = {"exchange": topology.EVENTS, "write": _event_keys(host), "read": "^$"}
         await self._put(f"topic-permissions/{_VHOST}/{login}", topic_rights)
         await self._allow(login, write=_exactly(topology.EVENTS), read=_exactly(policy, app))
+        for limit, count in _LIMITS.items():
+            await self._put(f"user-limits/{login}/{limit}", {"value": count})
         await self._queue(policy, {**_QUEUE, "x-max-length": _POLICY_BACKLOG})
         await self._queue(app, {**_QUEUE, "x-max-length": _APP_BACKLOG})
         await self._bind(topology.COMMANDS, policy, topology.policy_key(host))
@@ -130,11 +135,12 @@ class Broker:
             "list topic rights", lambda: self._client.get(f"/api/vhosts/{_VHOST}/topic-permissions")
         )
         may_say = {each["user"]: each["write"] for each in rights.json()}
+        limits = await self._call("list limits", lambda: self._client.get("/api/user-limits"))
+        limited = {each["user"] for each in limits.json() if each["value"] == _LIMITS}
         for host in list(hosts):
-            there = (topology.COMMANDS, topology.app_queue(host)) in bound
-            if host not in self._removed and not (
-                there and may_say.get(self.logins(host)[-1]) == _event_keys(host)
-            ):
+            login = self.logins(host)[-1]
+            there = (topology.COMMANDS, topology.app_queue(host)) in bound and login in limited
+            if host not in self._removed and not (there and may_say.get(login) == _event_keys(host)):
                 await self.add_host(host)
 
     async def remove_host(self, host: str) -> None:

@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
+from manager_stub.reports import MAX_REPORT
 from manager_stub.turns import Turns
 from vsfwd.protocol.topology import host_of
 
@@ -32,6 +33,10 @@ async def consume_in_turn(queue: AbstractQueue, take: Take, unread: Callable[[st
 
     async def arrived(message: Message) -> None:
         host = host_of(message.user_id or "")
+        if len(message.body) > MAX_REPORT:  # it is refused, and not held until its turn
+            (acknowledged,) = await take([message])
+            await (message.ack() if acknowledged else message.reject())
+            return
         kind = _kind(message)
         gone = turns.add(host, kind if kind in LEVELLED else None, message, clock())
         arrival.set()

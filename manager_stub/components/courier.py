@@ -24,7 +24,7 @@ from manager_stub.store import TooMuch
 from manager_stub.turns import Turns
 from vsfwd.amqp import Session, publish, signed_message
 from vsfwd.protocol import topology
-from vsfwd.protocol.components import ComponentEvent
+from vsfwd.protocol.components import MAX_MESSAGE, ComponentEvent
 from vsfwd.protocol.topology import host_of
 
 log = structlog.get_logger("manager.components")
@@ -84,6 +84,9 @@ class Courier:
 
         async def arrived(message: Message) -> None:
             host = host_of(message.user_id or "")
+            if len(message.body) > MAX_MESSAGE:  # it is refused, and not held until its turn
+                await self._take([message])
+                return
             gone = turns.add(host, None, message, clock())
             arrival.set()
             if gone is not None:

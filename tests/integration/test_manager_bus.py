@@ -430,6 +430,11 @@ async def test_a_host_of_an_earlier_release_may_say_what_this_one_says(
         client.put(url, json=rights).raise_for_status()
         await manager.publisher._broker.add_missing_hosts(manager.register.hosts)
         (now,) = client.get(url).json()
+        limit = f"/api/user-limits/{host.id}"
+        client.delete(f"{limit}/max-connections").raise_for_status()
+        await manager.publisher._broker.add_missing_hosts(manager.register.hosts)
+        (limits,) = client.get(limit).json()
+    assert limits["value"] == {"max-connections": 16, "max-channels": 64}
     assert all(re.fullmatch(now["write"], topology.event_key(host.id, kind)) for kind in EVENTS)
     assert not re.fullmatch(now["write"], topology.event_key(VM, "statistics"))
 

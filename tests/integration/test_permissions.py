@@ -4,6 +4,7 @@ speak for itself, and nothing else. Each row of the table of rights is an attack
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,33 @@ async def each_refused(
         channel = await connection.channel(on_return_raises=True)
         with pytest.raises(ChannelAccessRefused):
             await attack(channel)
+
+
+async def test_a_host_does_not_take_the_brokers_connections(scene: Scene) -> None:
+    """It has a few, and a few channels; its victim connects all the same."""
+
+    async def connections() -> None:
+        for _ in range(100):
+            await stack.enter_async_context(await connect(scene.mine))
+
+    async def channels() -> None:
+        for _ in range(100):
+            await one.channel()
+
+    async with AsyncExitStack() as stack:
+        with pytest.raises(NO_ENTRY):
+            await connections()
+        await (await connect(scene.victim)).close()
+    async with await connect(scene.victim) as one:
+        with pytest.raises(NO_ENTRY):
+            await channels()
+
+
+async def test_a_message_that_nobody_would_read_is_not_taken(scene: Scene, channel: AbstractChannel) -> None:
+    """Nor kept in the memory of broker and manager until somebody refuses it."""
+    events = await channel.get_exchange(topology.EVENTS, ensure=False)
+    with pytest.raises(ChannelPreconditionFailed, match="larger than configured max size"):
+        await events.publish(event(scene, bytes(17 << 20)), topology.event_key(scene.mine.host_id, "hello"))
 
 
 async def test_nobody_else_s_queue_is_read(scene: Scene, connection: AbstractConnection) -> None:

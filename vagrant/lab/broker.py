@@ -37,6 +37,7 @@ ssl_options.fail_if_no_peer_cert = true
 ssl_options.versions.1 = tlsv1.3
 auth_mechanisms.1 = EXTERNAL
 ssl_cert_login_from = common_name
+max_message_size = 16777216
 
 management.ssl.ip = {address}
 management.ssl.port = {api_port}

@@ -246,8 +246,8 @@ async def test_a_guess_is_refused_at_once(manager: Manager, instant: list[float]
 # A crash at every step
 
 
-BROKER_CALLS = 7
-"""User, rights on keys, rights, two queues, two bindings."""
+BROKER_CALLS = 9
+"""User, rights on keys, rights, two limits, two queues, two bindings."""
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from manager_stub.components import switchboard as board
 from manager_stub.components.courier import Courier
 from manager_stub.components.switchboard import Declined, Switchboard
 from tests.unit.manager.rest import VSFW, Manager
-from vsfwd.protocol.components import ComponentAnswer, ComponentMessage
+from vsfwd.protocol.components import MAX_MESSAGE, ComponentAnswer, ComponentMessage
 
 COMPONENTS = f"{VSFW}/components"
 HOSTS = [f"33333333-0000-4000-8000-00000000000{number}" for number in range(3)]
@@ -379,6 +379,16 @@ async def test_of_a_host_that_floods_the_first_are_refused(
     assert [each.fate for each in taking.waiting] == ["", *["refused"] * 15, *[""] * 11]
     assert manager.register.hosts[HOSTS[0]].reports_refused == 15
     assert manager.register.hosts[HOSTS[0]].left_out == ("more than 10 messages of its components at once",)
+
+
+async def test_a_message_that_is_too_long_is_not_held(
+    manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused as it comes, before those that wait for their turn."""
+    long = Delivery(HOSTS[1], bytes(MAX_MESSAGE + 1))
+    taking = Taking(manager, monkeypatch, [message(), long])
+    await taking.all()
+    assert taking.batches == [[HOSTS[1]], [HOSTS[0]]]
 
 
 async def test_what_the_manager_acts_on_is_a_step_by_itself(manager: Manager, hosts: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from manager_stub.intake import TOGETHER, consume_in_turn
+from manager_stub.reports import MAX_REPORT
 from manager_stub.turns import Turns
 
 HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
@@ -17,7 +18,8 @@ HOST, OTHER_HOST = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8
 class Message:
     """Of a host, as the broker delivers it. `acknowledged`: what became of it."""
 
-    def __init__(self, kind: str, host: str = HOST) -> None:
+    def __init__(self, kind: str, host: str = HOST, body: bytes = b"") -> None:
+        self.body = body
         self.routing_key = f"host.{host}.{kind}"
         self.user_id = host
         self.acknowledged: bool | None = None
@@ -71,6 +73,20 @@ async def test_a_host_that_floods_does_not_keep_others_waiting() -> None:
     assert set(await consumed([*flood, *seen, other], slowly)) == {HOST}
     assert read == [flood[-1], other, *seen]
     assert all(message.acknowledged for message in flood)
+
+
+async def test_a_report_that_is_too_long_takes_no_memory() -> None:
+    """It is refused as it comes, before those that wait for their turn."""
+    read: list[Message] = []
+
+    async def take(messages: Sequence[Message]) -> list[bool]:
+        read.extend(messages)
+        return [len(message.body) <= MAX_REPORT for message in messages]
+
+    short, long = Message("addresses"), Message("addresses", body=bytes(MAX_REPORT + 1))
+    await consumed([short, long], take)
+    assert read == [long, short]
+    assert (short.acknowledged, long.acknowledged) == (True, False)
 
 
 async def test_what_is_no_report_is_refused() -> None:
