@@ -199,6 +199,7 @@ async def test_a_vm_moves_with_its_connections(sites: Pair, net: Net) -> None:
     """Those of the first round and those that began after it; addresses too. Until the VM is there nothing
     passes, and from then on nothing at the source."""
     a, b = sites
+    await b.moves.look()
     connect(a, net)
     a.discovery.learned[vnic_id("here")] = {
         "10.0.0.1": Claim("10.0.0.1", Source.DHCP, int(time.time()) + 600, "02:00:00:00:99:99")
