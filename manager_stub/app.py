@@ -66,6 +66,7 @@ from manager_stub.enrolment.credentials import Credentials
 from manager_stub.enrolment.renewals import Renewals
 from manager_stub.enrolment.tokens import Tokens
 from manager_stub.expiries import Expiries
+from manager_stub.floods import Floods
 from manager_stub.guard import Guard
 from manager_stub.inquiry import Inquiry
 from manager_stub.lead import RENEW_S, Lead, Lost
@@ -133,8 +134,11 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     publisher.heard = presence.heard
     moves = Moves(store, register, vnics, presence, credentials)
     pulls = Pulls(register, vnics, moves)
+    courier, floods = Courier(register, broker, switchboard), Floods(register, broker)
+    publisher.dropped = courier.dropped = floods.dropped
     publisher.begin_beside = [
-        Courier(register, broker, switchboard).begin,
+        courier.begin,
+        floods.begin,
         MoveCourier(register, broker, moves).begin,
         watch.begin,
     ]

@@ -35,6 +35,8 @@ _APP_BACKLOG: Final = 1000
 _DEAD_BACKLOG: Final = 1000
 _COMPONENT_BACKLOG: Final = 10_000
 """Messages of all components together; the oldest goes first."""
+_REPORT_BACKLOG: Final = 50_000
+"""Reports of all hosts together: a thousand hosts say all of themselves in thirty thousand."""
 _PRESENCE_BACKLOG: Final = 100_000
 _BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Of what hosts send. The oldest goes first: reports are levelled, and a host that is not heard is asked
@@ -82,6 +84,9 @@ class Broker:
         ):
             await self._put(f"exchanges/{_VHOST}/{exchange}", {"type": kind, "durable": True})
         await self._queue(topology.MANAGER_QUEUE, {**_QUEUE, "x-max-length-bytes": _BACKLOG_BYTES})
+        # By a policy, for a queue that is there keeps the arguments it was made with.
+        most = {"pattern": _exactly(topology.MANAGER_QUEUE), "definition": {"max-length": _REPORT_BACKLOG}}
+        await self._put(f"policies/{_VHOST}/reports", {**most, "apply-to": "queues"})
         dead = {"x-queue-type": "quorum", "x-max-length": _DEAD_BACKLOG, "x-max-length-bytes": _BACKLOG_BYTES}
         await self._queue(topology.DEAD, dead)
         for kind in EVENTS:
@@ -155,6 +160,14 @@ class Broker:
         except Unreachable:
             self._removed.discard(host)
             raise
+
+    async def shut_out(self, host: str) -> None:
+        """It may say nothing, until it is added again. Connections that are open go: they may remember that
+        it could."""
+        login = self.logins(host)[-1]
+        nothing = {"exchange": topology.EVENTS, "write": "^$", "read": "^$"}
+        await self._put(f"topic-permissions/{_VHOST}/{login}", nothing)
+        await self._delete(f"connections/username/{login}")
 
     async def close_connections(self, user: str, but: str) -> None:
         """Of a user, all that are not called that."""

@@ -25,15 +25,22 @@ Message = AbstractIncomingMessage
 Take = Callable[[Sequence[Message]], Awaitable[Sequence[bool]]]
 
 
-async def consume_in_turn(queue: AbstractQueue, take: Take, unread: Callable[[str], None]) -> NoReturn:
-    """`take` says which messages are acknowledged; the others are refused (to the dead letters). `unread` is
-    told of a host of which something was dropped that no later report makes up for."""
+async def consume_in_turn(
+    queue: AbstractQueue,
+    take: Take,
+    unread: Callable[[str], None],
+    dropped: Callable[[str, int], None] = lambda host, size: None,
+) -> NoReturn:
+    """`take` says which messages are acknowledged; the others are refused (to the dead letters). `dropped` is
+    told of each that nobody reads, its host and size, `unread` of a host of which something was dropped that
+    no later report makes up for."""
     clock = asyncio.get_running_loop().time
     turns, arrival = Turns[Message](AT_HAND), asyncio.Event()
 
     async def arrived(message: Message) -> None:
         host = host_of(message.user_id or "")
         if len(message.body) > MAX_REPORT:  # it is refused, and not held until its turn
+            dropped(host, len(message.body))
             (acknowledged,) = await take([message])
             await (message.ack() if acknowledged else message.reject())
             return
@@ -41,6 +48,7 @@ async def consume_in_turn(queue: AbstractQueue, take: Take, unread: Callable[[st
         gone = turns.add(host, kind if kind in LEVELLED else None, message, clock())
         arrival.set()
         if gone is not None:
+            dropped(host, len(gone.body))
             await gone.ack()
             if kind not in SHORT:  # of vNICs the newer report may be the one that came first
                 unread(host)

@@ -98,6 +98,8 @@ class Publisher(Link):
         """What else uses the session."""
         self.heard: Callable[[str], None] = lambda host: None
         """Called with whoever says something."""
+        self.dropped: Callable[[str, int], None] = lambda host, size: None
+        """Called with whoever says so much that a message of so many bytes is not read."""
         self.renewal_asked: Callable[[str, Renewal], None] = lambda host, said: None
         """Called when a host asks for its next certificate; raises BadReport."""
         self._woken = asyncio.Event()
@@ -121,7 +123,9 @@ class Publisher(Link):
         commands = await session.outlet(topology.COMMANDS)
         intake = await session.intake(AT_HAND)
         reports = await intake.declare_queue(topology.MANAGER_QUEUE, passive=True)
-        session.tasks.create_task(consume_in_turn(reports, self._take, self._unread), name="reports")
+        session.tasks.create_task(
+            consume_in_turn(reports, self._take, self._unread, self.dropped), name="reports"
+        )
         session.tasks.create_task(self._publish(commands), name="outbox")
         for begin in self.begin_beside:
             await begin(session, commands, intake)

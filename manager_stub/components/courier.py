@@ -7,7 +7,7 @@ otherwise what others say would wait behind a flood, until the broker drops it."
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -46,6 +46,8 @@ class Courier:
         self._register = register
         self._broker = broker
         self._switchboard = switchboard
+        self.dropped: Callable[[str, int], None] = lambda host, size: None
+        """Called with whoever says so much that a message of so many bytes is not read."""
         self._woken = asyncio.Event()
         switchboard.wake = self._woken.set
 
@@ -85,11 +87,13 @@ class Courier:
         async def arrived(message: Message) -> None:
             host = host_of(message.user_id or "")
             if len(message.body) > MAX_MESSAGE:  # it is refused, and not held until its turn
+                self.dropped(host, len(message.body))
                 await self._take([message])
                 return
             gone = turns.add(host, None, message, clock())
             arrival.set()
             if gone is not None:
+                self.dropped(host, len(gone.body))
                 self._disbelieve(host, f"more than {MOST_WAITING} messages of its components at once")
                 await gone.reject()
 

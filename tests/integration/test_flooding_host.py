@@ -2,9 +2,9 @@
 heard, and what it costs is its own."""
 
 import asyncio
-import contextlib
 import json
 import ssl
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -15,14 +15,35 @@ from aio_pika.abc import AbstractExchange
 from aio_pika.exceptions import AMQPError
 from yarl import URL
 
+from manager_stub import floods
 from manager_stub.app import Parts, compose
 from tests.harness.installation import Installation, installed
 from tests.harness.waiting import eventually
 from vsfwd.config import Config
 from vsfwd.protocol import topology
+from vsfwd.protocol.messages import digest_text
 
 pytestmark = pytest.mark.slow
 
+FLOOD = """
+import asyncio, ssl, sys, aio_pika
+from yarl import URL
+host, url, ca, certificate, key = sys.argv[1:]
+tls = ssl.create_default_context(cafile=ca)
+tls.load_cert_chain(certificate, key)
+async def flood():
+    broker = URL(url).with_path("/vsfw").with_query(auth="external")
+    async with await aio_pika.connect(broker, ssl_context=tls) as connection:
+        channel = await connection.channel(publisher_confirms=False)
+        events = await channel.get_exchange("vsfw.evt", ensure=False)
+        while True:
+            await events.publish(aio_pika.Message(b'{"vnics":{}}', user_id=host), f"host.{host}.addresses")
+while True:
+    try:
+        asyncio.run(flood())
+    except Exception:
+        pass
+"""
 HEARD_S = 15.0
 """The broker keeps 10,000 messages of components: those that came before one take a while, not for ever."""
 SAID = 20
@@ -71,6 +92,11 @@ async def flooding(config: Config) -> AsyncIterator[None]:
     """What costs most: of one guest after the other, each of which is stored by itself."""
 
     async def flood() -> None:
+        while True:
+            with suppress(Exception):  # it was shut out
+                await guests()
+
+    async def guests() -> None:
         async with speaking(config, confirms=False) as exchange:
             while True:
                 guest = {"vm": str(uuid.uuid4()), "users": [{"name": "x" * 200}] * 20}
@@ -83,8 +109,21 @@ async def flooding(config: Config) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-        with contextlib.suppress(AMQPError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def flooding_with_reports(config: Config) -> AsyncIterator[None]:
+    """Programs of their own, as fast as they can. They go on when the broker closes the connection."""
+    argv = (config.host_id, config.broker_urls[0], str(config.ca), str(config.certificate), str(config.key))
+    programs = [await asyncio.create_subprocess_exec(sys.executable, "-c", FLOOD, *argv) for _ in range(2)]
+    try:
+        yield
+        assert all(program.returncode is None for program in programs)
+    finally:
+        for program in programs:
+            program.kill()
+            await program.wait()
 
 
 async def enrol(installation: Installation, parts: Parts) -> Config:
@@ -105,3 +144,37 @@ async def test_what_another_hosts_component_says_arrives(installation: Installat
                 await say(exchange, good.host_id, "agent", "state", n=number)
             await eventually(lambda: heard() == SAID, "all of it is stored", HEARD_S)
     assert manager.register.hosts[good.host_id].reports_refused == 0
+
+
+async def test_a_host_that_says_more_than_can_be_read_is_shut_out_for_a_while(
+    installation: Installation, manager: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reports fill the queue faster than they can be dropped: the broker takes none of it any more, what
+    another host reports is heard, and later the first may speak again."""
+    monkeypatch.setattr(floods, "SHUT_OUT_S", 5.0)
+    rogue, good = await enrol(installation, manager), await enrol(installation, manager)
+    hosts = manager.register.hosts
+    async with flooding_with_reports(rogue):
+        await eventually(lambda: "shut out" in str(hosts[rogue.host_id].left_out), "it is shut out")
+        await greets(manager, good, "0.1")
+    await greets(manager, rogue, "0.2")
+    assert hosts[good.host_id].reports_refused == 0
+    assert not manager.publisher.last_error
+
+
+async def greets(manager: Parts, config: Config, vsfwd: str) -> None:
+    """Says so until it is heard: what came before may have pushed it out of the queue."""
+    said = {"epoch": 0, "generation": 0, "digest": digest_text(0), "vsfwd": vsfwd}
+    body = json.dumps(said).encode()
+
+    async def greet() -> None:
+        async with speaking(config, confirms=True) as exchange:
+            key = topology.event_key(config.host_id, "hello")
+            while manager.register.hosts[config.host_id].vsfwd != vsfwd:
+                await exchange.publish(aio_pika.Message(body, user_id=config.host_id), key)
+                await asyncio.sleep(0.5)
+
+    async with asyncio.timeout(60):
+        while manager.register.hosts[config.host_id].vsfwd != vsfwd:
+            with suppress(AMQPError):
+                await greet()

@@ -1,0 +1,84 @@
+"""O29: a host that says more than can be read is shut out for a while, by the broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+
+from manager_stub import floods
+from manager_stub.broker import Unreachable
+from manager_stub.floods import MOST, Floods
+from tests.harness.waiting import eventually
+from tests.unit.manager.rest import Manager
+
+HOST, OTHER = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
+
+
+class Broker:
+    """`told`: what it did; the first thing it is told it does not do."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.away = True
+
+    async def shut_out(self, host: str) -> None:
+        if self.away:
+            self.away = False
+            raise Unreachable("away")
+        self.told.append(("out", host))
+
+    async def add_host(self, host: str) -> None:
+        self.told.append(("in", host))
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+async def watched(manager: Manager, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Floods]:
+    monkeypatch.setattr(floods, "SHUT_OUT_S", 0.2)
+    monkeypatch.setattr(floods, "_AGAIN_S", 0.01)
+    for host in (HOST, OTHER):
+        manager.register.add_host(host, f"host{host[-1]}")
+    watched = Floods(manager.register, cast(Any, broker))
+    task = asyncio.create_task(watched._shut_out())
+    yield watched
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_host_that_floods_is_shut_out_and_let_in_again(
+    manager: Manager, broker: Broker, watched: Floods
+) -> None:
+    """Once, also when the broker was away at first; it is told at the host. Who says much, and not too much,
+    goes on."""
+    for number in range(10 * MOST):
+        watched.dropped(HOST, 100)
+        if number < MOST:
+            watched.dropped(OTHER, 100)
+    await eventually(lambda: broker.told == [("out", HOST), ("in", HOST)], "it was shut out, and is in")
+    assert "shut out" in manager.register.hosts[HOST].left_out[0]
+    watched.dropped(HOST, 100)
+    await eventually(lambda: broker.told[2:] == [("out", HOST), ("in", HOST)], "it floods again")
+
+
+async def test_large_messages_count_for_more(broker: Broker, watched: Floods) -> None:
+    """A few hundred of a megabyte are as much as a thousand."""
+    for _ in range(MOST // 60):
+        watched.dropped(HOST, 1 << 20)
+    await eventually(lambda: ("out", HOST) in broker.told, "it was shut out")
+
+
+async def test_what_is_dropped_now_and_then_is_no_flood(
+    broker: Broker, watched: Floods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it is in the end."""
+    monkeypatch.setattr(floods, "WINDOW_S", 0.0)
+    for _ in range(10 * MOST):
+        watched.dropped(HOST, 100)
+    assert not watched._flooding
