@@ -53,6 +53,7 @@ BEAT_S: Final = 30.0
 AWAY_S: Final = 60.0
 """Without a broker that are an alarm: a broker that is started again takes less."""
 AGAIN_PAUSE_S: Final = 1.0
+TIDY_S: Final = 2.0
 MEND_PERIOD_S: Final = 0.5
 """Between two looks at what somebody may have taken away: programs, the port guard."""
 
@@ -159,6 +160,7 @@ class Daemon:
                 "statistics": self.statistics.run(),
                 "certificate": self.renewal.run(),
                 "heartbeat": self._beat(),
+                "older pins": self._tidy(),
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
@@ -169,11 +171,17 @@ class Daemon:
         found = self.reconciler.state.rules.get(rule)
         return found.log_label if found else ""
 
+    async def _tidy(self) -> NoReturn:
+        """Programs that were replaced end some time later, and what they used is to go then."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            await self._remove_older_pins()
+
     async def _remove_older_pins(self) -> None:
         try:
             removed = await self.apply_thread(self.datapath.remove_older_pins)
         except DatapathError as error:
-            log.warning("pins of an older daemon stay until the next start", reason=str(error))
+            log.warning("pins of an older daemon stay for now", reason=str(error))
         else:
             if removed:
                 log.info("pins of older daemons removed", schemas=removed)

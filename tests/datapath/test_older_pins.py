@@ -63,11 +63,11 @@ def test_what_is_no_schema_stays(host: Host) -> None:
 
 def test_pins_that_cannot_be_read_are_an_error(host: Host) -> None:
     """Nothing is removed, and the daemon goes on."""
-    (host.pins / OLDER / "directory").mkdir(parents=True)
+    (host.pins / OLDER / "stages").mkdir(parents=True)
     try:
         with pytest.raises(DatapathError, match="pins of an older daemon"):
             host.datapath.remove_older_pins()
         assert (host.pins / OLDER).exists()
     finally:
-        (host.pins / OLDER / "directory").rmdir()
+        (host.pins / OLDER / "stages").rmdir()
         (host.pins / OLDER).rmdir()

@@ -63,6 +63,10 @@ class Hooks:
         there is tcx, those of a daemon before it had come count, too."""
         return (self._tcx is not None and self._tcx.attached(ifindex)) or self._clsact.attached(ifindex)
 
+    def programs(self, ifindex: int) -> set[int]:
+        """Ids of ours on a device, of whichever version."""
+        return (self._tcx.programs(ifindex) if self._tcx else set()) | self._clsact.programs(ifindex)
+
     def bare(self, devices: Iterable[int]) -> set[int]:
         """Devices on which a program is missing, or behind another tool's; cheap enough for every second. By
         clsact only a qdisc that is gone is seen here: of a single filter the kernel sends a message."""
@@ -110,6 +114,9 @@ class Hooks:
 
 class _Tcx:
     """Without a bpf_link, which would end with the daemon or have to be pinned."""
+
+    def programs(self, ifindex: int) -> set[int]:
+        return {id_ for direction in _CHAIN for id_ in _ours(direction, self._chain(ifindex, direction))}
 
     def attached(self, ifindex: int) -> bool:
         return all(_ours(direction, self._chain(ifindex, direction)) for direction in _CHAIN)
@@ -178,6 +185,11 @@ class _Clsact:
 
     def attached(self, ifindex: int) -> bool:
         return all(self._filtered(ifindex, direction) for direction in _PARENT)
+
+    def programs(self, ifindex: int) -> set[int]:
+        """Where there is a filter of ours, every program that may be in it: pyroute2 does not tell which."""
+        names = {name for end in _PARENT if self._filtered(ifindex, end) for name in TWINS[end]}
+        return {id_ for id_ in bpf.programs() if bpf.program_name(id_) in names} if names else set()
 
     def bare(self, devices: Iterable[int]) -> set[int]:
         qdiscs = self._netlink.get_qdiscs()

@@ -93,6 +93,15 @@ class FlowTables:
         finally:
             os.close(inner)
 
+    def mapped(self, slot: int) -> mmap.mmap:
+        """The table itself, to read and to write, as long as somebody holds this."""
+        inner = self._inner(slot)
+        try:
+            size = bpf.sizes_of(inner)[2] * self._bucket.size
+            return mmap.mmap(inner, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+        finally:
+            os.close(inner)
+
     def settle(self, slot: int) -> None:
         """Until packets that have begun by now are done with the table."""
         inner = self._inner(slot)

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.attach import Hooks
+from vsfwd.datapath.carry import Before, find
 from vsfwd.datapath.conntrack import Flow, FlowTables
 from vsfwd.datapath.departed import Departed
 from vsfwd.datapath.early import Early
@@ -27,7 +28,7 @@ from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import ArrayMap, Policy, RuleCounters
 from vsfwd.datapath.pins import remove_older
 from vsfwd.datapath.portguard import PortGuard
-from vsfwd.datapath.schema import Hold, Reason, constant, schema
+from vsfwd.datapath.schema import Hold, Reason, constant, layouts, same, schema
 from vsfwd.datapath.snoops import Snoop, Snoops
 from vsfwd.datapath.timers import TIMEOUTS_S, Timers, timeouts_s
 from vsfwd.datapath.transitions import packed_transitions
@@ -35,6 +36,7 @@ from vsfwd.image import Flip, Guard, InPlace, Plan
 from vsfwd.policy.model import SessionTimers
 
 if TYPE_CHECKING:
+    from vsfwd.datapath.flowcopy import FlowCopy
     from vsfwd.datapath.flowstate import FlowStates
 
 
@@ -78,6 +80,15 @@ class _Vnic:
     guard: int = 0
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A vNIC that bears programs of a daemon before this one, with other structs: what they do, and the copy
+    of its flows, if they are not in a table of both."""
+
+    mode: str
+    copy: "FlowCopy | None"
+
+
 class Datapath:
     """Use `open`, and as a context manager."""
 
@@ -103,6 +114,7 @@ class Datapath:
         self._held: dict[str, Hold] = {}
         self.departed = Departed()
         self._behind: set[str] = set()
+        self._waiting: dict[str, _Waiting] = {}
         self.early = Early(programs)
         self._vnics = self._read_vnics()
 
@@ -112,16 +124,77 @@ class Datapath:
         slots and counters go on, and devices that bear our programs get these in one step each. (A device
         number alone proves nothing: while nobody watched it may have become another device's.) The port guard
         comes last: by then every program stamps."""
-        datapath = cls(Programs(pin_dir), Hooks(), settings)
+        hooks = Hooks()
+        try:
+            before = find(pin_dir, hooks)
+            if before:
+                before.link(pin_dir / schema())
+            programs = Programs(pin_dir)
+            if before:
+                before.fill(programs)
+        except OSError as error:
+            raise DatapathError(f"take over the maps of an older daemon: {error}") from None
+        datapath = cls(programs, hooks, settings)
         taken_over = [v.ifindex for v in datapath._vnics.values() if datapath._hooks.attached(v.ifindex)]
         for ifindex in taken_over:
             datapath._hooks.attach(ifindex, datapath._programs.twins)
+        if before:
+            taken_over += datapath._adopt(before)
         guard = datapath.port_guard
         # Those that bear another version's programs and are in no map of this one are attached later.
         filtered = {n for n in guard.protected_in_force() if datapath._hooks.attached(n)}
         guard.install(datapath._stamp, filtered.union(taken_over))
         datapath._programs.unpin_others()
         return datapath
+
+    def _adopt(self, before: Before) -> list[int]:
+        """vNICs that a daemon with other structs has served, each in its slot, with flows and counters. They
+        bear its programs until `install` has put a policy in force; answers their devices."""
+        adopted = []
+        for served in before.served:
+            row, id_ = served.row, str(UUID(bytes=served.row["id"]))
+            if id_ in self._vnics or row["slot"] in self.slots.values():
+                continue
+            vnic = _Vnic(row["slot"], row["ifindex"], row["mac"], row["guard"])
+            copy = self._take_flows(before, vnic.slot)
+            self._snoops.reset(vnic.slot)
+            self._fill_reject_tokens(vnic.slot)
+            self._timers.write(vnic.slot, self._lifetimes(id_))
+            if row.get("hold"):
+                self._held[id_] = Hold(row["hold"])
+            self._write_vnic(id_, vnic)
+            self._vnics[id_] = vnic
+            self._waiting[id_] = _Waiting(served.mode, copy)
+            adopted.append(vnic.ifindex)
+        return adopted
+
+    def _take_flows(self, before: Before, slot: int) -> "FlowCopy | None":
+        """The table itself where it is as ours, else a copy that is to be made when our programs come."""
+        from vsfwd.datapath.flowcopy import FlowCopy  # numpy, only where there is something to copy
+
+        theirs = before.flows(slot)
+        copy = FlowCopy(self._programs, self._flows, self.flow_states, slot, theirs, before.bucket)
+        if same(before.bucket, layouts("flows")[1]) and copy.agrees():
+            bpf.put_inner(self._programs.fd("flows"), slot, theirs)
+            copy.close()
+            return None
+        self._flows.make(slot, bpf.sizes_of(theirs)[2])
+        return copy
+
+    def _relieve(self) -> None:
+        """The policy is in force in our maps: devices that bear programs of before get ours."""
+        for id_, waiting in list(self._waiting.items()):
+            if waiting.copy:
+                waiting.copy.begin()
+            self._hooks.attach(self._vnics[id_].ifindex, self._programs.twins)
+            del self._waiting[id_]
+            if waiting.copy:
+                waiting.copy.end()
+
+    def _wait_no_more(self, vnic_id: str) -> None:
+        waiting = self._waiting.pop(vnic_id, None)
+        if waiting and waiting.copy:
+            waiting.copy.close()
 
     def remove_older_pins(self) -> list[str]:
         """Those of daemons with other structs, once all devices that they served bear our programs; answers
@@ -189,6 +262,12 @@ class Datapath:
         neighbour discovery and DHCP pass until a plan names its slot; nothing does if it is held.
         Idempotent; a known vNIC on another device keeps slot and flows."""
         known = self._vnics.get(vnic_id)
+        if vnic_id in self._waiting and known:
+            if known.ifindex == ifindex and self._hooks.attached(ifindex):
+                self._vnics[vnic_id] = replace(known, mac=bytes.fromhex(mac.replace(":", "")))
+                self._write_vnic(vnic_id, self._vnics[vnic_id])
+                return known.slot
+            self._wait_no_more(vnic_id)
         slot, guard = (known.slot, known.guard) if known else (self._free_slot(vnic_id), 0)
         vnic = _Vnic(slot, ifindex, bytes.fromhex(mac.replace(":", "")), guard)
         for other in [id_ for id_, v in self._vnics.items() if v.ifindex == ifindex and id_ != vnic_id]:
@@ -248,6 +327,7 @@ class Datapath:
             del self._held[vnic_id]  # it has left; one that is to come is held still when it comes again
         vnic = self._vnics.pop(vnic_id)
         self.departed.keep(vnic_id, self._flows.held_open(vnic.slot), self._policy.seq)
+        self._wait_no_more(vnic_id)
         self._clear_place(vnic.ifindex)
         self._ahead.discard(vnic.slot)
         self._policy.close_slot(vnic.slot)
@@ -370,6 +450,7 @@ class Datapath:
                 self._write_vnic(id, guarded)
         if self._bindings.keep(guards) or changed:
             self._policy.ask_again()
+        self._relieve()
 
     def _ask_ahead(self, slots: set[int]) -> None:
         """Only at these vNICs the programs ask the policy before they parse."""
@@ -381,7 +462,10 @@ class Datapath:
     def modes(self) -> dict[int, str]:
         """By slot of the attached vNICs, what the kernel does there: closed, enforced or excluded, by this
         daemon's policy or by one that an earlier daemon left."""
-        return {vnic.slot: self._policy.mode(vnic.slot) for vnic in self._vnics.values()}
+        return {
+            vnic.slot: self._waiting[id_].mode if id_ in self._waiting else self._policy.mode(vnic.slot)
+            for id_, vnic in self._vnics.items()
+        }
 
     def set_timers(self, profiles: Mapping[str, SessionTimers]) -> None:
         """By vNIC id: how long its flows live, each from its next packet on."""

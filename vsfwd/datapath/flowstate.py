@@ -69,7 +69,7 @@ class FlowStates:
         self._programs = programs
         self._tables = tables
         self._policy = policy
-        self._bucket = _dtype(programs.layouts("flows")[1])
+        self._bucket = dtype(programs.layouts("flows")[1])
         self._place = self._bucket["place"].base
         self._pinhole = programs.layouts("pinholes")[1]
         seed = programs.layouts("settings")[1].unpack(
@@ -177,8 +177,8 @@ class FlowStates:
             foreign = ~np.isin(_names(self._keys(places)), _names(self._keys(own)))
             places = np.concatenate((own, places[foreign]))
         buckets = self._tables.buckets(slot)
-        hashes = self._hashes(self._keys(places))
-        bucket, way = _spread(hashes, buckets, places["flow"]["answered"])
+        hashes = self.hashes(self._keys(places))
+        bucket, way = spread(hashes, buckets, places["flow"]["answered"])
         homeless = bucket < 0
         if (places["flow"]["answered"][homeless] == 1).any():
             raise NoRoom(
@@ -214,7 +214,7 @@ class FlowStates:
 
     def _open_pinholes(self, slot: int, pinholes: Array) -> None:
         rule_layout, bits = self._pinhole.parts["rule"], constant("PINHOLE_BITS")
-        hashes = self._hashes(pinholes["key"])
+        hashes = self.hashes(pinholes["key"])
         counters = self._counters(pinholes["rule"])
         for pinhole, hash_, counter in zip(pinholes, hashes.tolist(), counters.tolist(), strict=True):
             if counter == constant("NO_COUNTER"):
@@ -246,7 +246,7 @@ class FlowStates:
         indices = [self._policy.counters.index(int(rule)) for rule in known]
         return np.array(indices, np.uint32)[where] if len(known) else np.zeros(0, np.uint32)
 
-    def _hashes(self, keys: Array) -> npt.NDArray[np.uint64]:
+    def hashes(self, keys: Array) -> npt.NDArray[np.uint64]:
         """flow_hash() of bpf/classify.h."""
         words = np.ascontiguousarray(keys).view("<u4").reshape(-1, KEY.itemsize // 4).astype("<u8")
         hashes: npt.NDArray[np.uint64] = self._seeds[0] + (words * self._seeds[1:]).sum(axis=1, dtype="<u8")
@@ -259,11 +259,11 @@ class FlowStates:
             return np.frombuffer(pages[:size], self._bucket)
 
 
-def _dtype(layout: Layout) -> np.dtype[np.void]:
+def dtype(layout: Layout) -> np.dtype[np.void]:
     """What types.h declares, as numpy has it."""
     fields: list[tuple[Any, ...]] = []
     for name, type_, count, part in layout.fields:
-        of = _dtype(part) if part else f"<{CODES[type_]}"
+        of = dtype(part) if part else f"<{CODES[type_]}"
         fields.append((name, of, count) if count else (name, of))
     return np.dtype(fields)
 
@@ -289,14 +289,20 @@ def _names(keys: Array) -> npt.NDArray[np.bytes_]:
     return np.ascontiguousarray(keys).view(f"S{KEY.itemsize}")
 
 
-def _spread(
+def candidates(hashes: npt.NDArray[np.uint64], buckets: int) -> tuple[_Numbers, _Numbers]:
+    """The two buckets of each flow."""
+    mask, size = np.uint64(0xFFFF), np.uint64(buckets)
+    first = ((hashes >> np.uint64(32) & mask) * size >> np.uint64(16)).astype(np.int64)
+    second = ((hashes >> np.uint64(48)) * size >> np.uint64(16)).astype(np.int64)
+    return first, second
+
+
+def spread(
     hashes: npt.NDArray[np.uint64], buckets: int, answered: npt.NDArray[Any]
 ) -> tuple[_Numbers, _Numbers]:
     """Bucket and way of each flow, as find_room() of bpf/flows.c would find them: in the emptier of its two
     buckets. -1: there is no place; those that are answered choose first."""
-    mask, size = np.uint64(0xFFFF), np.uint64(buckets)
-    first = ((hashes >> np.uint64(32) & mask) * size >> np.uint64(16)).astype(np.int64)
-    second = ((hashes >> np.uint64(48)) * size >> np.uint64(16)).astype(np.int64)
+    first, second = candidates(hashes, buckets)
     bucket, way = np.full(len(hashes), -1), np.full(len(hashes), -1)
     used = np.zeros(buckets, np.int64)
     for chunk in np.array_split(np.argsort(answered == 0, kind="stable"), _CHUNKS):

@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import time
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +18,10 @@ from typing import Final
 from vsfwd.datapath import bpf
 from vsfwd.datapath.attach import TWINS, Twins
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.schema import SOURCE, STAGES, Layout, is_outer, layouts, schema
+from vsfwd.datapath.schema import SOURCE, STAGES, TYPES, Layout, is_outer, layouts, schema
 
+TYPES_PIN: Final = "types"
+"""A map with nothing in it but types.h, for a daemon with other structs."""
 PROGRAMS: Final = "programs-"
 """How directories of programs begin."""
 _STAGES: Final = tuple(name.lower() for name in STAGES)
@@ -49,6 +52,7 @@ class Programs:
         self.pins = pin_dir / schema()
         self.directory = self.pins / f"{PROGRAMS}{build_id()}"
         self._make_room(self.pins)
+        self._keep_types()
         self.compiled = not self.directory.exists()
         if self.compiled:
             self._build()
@@ -73,6 +77,14 @@ class Programs:
             ) from None
         except OSError as error:
             raise DatapathError(f"{self.pins}: {error.strerror}") from None
+
+    def _keep_types(self) -> None:
+        text = zlib.compress(TYPES.encode())
+        if not (self.pins / TYPES_PIN).exists():
+            fd = bpf.create_map(bpf.MapType.ARRAY, 4, len(text), 1, 0, TYPES_PIN)
+            bpf.update(fd, bytes(4), text)
+            bpf.pin(fd, self.pins / TYPES_PIN)
+            os.close(fd)
 
     def _build(self) -> None:
         """The directory bears its name when everything is in it."""

@@ -11,23 +11,27 @@ from typing import Final
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.attach import TWINS
-from vsfwd.datapath.loader import PROGRAMS
 
 _SCHEMA: Final = re.compile(r"[0-9a-f]{16}")
 _ATTACHED: Final = (*TWINS["in"], *TWINS["out"])
 """Programs that live while a device bears them, once the daemon that loaded them is gone and they are not
 pinned."""
+_STAGES: Final = "stages"
+"""The map that every attached program uses, and that no daemon takes over from one with other structs."""
 
 
 def remove_older(current: Path) -> list[str]:
     """All beside `current` that no program needs; answers which."""
     beside = [path for path in current.parent.iterdir() if _SCHEMA.fullmatch(path.name) and path != current]
     needed = _maps_of_attached() if beside else set()
-    maps = {path: {pin for pin in path.iterdir() if not pin.name.startswith(PROGRAMS)} for path in beside}
-    older = [path for path, pins in maps.items() if not needed & {bpf.pinned_id(pin) for pin in pins}]
+    older = [path for path in beside if not (path / _STAGES).exists() or _id(path) not in needed]
     for path in older:
         shutil.rmtree(path)
     return sorted(path.name for path in older)
+
+
+def _id(pins: Path) -> int:
+    return bpf.pinned_id(pins / _STAGES)
 
 
 def _maps_of_attached() -> set[int]:

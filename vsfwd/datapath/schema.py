@@ -62,6 +62,15 @@ class Layout:
         return dict(zip(self.names, self._struct.unpack(raw), strict=True))
 
 
+def same(one: Layout, other: Layout) -> bool:
+    """Whether what one describes may be read by the other."""
+    return (
+        one.names == other.names
+        and [field[1:3] for field in one.fields] == [field[1:3] for field in other.fields]
+        and all(same(part, other.parts[name]) for name, part in one.parts.items())
+    )
+
+
 class Declarations:
     """Of one version of types.h."""
 

@@ -1,0 +1,204 @@
+"""What a daemon takes over from one with other structs: flows, counters, secrets, and which vNIC is where.
+
+Its maps lie in a directory beside ours, with the types.h they were made by (`Programs`). What has the same
+layout is used on, the very map, by its programs and by ours: nothing is copied, nothing lost. What has not
+is copied field by field, by name: what we do not know is left out, what it did not know is 0.
+
+Its policy is not read. Ours is compiled from what the disk has, and until it is in force the devices bear
+its programs, which go on with its maps. Then a device gets ours, in one step, and of copied flows those that
+have moved meanwhile are copied once more. A connection that opens in that very moment, some milliseconds,
+may have to say a packet again."""
+
+import mmap
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.attach import Hooks
+from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.loader import TYPES_PIN, Programs
+from vsfwd.datapath.schema import HERE, MODES, Declarations, Layout, same, schema
+
+_ENUMS: Final = ("reason", "state", "direction", "existing", "speech", "hold")
+"""That stand in what is carried. They are append-only."""
+_LINKED: Final = {
+    "bindings": ("struct binding_key", "BINDINGS"),
+    "fragments": ("struct fragments", "FRAGMENTS"),
+    "pinholes": ("struct pinhole", "PINHOLES"),
+    "rule_counters": ("struct counters", "COUNTERS"),
+    "counter_rule": ("u32", "COUNTERS"),
+    "drops": ("u64", "REASONS"),
+    "unfiltered": ("u64", "SLOTS"),
+}
+"""Maps that are used on where their struct and their number of entries are the same."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A vNIC that bears programs of before, as the map `vnics` has it."""
+
+    row: dict[str, Any]
+    mode: str
+
+
+class Before:
+    """The maps of a schema beside ours, and the vNICs that its programs serve."""
+
+    def __init__(self, pins: Path, hooks: Hooks) -> None:
+        """Raises OSError, KeyError for what is no such directory."""
+        self._pins = pins
+        with _pinned(pins / TYPES_PIN) as fd:
+            raw = bpf.lookup(fd, bytes(4), bpf.sizes_of(fd)[1]) or b""
+        self._types = Declarations(zlib.decompress(raw).decode())
+        self.served = self._served(hooks)
+
+    def _served(self, hooks: Hooks) -> list[Served]:
+        layout = self._types.layout("struct vnic")
+        with _pinned(self._pins / "vnics") as fd:
+            rows = [layout.unpack(raw) for raw in _entries(fd, layout.size)]
+            ours = bpf.pinned_id(self._pins / "stages")
+        return [
+            Served(row, self._mode(row["slot"]))
+            for row in rows
+            if row["ifindex"] and any(ours in maps_of(id_) for id_ in hooks.programs(row["ifindex"]))
+        ]
+
+    def _mode(self, slot: int) -> str:
+        """What its programs do at a vNIC."""
+        layout = self._types.layout("struct policy")
+        with _pinned(self._pins / "policies") as outer:
+            inner = bpf.inner_map(outer, self._control() & 1)
+        if inner is None:
+            return MODES[0]
+        try:
+            policy = layout.unpack(bpf.lookup(inner, struct.pack("<I", slot), layout.size) or b"")
+            return str(MODES[policy["mode"]])
+        finally:
+            os.close(inner)
+
+    def _control(self) -> int:
+        with _pinned(self._pins / "control") as fd:
+            return int.from_bytes(bpf.lookup(fd, bytes(4), 8) or b"", "little")
+
+    @property
+    def readable(self) -> bool:
+        """Whether its numbers mean what ours do."""
+        return all(
+            HERE.enum(name).get(member, number) == number
+            for name in _ENUMS
+            for member, number in self._types.enum(name).items()
+        )
+
+    def link(self, pins: Path) -> None:
+        """Before ours are made: what is the same is ours as well. Idempotent."""
+        pins.mkdir(exist_ok=True)
+        for table, (type_, places) in _LINKED.items():
+            if (self._pins / table).exists() and not (pins / table).exists():
+                alike = same(self._types.layout(type_), HERE.layout(type_))
+                sizes = [(types.constant("SLOTS"), types.constant(places)) for types in (self._types, HERE)]
+                if alike and sizes[0] == sizes[1]:
+                    with _pinned(self._pins / table) as fd:
+                        bpf.pin(fd, pins / table)
+
+    def fill(self, programs: Programs) -> None:
+        """Into our maps, which no device uses yet: secrets, since flows lie where the seeds say; a sequence
+        that no flow was decided under; and rule counters, if they could not be linked."""
+        theirs, ours = (types.layout("struct settings") for types in (self._types, HERE))
+        with _pinned(self._pins / "settings") as fd:
+            raw = bpf.lookup(fd, bytes(4), theirs.size) or b""
+        kept = theirs.unpack(raw)
+        secrets = {name: kept[name] for name in ("seed", "mark", "stamp") if name in kept}
+        if len(secrets["seed"]) == len(ours.unpack(bytes(ours.size))["seed"]):
+            bpf.update(programs.fd("settings"), bytes(4), ours.pack(**secrets))
+        sequence = (self._control() >> 1) + 1
+        bpf.update(programs.fd("control"), bytes(4), struct.pack("<Q", sequence << 1))
+        self._fill_counters(programs)
+
+    def _fill_counters(self, programs: Programs) -> None:
+        theirs, ours = (types.layout("struct counters") for types in (self._types, HERE))
+        if same(theirs, ours):
+            return
+        cpus = bpf.possible_cpus()
+        with _pinned(self._pins / "rule_counters") as values, _pinned(self._pins / "counter_rule") as owners:
+            for index, owner in enumerate(_entries(owners, 4)):
+                key = struct.pack("<I", index)
+                if any(owner) and (raw := bpf.lookup(values, key, cpus * theirs.size)):
+                    each = (raw[at : at + theirs.size] for at in range(0, len(raw), theirs.size))
+                    converted = b"".join(converted_by_name(one, theirs, ours) for one in each)
+                    bpf.update(programs.fd("rule_counters"), key, converted)
+
+    def flows(self, slot: int) -> int:
+        """A descriptor of the table of a vNIC, for the caller to close."""
+        with _pinned(self._pins / "flows") as outer:
+            inner = bpf.inner_map(outer, slot)
+        if inner is None:
+            raise DatapathError(f"{self._pins.name}: slot {slot} has no flow table")
+        return inner
+
+    @property
+    def bucket(self) -> Layout:
+        return self._types.layout("struct bucket")
+
+
+def find(pin_dir: Path, hooks: Hooks) -> Before | None:
+    """The daemon before this one, if it had other structs and serves vNICs. What we have pinned ourselves is
+    of an earlier time then, and removed unless it serves some as well."""
+    own = pin_dir / schema()
+    beside = [path for path in pin_dir.iterdir() if path != own] if pin_dir.is_dir() else []
+    found = [before for path in beside if (before := _read(path, hooks)) and before.served]
+    if not found:
+        return None
+    ours = _read(own, hooks)
+    if ours and not ours.served:
+        shutil.rmtree(own)
+    return max(found, key=lambda before: len(before.served))
+
+
+def _read(pins: Path, hooks: Hooks) -> Before | None:
+    """None for what is not whole, or means something else than we would read: nothing is taken over then,
+    and vNICs are closed until the policy is in force."""
+    try:
+        before = Before(pins, hooks)
+        return before if before.readable else None
+    except (FileNotFoundError, NotADirectoryError, KeyError, DatapathError):
+        return None
+
+
+def maps_of(program: int) -> tuple[int, ...]:
+    """Ids of the maps a program uses; none of one that is gone."""
+    try:
+        with bpf.program_by_id(program) as fd:
+            return bpf.program_map_ids(fd)
+    except FileNotFoundError:
+        return ()
+
+
+def converted_by_name(raw: bytes, theirs: Layout, ours: Layout) -> bytes:
+    """One struct of numbers."""
+    known = theirs.unpack(raw)
+    return ours.pack(**{name: known[name] for name in ours.names if name in known})
+
+
+@contextmanager
+def _pinned(path: Path) -> Iterator[int]:
+    fd = bpf.pinned(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _entries(fd: int, size: int) -> Iterator[bytes]:
+    """Of an array that can be mapped."""
+    stride, entries = (size + 7) & ~7, bpf.sizes_of(fd)[2]
+    length = -(-stride * entries // mmap.PAGESIZE) * mmap.PAGESIZE
+    with mmap.mmap(fd, length, access=mmap.ACCESS_READ) as pages:
+        for at in range(0, stride * entries, stride):
+            yield pages[at : at + size]
