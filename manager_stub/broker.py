@@ -21,7 +21,7 @@ from vsfwd.protocol.messages import EVENTS
 
 ADMIN: Final = "admin"
 """User of the management API."""
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=2.0)
+_TIMEOUT: Final = httpx.Timeout(10.0, connect=4.0)
 """A node that is cut off is found sooner than one that is busy."""
 _QUEUE: Final = {
     "x-queue-type": "quorum",
