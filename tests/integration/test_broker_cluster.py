@@ -1,7 +1,7 @@
 """A cluster of three RabbitMQ nodes that loses its leader, a node, its majority, in the middle of changes:
 nothing is lost, nothing is applied twice, and hosts have everything five seconds after it is whole again.
 
-The short forms find a silent node sooner than an installation does; the deep ones have its very times."""
+The short forms find a silent node sooner than an installation does; most deep ones have its very times."""
 
 import asyncio
 import contextlib
@@ -146,6 +146,7 @@ async def test_o10_the_leader_of_the_queues_dies_in_a_storm(found: Cluster, tria
     await trial.converges("its leader was killed")
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("hasty")
 async def test_o11_a_node_that_falls_silent_is_left(found: Cluster, trial: Trial) -> None:
     """Its connections stay open and nothing comes: heartbeats tell. The node comes back, with nothing old."""
