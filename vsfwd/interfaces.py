@@ -172,7 +172,8 @@ class Interfaces:
         return binding.vnic in self._plugged
 
     async def withdraw(self, vnic: str) -> bool:
-        """Forget a vNIC and let its device go, open. Whether it was known."""
+        """Forget a vNIC and let its device go: closed where it is a guarded port, else not filtered any more.
+        Whether it was known."""
         async with self._lock:
             link = recognise(await self._links(), self._bindings).get(vnic)
             known = link is not None or vnic in self._bindings
@@ -181,7 +182,9 @@ class Interfaces:
             await self._keep({id: binding for id, binding in self._bindings.items() if id != vnic})
         if known:
             log.warning(
-                "vNIC withdrawn: its device is not filtered any more", vnic=vnic, device=link and link.name
+                "vNIC withdrawn: if its device is no guarded port, it is not filtered any more",
+                vnic=vnic,
+                device=link and link.name,
             )
         await self.sync()
         return known

@@ -189,6 +189,22 @@ def test_o4_without_its_out_program_a_port_is_closed(host: Host) -> None:
     until(lambda: beyond.got(frame) >= 1)
 
 
+def test_o44_a_vnic_that_is_withdrawn_is_closed(host: Host) -> None:
+    """In both directions: to let it go is no order to open it. Nor is it to end the daemon."""
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    beyond, there = Tap(BEYOND), Tap("far0")
+    out = Ether(src=here.mac, dst=EVERYBODY) / udp(IPV4.here, IPV4.peer)
+    host.datapath.detach(here.id)
+    for _ in ("with a daemon", "without"):
+        before = host.datapath.port_guard.status()
+        send("far0", out)
+        send(BEYOND, from_outside())
+        until(lambda: host.datapath.port_guard.status() != before)  # noqa: B023
+        assert (beyond.got(out), there.got(from_outside())) == (0, 0)
+        host.restart()
+
+
 @contextmanager
 def extra_port(name: str, far: str) -> Iterator[int]:
     sh(f"ip link add {name} type veth peer {far}")

@@ -1,4 +1,4 @@
-"""vNICs that are plugged while they and everybody else send (O8, O9, O37): a vsfwd as it runs, on a bridge.
+"""vNICs that are plugged while they and everybody else send: a vsfwd as it runs, on a bridge.
 
 Nobody announces them before they are on the bridge. Frames are of two kinds: `ALLOWED` by the policy of the
 vNIC, once it is in force there, and `FORBIDDEN` always."""
@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,11 @@ from typing import Final, Self
 import pytest
 from scapy.all import IP, UDP, Ether
 
-from tests.harness.lone import LoneHost, lone_host
+from tests.harness.lone import CHAINS, LoneHost, lone_host
 from tests.harness.policies import objects, vnic_id
 from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
+from vsfwd.datapath import bpf
 from vsfwd.ipc.client import ask
 
 pytestmark = pytest.mark.slow
@@ -207,6 +209,31 @@ def test_o37_vnics_that_come_and_go_leave_nothing(host: LoneHost, times: int) ->
         if before is None:
             before = held(host)
     assert held(host) == before
+
+
+def test_o4_nothing_gets_out_while_programs_are_gone(host: LoneHost) -> None:
+    """Somebody takes them off a guarded port, again and again: not one frame leaves the workload until they
+    are back. How long that takes is how long what goes to it is not filtered; it is printed."""
+    exposures = []
+    with End(host.neighbour, "eth0", NEIGHBOUR_MAC, "10.0.0.2") as neighbour, plugged(host, 0) as vm:
+        recognised(host, 0)
+        for _ in range(5):
+            neighbour.got.clear()
+            wait_until(lambda: neighbour.got[mac(0), ALLOWED], "traffic", 30)
+            with inside(host.namespace):
+                number = socket.if_nametoindex("hot0")
+                for chain in CHAINS:
+                    for program in bpf.attached_programs(number, chain):
+                        bpf.detach_program(number, chain, program)
+                begun = time.monotonic()
+                wait_until(
+                    lambda: all(bpf.attached_programs(number, chain) for chain in CHAINS),  # noqa: B023
+                    "the programs back",
+                )
+            exposures.append(time.monotonic() - begun)
+            assert neighbour.got[mac(0), FORBIDDEN] == 0
+        assert vm.sent
+    print(f"programs that were taken off were back within {max(exposures):.2f} s")
 
 
 def protected(host: LoneHost) -> int:

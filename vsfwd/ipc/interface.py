@@ -367,7 +367,7 @@ class HostInterface(VarlinkInterface, name=NAME):
 
     @varlinkmethod
     async def WithdrawVnic(self, *, vnic: str) -> None:
-        """The device is let go, open."""
+        """The device is let go: closed where it is a guarded port, else not filtered any more."""
         raise NotImplementedError
 
     @varlinkmethod(return_parameter="early")
