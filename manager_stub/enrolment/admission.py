@@ -8,7 +8,11 @@ A host that has no answer asks again with the same token and the same key. What 
 gets the same answer. Nothing that the host says of itself but its key is believed.
 """
 
+import asyncio
+import time
 from dataclasses import replace
+from math import inf
+from typing import Final
 from uuid import uuid4
 
 import structlog
@@ -25,6 +29,9 @@ from vsfwd.protocol import topology
 from vsfwd.protocol.fingerprint import fingerprint
 
 log = structlog.get_logger("manager.enrolment")
+
+
+AGAIN_S: Final = 60.0
 
 
 class Void(Exception):
@@ -47,6 +54,9 @@ class Admission:
         self._authority = authority
         self._tokens = tokens
         self._credentials = credentials
+        self._letting_in: dict[str, asyncio.Lock] = {}
+        self._let_in_at: dict[str, float] = {}
+        """By login, when the broker was told of it last."""
 
     async def enrol(self, token: Token, csr: str, display_name: str) -> Credential:
         """Raises ValueError when `csr` is no signing request, Refused, Void, and broker.Unreachable: then the
@@ -60,9 +70,17 @@ class Admission:
                 credential = self._given(token, key, csr, display_name)
             finally:
                 audit.actor.reset(before)
-        await self._broker.add_host(credential.host)
+        await self._let_in(credential)
         log.info("host enrolled", host=credential.host, login=credential.login, token=token.id)
         return credential
+
+    async def _let_in(self, credential: Credential) -> None:
+        """Not twice in AGAIN_S: it is ten calls to the broker, and who has a token may ask without end."""
+        login = credential.login
+        async with self._letting_in.setdefault(login, asyncio.Lock()):
+            if time.monotonic() >= self._let_in_at.get(login, -inf) + AGAIN_S:
+                await self._broker.add_host(credential.host)
+                self._let_in_at[login] = time.monotonic()
 
     def _given_before(self, token: Token, key: str) -> Credential:
         mine = self._credentials.public_key(token.host)

@@ -309,6 +309,14 @@ async def test_two_requests_side_by_side_are_one_host(manager: Manager, told: Ca
     assert len(manager.register.hosts) == 1
 
 
+async def test_a_host_that_asks_and_asks_costs_the_broker_nothing(manager: Manager, told: Calls) -> None:
+    """It gets its answer each time; what the broker has is made once, until a minute has gone."""
+    text, csr = await token(manager, display_name="a"), new_request()
+    answers = await asyncio.gather(*(enrolled(manager, text, csr) for _ in range(10)))
+    assert all(answer == answers[0] for answer in answers)
+    assert len(told) == BROKER_CALLS
+
+
 # A host that is enrolled anew
 
 
