@@ -135,11 +135,12 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     moves = Moves(store, register, vnics, presence, credentials)
     pulls = Pulls(register, vnics, moves)
     courier, floods = Courier(register, broker, switchboard), Floods(register, broker)
-    publisher.dropped = courier.dropped = floods.dropped
+    move_courier = MoveCourier(register, broker, moves)
+    publisher.dropped = courier.dropped = move_courier.dropped = floods.dropped
     publisher.begin_beside = [
         courier.begin,
         floods.begin,
-        MoveCourier(register, broker, moves).begin,
+        move_courier.begin,
         watch.begin,
     ]
     publisher.renewal_asked = Renewals(store, register, authority, credentials).asked

@@ -2,6 +2,7 @@
 policy nor reports."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import structlog
@@ -15,6 +16,7 @@ from manager_stub.register import Register
 from manager_stub.reports import BadReport, check_sender, parse_move
 from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, consume, signed_message
 from vsfwd.protocol import topology
+from vsfwd.protocol.migration import MoveWanted
 
 log = structlog.get_logger("manager.moves")
 
@@ -28,6 +30,8 @@ class MoveCourier:
         self._moves = moves
         self._woken = asyncio.Event()
         moves.wake = self._woken.set
+        self.dropped: Callable[[str, int], None] = lambda host, size: None
+        """Called with whoever says of moves what nobody needs, and how many bytes."""
 
     async def begin(self, session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
         """Its part of a session of the manager's."""
@@ -59,9 +63,12 @@ class MoveCourier:
         try:
             host, said = parse_move(message.routing_key or "", message.user_id, message.body)
             check_sender(host, message.user_id, self._register.hosts, self._broker.logins(host))
+            if isinstance(said, MoveWanted):  # one that asks and asks floods, whatever it is answered
+                self.dropped(host, len(message.body))
             self._moves.heard(host, said)
         except BadReport as error:
             log.error("said of a move, and refused", host=error.host, reason=str(error))
+            self.dropped(error.host, len(message.body))
             if error.host in self._register.hosts:
                 self._register.disbelieved(error.host, str(error))
             return False

@@ -12,11 +12,12 @@ import pytest
 from manager_stub.enrolment.credentials import Credential
 from manager_stub.moves import moves as module
 from manager_stub.moves import pulls
+from manager_stub.moves.courier import MoveCourier
 from manager_stub.moves.move import LIVES_S, State
 from manager_stub.reports import BadReport
 from tests.unit.manager.expressions import named, vm
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
-from vsfwd.protocol import migration
+from vsfwd.protocol import migration, topology
 from vsfwd.protocol.messages import Applied, Binding, Bindings, Guest, Hello, digest_text
 from vsfwd.protocol.migration import (
     MoveAborted,
@@ -434,3 +435,19 @@ async def test_a_pull_from_a_host_that_is_down_is_declined(
     says(manager, TARGET, MoveWanted(VM, (HERE,)))
     ((host, said),) = told(manager)
     assert (host, "host host1 is down" in said.reason) == (TARGET, True)  # type: ignore[union-attr]
+
+
+async def test_who_says_of_moves_what_nobody_needs_may_be_flooding(manager: Manager) -> None:
+    """Each wish, and each word about a move that it is no part of, counts; a word about its own does not."""
+    courier, counted = MoveCourier(manager.register, manager.parts.broker, manager.parts.moves), list[str]()
+    courier.dropped = lambda host, size: counted.append(host)
+    id = await prepared(manager)
+    for host, said in (
+        (OTHER, MoveWanted(VM, (HERE,))),
+        (OTHER, MoveDone(id, VM, Step.FREEZE)),
+        (SOURCE, MoveDone(id, VM, Step.FREEZE)),
+    ):
+        key, body = topology.event_key(host, topology.MOVE), migration.encode(said)
+        message: Any = SimpleNamespace(routing_key=key, user_id=host, body=body)
+        await courier._take(message)
+    assert counted == [OTHER, OTHER]
