@@ -227,7 +227,7 @@ class Moves:
             if way.ready == {move.source, move.target}:
                 first = Step.FREEZE if move.pulled else Step.EXPORT
                 self._tell(move.source, MoveOrder(move.id, move.vm, first))
-        elif done.step is Step.FREEZE:
+        elif done.step is Step.FREEZE and move.state is not State.TRANSFERRED:  # state goes first
             self._at(move, State.FROZEN)
         elif done.step is Step.IMPORT:
             took = replace(move, flows=done.flows)

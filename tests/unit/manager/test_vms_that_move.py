@@ -160,6 +160,7 @@ async def test_a_move_from_its_beginning_to_its_end(manager: Manager) -> None:
     done(manager, SOURCE, id, Step.FREEZE)
     assert state(manager, id) is State.FROZEN
     done(manager, TARGET, id, Step.IMPORT, round=1, flows=8, final=True)
+    done(manager, SOURCE, id, Step.FREEZE)
     assert state(manager, id) is State.TRANSFERRED
     plugged(manager, SOURCE)
     plugged(manager, TARGET, HERE)
