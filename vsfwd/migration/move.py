@@ -61,6 +61,7 @@ class Moves:
         """Takes what the manager has not asked for: that a VM runs here now, and whose state is missing."""
         self._moves: dict[str, Leaving | Coming] = {}
         self._woken = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._over: deque[str] = deque(maxlen=REMEMBERED)
         self._held_since: dict[str, float] = {}
         self._left: set[str] = set()
@@ -239,7 +240,11 @@ class Moves:
 
     async def look(self) -> None:
         """VMs that say themselves that they run here, vNICs that are here at last, and those that nobody
-        announced."""
+        announced. One look at a time: what it finds is said once."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         for move in list(self._moves.values()):
             if isinstance(move, Coming):
                 await self._look_after(move)
