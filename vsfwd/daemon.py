@@ -134,6 +134,8 @@ class Daemon:
                 self.discovery,
                 lambda: self.reconciler.state,
                 lambda: self.interfaces.bindings().vnics,
+                self.reconciler.expect,
+                self.reconciler.give_up,
             )
         )
         self.broker.move = MoveOrders(self.moves, self.broker.tell_move).take

@@ -283,6 +283,18 @@ class Reconciler:
             cause, f"somebody took the programs off {port.device}, or put another first; they are back"
         )
 
+    def expect(self, vnics: Iterable[str]) -> None:
+        """Their policy is to be in force from the moment on that they are attached. Raises DatapathError."""
+        for vnic in vnics:
+            self._datapath.reserve(vnic)
+        self._refresh()
+
+    def give_up(self, vnics: Iterable[str]) -> None:
+        """Those of them that have not come will not."""
+        for vnic in vnics:
+            self._datapath.give_up(vnic)
+        self._refresh()
+
     def _attach(self, port: Port) -> Port | None:
         try:
             slot = self._datapath.attach(port.vnic, port.ifindex, port.mac)
@@ -366,7 +378,7 @@ class Reconciler:
     def _install(self, state: DesiredState) -> Plan:
         """Raises DatapathError after a few attempts; the kernel then still shows packets the bank it had."""
         closed = schedule.closed(state.rules, self._now())
-        image = self._compiler.update(state, self._datapath.slots, closed)
+        image = self._compiler.update(state, self._datapath.places, closed)
         plan = diff(None if self._stale else self.image, image)
         for attempt in range(1, INSTALL_ATTEMPTS + 1):
             try:
@@ -380,7 +392,7 @@ class Reconciler:
                 if attempt == INSTALL_ATTEMPTS:
                     raise
                 time.sleep(INSTALL_PAUSE_S)
-        self._datapath.set_timers(timers(state, self._datapath.slots))
+        self._datapath.set_timers(timers(state, self._datapath.places))
         self.image, self._stale, self._closed = plan.image, False, closed
         self.warnings = image.warnings
         return plan

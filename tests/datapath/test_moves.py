@@ -1,8 +1,9 @@
 """A VM moves between two hosts: both parts of it, with the kernel's tables of both, as the manager would
 order it (O30, O31, O32, O33, O34, O35)."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,11 @@ RULES = ["allow in service tcp", "allow service udp", "drop"]
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 MAC = "02:00:00:00:00:00"
 DEAD, FROZEN = dropped("dead"), dropped("frozen")
+
+
+def each(act: Callable[[str], None], vnics: Collection[str]) -> None:
+    for vnic in vnics:
+        act(vnic)
 
 
 class Learning:
@@ -73,6 +79,8 @@ class Site:
                 self.discovery,  # type: ignore[arg-type]
                 lambda: self.policy(),
                 lambda: [Binding(vnic_id("here"), VM, MAC, "port0")] if self.port else [],
+                lambda vnics: each(self.host.datapath.reserve, vnics),
+                lambda vnics: each(self.host.datapath.give_up, vnics),
             )
         )
         self.moves.say = self._say
@@ -255,6 +263,22 @@ async def test_o30_what_a_source_cleans_up_is_its_own(sites: Pair, net: Net) -> 
     with pytest.raises(Refused, match="not about to leave"):
         await b.moves.finish(VM)
     assert b.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
+
+
+async def test_the_last_round_follows_a_hypervisor_that_goes_on(sites: Pair, net: Net) -> None:
+    """What the kernel has is read before the port leaves, though nobody waits for it; the state is said
+    first."""
+    a, b = sites
+    a.receive(tcp(net.peer, net.here))
+    await prepare(a, b)
+    await carry(a, b)
+    a.moves.follow_up(await a.moves.freeze(VM))
+    async with asyncio.timeout(20):
+        while not a.said or not isinstance(a.said[-1], MoveDone):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    *parts, frozen = a.said
+    assert frozen == MoveDone(parts[0].migration, VM, Step.FREEZE)  # type: ignore[union-attr]
+    assert [type(part) for part in parts] == [MoveState]
 
 
 async def test_o31_a_table_that_is_too_small_vetoes_while_the_vm_runs_at_the_source(

@@ -166,10 +166,10 @@ class Host:
     ) -> None:
         state = policy(rules, groups, vnics)
         self.flip(self.image(state))
-        self.datapath.set_timers(timers(state, self.datapath.slots))
+        self.datapath.set_timers(timers(state, self.datapath.places))
 
     def image(self, state: DesiredState) -> Image:
-        return compile(state, self.datapath.slots)
+        return compile(state, self.datapath.places)
 
     def flip(self, image: Image) -> None:
         self.datapath.install(Flip(image))
@@ -205,9 +205,10 @@ class Host:
 
     def unplug(self) -> None:
         """Back to a host without vNICs."""
-        for id in {*self.datapath.slots, *self.datapath.holds()}:
+        for id in {*self.datapath.places, *self.datapath.holds()}:
             self.datapath.hold(id, Hold.NONE)
             self.datapath.detach(id)
+            self.datapath.give_up(id)
         self.datapath.poll_events()
         self.datapath.poll_snoops()
         self._next = 0

@@ -30,6 +30,10 @@ class RecordingDatapath:
         self.image: Image | None = None
         self.failures = 0
 
+    @property
+    def places(self) -> dict[str, int]:
+        return self.slots
+
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
         return self.slots.setdefault(vnic_id, len(self.slots))
 

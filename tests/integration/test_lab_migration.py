@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness.lab import name_of
 from vagrant.lab import layout as layouts
-from vagrant.lab import network
+from vagrant.lab import migration, network
 from vagrant.lab.layout import Layout, Vm
 from vagrant.lab.probe import Servers, connect
 from vagrant.lab.spec import Transport, parse
@@ -47,8 +47,7 @@ def move(layout: Layout, host: str) -> Layout:
     mover = vm(layout, "mover")
     network.carry(layout, mover, host)
     moved = layouts.moved(layout, mover, host)
-    network.plug(moved, vm(moved, "mover"))
-    network.redirect(moved, vm(moved, "mover"))
+    migration.go_on(moved, vm(moved, "mover"))
     return moved
 
 

@@ -10,6 +10,7 @@ class FakeDatapath:
 
     def __init__(self, slots: dict[str, int] | None = None) -> None:
         self.slots = dict(slots or {})
+        self.reserved: dict[str, int] = {}
         self.calls: list[str] = []
         self.plans: list[Plan] = []
         self.image: Image | None = None
@@ -19,11 +20,22 @@ class FakeDatapath:
         self.overtaken: set[str] = set()
         self.timers: dict[str, SessionTimers] = {}
 
+    @property
+    def places(self) -> dict[str, int]:
+        return {**self.reserved, **self.slots}
+
+    def reserve(self, vnic_id: str) -> None:
+        self.reserved[vnic_id] = len(self.places)
+
+    def give_up(self, vnic_id: str) -> None:
+        self.reserved.pop(vnic_id, None)
+
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
         if vnic_id in self.unattachable:
             raise DatapathError(f"{vnic_id}: no such device")
         if vnic_id not in self.slots:
-            self.slots[vnic_id] = min(set(range(len(self.slots) + 1)) - set(self.slots.values()))
+            free = min(set(range(len(self.slots) + 1)) - set(self.slots.values()))
+            self.slots[vnic_id] = self.reserved.pop(vnic_id, free)
         self.calls.append(f"attach {vnic_id} {ifindex} {mac}")
         self.taken_off.discard(vnic_id)
         return self.slots[vnic_id]

@@ -457,3 +457,21 @@ def test_hello_says_what_is_enforced(world: World) -> None:
     hello = world.reconciler.hello()
     assert (hello.epoch, hello.generation, hello.digest) == (1, 1, world.manager.digest)
     assert [(r.kind, r.id) for r in hello.refusals] == [("rules", "2")]
+
+
+def test_a_vnic_that_is_expected_needs_no_install_when_it_comes(world: World) -> None:
+    """Its policy is in its slot already; one that is given up leaves the tables."""
+    world.plug(PORT)
+    world.take(
+        world.manager.snapshot(rules={"1": rule()}, vnics={WEB: vnic("10.0.0.1"), APP: vnic("10.0.0.2")})
+    )
+    world.reconciler.expect([APP])
+    installed = len(world.datapath.plans)
+    assert world.datapath.image is not None
+    assert len(world.datapath.image.vnics) == 2
+    world.plug(PORT, OTHER)
+    assert len(world.datapath.plans) == installed
+    world.plug(PORT)
+    world.reconciler.expect([APP])
+    world.reconciler.give_up([APP])
+    assert set(world.datapath.image.vnics) == {world.datapath.slots[WEB]}

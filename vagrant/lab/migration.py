@@ -43,8 +43,10 @@ def migrate(layout: Layout, manager: httpx.Client, vm: Vm, host: str) -> tuple[L
         network.carry(layout, vm, host)
         try:
             hosts.announce(target, arrived, hosts.guest(arrived))
-            go_on(there, arrived)
-            move = _active(manager, path)
+            network.plug(there, arrived)
+            network.redirect(there, arrived)
+            with network.announcing(arrived):
+                move = _active(manager, path)
         except BaseException:
             network.carry(there, arrived, vm.host)
             raise
@@ -87,6 +89,8 @@ def go_on(layout: Layout, vm: Vm) -> None:
     """Its port is on its host: up, in the bridge, and the others are told."""
     network.plug(layout, vm)
     network.redirect(layout, vm)
+    with network.announcing(vm):
+        pass
 
 
 def _moved(layout: Layout, vm: Vm, host: str) -> tuple[Layout, Vm]:

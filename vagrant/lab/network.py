@@ -18,8 +18,9 @@ import contextlib
 import socket
 import struct
 import subprocess
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vagrant.lab import probe
@@ -30,9 +31,9 @@ from vagrant.lab.waiting import wait_until
 
 FABRIC_MTU = 1600
 """Room for 50 bytes of VXLAN around the VMs' 1500."""
-ANNOUNCED = 10
+ANNOUNCED_S = 0.03
 ANNOUNCED_EVERY_S = 0.005
-"""A device that has just come up may drop the first."""
+"""A device that has just come up may drop the first, and a port that is not open yet more."""
 _NAMESPACES = Path("/run/netns")
 _DEVICES = Path("/sys/class/net")
 _FLOOD = "00:00:00:00:00:00"
@@ -189,24 +190,41 @@ def carry(layout: Layout, vm: Vm, host: str) -> None:
 
 
 def redirect(layout: Layout, vm: Vm) -> None:
-    """Say where the VM is now: to the hosts, and in its name to the switches in between, as hypervisors do
-    for guests that are silent (QEMU's announce-self), by RARP and gratuitous ARP."""
-    if layout.transport is Transport.OVERLAY:
-        there = layout.host(vm.host)
-        entry = f"{vm.mac} dev ov-{vm.segment}"
-        for host in layout.hosts:
-            told = (
-                f"del {entry} self"
-                if host == there
-                else f"replace {entry} dst {there.address} self permanent"
-            )
-            _run(["bridge", "-n", host.namespace, "-batch", "-"], [f"fdb {told}"])
-    with probe.inside(vm.namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as eth0:
-        eth0.bind(("eth0", 0))
-        for again in range(ANNOUNCED):
-            time.sleep(ANNOUNCED_EVERY_S if again else 0)
-            for frame in announcements(vm):
-                eth0.send(frame)
+    """Tell the hosts where the VM is now."""
+    if layout.transport is Transport.VLAN:
+        return
+    there = layout.host(vm.host)
+    entry = f"{vm.mac} dev ov-{vm.segment}"
+    for host in layout.hosts:
+        told = f"del {entry} self" if host == there else f"replace {entry} dst {there.address} self permanent"
+        _run(["bridge", "-n", host.namespace, "-batch", "-"], [f"fdb {told}"])
+
+
+@contextlib.contextmanager
+def announcing(vm: Vm) -> Iterator[None]:
+    """Tell the switches on the way where the VM is now, again and again, in its name: RARP and gratuitous
+    ARP, as hypervisors do for guests that are silent (QEMU's announce-self)."""
+    stop = threading.Event()
+
+    def announce() -> None:
+        with eth0:
+            eth0.bind(("eth0", 0))
+            while not stop.is_set():
+                with contextlib.suppress(OSError):  # the port is away again
+                    for frame in announcements(vm):
+                        eth0.send(frame)
+                stop.wait(ANNOUNCED_EVERY_S)
+
+    with probe.inside(vm.namespace):
+        eth0 = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    thread = threading.Thread(target=announce)
+    thread.start()
+    try:
+        yield
+        time.sleep(ANNOUNCED_S)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def announcements(vm: Vm) -> tuple[bytes, bytes]:

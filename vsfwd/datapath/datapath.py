@@ -113,6 +113,8 @@ class Datapath:
         self._ahead: set[int] = set()
         self._held: dict[str, Hold] = {}
         self.departed = Departed()
+        self._reserved: dict[str, int] = {}
+        self._guards: Mapping[int, Guard] = {}
         self._behind: set[str] = set()
         self._waiting: dict[str, _Waiting] = {}
         self.early = Early(programs)
@@ -257,6 +259,27 @@ class Datapath:
         """vNIC id to slot, of all vNICs that are attached."""
         return {id_: vnic.slot for id_, vnic in self._vnics.items()}
 
+    @property
+    def places(self) -> dict[str, int]:
+        """As `slots`, and of the vNICs that are to come (`reserve`)."""
+        return {**self._reserved, **self.slots}
+
+    def reserve(self, vnic_id: str) -> None:
+        """A slot for a vNIC that is to come: policy and flows are in their place before it is."""
+        if vnic_id not in self.places:
+            slot = self._free_slot(vnic_id)
+            try:
+                self._make_room(slot, vnic_id)
+            except OSError as error:
+                raise DatapathError(f"reserve a slot for vNIC {vnic_id}: {error}") from None
+            self._reserved[vnic_id] = slot
+
+    def give_up(self, vnic_id: str) -> None:
+        """It does not come."""
+        slot = self._reserved.pop(vnic_id, None)
+        if slot is not None:
+            self._clear(slot)
+
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
         """Puts the programs on a device and answers the vNIC's slot. A new vNIC is closed: only ARP,
         neighbour discovery and DHCP pass until a plan names its slot; nothing does if it is held.
@@ -268,18 +291,19 @@ class Datapath:
                 self._write_vnic(vnic_id, self._vnics[vnic_id])
                 return known.slot
             self._wait_no_more(vnic_id)
-        slot, guard = (known.slot, known.guard) if known else (self._free_slot(vnic_id), 0)
+        reserved = self._reserved.get(vnic_id)
+        slot = known.slot if known else self._free_slot(vnic_id) if reserved is None else reserved
+        expected = guard_bits(self._guards.get(slot, Guard())) if reserved is not None else 0
+        guard = known.guard if known else expected
         vnic = _Vnic(slot, ifindex, bytes.fromhex(mac.replace(":", "")), guard)
         for other in [id_ for id_, v in self._vnics.items() if v.ifindex == ifindex and id_ != vnic_id]:
             # The number is this vNIC's now. What is on the device stays on it, so that nothing passes unseen.
             self._forget(other)
         try:
-            if known is None:
-                self._flows.make(vnic.slot, self._buckets)
-                self._clear_drops(vnic.slot)
-                self._snoops.reset(vnic.slot)
-                self._fill_reject_tokens(vnic.slot)
-                self._timers.write(vnic.slot, self._lifetimes(vnic_id))
+            if known is None and reserved is None:
+                self._make_room(slot, vnic_id)
+            elif known is None:
+                self._timers.write(slot, self._lifetimes(vnic_id))
             elif known.ifindex != ifindex:
                 self.holds()
                 self.port_guard.release(known.ifindex)
@@ -290,6 +314,7 @@ class Datapath:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
         self._vnics[vnic_id] = vnic
         self.departed.drop(vnic_id)
+        self._reserved.pop(vnic_id, None)
         try:
             self._hooks.attach(ifindex, self._programs.twins)
             if self._hooks.behind(ifindex):
@@ -329,13 +354,23 @@ class Datapath:
         self.departed.keep(vnic_id, self._flows.held_open(vnic.slot), self._policy.seq)
         self._wait_no_more(vnic_id)
         self._clear_place(vnic.ifindex)
-        self._ahead.discard(vnic.slot)
-        self._policy.close_slot(vnic.slot)
-        self._bindings.clear(vnic.slot)
-        self._flows.drop(vnic.slot)
+        self._clear(vnic.slot)
+
+    def _make_room(self, slot: int, vnic_id: str) -> None:
+        self._flows.make(slot, self._buckets)
+        self._clear_drops(slot)
+        self._snoops.reset(slot)
+        self._fill_reject_tokens(slot)
+        self._timers.write(slot, self._lifetimes(vnic_id))
+
+    def _clear(self, slot: int) -> None:
+        self._ahead.discard(slot)
+        self._policy.close_slot(slot)
+        self._bindings.clear(slot)
+        self._flows.drop(slot)
 
     def _free_slot(self, vnic_id: str) -> int:
-        taken = {vnic.slot for vnic in self._vnics.values()}
+        taken = set(self.places.values())
         for slot in range(constant("SLOTS")):
             if slot not in taken:
                 return slot
@@ -413,8 +448,8 @@ class Datapath:
 
     def empty(self, vnic_id: str) -> None:
         """No flow of it is left."""
-        vnic = self._vnics[vnic_id]
-        self._flows.make(vnic.slot, self._flows.buckets(vnic.slot))
+        slot = self.places[vnic_id]
+        self._flows.make(slot, self._flows.buckets(slot))
 
     @property
     def held(self) -> dict[str, Hold]:
@@ -422,7 +457,7 @@ class Datapath:
         return self._held.copy()
 
     def free_slots(self) -> int:
-        return constant("SLOTS") - len(self._vnics)
+        return constant("SLOTS") - len(self.places)
 
     # ---- policy ----
 
@@ -442,7 +477,7 @@ class Datapath:
         except DatapathError:
             self._bindings.remove(added)
             raise
-        changed = False
+        self._guards, changed = guards, False
         for id, vnic in self._vnics.items():
             guarded = replace(vnic, guard=guard_bits(guards.get(vnic.slot, Guard())))
             if guarded != vnic:

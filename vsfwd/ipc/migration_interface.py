@@ -68,8 +68,8 @@ class MigrationInterface(VarlinkInterface, name=NAME):
 
     @varlinkmethod
     async def Freeze(self, *, vm: str) -> None:
-        """At the source, when the VM stops there. Of a migration that the manager was asked for, what the
-        VM takes along is on its way to the target when this returns."""
+        """At the source, when the VM stops there. Of a migration that the manager was asked for, the rest of
+        what the VM takes along follows by itself."""
         raise NotImplementedError
 
     @varlinkmethod(return_parameter="part")

@@ -37,9 +37,7 @@ class Migration(api.MigrationInterface):
         with self._allowed():
             done = await self._moves.freeze(vm)
             if self._moves.of_manager(vm):
-                await self._moves.say(done)
-                for part in await self._moves.export(vm):
-                    await self._moves.say(part)
+                self._moves.follow_up(done)
 
     @varlinkmethod(return_parameter="part")
     async def Export(self, *, vm: str) -> AsyncIterator[str]:

@@ -61,9 +61,11 @@ class Coming:
             return coming
         await here.hold(vnics, Hold.WAITING)
         try:
-            await here.clear(vnics)
             await coming._wait_for_policy()
+            await here.apply_thread(here.expect, vnics)
+            await here.clear(vnics)
         except BaseException:
+            await here.apply_thread(here.give_up, vnics)
             await here.hold(vnics, Hold.NONE)
             raise
         return coming
@@ -172,3 +174,4 @@ class Coming:
         waiting = [vnic for vnic in self.vnics if vnic in held]
         await self._here.clear(waiting)
         await self._here.hold(waiting, Hold.NONE)
+        await self._here.apply_thread(self._here.give_up, self.vnics)

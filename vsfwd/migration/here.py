@@ -18,7 +18,7 @@ from vsfwd.reconciler import ApplyThread
 @dataclass(frozen=True)
 class Here:
     """`key_file` has the private key of its certificate. `policy` is the one in force, `bindings` what is
-    plugged."""
+    plugged, `expect` and `give_up` are the reconciler's."""
 
     host: str
     key_file: Path
@@ -27,6 +27,8 @@ class Here:
     discovery: Discovery
     policy: Callable[[], DesiredState]
     bindings: Callable[[], Iterable[Binding]]
+    expect: Callable[[Collection[str]], None]
+    give_up: Callable[[Collection[str]], None]
 
     def key(self) -> ec.EllipticCurvePrivateKey:
         """Raises Refused."""
@@ -48,7 +50,7 @@ class Here:
 
     async def clear(self, vnics: Collection[str]) -> None:
         """No flow of theirs is left."""
-        for vnic in (await self.attached()).keys() & set(vnics):
+        for vnic in (await self.apply_thread(lambda: self.datapath.places)).keys() & set(vnics):
             await self.apply_thread(self.datapath.empty, vnic)
 
     async def held_of(self, vm: str, *why: Hold) -> list[str]:

@@ -80,7 +80,7 @@ class Incoming:
 
     def settle(self) -> None:
         """What has arrived before its vNIC was attached. Raises Refused."""
-        if self._homeless & self._datapath.slots.keys():
+        if self._homeless & self._datapath.places.keys():
             self._install(self._arrived)
 
     def learned(self) -> Mapping[str, tuple[Claim, ...]]:
@@ -92,7 +92,7 @@ class Incoming:
     def _install(self, together: Mapping[str, Arrived]) -> None:
         """All tables are made before one is put in its place. Of a VM that runs, nothing passes for that
         moment."""
-        slots, states, held = self._datapath.slots, self._datapath.flow_states, self._datapath.holds()
+        slots, states, held = self._datapath.places, self._datapath.flow_states, self._datapath.holds()
         here = [vnic for vnic in together if vnic in slots]
         alive = [vnic for vnic in here if self._running and vnic not in held]
         for vnic in alive:

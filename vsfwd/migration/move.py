@@ -65,6 +65,7 @@ class Moves:
         self._over: deque[str] = deque(maxlen=REMEMBERED)
         self._held_since: dict[str, float] = {}
         self._left: set[str] = set()
+        self._following: set[asyncio.Task[None]] = set()
         self._known: set[str] | None = None
 
     # ---- steps. All raise Refused ----
@@ -81,6 +82,23 @@ class Moves:
     async def freeze(self, vm: str) -> MoveDone:
         """At the source: from now on nothing passes, and no flow changes."""
         return await self._leaving(vm).freeze()
+
+    def follow_up(self, frozen: MoveDone) -> None:
+        """At the source: the manager hears that the VM is frozen, and is sent the last round, while the
+        hypervisor goes on. What the kernel has is read before anything else changes there."""
+        task = asyncio.create_task(self._follow_up(frozen), name=f"last round of {frozen.vm}")
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def _follow_up(self, frozen: MoveDone) -> None:
+        try:
+            parts = await self.export(frozen.vm)
+        except (DatapathError, Refused) as error:
+            log.error("the last round is not exported", vm=frozen.vm, reason=str(error))
+            parts = ()
+        for part in parts:
+            await self.say(part)
+        await self.say(frozen)
 
     async def export(self, vm: str, round_: int | None = None) -> tuple[MoveState, ...]:
         """At the source: the next round, sealed for the target, in parts. The one after the freeze is the

@@ -37,7 +37,11 @@ class MoveOrders:
     async def take(self, said: Move) -> None:
         """From the manager."""
         if isinstance(said, MoveAborted):
-            await self._moves.abort(said.vm)
+            of_vm = [each.migration for each in self._moves.status() if each.vm == said.vm]
+            if (
+                said.migration in of_vm or not of_vm
+            ):  # where there is none, an earlier daemon may have begun it
+                await self._moves.abort(said.vm)
         elif isinstance(said, MoveOffer | MoveOrder | MoveState):
             step = _step(said)
             try:
@@ -69,7 +73,8 @@ class MoveOrders:
         if step is Step.EXPORT:
             return await moves.export(vm)
         if step is Step.FREEZE:
-            return [await moves.freeze(vm), *await moves.export(vm)]
+            frozen = await moves.freeze(vm)
+            return [*await moves.export(vm), frozen]
         if step is Step.ACTIVATE:
             done = await moves.activate(vm)
             return [done] if done else []

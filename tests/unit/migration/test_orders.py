@@ -1,5 +1,6 @@
 """What the manager says of moves is carried out, and what becomes of it is said to the manager."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -31,6 +32,7 @@ class Stub:
 
     def __init__(self, refusal: str = "") -> None:
         self.called: list[str] = []
+        self.under_way = [ID]
         self._refusal = refusal
 
     async def _did(self, name: str, answer: Any = None) -> Any:
@@ -61,6 +63,9 @@ class Stub:
     async def abort(self, vm: str) -> None:
         await self._did("abort")
 
+    def status(self) -> list[Any]:
+        return [SimpleNamespace(migration=id, vm=VM) for id in self.under_way]
+
     async def look(self) -> None:
         await self._did("look")
 
@@ -83,7 +88,7 @@ async def after(moves: Stub, *said: Move) -> list[Move]:
     [
         (OFFER, ["prepare"], [MoveDone(ID, VM, Step.PREPARE)]),
         (MoveOrder(ID, VM, Step.EXPORT), ["export"], [*PARTS]),
-        (MoveOrder(ID, VM, Step.FREEZE), ["freeze", "export"], [MoveDone(ID, VM, Step.FREEZE), *PARTS]),
+        (MoveOrder(ID, VM, Step.FREEZE), ["freeze", "export"], [*PARTS, MoveDone(ID, VM, Step.FREEZE)]),
         (PARTS[0], ["take"], []),
         (PARTS[1], ["take", "look"], [MoveDone(ID, VM, Step.IMPORT, final=True)]),
         (MoveOrder(ID, VM, Step.ACTIVATE), ["activate"], [MoveDone(ID, VM, Step.ACTIVATE)]),
@@ -127,3 +132,13 @@ async def test_without_a_broker_steps_are_taken_all_the_same() -> None:
     moves = Stub()
     await MoveOrders(cast(Moves, moves), tell).take(MoveOrder(ID, VM, Step.ACTIVATE))
     assert moves.called == ["activate"]
+
+
+async def test_o35_what_is_called_off_is_the_move_that_is_named() -> None:
+    """And no other of that VM; what an earlier daemon began this one does not know by its id."""
+    moves = Stub()
+    await after(moves, MoveAborted(str(uuid4()), VM, "nobody has let the VM go"))
+    assert moves.called == []
+    moves.under_way = []
+    await after(moves, MoveAborted(str(uuid4()), VM, "by hand"))
+    assert moves.called == ["abort"]
