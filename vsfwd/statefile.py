@@ -11,6 +11,7 @@ Nothing here is secret to root and everything is of use to nobody else: files ar
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,8 @@ class StateFile:
     def __init__(self, directory: Path) -> None:
         """Raises Unusable. The lock ends with the process, however that ends."""
         self._directory = directory
+        self._policy, self._previous = directory / _POLICY, directory / _PREVIOUS
+        self._saved: Positions | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -78,11 +81,10 @@ class StateFile:
         objects = Changes(
             *({id: msgspec.Raw(raw) for id, raw in whole(state.raw[kind]).items()} for kind in KINDS)
         )
-        current = self._directory / _POLICY
         new = self._written(_POLICY, msgspec.json.encode(Stored(header, signature, objects)))
-        if current.exists():
-            current.replace(self._directory / _PREVIOUS)
-        new.replace(current)
+        with suppress(FileNotFoundError):
+            self._policy.replace(self._previous)
+        new.replace(self._policy)
         self._save_positions((state.epoch, state.generation))
         self._sync_directory()
 
@@ -93,7 +95,7 @@ class StateFile:
 
     def policies(self) -> Iterator[tuple[Path, Stored | str]]:
         """The policies there are, newest first; a text instead of one says what is wrong with the file."""
-        for path in (self._directory / _POLICY, self._directory / _PREVIOUS):
+        for path in (self._policy, self._previous):
             try:
                 yield path, msgspec.json.decode(path.read_bytes(), type=Stored)
             except FileNotFoundError:
@@ -104,11 +106,12 @@ class StateFile:
     def _save_positions(self, last: tuple[int, int]) -> None:
         """After the policy: of a crash in between, what is left is older than both and stops neither.
         Nor does an empty file, so this does not wait for the disk."""
-        known = self._positions()
+        known = self._saved or self._positions()
         if known is None or known.last != last:
-            positions = msgspec.json.encode(Positions(last, known.last if known else last))
-            new = self._written(_POSITIONS, positions, wait=False)
+            positions = Positions(last, known.last if known else last)
+            new = self._written(_POSITIONS, msgspec.json.encode(positions), wait=False)
             new.replace(self._directory / _POSITIONS)
+            self._saved = positions
 
     def _positions(self) -> Positions | None:
         """None: nothing was saved yet, or a disk has spoiled it."""
@@ -146,11 +149,15 @@ class StateFile:
 
     def _written(self, name: str, content: bytes, *, wait: bool = True) -> Path:
         path = self._directory / f"{name}.new"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[os.write(file, left) :]
             if wait:
-                os.fsync(file.fileno())
+                os.fsync(file)
+        finally:
+            os.close(file)
         return path
 
     def _sync_directory(self) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import HOST, WEB, Manager, group
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import Reconciler
+from vsfwd.reconciler import Disposition, Reconciler
 from vsfwd.statefile import InUse, StateFile, Stored, Unusable
 
 BINDING = Binding(WEB, "bbbbbbbb-0000-4000-8000-000000000001", "02:00:00:00:00:01", "veth-web")
@@ -93,6 +93,29 @@ def test_a_crash_while_saving_loses_no_policy(disk: Disk, monkeypatch: pytest.Mo
     assert disk.loaded_generation() == 3
     (disk.directory / "policy.json").write_bytes(b"")
     assert disk.loaded_generation() == 2
+
+
+def test_a_position_that_was_not_written_is_written_the_next_time(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was full when policy was saved, and has room when it is saved again."""
+    replace = Path.replace
+
+    def failing(path: Path, target: Path) -> Path:
+        if "positions" in target.name:
+            raise OSError("no space left on device")
+        return replace(path, target)
+
+    reconciler = disk.reconciler()
+    reconciler.load()
+    message = disk.manager.delta(groups={"c": group("10.0.0.3")})
+    with monkeypatch.context() as full:
+        full.setattr(Path, "replace", failing)
+        assert reconciler.apply_message(message, 0).disposition is Disposition.AGAIN
+    assert reconciler.apply_message(message, 0).disposition is Disposition.DONE
+    assert disk.statefile.oldest()[1] == 2
+    disk.statefile.close()
+    assert StateFile(disk.directory).oldest()[1] == 2
 
 
 def test_a_changed_object_is_noticed(disk: Disk) -> None:

@@ -53,10 +53,17 @@ class Hits(NamedTuple):
 
 
 NO_HITS: Final = Hits()
+A_FEW: Final = 16
 
 
 def mask(numbers: Iterable[int]) -> int:
-    """These bits. Adding one after the other to an integer would cost the square of their number."""
+    """These bits. To add one after the other to an integer costs the square of their number."""
+    numbers = list(numbers)
+    if len(numbers) <= A_FEW:
+        row = 0
+        for number in numbers:
+            row |= 1 << number
+        return row
     content = bytearray()
     for number in numbers:
         place = number >> 3
