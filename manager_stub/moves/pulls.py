@@ -54,7 +54,7 @@ class Pulls:
     def _pull(self, host: str, vm: str) -> None:
         """If it is known where from; the host is told if it cannot be."""
         vnics = tuple(each for each in self._register.hosts[host].bindings if each.vm == vm)[:MAX_VNICS]
-        sources = {self._had[each.vnic][0] for each in vnics if each.vnic in self._had}
+        sources = {self._had[each.vnic][0] for each in vnics if each.vnic in self._had} - {host}
         if len(sources) != 1:
             return
         try:

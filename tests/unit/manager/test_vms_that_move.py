@@ -452,3 +452,16 @@ async def test_who_says_of_moves_what_nobody_needs_may_be_flooding(manager: Mana
         message: Any = SimpleNamespace(routing_key=key, user_id=host, body=body)
         await courier._take(message)
     assert counted == [OTHER, OTHER]
+
+
+async def test_o34_a_vm_that_is_back_is_not_pulled_from_where_it_is(manager: Manager) -> None:
+    """The last that had it before is the host where it is now."""
+    for host in (SOURCE, TARGET):
+        know_key(manager, host)
+    plugged(manager, TARGET, HERE)
+    plugged(manager, SOURCE)
+    plugged(manager, SOURCE, HERE)
+    manager.vnics.arrived(SOURCE, {VNIC})
+    says(manager, SOURCE, MoveWanted(VM, (HERE,)))
+    assert manager.register.hosts[SOURCE].bindings == (HERE,)
+    assert manager.parts.moves.moves == {}
