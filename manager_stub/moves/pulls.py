@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from manager_stub.checks import Refused
+from manager_stub.clock import now_ms
 from manager_stub.moves.moves import Moves
 from manager_stub.register import Register
 from manager_stub.reports import BadReport
@@ -53,6 +54,11 @@ class Pulls:
 
     def _pull(self, host: str, vm: str) -> None:
         """If it is known where from; the host is told if it cannot be."""
+        since = now_ms() - int(PATIENCE_S * 1000)
+        moves = self._moves.moves.values()
+        if any((each.vm, each.target) == (vm, host) and each.changed_ms >= since for each in moves):
+            del self._wanted[host, vm]  # it asked when the VM first came; now it has come by a move
+            return
         vnics = tuple(each for each in self._register.hosts[host].bindings if each.vm == vm)[:MAX_VNICS]
         sources = {self._had[each.vnic][0] for each in vnics if each.vnic in self._had} - {host}
         if len(sources) != 1:
