@@ -4,13 +4,17 @@ import threading
 
 import pytest
 
-from tests.harness.datapath import Host, Port, dropped
-from tests.harness.packets import IPV4, Net, udp
+from tests.harness.datapath import Host, Port, dropped, inside
+from tests.harness.packets import IPV4, IPV6, Net, udp
 from tests.harness.policies import policy
+from tests.harness.prober import DROP, PASS, PORTS, RULES, Prober
+from tests.harness.wired import Wired
 from vsfwd.datapath import bpf
 
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 FILLER = [f"drop service tcp/{port}" for port in range(1, 300)]
+VERSIONS = 3
+"""Two would put into each bank what it held before."""
 
 
 class Traffic(threading.Thread):
@@ -61,6 +65,45 @@ def test_no_packet_sees_a_mixture(host: Host, net: Net) -> None:
     assert verdicts.keys() == {2}
     assert here.drops() == {"rule_drop": verdicts[2]}
     assert verdicts[2] > 100
+
+
+def version(number: int) -> list[str]:
+    """The same verdicts, said in another way: of three rules that a packet might fall under it falls under
+    this one, and the others, for nobody, do the opposite. So with which rule it is from one version, and what
+    that rule does from another, what must be dropped is delivered and what must pass is lost."""
+    rules = []
+    for kind, action, opposite in ((DROP, "drop", "allow"), (PASS, "allow", "drop")):
+        for place in range(VERSIONS):
+            nobody = f"198.51.100.{place},2001:db8::{place}"
+            does, sources = (action, "db") if place == number else (opposite, nobody)
+            rules.append(f"{does} from {sources} service udp/{PORTS[kind]}")
+    return [*rules, *RULES]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "generations", [100, pytest.param(10_000, marks=[pytest.mark.deep, pytest.mark.timeout(3600)])]
+)
+def test_x44_no_packet_of_many_generations_sees_a_mixture(wired: Wired, generations: int) -> None:
+    """Traffic of every kind between two vNICs, and besides a packet that must be dropped as fast as one CPU
+    can send it, while one generation follows on the other."""
+    here, _ = wired.replug()
+    wired.install(version(0))
+    images = [wired.host.image(policy(version(number), vnics=VNICS)) for number in range(VERSIONS)]
+    with inside(wired.namespace), Prober(wired.twin, wired.here, (IPV4.here, IPV6.here)) as prober:
+        frame = bytes(here.frame_in(udp(IPV4.twin, IPV4.here, PORTS[DROP])))
+        flood = Traffic(wired.host, here, frame)
+        flood.start()
+        try:
+            for generation in range(generations):
+                prober.note(f"generation {generation}")
+                wired.host.flip(images[generation % VERSIONS])
+        finally:
+            verdicts = flood.finish()
+    assert prober.violations() == []
+    assert verdicts.keys() == {2}
+    probes = sum(tally.sent for tally in prober.tallies)
+    print(f"{generations} generations, {verdicts[2] + probes} packets: 0 saw a mixture")
 
 
 def test_a_bank_rests_before_it_is_written_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

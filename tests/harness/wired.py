@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.harness.datapath import Host, inside, private_host
+from tests.harness.datapath import Host, Port, inside, private_host
 from vsfwd.datapath import Flow, Reason, Settings
 
 RTM_SETLINK, NLM_F_REQUEST_AND_ACK = 19, 5
@@ -35,12 +35,11 @@ class Wired:
             command = ["ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "on" if on else "off"]
             subprocess.run(command, check=True, capture_output=True)
 
-    def replug(self) -> None:
+    def replug(self) -> list[Port]:
         """Every vNIC without flows, drops and policy."""
         with inside(self.namespace):
             self.host.unplug()
-            for vnic in self.vnics:
-                self.host.port(vnic)
+            return [self.host.port(vnic) for vnic in self.vnics]
 
     @contextmanager
     def big_tcp(self) -> Iterator[None]:
