@@ -87,7 +87,8 @@ def status(socket: Path, as_json: bool) -> None:
     console = wide_console()
     facts = {
         "vsfwd": f"{host.version} on host {host.host_id}",
-        "policy": f"epoch {host.epoch}, generation {host.generation}, digest {host.digest[:12]}",
+        "policy": f"epoch {host.epoch}, generation {host.generation}, digest {host.digest[:12]}"
+        + (f"; not on disk: {host.not_saved}" if host.not_saved else ""),
         "realised": f"{host.realised_at or 'before this start'}"
         + (f", {host.age_s} s ago, in {host.duration_us / 1000:.1f} ms" if host.realised_at else ""),
         "broker": host.broker or f"not connected ({host.broker_error or 'not tried yet'})",

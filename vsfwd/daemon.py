@@ -52,7 +52,7 @@ BEAT_S: Final = 30.0
 """How often the manager is told what is in force (Neutron's agents say that they live as often)."""
 AWAY_S: Final = 60.0
 """Without a broker that are an alarm: a broker that is started again takes less."""
-AGAIN_PAUSE_S: Final = 1.0
+SAVE_AGAIN_S: Final = 2.0
 TIDY_S: Final = 2.0
 MEND_PERIOD_S: Final = 0.5
 """Between two looks at what somebody may have taken away: programs, the port guard."""
@@ -157,6 +157,7 @@ class Daemon:
                 "mend": self._mend(),
                 "alarms": self.alarms.watch(),
                 "schedules": self._follow_schedules(),
+                "saving": self._save_again(),
                 "discovery": self.discovery.run(),
                 "moves": self.moves.watch(),
                 "statistics": self.statistics.run(),
@@ -195,13 +196,10 @@ class Daemon:
 
     # -- from the manager ------------------------------------------------------------------------------
 
-    async def _policy(self, message: Message) -> bool | None:
-        """Whether a policy message is done with: True yes, False never, None it is to come again."""
+    async def _policy(self, message: Message) -> bool:
+        """Whether it is done with; else it is refused."""
         outcome = await self.apply_thread(self.reconciler.apply_message, message, time.monotonic_ns())
         self.broker.report(outcome.report)
-        if outcome.disposition is Disposition.AGAIN:
-            await asyncio.sleep(AGAIN_PAUSE_S)
-            return None
         return outcome.disposition is Disposition.DONE
 
     async def _request(self, request: Request) -> None:
@@ -255,6 +253,11 @@ class Daemon:
             await asyncio.sleep(1 - time.time() % 1)
             await self.apply_thread(self.reconciler.follow_schedules)
 
+    async def _save_again(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(SAVE_AGAIN_S)
+            await self.apply_thread(self.reconciler.save)
+
     def _interfaces(self, client: Client) -> tuple[VarlinkInterface, ...]:
         """What a local client may talk to."""
         parts = Parts(
@@ -286,6 +289,9 @@ class Daemon:
             causes[Cause("dfw_port_guard_failed", "CRITICAL", self.config.host_id)] = (
                 f"no port guard: {fault}"
             )
+        if self.reconciler.not_saved:
+            what = f"what is in force is not on disk: {self.reconciler.not_saved}"
+            causes[Cause("dfw_policy_not_saved", "HIGH", self.config.host_id)] = what
         if self.broker.away_for_s() >= AWAY_S:
             what = f"no broker, what is in force stays: {self.broker.last_error or 'not connected yet'}"
             causes[Cause("management_channel_to_manager_node_down", "MEDIUM", self.config.host_id)] = what

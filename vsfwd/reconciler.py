@@ -4,14 +4,15 @@ Everything that changes policy or vNICs comes through here, one at a time, on on
 a message, a vNIC that is plugged or pulled, the state on disk at the start. Each becomes a desired state, an
 image, a plan, and one log line that says what changed and how long it took.
 
-What fails changes nothing: the last good policy stays in the kernel, in `state` and on disk. `state`, `image`
+What fails changes nothing: the last good policy stays in the kernel, in `state` and on disk. Only a disk that
+takes nothing holds no policy up: what is enforced is saved when it can be. `state`, `image`
 and `ports` are never changed but replaced, and may be read from any thread; each is whole in itself, and one
 may be newer than another while something is applied.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -69,7 +70,6 @@ class Disposition(StrEnum):
 
     DONE = "done"
     REFUSED = "refused"
-    AGAIN = "again"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ class Reconciler:
         self._now = now
         self._incidents = incidents or Incidents()
         self._closed: frozenset[int] = frozenset()
-        self._saved = True
+        self.not_saved = ""
+        """Why the disk has not got what is enforced."""
+        self._to_save: tuple[bytes, bytes] | None = None
         self._stale = False
 
     # -- what comes in ---------------------------------------------------------------------------------
@@ -150,6 +152,7 @@ class Reconciler:
     def load(self) -> None:
         """Take the last good policy from disk. Without one nothing is installed: what the kernel enforces
         stays, and new vNICs stay closed."""
+        unusable = []
         for path, stored in self._statefile.policies():
             try:
                 if isinstance(stored, str):
@@ -161,10 +164,22 @@ class Reconciler:
                     file=str(path),
                     reason=str(refused),
                 )
+                unusable.append(f"{path.name}: {refused}")
             else:
                 log.info("policy loaded", file=str(path), **_identity(self.state), **_sizes(self.state))
-                return
-        log.warning("no policy on disk: vNICs stay closed until the manager sends one")
+                break
+        else:
+            log.warning("no policy on disk: vNICs stay closed until the manager sends one")
+        last = self._statefile.newest()
+        if unusable or (self.state.epoch, self.state.generation) < last:
+            self._lost_on_disk(last[1], unusable)
+
+    def _lost_on_disk(self, last: int, unusable: Sequence[str]) -> None:
+        loaded = f"generation {self.state.generation} was loaded"
+        instead = "nothing was loaded, new vNICs stay closed" if self.state is NO_POLICY else loaded
+        reasons = "; ".join(unusable) or "its file is gone"
+        cause = Cause("dfw_policy_file_unusable", "CRITICAL", self._host)
+        self._incidents.note(cause, f"generation {last} was saved, {instead}: {reasons}")
 
     def _proven(self, stored: Stored) -> DesiredState:
         header = envelope.verify_header(self._key, stored.header, stored.signature, self._host)
@@ -183,7 +198,7 @@ class Reconciler:
             plan = self._install(wanted)
             duration_us = (time.monotonic_ns() - received_ns) // 1000
         except Duplicate:
-            return self._duplicate(message)
+            return self._duplicate()
         except Exception as error:
             return self._refuse(header, error)
         before, self.state = self.state, wanted
@@ -198,27 +213,32 @@ class Reconciler:
             duration_ms=round(duration_us / 1000, 1),
             refused=[f"{refusal.kind}/{refusal.id}: {refusal.reason}" for refusal in self.refusals()],
         )
-        outcome = self._save(message, duration_us)
+        self._to_save = message.header, message.signature
+        self.save()
         if isinstance(plan, Flip):
             del before
             give_back()
-        return outcome
-
-    def _duplicate(self, message: Message) -> Outcome:
-        self.counters.duplicate += 1
-        return Outcome(self._report(), Disposition.DONE) if self._saved else self._save(message, 0)
-
-    def _save(self, message: Message, duration_us: int) -> Outcome:
-        """Not taken until the disk has it: what the kernel enforces must be what a restart begins with."""
-        try:
-            self._statefile.save_policy(message.header, message.signature, self.state)
-        except OSError as error:
-            self._saved = False
-            log.error("policy is enforced but not saved; the message stays at the broker", reason=str(error))
-            unsaved = Refusal("message", str(self.state.generation), f"enforced, but not saved: {error}")
-            return Outcome(self._report(unsaved), Disposition.AGAIN)
-        self._saved = True
         return Outcome(self._report(duration_us=duration_us), Disposition.DONE)
+
+    def _duplicate(self) -> Outcome:
+        self.counters.duplicate += 1
+        return Outcome(self._report(), Disposition.DONE)
+
+    def save(self) -> None:
+        """Write down what is enforced, where the disk has not got it. Who cannot is told to everybody and
+        tries again; no newer policy waits for that."""
+        if self._to_save is None:
+            return
+        try:
+            self._statefile.save_policy(*self._to_save, self.state)
+        except OSError as error:
+            if str(error) != self.not_saved:
+                log.error("policy is enforced but not saved; tried again", reason=str(error))
+            self.not_saved = str(error)
+            return
+        if self.not_saved:
+            log.info("policy is saved now", **_identity(self.state))
+        self._to_save, self.not_saved = None, ""
 
     def _refuse(self, header: envelope.Header | None, error: Exception) -> Outcome:
         """Keep the last good policy. A snapshot is asked for only where one can help."""
@@ -353,9 +373,12 @@ class Reconciler:
         return self._report()
 
     def refusals(self) -> tuple[Refusal, ...]:
-        """What of the policy is not in force, and why; vNICs without programs, too."""
+        """What of the policy is not in force, and why; vNICs without programs, and policy that is not saved,
+        too."""
+        generation, reason = str(self.state.generation), f"enforced, but not saved: {self.not_saved}"
+        unsaved = [Refusal("message", generation, reason)] * bool(self.not_saved)
         unattached = (Refusal("vnics", vnic, failed.reason) for vnic, failed in self.unattached.items())
-        return (*self.state.refusals, *self.warnings, *unattached)
+        return (*unsaved, *self.state.refusals, *self.warnings, *unattached)
 
     def _report(self, *message: Refusal, resync: bool = False, duration_us: int = 0) -> Applied:
         state = self.state

@@ -63,7 +63,9 @@ class StateFile:
         self._saved: Positions | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(
+                directory / _LOCK, os.O_CREAT | os.O_CLOEXEC, 0o600
+            )  # also of a disk that is read-only
         except OSError as error:
             as_root = "; vsfwd runs as root" if isinstance(error, PermissionError) else ""
             raise Unusable(f"{directory}: {error.strerror}{as_root}") from None
@@ -92,6 +94,11 @@ class StateFile:
         """Epoch and generation below which no policy on disk is to be believed."""
         positions = self._positions()
         return positions.before if positions else (0, 0)
+
+    def newest(self) -> tuple[int, int]:
+        """Epoch and generation of the policy that was saved last."""
+        positions = self._positions()
+        return positions.last if positions else (0, 0)
 
     def policies(self) -> Iterator[tuple[Path, Stored | str]]:
         """The policies there are, newest first; a text instead of one says what is wrong with the file."""
@@ -131,7 +138,7 @@ class StateFile:
             return msgspec.json.decode((self._directory / _BINDINGS).read_bytes(), type=Bindings).vnics
         except FileNotFoundError:
             return ()
-        except UNDECODABLE as error:
+        except (OSError, *UNDECODABLE) as error:
             raise ValueError(f"{self._directory / _BINDINGS}: {error}") from None
 
     def save_addresses(self, addresses: Addresses) -> None:
@@ -144,7 +151,7 @@ class StateFile:
             return msgspec.json.decode((self._directory / _ADDRESSES).read_bytes(), type=Addresses)
         except FileNotFoundError:
             return Addresses({})
-        except UNDECODABLE as error:
+        except (OSError, *UNDECODABLE) as error:
             raise ValueError(f"{self._directory / _ADDRESSES}: {error}") from None
 
     def _written(self, name: str, content: bytes, *, wait: bool = True) -> Path:

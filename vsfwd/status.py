@@ -83,6 +83,7 @@ class Answers(api.HostInterface):
             epoch=state.epoch,
             generation=state.generation,
             digest=digest_text(state.digest),
+            not_saved=parts.reconciler.not_saved,
             broker=parts.broker.connected_to,
             broker_error=parts.broker.last_error,
             realised_at=datetime.fromtimestamp(realised, UTC).isoformat(timespec="seconds")

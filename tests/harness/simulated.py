@@ -96,7 +96,7 @@ class SimulatedHost:
         finally:
             self.statefile.close()
 
-    async def _policy(self, message: Message) -> bool | None:
+    async def _policy(self, message: Message) -> bool:
         before = self.reconciler.state
         outcome = await self._apply_thread(self.reconciler.apply_message, message, time.monotonic_ns())
         after = self.reconciler.state
@@ -104,7 +104,7 @@ class SimulatedHost:
             header = msgspec.json.decode(message.header, type=Header)
             self._took(self, Took(after, header.kind, time.monotonic_ns()))
         self.link.report(outcome.report)
-        return None if outcome.disposition is Disposition.AGAIN else outcome.disposition is Disposition.DONE
+        return outcome.disposition is Disposition.DONE
 
     async def _request(self, request: Request) -> None:
         if request.method == "report":

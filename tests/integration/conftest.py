@@ -1,12 +1,18 @@
-"""One lab for all end-to-end tests; each of them finds it as it was at the start."""
+"""One lab for all end-to-end tests; each of them finds it as it was at the start. Tests of one vsfwd: one
+broker for a file of them, a daemon for each."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.harness import lab
 from tests.harness.lab import World
+from tests.integration.daemon_host import BROKER_ADDRESS, DaemonHost, Setting
+from tests.integration.private_broker import ManagersEnd, PrivateBroker
 from vagrant.lab.processes import tail
+from vsfwd.protocol.messages import Hello
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,3 +43,34 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for host in world.lab.layout.hosts:
             report.sections.append((f"log of vsfwd on {host.name}", tail(host.log)))
     return report
+
+
+@pytest.fixture(scope="module")
+def wires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, PrivateBroker]]:
+    """The broker, and a link to it; both outlive every single daemon."""
+    directory = tmp_path_factory.mktemp("daemon")
+    host = DaemonHost(directory)
+    broker = PrivateBroker(directory, address=BROKER_ADDRESS)
+    try:
+        host.up()
+        broker.start()
+        broker.declare()
+        yield directory, broker
+    finally:
+        host.down()
+        broker.node.kill()
+
+
+@pytest_asyncio.fixture
+async def setting(wires: tuple[Path, PrivateBroker], tmp_path: Path) -> AsyncIterator[Setting]:
+    _, broker = wires
+    broker.purge()
+    host = DaemonHost(tmp_path)
+    config = host.configure(broker)
+    async with ManagersEnd(broker) as manager:
+        try:
+            host.start(config)
+            await manager.reported(Hello)
+            yield Setting(host, broker, manager, config)
+        finally:
+            host.clear()

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tests.harness.datapath import BPFFS, PREFIX, inside, remove_leftovers
-from tests.integration.private_broker import PrivateBroker
-from tests.unit.policy_messages import HOST, WEB, WEB_VM, Manager
+from tests.integration.private_broker import ManagersEnd, PrivateBroker
+from tests.unit.policy_messages import HOST, WEB, WEB_VM, Manager, group, rule, vnic
 from vagrant.lab.waiting import wait_until
 from vsfwd.datapath.attach import Hooks
+from vsfwd.protocol.messages import Applied, Bindings
 
 HOST_NS: Final = f"{PREFIX}daemon-{os.getpid()}"
 VM_NS: Final = f"{HOST_NS}-vm0"
@@ -37,6 +38,20 @@ VM_MAC: Final = "02:00:00:00:00:01"
 DEVICE: Final = "veth-web"
 QUOTA: Final = 1024
 """Places of the VM's flow table."""
+
+PING = {"protocol": 1, "icmp_type": 8}
+POLICY = {
+    "rules": {
+        "1": rule("ping", services=[PING], sources={"groups": ["clients"]}, logged=True),
+        "2": rule(
+            "no web", action="drop", order=[9, 0, 0, 1], services=[{"protocol": 6, "ports": [[80, 80]]}]
+        ),
+        "3": rule("rest", order=[9, 0, 0, 2]),
+    },
+    "groups": {"clients": group("192.0.2.0/24", name="clients")},
+    "vnics": {WEB: vnic(VM_ADDRESS)},
+}
+NO_PING = {"1": rule("ping", action="drop", services=[PING])}
 
 T = TypeVar("T")
 
@@ -211,3 +226,24 @@ class DaemonHost:
                 assert received, "the daemon closed the connection"
                 answer += received
         return json.loads(answer[:-1])
+
+
+class Setting:
+    """A host with a daemon, its VM, and the manager's end of the line."""
+
+    def __init__(self, host: DaemonHost, broker: PrivateBroker, manager: ManagersEnd, config: Path) -> None:
+        self.host = host
+        self.broker = broker
+        self.manager = manager
+        self.config = config
+
+    async def plugged(self) -> None:
+        assert self.host.announce() == {}
+        self.host.plug()
+        wait_until(self.host.hooked, "the programs on the new device")
+        await self.manager.reported(Bindings, lambda event: len(event.vnics) == 1)
+
+    async def with_policy(self) -> None:
+        await self.plugged()
+        await self.manager.policy(self.host.manager.snapshot(**POLICY))
+        await self.manager.reported(Applied)

@@ -134,7 +134,7 @@ async def test_o16_a_message_that_is_given_back_for_ever_becomes_a_dead_letter(b
 
 
 async def test_a_message_given_back_comes_again(broker: PrivateBroker) -> None:
-    """What could not be saved is tried again."""
+    """In its place."""
     async with connected(broker) as (host, manager):
         host.verdicts = [None, True]
         await manager.policy(Message(b"again", b"", b""))

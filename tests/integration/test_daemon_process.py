@@ -2,104 +2,37 @@
 
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from tests.harness.flood import frames
 from tests.harness.pairs import Pair
 from tests.harness.sockets import listening
 from tests.integration.daemon_host import (
-    BROKER_ADDRESS,
     DEVICE,
     HOST_ADDRESS,
     HOST_ADDRESS6,
     HOST_NS,
+    NO_PING,
+    POLICY,
     QUOTA,
     VM_ADDRESS,
     VM_ADDRESS6,
     VM_MAC,
     VM_NS,
     DaemonHost,
+    Setting,
     sh,
 )
-from tests.integration.private_broker import ManagersEnd, PrivateBroker
 from tests.unit.policy_messages import APP, WEB, WEB_VM, group, rule, vnic
 from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
 from vsfwd.protocol.messages import Applied, Bindings, Hello, Reply, Request
 
 pytestmark = pytest.mark.slow
-PING = {"protocol": 1, "icmp_type": 8}
-POLICY = {
-    "rules": {
-        "1": rule("ping", services=[PING], sources={"groups": ["clients"]}, logged=True),
-        "2": rule(
-            "no web", action="drop", order=[9, 0, 0, 1], services=[{"protocol": 6, "ports": [[80, 80]]}]
-        ),
-        "3": rule("rest", order=[9, 0, 0, 2]),
-    },
-    "groups": {"clients": group("192.0.2.0/24", name="clients")},
-    "vnics": {WEB: vnic(VM_ADDRESS)},
-}
-NO_PING = {"1": rule("ping", action="drop", services=[PING])}
-
-
-@pytest.fixture(scope="module")
-def wires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, PrivateBroker]]:
-    """The broker, and a link to it; both outlive every single daemon."""
-    directory = tmp_path_factory.mktemp("daemon")
-    host = DaemonHost(directory)
-    broker = PrivateBroker(directory, address=BROKER_ADDRESS)
-    try:
-        host.up()
-        broker.start()
-        broker.declare()
-        yield directory, broker
-    finally:
-        host.down()
-        broker.node.kill()
-
-
-class Setting:
-    """A host with a daemon, its VM, and the manager's end of the line."""
-
-    def __init__(self, host: DaemonHost, broker: PrivateBroker, manager: ManagersEnd, config: Path) -> None:
-        self.host = host
-        self.broker = broker
-        self.manager = manager
-        self.config = config
-
-    async def plugged(self) -> None:
-        assert self.host.announce() == {}
-        self.host.plug()
-        wait_until(self.host.hooked, "the programs on the new device")
-        await self.manager.reported(Bindings, lambda event: len(event.vnics) == 1)
-
-    async def with_policy(self) -> None:
-        await self.plugged()
-        await self.manager.policy(self.host.manager.snapshot(**POLICY))
-        await self.manager.reported(Applied)
-
-
-@pytest_asyncio.fixture
-async def setting(wires: tuple[Path, PrivateBroker], tmp_path: Path) -> AsyncIterator[Setting]:
-    _, broker = wires
-    broker.purge()
-    host = DaemonHost(tmp_path)
-    config = host.configure(broker)
-    async with ManagersEnd(broker) as manager:
-        try:
-            host.start(config)
-            await manager.reported(Hello)
-            yield Setting(host, broker, manager, config)
-        finally:
-            host.clear()
 
 
 async def test_a_new_vnic_is_closed_until_its_policy_is_in(setting: Setting) -> None:

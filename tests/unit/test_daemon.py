@@ -1,6 +1,7 @@
 """Pieces of the composition root: telling systemd, what the end of a task is, alarms about the host."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -8,6 +9,7 @@ from typing import cast
 import pytest
 
 from vsfwd.daemon import AWAY_S, Daemon, TaskEnded, _essential, notify
+from vsfwd.incidents import Cause
 
 AWAY = "management_channel_to_manager_node_down"
 
@@ -40,30 +42,36 @@ async def test_a_task_that_returns_is_an_error() -> None:
         await _essential("watch", short())
 
 
+def causes(**parts: object) -> Mapping[Cause, str]:
+    """Alarms about a host that has these parts, and is well otherwise."""
+    well = {
+        "renewal": SimpleNamespace(expiry=lambda: None),
+        "broker": SimpleNamespace(away_for_s=lambda: 0.0),
+        "config": SimpleNamespace(host_id="host"),
+        "datapath": SimpleNamespace(port_guard=SimpleNamespace(fault="")),
+        "moves": SimpleNamespace(held_long=dict),
+        "reconciler": SimpleNamespace(not_saved=""),
+    }
+    return Daemon._of_this_host(cast(Daemon, SimpleNamespace(**{**well, **parts})))
+
+
 @pytest.mark.parametrize(("away_for_s", "events"), [(AWAY_S - 1, []), (AWAY_S, [AWAY])])
 def test_o10_a_broker_that_is_away_is_an_alarm(away_for_s: float, events: list[str]) -> None:
     """After a minute, with what was wrong last; what is in force stays."""
-    daemon = SimpleNamespace(
-        renewal=SimpleNamespace(expiry=lambda: None),
-        broker=SimpleNamespace(away_for_s=lambda: away_for_s, last_error="refused"),
-        config=SimpleNamespace(host_id="host"),
-        datapath=SimpleNamespace(port_guard=SimpleNamespace(fault="")),
-        moves=SimpleNamespace(held_long=dict),
-    )
-    causes = Daemon._of_this_host(cast(Daemon, daemon))
-    assert [cause.event_type for cause in causes] == events
-    assert all(cause.feature == "communication" and "refused" in what for cause, what in causes.items())
+    found = causes(broker=SimpleNamespace(away_for_s=lambda: away_for_s, last_error="refused"))
+    assert [cause.event_type for cause in found] == events
+    assert all(cause.feature == "communication" and "refused" in what for cause, what in found.items())
+
+
+def test_o27_a_policy_that_is_not_on_disk_is_an_alarm() -> None:
+    """As long as it is not, with the disk's reason."""
+    ((cause, what),) = causes(reconciler=SimpleNamespace(not_saved="No space left on device")).items()
+    assert cause == Cause("dfw_policy_not_saved", "HIGH", "host")
+    assert what == "what is in force is not on disk: No space left on device"
 
 
 def test_o33_a_vnic_that_nothing_passes_for_long_is_an_alarm() -> None:
     """Its VM is about to move, and has been for a minute; in NSX's words."""
-    daemon = SimpleNamespace(
-        renewal=SimpleNamespace(expiry=lambda: None),
-        broker=SimpleNamespace(away_for_s=lambda: 0.0),
-        config=SimpleNamespace(host_id="host"),
-        datapath=SimpleNamespace(port_guard=SimpleNamespace(fault="")),
-        moves=SimpleNamespace(held_long=lambda: {"vnic": "nothing has passed"}),
-    )
-    ((cause, what),) = Daemon._of_this_host(cast(Daemon, daemon)).items()
+    ((cause, what),) = causes(moves=SimpleNamespace(held_long=lambda: {"vnic": "nothing has passed"})).items()
     assert (cause.feature, *cause) == ("distributed_firewall", "dfw_vmotion_failure", "CRITICAL", "vnic")
     assert what == "nothing has passed"

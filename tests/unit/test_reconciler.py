@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import APP, HOST, WEB, Manager, group, rule, vnic
@@ -300,17 +301,36 @@ def test_what_a_policy_leaves_goes_back_to_the_kernel(world: World, monkeypatch:
     assert given == [1, 3]
 
 
-def test_what_is_not_saved_comes_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk: the policy is enforced, the message is given back, and is saved when it comes again."""
-    message = world.policy()
-    with monkeypatch.context() as full:
+def test_o27_a_disk_that_takes_nothing_holds_no_policy_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One generation after the other is enforced and said not to be saved, until the last of them is. It is
+    logged once when it begins, and once when it ends."""
+    world.plug(PORT)
+    with monkeypatch.context() as full, capture_logs() as lines:
         full.setattr(world.statefile, "save_policy", _no_space)
-        outcome = world.take(message)
-    assert outcome.disposition is Disposition.AGAIN
-    assert "No space left" in outcome.report.refusals[0].reason
-    assert world.take(message).disposition is Disposition.DONE
+        world.take(world.policy())
+        outcome = world.take(world.manager.delta(rules={"3": rule()}))
+        world.reconciler.save()
+    assert applied(world.datapath.image, 0) == [1, 3, 2]
+    assert (outcome.disposition, outcome.report.generation) == (Disposition.DONE, 2)
+    assert "enforced, but not saved: [Errno 28] No space left" in outcome.report.refusals[0].reason
+    assert world.reconciler.heartbeat().refusals == outcome.report.refusals
+    assert [line["log_level"] for line in lines if line["log_level"] == "error"] == ["error"]
+    with capture_logs() as lines:
+        world.reconciler.save()
+    assert [line["event"] for line in lines] == ["policy is saved now"]
+    assert (world.reconciler.not_saved, world.reconciler.refusals()) == ("", ())
     world.restart()
-    assert world.reconciler.state.generation == 1
+    assert world.reconciler.state.generation == 2
+
+
+def test_o27_what_is_saved_is_not_saved_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is left alone."""
+    world.take(world.policy())
+    monkeypatch.setattr(world.statefile, "save_policy", _no_space)
+    world.reconciler.save()
+    assert world.reconciler.not_saved == ""
 
 
 def _no_space(*_: object) -> None:

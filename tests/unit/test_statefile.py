@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.unit.fake_datapath import FakeDatapath
 from tests.unit.policy_messages import HOST, WEB, Manager, group
+from vsfwd.incidents import Cause, Incidents
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import Disposition, Reconciler
+from vsfwd.reconciler import Reconciler
 from vsfwd.statefile import InUse, StateFile, Stored, Unusable
 
 BINDING = Binding(WEB, "bbbbbbbb-0000-4000-8000-000000000001", "02:00:00:00:00:01", "veth-web")
@@ -23,12 +24,18 @@ class Disk:
         self.directory = directory
         self.manager = Manager()
         self.statefile = StateFile(directory)
+        self.incidents = Incidents()
         reconciler = self.reconciler()
         reconciler.apply_message(self.manager.snapshot(groups={"a": group("10.0.0.1")}), 0)
         reconciler.apply_message(self.manager.delta(groups={"b": group("10.0.0.2")}), 0)
 
     def reconciler(self, host: str = HOST) -> Reconciler:
-        return Reconciler(host, self.manager.key.public_key(), FakeDatapath(), self.statefile, "1.0")
+        key = self.manager.key.public_key()
+        return Reconciler(host, key, FakeDatapath(), self.statefile, "1.0", incidents=self.incidents)
+
+    def alarm(self) -> str:
+        """What is said of the policy on disk since the last call."""
+        return self.incidents.take().get(Cause("dfw_policy_file_unusable", "CRITICAL", HOST), "")
 
     def loaded_generation(self, host: str = HOST) -> int:
         reconciler = self.reconciler(host)
@@ -64,10 +71,56 @@ def test_nobody_else_can_read_it(disk: Disk) -> None:
     ],
     ids=["empty", "cut off", "no text", "no policy", "no text inside", "depth"],
 )
-def test_a_spoiled_file_falls_back(disk: Disk, spoil: bytes) -> None:
-    """Cut off or overwritten: the generation before it is enforced."""
+def test_o7_a_spoiled_file_falls_back(disk: Disk, spoil: bytes) -> None:
+    """Cut off or overwritten: the generation before it is enforced, and there is an alarm."""
     (disk.directory / "policy.json").write_bytes(spoil)
     assert disk.loaded_generation() == 1
+    alarm = disk.alarm()
+    assert alarm.startswith("generation 2 was saved, generation 1 was loaded: policy.json: ")
+
+
+def test_o7_what_is_whole_is_no_alarm(disk: Disk) -> None:
+    """Neither the last policy, nor a host that never had one."""
+    assert disk.loaded_generation() == 2
+    assert disk.alarm() == ""
+    for path in disk.directory.glob("*.json"):
+        path.unlink()
+    assert disk.loaded_generation() == 0
+    assert disk.alarm() == ""
+
+
+def test_o7_a_file_that_is_gone_is_missed(disk: Disk) -> None:
+    """First the last policy, then both: what was saved is known, so the alarm says what is missing."""
+    (disk.directory / "policy.json").unlink()
+    assert disk.loaded_generation() == 1
+    assert disk.alarm() == "generation 2 was saved, generation 1 was loaded: its file is gone"
+    (disk.directory / "policy.previous.json").unlink()
+    assert disk.loaded_generation() == 0
+    assert (
+        disk.alarm() == "generation 2 was saved, nothing was loaded, new vNICs stay closed: its file is gone"
+    )
+
+
+def test_o7_both_files_spoiled_leave_no_policy(disk: Disk) -> None:
+    """The alarm names both; nothing is made up in their place."""
+    for name in ("policy.json", "policy.previous.json"):
+        (disk.directory / name).write_bytes(b"{")
+    assert disk.loaded_generation() == 0
+    alarm = disk.alarm()
+    said = ("nothing was loaded", ": policy.json: ", "; policy.previous.json: ")
+    assert [words for words in said if words not in alarm] == []
+
+
+def test_o7_a_file_that_cannot_be_read_is_a_spoiled_one(disk: Disk) -> None:
+    """Any of the files, here directories: the daemon starts all the same."""
+    (disk.directory / "policy.json").unlink()
+    for name in ("policy.json", "vnics.json", "addresses.json"):
+        (disk.directory / name).mkdir()
+    assert disk.loaded_generation() == 1
+    with pytest.raises(ValueError, match=r"vnics\.json: .*Is a directory"):
+        disk.statefile.load_bindings()
+    with pytest.raises(ValueError, match=r"addresses\.json: .*Is a directory"):
+        disk.statefile.load_addresses()
 
 
 def test_an_older_policy_on_disk_is_refused(disk: Disk) -> None:
@@ -111,8 +164,10 @@ def test_a_position_that_was_not_written_is_written_the_next_time(
     message = disk.manager.delta(groups={"c": group("10.0.0.3")})
     with monkeypatch.context() as full:
         full.setattr(Path, "replace", failing)
-        assert reconciler.apply_message(message, 0).disposition is Disposition.AGAIN
-    assert reconciler.apply_message(message, 0).disposition is Disposition.DONE
+        reconciler.apply_message(message, 0)
+        assert reconciler.not_saved
+    reconciler.save()
+    assert not reconciler.not_saved
     assert disk.statefile.oldest()[1] == 2
     disk.statefile.close()
     assert StateFile(disk.directory).oldest()[1] == 2

@@ -96,13 +96,15 @@ class EarlyDrop:
 @dataclass(frozen=True)
 class HostStatus:
     """`broker` is the one connected to, or null; `realised_at` is ISO 8601, or null while nothing was
-    realised by this process; `duration_us` is message in to enforced, of the last message."""
+    realised by this process; `duration_us` is message in to enforced, of the last message. `not_saved` says
+    why the policy in force is not on disk."""
 
     version: str
     host_id: str
     epoch: int
     generation: int
     digest: str
+    not_saved: str
     broker: str | None
     broker_error: str
     realised_at: str | None
