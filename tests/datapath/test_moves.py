@@ -284,14 +284,15 @@ async def test_the_last_round_follows_a_hypervisor_that_goes_on(sites: Pair, net
 async def test_o31_a_table_that_is_too_small_vetoes_while_the_vm_runs_at_the_source(
     sites: Pair, net: Net
 ) -> None:
-    """The target has 512 places; the source goes on as if nothing had been."""
+    """The target has 512 places; the source goes on as if nothing had been. It has 1,024, and now and then
+    one flow finds both of its buckets full."""
     a, b = sites
     for sport in range(1000, 1700):
         a.receive(udp(net.peer, net.here, sport=sport))
         a.send(udp(net.here, net.peer, sport, sport=53))
     await prepare(a, b)
     b.plug()
-    with pytest.raises(Refused, match=r"flow quota: .* room for 512 flows; of 700 that come"):
+    with pytest.raises(Refused, match=r"flow quota: .* room for 512 flows; of (700|69\d) that come"):
         await carry(a, b)
     assert b.states() == []
     for site in (a, b):
