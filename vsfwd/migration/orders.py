@@ -37,10 +37,8 @@ class MoveOrders:
     async def take(self, said: Move) -> None:
         """From the manager."""
         if isinstance(said, MoveAborted):
-            of_vm = [each.migration for each in self._moves.status() if each.vm == said.vm]
-            if (
-                said.migration in of_vm or not of_vm
-            ):  # where there is none, an earlier daemon may have begun it
+            under_way = self._under_way(said.vm)
+            if said.migration in under_way or not under_way:  # then an earlier daemon may have begun it
                 await self._moves.abort(said.vm)
         elif isinstance(said, MoveOffer | MoveOrder | MoveState):
             step = _step(said)
@@ -57,6 +55,10 @@ class MoveOrders:
         else:
             log.error("not for a host to hear", said=type(said).__name__)
 
+    def _under_way(self, vm: str) -> list[str]:
+        """The id of the move that the VM is in, if there is one."""
+        return [each.migration for each in self._moves.status() if each.vm == vm]
+
     async def say(self, said: Move) -> None:
         try:
             await self._tell(said)
@@ -70,6 +72,8 @@ class MoveOrders:
         if isinstance(said, MoveState):
             done = await moves.take(said)
             return [done] if done else []
+        if (under_way := self._under_way(vm)) and said.migration not in under_way:
+            raise Refused(f"migration: the VM is in {under_way[0]} by now")
         if step is Step.EXPORT:
             return await moves.export(vm)
         if step is Step.FREEZE:

@@ -142,3 +142,12 @@ async def test_o35_what_is_called_off_is_the_move_that_is_named() -> None:
     moves.under_way = []
     await after(moves, MoveAborted(str(uuid4()), VM, "by hand"))
     assert moves.called == ["abort"]
+
+
+async def test_an_order_is_for_the_move_that_it_names() -> None:
+    """One that comes late ends no later move of that VM."""
+    moves = Stub()
+    moves.under_way = [str(uuid4())]
+    (answer,) = await after(moves, MoveOrder(ID, VM, Step.FINISH))
+    assert isinstance(answer, MoveRefused)
+    assert moves.called == []
