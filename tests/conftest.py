@@ -12,7 +12,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--seed", type=int, help="of tests/oracle and test_bus_faults: the one walk or schedule to do"
+        "--seed",
+        type=int,
+        help="of tests/oracle, test_bus_faults, test_chaos: the one walk or schedule to do",
     )
     parser.addoption(
         "--database",

@@ -4,17 +4,16 @@ import threading
 
 import pytest
 
+from tests.harness.crosswise import VERSIONS, version
 from tests.harness.datapath import Host, Port, dropped, inside
 from tests.harness.packets import IPV4, IPV6, Net, udp
 from tests.harness.policies import policy
-from tests.harness.prober import DROP, PASS, PORTS, RULES, Prober
+from tests.harness.prober import DROP, PORTS, Prober
 from tests.harness.wired import Wired
 from vsfwd.datapath import bpf
 
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 FILLER = [f"drop service tcp/{port}" for port in range(1, 300)]
-VERSIONS = 3
-"""Two would put into each bank what it held before."""
 
 
 class Traffic(threading.Thread):
@@ -65,19 +64,6 @@ def test_no_packet_sees_a_mixture(host: Host, net: Net) -> None:
     assert verdicts.keys() == {2}
     assert here.drops() == {"rule_drop": verdicts[2]}
     assert verdicts[2] > 100
-
-
-def version(number: int) -> list[str]:
-    """The same verdicts, said in another way: of three rules that a packet might fall under it falls under
-    this one, and the others, for nobody, do the opposite. So with which rule it is from one version, and what
-    that rule does from another, what must be dropped is delivered and what must pass is lost."""
-    rules = []
-    for kind, action, opposite in ((DROP, "drop", "allow"), (PASS, "allow", "drop")):
-        for place in range(VERSIONS):
-            nobody = f"198.51.100.{place},2001:db8::{place}"
-            does, sources = (action, "db") if place == number else (opposite, nobody)
-            rules.append(f"{does} from {sources} service udp/{PORTS[kind]}")
-    return [*rules, *RULES]
 
 
 @pytest.mark.slow

@@ -45,8 +45,8 @@ class FaultyProxy:
         self.refuses = False
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["FaultyProxy"]:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def running(self, address: str = "127.0.0.1") -> AsyncIterator["FaultyProxy"]:
+        self._server = await asyncio.start_server(self._serve, address, 0)
         try:
             yield self
         finally:

@@ -52,9 +52,9 @@ class LoneDaemon:
         self.log = directory / "vsfwd.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._namespace = namespace
-        self._key = Ed25519PrivateKey.generate()
+        self.key = Ed25519PrivateKey.generate()
         self._config = directory / "vsfwd.toml"
-        public = base64.b64encode(self._key.public_key().public_bytes_raw()).decode()
+        public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         nobody = directory / "nobody.pem"
         lines = {
             "host_id": HOST,
@@ -75,7 +75,7 @@ class LoneDaemon:
         fields = {
             name: getattr(header, name) for name in ("host", "epoch", "generation", "base", "kind", "digest")
         }
-        sealed = envelope.seal(self._key, json=json, **fields)
+        sealed = envelope.seal(self.key, json=json, **fields)
         statefile = StateFile(self.directory / "state")
         statefile.save_policy(sealed.header, sealed.signature, state)
         statefile.close()

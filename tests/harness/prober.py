@@ -14,6 +14,8 @@ kinds of traffic, once every tick, all with the tick's number in them:
     established  a datagram of one flow and its echo, which passes because of the flow only
     stream       a record of one TCP connection and its echo. A segment sent again was lost on the way; one of
                  which TCP says that it had come already (RFC 2883) was only late
+    changing     where a test keeps a `History` of its policies: a datagram of a new flow. Lost or delivered:
+                 no policy that may have been in force then does that
 
 Every number that is lost or delivered is told with the last note before it. Sockets stand in the namespaces,
 the threads in this process: give it a process of its own where the test would keep it from its work."""
@@ -21,19 +23,22 @@ the threads in this process: give it a process of its own where the test would k
 import selectors
 import socket
 import struct
+import sys
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from tests.harness.history import History
 from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
 
 PASS, DROP, ESTABLISHED, STREAM = "must-pass", "must-drop", "established", "stream"
-PORTS: Final = {PASS: 7000, DROP: 7001, ESTABLISHED: 7002, STREAM: 7003}
+CHANGING = "changing"
+PORTS: Final = {PASS: 7000, DROP: 7001, ESTABLISHED: 7002, STREAM: 7003, CHANGING: 7004}
 RULES: Final = (
     "allow service icmpv6",
     "allow service udp/7000",
@@ -46,6 +51,8 @@ PATIENCE_S: Final = 5
 """For a connection that waits until it may send again."""
 SILENCE_S: Final = 1.0
 """No queue on the way holds a datagram for longer."""
+LATE_S: Final = 0.25
+"""Between the begin of a tick and the last of its probes at the programs, on a busy machine."""
 _FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NUMBER: Final = struct.Struct("!Q")
 _SO_RCVBUFFORCE: Final = 33
@@ -88,13 +95,24 @@ class Prober:
     """`addresses` are the server's, one of each family; `rate` is ticks a second. `tallies` may be read at
     any time; after the `with` block nothing is under way any more."""
 
-    def __init__(self, client: str, server: str, addresses: Sequence[str], *, rate: int = 200) -> None:
+    def __init__(
+        self,
+        client: str,
+        server: str,
+        addresses: Sequence[str],
+        *,
+        rate: int = 200,
+        history: History | None = None,
+    ) -> None:
         self.ticks = 0
         self.tallies: list[Tally] = []
         self._client, self._server = client, server
         self._addresses = addresses
         self._pause_s = 1 / rate
         self._notes: list[tuple[int, str]] = []
+        self._history = history
+        self._begun: list[float] = []
+        self._excuses: list[tuple[str, range]] = []
         self._stop, self._silent = threading.Event(), threading.Event()
         self._sends: list[Callable[[int], None]] = []
         self._selector = selectors.DefaultSelector()
@@ -142,12 +160,41 @@ class Prober:
         """A line for every kind that did what it must not."""
         lines = []
         for tally in self.tallies:
-            for what, numbers in (("lost", sorted(tally.missing)), ("delivered", tally.delivered)):
+            for what, did in self._forbidden(tally).items():
+                numbers = [number for number in did if not self._is_excused(tally, what, number)]
                 if numbers:
                     lines.append(f"{tally}, {len(numbers)} {what}: {self._told(numbers)}")
-            if tally.resent:
+            if tally.resent and not self._excuses:
                 lines.append(f"{tally}, {tally.resent} segments lost")
         return lines
+
+    def _is_excused(self, tally: Tally, what: str, number: int) -> bool:
+        """A stream says again what was lost."""
+        what = "connections" if tally.kind == STREAM else what
+        return any(kind == what and number in numbers for kind, numbers in self._excuses)
+
+    def _forbidden(self, tally: Tally) -> dict[str, list[int]]:
+        if tally.kind != CHANGING:
+            return {"lost": sorted(tally.missing), "delivered": tally.delivered}
+        assert self._history
+        did: dict[str, list[int]] = {"lost": [], "delivered": []}
+        for number in range(tally.sent):
+            passed, begun = number not in tally.missing, self._begun[number]
+            if passed not in self._history.admissible(begun, begun + LATE_S):
+                did["delivered" if passed else "lost"].append(number)
+        return did
+
+    @contextmanager
+    def excused(self, *what: str) -> Iterator[None]:
+        """Of what is sent meanwhile may be `lost`, or `delivered`, what must not; the `connections` from
+        before may end for good."""
+        begun = self.ticks
+        if "connections" in what:
+            self._excuses.append(("connections", range(begun - 2, sys.maxsize)))
+        try:
+            yield
+        finally:
+            self._excuses += [(each, range(begun - 2, self.ticks + 3)) for each in what]
 
     def report(self) -> str:
         return "\n".join([*map(str, self.tallies), *self.violations()])
@@ -162,7 +209,12 @@ class Prober:
         return ", ".join(told) + ("" if len(numbers) <= 10 else ", ...")
 
     def _awaited(self) -> bool:
-        return any(tally.missing for tally in self.tallies if tally.kind == STREAM)
+        return any(
+            not self._is_excused(tally, "lost", number)
+            for tally in self.tallies
+            if tally.kind == STREAM
+            for number in list(tally.missing)
+        )
 
     def _quiet(self) -> bool:
         return time.monotonic() - self._last_arrival_s > SILENCE_S
@@ -185,7 +237,7 @@ class Prober:
         self._selector.register(readable, selectors.EVENT_READ, arrived)
 
     def _add_datagrams(self, address: str) -> None:
-        for kind in (PASS, DROP, ESTABLISHED):
+        for kind in (PASS, DROP, ESTABLISHED, *([CHANGING] if self._history else [])):
             server = self._open(self._server, address)
             server.bind((address, PORTS[kind]))
             client = self._open(self._client, address) if kind == ESTABLISHED else None
@@ -219,6 +271,7 @@ class Prober:
         with inside(self._client):  # where new sockets are opened
             due = time.monotonic()
             while not self._stop.wait(max(0.0, due - time.monotonic())):
+                self._begun.append(time.monotonic())
                 for send in self._sends:
                     send(self.ticks)
                 self.ticks += 1
@@ -228,7 +281,7 @@ class Prober:
         while not self._silent.is_set():
             for key, _ in self._selector.select(0.05):
                 self._last_arrival_s = time.monotonic()
-                with suppress(BlockingIOError):
+                with suppress(OSError):  # nothing more is there, or the device is gone for a while
                     key.data(key.fileobj)
 
 

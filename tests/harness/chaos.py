@@ -1,0 +1,53 @@
+"""What is done to a host in a schedule of chaos, and when: made from one integer. Pure."""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+STEPS: Final = 8
+LONGEST_PAUSE_S: Final = 0.3
+
+WEIGHTS: Final = {
+    # what the manager wants
+    "rules": 6,
+    "members": 6,
+    "snapshot": 1,
+    "many": 2,
+    # the daemon
+    "kill": 3,
+    "kill at the start": 1,
+    "stop for a while": 2,
+    "restart": 1,
+    # the wire to the broker
+    "cut": 2,
+    "go silent": 1,
+    "refuse": 1,
+    "delay": 1,
+    "lose bytes": 1,
+    "repeat bytes": 1,
+    "flip a bit": 1,
+    # the vNIC
+    "plug anew": 1,
+    "take programs off": 1,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """`pause_s`: until the next one. `amount` is how much of it, from 0 to 1."""
+
+    what: str
+    pause_s: float
+    amount: float
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.amount:.2f}), {self.pause_s:.2f} s"
+
+
+def schedule(seed: int) -> list[Step]:
+    """The same for the same integer, in every version of Python."""
+    chance = random.Random(seed)
+    return [
+        Step(what, chance.random() * LONGEST_PAUSE_S, chance.random())
+        for what in chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=STEPS)
+    ]
