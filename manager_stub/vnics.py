@@ -112,6 +112,8 @@ class Vnics:
     def arrived(self, host: str, vnics: Set[str]) -> None:
         """These vNICs, and the VM they are of, have moved to a host: what it says of them counts, whatever
         others still say."""
+        if host not in self._register.hosts:
+            return  # removed since
         said = self._said()
         here = {each.vnic for each in self._register.hosts[host].disputed} & vnics
         if here:

@@ -71,11 +71,13 @@ class Letter:
 @dataclass
 class _Way:
     """Of an open move, what need not be kept: the policy that the target is to have, whether the hosts were
-    asked, and which of them are ready."""
+    asked, which of them are ready, and whether the VM runs at the target: by the target's word, which counts
+    when the source has frozen it."""
 
     floor: Position
     asked: bool = False
     ready: set[str] = field(default_factory=set)
+    runs: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -229,6 +231,8 @@ class Moves:
                 self._tell(move.source, MoveOrder(move.id, move.vm, first))
         elif done.step is Step.FREEZE and move.state is not State.TRANSFERRED:  # state goes first
             self._at(move, State.FROZEN)
+            if way.runs:
+                self._end(self.moves[move.id], State.ACTIVE)
         elif done.step is Step.IMPORT:
             took = replace(move, flows=done.flows)
             if done.final:
@@ -238,7 +242,9 @@ class Moves:
             elif move.state is State.PREPARING:
                 self._at(took, State.PREPARED)
         elif done.step is Step.ACTIVATE:
-            self._end(move, State.ACTIVE)
+            if move.pulled or move.state in (State.FROZEN, State.TRANSFERRED):
+                self._end(move, State.ACTIVE)
+            way.runs = True
 
     def _policy_applied(self, hosts: Collection[str]) -> None:
         """Of moves whose target has the policy now, both hosts are asked."""

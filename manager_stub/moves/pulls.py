@@ -10,6 +10,7 @@ from typing import Final
 
 from manager_stub.checks import Refused
 from manager_stub.clock import now_ms
+from manager_stub.moves.move import State
 from manager_stub.moves.moves import Moves
 from manager_stub.register import Register
 from manager_stub.reports import BadReport
@@ -18,7 +19,8 @@ from vsfwd.protocol.migration import MAX_VNICS, MoveWanted
 
 PATIENCE_S: Final = 5.0
 """For both hosts to say that the VM has changed: the new one may ask before."""
-MAX_WANTED: Final = 1024
+MAX_WANTED: Final = 64
+"""Of one host, as many as may move at once: what one invents takes no other's place."""
 
 
 class Pulls:
@@ -40,7 +42,7 @@ class Pulls:
         self._had = {vnic: had for vnic, had in self._had.items() if had[1] >= now}
 
     def _want(self, host: str, said: MoveWanted) -> None:
-        if len(self._wanted) >= MAX_WANTED:
+        if sum(wanting == host for wanting, _ in self._wanted) >= MAX_WANTED:
             raise BadReport(f"{MAX_WANTED} VMs have appeared unannounced already", host)
         self._wanted[host, said.vm] = time.monotonic() + PATIENCE_S
         self._pull(host, said.vm)
@@ -55,8 +57,8 @@ class Pulls:
     def _pull(self, host: str, vm: str) -> None:
         """If it is known where from; the host is told if it cannot be."""
         since = now_ms() - int(PATIENCE_S * 1000)
-        moves = self._moves.moves.values()
-        if any((each.vm, each.target) == (vm, host) and each.changed_ms >= since for each in moves):
+        brought = (each for each in self._moves.moves.values() if each.is_open or each.state is State.ACTIVE)
+        if any((each.vm, each.target) == (vm, host) and each.changed_ms >= since for each in brought):
             del self._wanted[host, vm]  # it asked when the VM first came; now it has come by a move
             return
         vnics = tuple(each for each in self._register.hosts[host].bindings if each.vm == vm)[:MAX_VNICS]

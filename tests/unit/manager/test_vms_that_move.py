@@ -316,6 +316,29 @@ async def test_o30_the_source_dies_after_the_vm_has_left(manager: Manager) -> No
     assert manager.register.hosts[SOURCE].bindings == ()
 
 
+async def test_a_target_that_is_removed_takes_nothing_along(manager: Manager) -> None:
+    """Before the move is over, or just after: the source is told, and the manager looks after other moves."""
+    id = await prepared(manager)
+    done(manager, SOURCE, id, Step.FREEZE)
+    manager.register.remove_host(TARGET)
+    done(manager, TARGET, id, Step.ACTIVATE)
+    assert told(manager) == [(SOURCE, MoveOrder(id, VM, Step.FINISH))]
+    assert id not in manager.parts.moves._ways
+    manager.parts.moves.expire()
+
+
+async def test_a_target_cannot_have_a_vm_that_is_not_frozen(manager: Manager) -> None:
+    """That it runs there counts once the source has frozen it, which may be said later."""
+    id = await prepared(manager)
+    plugged(manager, TARGET, HERE)
+    done(manager, TARGET, id, Step.ACTIVATE)
+    assert (state(manager, id), told(manager)) == (State.PREPARED, [])
+    assert manager.register.hosts[SOURCE].bindings == (HERE,)
+    done(manager, SOURCE, id, Step.FREEZE)
+    assert (state(manager, id), told(manager)) == (State.ACTIVE, [(SOURCE, MoveOrder(id, VM, Step.FINISH))])
+    assert manager.register.hosts[TARGET].bindings == (HERE,)
+
+
 async def test_a_vm_that_moves_is_no_dispute(manager: Manager) -> None:
     """The target says that it has the VM a moment before the source says that it has not."""
     id = await prepared(manager)
@@ -422,6 +445,46 @@ async def test_nobody_gets_the_state_of_a_vm_by_asking(
     assert isinstance(said, MoveAborted)
     assert "nobody has let the VM go" in said.reason
     assert manager.parts.moves.moves == {}
+
+
+async def test_a_host_that_invents_vms_takes_no_other_s_place(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it wants is bounded, and refused beyond; another host's wish is taken."""
+    monkeypatch.setattr(pulls, "MAX_WANTED", 2)
+    for number in (1, 2):
+        says(manager, OTHER, MoveWanted(f"{number:08d}{VM[8:]}", (HERE,)))
+    with pytest.raises(BadReport, match="2 VMs have appeared"):
+        says(manager, OTHER, MoveWanted(VM, (HERE,)))
+    says(manager, TARGET, MoveWanted(VM, (HERE,)))
+    assert len(manager.parts.pulls._wanted) == 3
+
+
+async def test_a_vm_whose_move_was_aborted_is_pulled(manager: Manager) -> None:
+    """Of what did not take place the target has nothing."""
+    id = await prepared(manager)
+    manager.parts.moves.abort(id)
+    told(manager)
+    plugged(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    says(manager, TARGET, MoveWanted(VM, (HERE,)))
+    assert [(each.target, each.pulled) for each in manager.parts.moves.moves.values()] == [
+        (TARGET, False),
+        (TARGET, True),
+    ]
+
+
+async def test_a_vm_that_came_by_a_move_is_not_pulled(manager: Manager) -> None:
+    """It is new at its host, which asks for what it has."""
+    id = await prepared(manager)
+    done(manager, SOURCE, id, Step.FREEZE)
+    plugged(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    says(manager, TARGET, MoveWanted(VM, (HERE,)))
+    done(manager, TARGET, id, Step.ACTIVATE)
+    says(manager, TARGET, MoveWanted(VM, (HERE,)))
+    assert list(manager.parts.moves.moves) == [id]
+    assert manager.parts.pulls._wanted == {}
 
 
 async def test_a_pull_from_a_host_that_is_down_is_declined(
