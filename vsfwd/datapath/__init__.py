@@ -6,12 +6,14 @@ image ──diff──► plan ──► maps (banks, flip) ──► kernel    
 """
 
 from vsfwd.datapath.conntrack import Flow
-from vsfwd.datapath.datapath import Datapath, Limit, Settings, TableUse
+from vsfwd.datapath.datapath import Datapath
 from vsfwd.datapath.early import EarlyDrop
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Ether, Event
 from vsfwd.datapath.maps import RuleCounters
 from vsfwd.datapath.schema import Hold, Reason, State
+from vsfwd.datapath.settings import Limit, Settings
+from vsfwd.datapath.slots import TableUse
 from vsfwd.datapath.snoops import Snoop
 from vsfwd.datapath.timers import TIMEOUTS_S
 

@@ -313,6 +313,7 @@ class Policy:
         return struct.pack("<I", number), value.ljust(self._layouts["rows"][1].size, b"\0")
 
     def close(self) -> None:
+        self.counters.close()
         if self._live:
             self._live.close()
         self._in_force.release()

@@ -1,0 +1,96 @@
+"""vNICs on and off devices: slot and entry first, then the programs, then the port guard; off in reverse.
+
+So no packet meets programs that do not know its vNIC, and none passes a guarded port before they see it."""
+
+from dataclasses import replace
+
+from vsfwd.datapath.attach import Hooks
+from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.portguard import PortGuard
+from vsfwd.datapath.slots import Slots
+from vsfwd.datapath.takeover import Takeover
+from vsfwd.datapath.vnics import Vnic, Vnics
+
+
+class Devices:
+    def __init__(
+        self,
+        programs: Programs,
+        hooks: Hooks,
+        port_guard: PortGuard,
+        vnics: Vnics,
+        slots: Slots,
+        takeover: Takeover,
+    ) -> None:
+        self._programs, self._hooks, self._port_guard = programs, hooks, port_guard
+        self._vnics, self._slots, self._takeover = vnics, slots, takeover
+        self._behind: set[str] = set()
+
+    def renew(self) -> list[int]:
+        """Those of our vNICs that bear programs of any version get these, in one step each; answers them. (A
+        device number alone proves nothing: while nobody watched it may have become another device's.)"""
+        found = [vnic.ifindex for vnic in self._vnics.values() if self._hooks.attached(vnic.ifindex)]
+        for ifindex in found:
+            self._hooks.attach(ifindex, self._programs.twins)
+        return found
+
+    def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
+        """Answers the slot. A known vNIC on another device keeps slot and flows."""
+        known, address = self._vnics.get(vnic_id), bytes.fromhex(mac.replace(":", ""))
+        if vnic_id in self._takeover and known:
+            if known.ifindex == ifindex and self._hooks.attached(ifindex):
+                self._vnics.put(vnic_id, replace(known, mac=address))
+                return known.slot
+            self._takeover.drop(vnic_id)
+        for other in [id_ for id_, v in self._vnics.items() if v.ifindex == ifindex and id_ != vnic_id]:
+            # The number is this vNIC's now. What is on the device stays on it, so that nothing passes unseen.
+            self._forget(other)
+        try:
+            slot, guard = (known.slot, known.guard) if known else self._slots.take(vnic_id)
+            if known and known.ifindex != ifindex:
+                self._leave(known)
+            self._vnics.put(vnic_id, Vnic(slot, ifindex, address, guard))
+        except OSError as error:
+            raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
+        self._slots.came(vnic_id)
+        try:
+            self._hooks.attach(ifindex, self._programs.twins)
+            if self._hooks.behind(ifindex):
+                self._behind.add(vnic_id)
+        except DatapathError:
+            if known is None:
+                self.detach(vnic_id)
+            elif self._hooks.bare([ifindex]):
+                self._port_guard.release(ifindex)
+            raise
+        self._port_guard.protect(ifindex)
+        return slot
+
+    def _leave(self, known: Vnic) -> None:
+        self._vnics.holds()  # as the place has it that goes
+        self._port_guard.release(known.ifindex)
+        self._hooks.detach(known.ifindex)
+        self._vnics.clear(known.ifindex)
+
+    def detach(self, vnic_id: str) -> None:
+        vnic = self._vnics.get(vnic_id)
+        if vnic is not None:
+            self._port_guard.release(vnic.ifindex)
+            self._hooks.detach(vnic.ifindex)
+            self._forget(vnic_id)
+
+    def _forget(self, vnic_id: str) -> None:
+        self._takeover.drop(vnic_id)
+        self._slots.let_go(vnic_id)
+
+    def bare(self) -> set[str]:
+        """vNICs whose programs somebody took off, or has put others before: to be attached again."""
+        missing = self._hooks.bare(vnic.ifindex for vnic in self._vnics.values())
+        return {id_ for id_, vnic in self._vnics.items() if vnic.ifindex in missing}
+
+    def behind(self) -> set[str]:
+        """vNICs at which another program stays before ours, as far as `attach` found any."""
+        found = {id_: self._vnics[id_].ifindex for id_ in self._behind & self._vnics.keys()}
+        self._behind = {id_ for id_, ifindex in found.items() if self._hooks.behind(ifindex)}
+        return set(self._behind)

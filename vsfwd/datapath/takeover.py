@@ -1,0 +1,89 @@
+"""vNICs that bear programs of a daemon before this one, with other structs, until ours take their place.
+
+`carry` reads what that daemon left. Here its vNICs come into our maps, each in its slot, with flows and
+counters; its programs decide until a policy of ours is in force, and then a device gets ours in one step."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.attach import Hooks
+from vsfwd.datapath.carry import Before
+from vsfwd.datapath.conntrack import FlowTables
+from vsfwd.datapath.loader import Programs
+from vsfwd.datapath.schema import Hold, layouts, same
+from vsfwd.datapath.slots import Slots
+from vsfwd.datapath.vnics import Vnic, Vnics
+
+if TYPE_CHECKING:
+    from vsfwd.datapath.flowcopy import FlowCopy
+    from vsfwd.datapath.flowstate import FlowStates
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """What the older programs do, and the copy of the flows, if they are not in a table of both."""
+
+    mode: str
+    copy: "FlowCopy | None"
+
+
+class Takeover:
+    def __init__(
+        self, programs: Programs, hooks: Hooks, vnics: Vnics, slots: Slots, flows: FlowTables
+    ) -> None:
+        self._programs, self._hooks, self._flows = programs, hooks, flows
+        self._vnics, self._slots = vnics, slots
+        self._waiting: dict[str, _Waiting] = {}
+
+    def __contains__(self, vnic_id: str) -> bool:
+        return vnic_id in self._waiting
+
+    def mode(self, vnic_id: str) -> str:
+        """What the kernel does there: closed, enforced or excluded."""
+        return self._waiting[vnic_id].mode
+
+    def adopt(self, before: Before, flow_states: "FlowStates") -> list[int]:
+        """All that are not ours yet; answers their devices."""
+        adopted = []
+        for served in before.served:
+            row, id_ = served.row, str(UUID(bytes=served.row["id"]))
+            if id_ in self._vnics or row["slot"] in self._vnics.slots.values():
+                continue
+            vnic = Vnic(row["slot"], row["ifindex"], row["mac"], row["guard"])
+            copy = self._take_flows(before, vnic.slot, flow_states)
+            self._slots.fill(vnic.slot, id_)
+            self._vnics.adopt(id_, vnic, Hold(row.get("hold", Hold.NONE)))
+            self._waiting[id_] = _Waiting(served.mode, copy)
+            adopted.append(vnic.ifindex)
+        return adopted
+
+    def _take_flows(self, before: Before, slot: int, flow_states: "FlowStates") -> "FlowCopy | None":
+        """The table itself where it is as ours, else a copy that is to be made when our programs come."""
+        from vsfwd.datapath.flowcopy import FlowCopy  # numpy, only where there is something to copy
+
+        theirs = before.flows(slot)
+        copy = FlowCopy(self._programs, self._flows, flow_states, slot, theirs, before.bucket)
+        if same(before.bucket, layouts("flows")[1]) and copy.agrees():
+            bpf.put_inner(self._programs.fd("flows"), slot, theirs)
+            copy.close()
+            return None
+        self._flows.make(slot, bpf.sizes_of(theirs)[2])
+        return copy
+
+    def relieve(self) -> None:
+        """The policy is in force in our maps: devices that bear programs of before get ours."""
+        for id_, waiting in list(self._waiting.items()):
+            if waiting.copy:
+                waiting.copy.begin()
+            self._hooks.attach(self._vnics[id_].ifindex, self._programs.twins)
+            del self._waiting[id_]
+            if waiting.copy:
+                waiting.copy.end()
+
+    def drop(self, vnic_id: str) -> None:
+        """It waits no more: it is gone, or on another device."""
+        waiting = self._waiting.pop(vnic_id, None)
+        if waiting and waiting.copy:
+            waiting.copy.close()
