@@ -186,6 +186,8 @@ class Flip:
     """Write the whole image into the bank no packet sees, then let every packet see it with one store."""
 
     image: Image
+    same_policy: bool = False
+    """The bank that packets see is made of the same policy: no flow is asked again."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import Final, TypeVar
 
 import msgspec
@@ -402,7 +403,9 @@ class Reconciler:
         """Raises DatapathError after a few attempts; the kernel then still shows packets the bank it had."""
         closed = schedule.closed(state.rules, self._now())
         image = self._compiler.update(state, self._datapath.places, closed)
-        plan = diff(None if self._stale else self.image, image)
+        plan, name = diff(None if self._stale else self.image, image), self._name(state, closed)
+        if self.image is None and self._datapath.in_force() == name:
+            plan = Flip(image, same_policy=True)
         for attempt in range(1, INSTALL_ATTEMPTS + 1):
             try:
                 if not isinstance(plan, Nothing):
@@ -416,9 +419,15 @@ class Reconciler:
                     raise
                 time.sleep(INSTALL_PAUSE_S)
         self._datapath.set_timers(timers(state, self._datapath.places))
+        self._datapath.remember(name)
         self.image, self._stale, self._closed = plan.image, False, closed
         self.warnings = image.warnings
         return plan
+
+    def _name(self, state: DesiredState, closed: frozenset[int]) -> bytes:
+        """Of all that an image is made of: what a restart finds as it was is not put to flows again."""
+        made_of = self._version, state.digest, sorted(closed), sorted(self._datapath.places.items())
+        return sha256(repr(made_of).encode()).digest()
 
 
 def timers(state: DesiredState, here: Iterable[str]) -> dict[str, SessionTimers]:

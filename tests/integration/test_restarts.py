@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.lone import LoneHost, lone_host
-from tests.harness.prober import Prober
+from tests.harness.lone import VM_ADDRESSES, VM_MAC, LoneHost, lone_host
+from tests.harness.policies import objects
+from tests.harness.prober import RULES, Prober
 
 pytestmark = pytest.mark.slow
 KILLS, RESTARTS = 3, 10
+CUT_RULES = tuple(rule.replace("allow", "allow cut") for rule in RULES)
+"""Every change of policy ends all flows: a restart that were one would be seen."""
 QUOTA = 256
 """Places of the flow table."""
 LONG = pytest.mark.timeout(7200)
@@ -25,6 +28,7 @@ LONG = pytest.mark.timeout(7200)
 @pytest.fixture(scope="module")
 def plugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHost]:
     with lone_host(tmp_path_factory.mktemp("restarts"), flows_per_vnic=QUOTA) as host:
+        host.daemon.keep(objects(CUT_RULES, {}, {"web": f"{' '.join(VM_ADDRESSES)} {VM_MAC}"}))
         yield host
 
 

@@ -18,6 +18,7 @@ class FakeDatapath:
         self.unattachable: set[str] = set()
         self.taken_off: set[str] = set()
         self.overtaken: set[str] = set()
+        self.remembered = b""
         self.timers: dict[str, SessionTimers] = {}
 
     @property
@@ -49,6 +50,12 @@ class FakeDatapath:
 
     def bare(self) -> set[str]:
         return set(self.taken_off)
+
+    def in_force(self) -> bytes:
+        return self.remembered
+
+    def remember(self, name: bytes) -> None:
+        self.remembered = name
 
     def set_timers(self, profiles: dict[str, SessionTimers]) -> None:
         self.timers = profiles

@@ -57,6 +57,14 @@ class World:
         self.reconciler = self._reconciler()
         self.reconciler.load()
 
+    def asked_after_a_restart(self) -> bool:
+        """Whether a daemon that comes back puts its policy to flows as another one."""
+        self.restart()
+        self.plug(PORT)
+        plan = self.datapath.plans[-1]
+        assert isinstance(plan, Flip)
+        return not plan.same_policy
+
     def plug(self, *ports: Port) -> None:
         self.reconciler.vnics_changed({port.vnic: port for port in ports})
 
@@ -93,6 +101,20 @@ def test_a_snapshot_is_enforced_saved_and_reported(world: World) -> None:
     assert 0 in world.datapath.image.vnics
     world.restart()
     assert world.reconciler.state.generation == 1
+
+
+def test_a_restart_is_no_change_of_policy(world: World) -> None:
+    """What the daemon before had in force is not put to flows again, however it had come to it; what has
+    changed meanwhile is."""
+    world.plug(PORT)
+    world.take(world.policy())
+    assert not world.asked_after_a_restart()
+    world.take(world.manager.delta(vnics={WEB: vnic("10.0.0.1", groups=("g",))}))
+    assert not world.asked_after_a_restart()
+    world.take(world.manager.delta(groups={"unused": group("192.0.2.1")}))
+    assert not world.asked_after_a_restart()
+    world.datapath.slots = {"other": 0, WEB: 1}
+    assert world.asked_after_a_restart()
 
 
 def test_a_tag_that_moves_costs_one_entry(world: World) -> None:

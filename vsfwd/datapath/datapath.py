@@ -20,6 +20,7 @@ from vsfwd.datapath.early import Early
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.guards import Bindings
+from vsfwd.datapath.inforce import InForce
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import Policy, RuleCounters
 from vsfwd.datapath.pins import remove_older
@@ -51,6 +52,7 @@ class Datapath:
             self.port_guard.remove()  # while the programs still stamp what it asks for
         self.mark, self._stamp = settings_map.write(programs, settings, self.port_guard)
         self._policy = Policy(programs)
+        self._in_force = InForce(programs, self._policy)
         self._bindings = Bindings(programs)
         self._flows = FlowTables(programs)
         self._events = Events(programs)
@@ -193,6 +195,13 @@ class Datapath:
         if self._bindings.keep(guards) or guarded:
             self._policy.ask_again()
         self._takeover.relieve()
+
+    def in_force(self) -> bytes:
+        """The name by which a daemon, this one or an earlier, remembers the policy in force; or none."""
+        return self._in_force.name()
+
+    def remember(self, name: bytes) -> None:
+        self._in_force.remember(name)
 
     def modes(self) -> dict[int, str]:
         """By slot of the attached vNICs, what the kernel does there: closed, enforced or excluded, by this

@@ -22,6 +22,9 @@ from vsfwd.datapath.schema import SOURCE, STAGES, TYPES, Layout, is_outer, layou
 
 TYPES_PIN: Final = "types"
 """A map with nothing in it but types.h, for a daemon with other structs."""
+IN_FORCE: Final = "in_force"
+"""See `inforce`."""
+_IN_FORCE_SIZE: Final = 40
 PROGRAMS: Final = "programs-"
 """How directories of programs begin."""
 _STAGES: Final = tuple(name.lower() for name in STAGES)
@@ -52,7 +55,8 @@ class Programs:
         self.pins = pin_dir / schema()
         self.directory = self.pins / f"{PROGRAMS}{build_id()}"
         self._make_room(self.pins)
-        self._keep_types()
+        self._keep(TYPES_PIN, zlib.compress(TYPES.encode()))
+        self._keep(IN_FORCE, bytes(_IN_FORCE_SIZE))
         self.compiled = not self.directory.exists()
         if self.compiled:
             self._build()
@@ -78,12 +82,12 @@ class Programs:
         except OSError as error:
             raise DatapathError(f"{self.pins}: {error.strerror}") from None
 
-    def _keep_types(self) -> None:
-        text = zlib.compress(TYPES.encode())
-        if not (self.pins / TYPES_PIN).exists():
-            fd = bpf.create_map(bpf.MapType.ARRAY, 4, len(text), 1, 0, TYPES_PIN)
-            bpf.update(fd, bytes(4), text)
-            bpf.pin(fd, self.pins / TYPES_PIN)
+    def _keep(self, name: str, content: bytes) -> None:
+        """A map of one entry that no program has."""
+        if not (self.pins / name).exists():
+            fd = bpf.create_map(bpf.MapType.ARRAY, 4, len(content), 1, 0, name)
+            bpf.update(fd, bytes(4), content)
+            bpf.pin(fd, self.pins / name)
             os.close(fd)
 
     def _build(self) -> None:

@@ -127,10 +127,10 @@ class Policy:
     def bank(self) -> int:
         return self._in_force[0] & 1
 
-    def _commit(self, bank: int) -> None:
-        # One aligned store of eight bytes, and every packet from now on sees `bank` and asks it anew. A map
-        # update by system call copies byte by byte and might be seen half done.
-        self._in_force[0] = (self.seq + 1) << 1 | bank
+    def _commit(self, bank: int, *, same_policy: bool = False) -> None:
+        # One aligned store of eight bytes: every packet from now on sees `bank`, and but for the same policy
+        # asks it anew. A map update by system call copies byte by byte and might be seen half done.
+        self._in_force[0] = (self.seq + (not same_policy)) << 1 | bank
 
     def ask_again(self) -> None:
         """Every flow, under the policy in force: something beside it has changed."""
@@ -156,7 +156,7 @@ class Policy:
             raise DatapathError(f"write bank {unseen} of {len(image.rules)} rules: {error}") from None
         gone = self.counters.owners() - counters.keys()
         self.counters.disown(gone)
-        self._commit(unseen)
+        self._commit(unseen, same_policy=plan.same_policy)
         if self._live:
             self._live.close()
         self._live = bank

@@ -1,0 +1,27 @@
+"""Of which policy the tables in force are made: what a daemon that comes back compares its own with.
+
+Owns the pinned map `in_force`, which no program reads. A name counts only under the `policy_seq` it was
+remembered with: whatever else may alter a verdict raises that, and so forgets the name."""
+
+import struct
+from typing import Final
+
+from vsfwd.datapath import bpf
+from vsfwd.datapath.loader import IN_FORCE, Programs
+from vsfwd.datapath.maps import Policy
+
+LAYOUT: Final = struct.Struct("<Q32s")
+"""Sequence and name."""
+
+
+class InForce:
+    def __init__(self, programs: Programs, policy: Policy) -> None:
+        self._fd, self._policy = programs.fd(IN_FORCE), policy
+
+    def name(self) -> bytes:
+        """None is empty."""
+        sequence, name = LAYOUT.unpack(bpf.lookup(self._fd, bytes(4), LAYOUT.size) or bytes(LAYOUT.size))
+        return bytes(name) if sequence == self._policy.seq else b""
+
+    def remember(self, name: bytes) -> None:
+        bpf.update(self._fd, bytes(4), LAYOUT.pack(self._policy.seq, name))
