@@ -182,9 +182,9 @@ class Link(ABC):
                 self.last_error = f"{url}: {_reason(group)}"
                 if self.login_refused and group.subgroup(ProbableAuthenticationError):
                     self.last_error += f"; {self.login_refused}"
-            except* Exception as group:
-                # aiormq ends what waits on a connection that has gone with an Exception that says nothing.
-                _, mistakes = group.split(lambda error: type(error) is Exception)
+            except* (Exception, asyncio.CancelledError) as group:
+                # With either of them, and no word, aiormq ends what waits on a connection that has gone.
+                _, mistakes = group.split(lambda error: type(error) in (Exception, asyncio.CancelledError))
                 if mistakes is not None:
                     raise mistakes from None
                 self.last_error = f"{url}: the connection has gone"
@@ -192,7 +192,7 @@ class Link(ABC):
             if self.connected_to:
                 self._away_since = time.monotonic()
             self.connected_to = None
-            if (task := asyncio.current_task()) and task.cancelling():
+            if is_cancelled():
                 # A task group that ends with errors keeps the cancellation to itself.
                 raise asyncio.CancelledError
             pause_s = self.pause_after_s(failures) * random.uniform(0.5, 1.5)
@@ -234,6 +234,11 @@ class Link(ABC):
             await connection.connect()
         stack.push_async_callback(_close, connection, transport)
         return connection
+
+
+def is_cancelled() -> bool:
+    """Whether this task is to end. A CancelledError alone may be aiormq's, on a connection that has gone."""
+    return bool((task := asyncio.current_task()) and task.cancelling())
 
 
 async def publish(exchange: AbstractExchange, message: aio_pika.Message, key: str) -> None:

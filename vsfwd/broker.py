@@ -27,6 +27,7 @@ from vsfwd.amqp import (
     Session,
     SessionOver,
     consume,
+    is_cancelled,
     publish,
 )
 from vsfwd.config import Config
@@ -216,6 +217,10 @@ class BrokerLink(Link):
                 await self._exchange.publish(message, topology.event_key(self._host, kind))
         except TimeoutError:
             raise NotConnected("the broker takes no messages (a memory or disk alarm?)") from None
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise NotConnected("the connection has gone") from None
         except (DeliveryError, *CONNECTION_EXCEPTIONS) as error:
             raise NotConnected(f"the broker has not taken it: {error}") from None
 

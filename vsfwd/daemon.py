@@ -19,6 +19,7 @@ from asyncvarlink import VarlinkInterface
 from msgspec import structs
 
 from vsfwd.alarms import Alarms
+from vsfwd.amqp import is_cancelled
 from vsfwd.broker import BrokerLink
 from vsfwd.config import SHIPPED, Config
 from vsfwd.datapath import Datapath, DatapathError, Limit, Settings
@@ -305,7 +306,12 @@ class Daemon:
 
 
 async def _essential(name: str, task: Coroutine[Any, Any, object]) -> None:
-    await task
+    """A task group says nothing of a task that ends as cancelled, whoever did it."""
+    try:
+        await task
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
     raise TaskEnded(f"task {name!r} has ended")
 
 

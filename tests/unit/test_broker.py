@@ -9,12 +9,14 @@ from typing import Any, cast
 from unittest.mock import AsyncMock
 
 import aio_pika
+import aiormq
 import msgspec
+import pamqp.frame
 import pytest
 from aio_pika.exceptions import DeliveryError, PublishError
 from aiormq.abc import DeliveredMessage
 from aiormq.tools import Countdown
-from pamqp.commands import Basic
+from pamqp.commands import Basic, Connection
 
 import vsfwd.amqp
 import vsfwd.broker
@@ -23,9 +25,11 @@ from tests.harness.waiting import eventually
 from tests.unit.policy_messages import APP, HOST, WEB, Manager
 from vsfwd.amqp import Link, Session
 from vsfwd.broker import HELD_AT_MOST_S, BrokerLink
+from vsfwd.protocol.components import ComponentAnswer
 from vsfwd.protocol.envelope import HEADER, REPORT_AFTER, SIGNATURE, Message
 from vsfwd.protocol.messages import Applied, Bindings, Event, Refusal, Reply, Request, digest_text
 from vsfwd.protocol.order import seal_order
+from vsfwd.relay import NotConnected
 
 FORGET = Request("r1", "forget", WEB, "192.0.2.10")
 
@@ -261,17 +265,55 @@ async def test_of_what_is_held_back_only_the_newest_is_said() -> None:
     assert link._held is None
 
 
+async def test_what_is_said_on_a_connection_that_goes_is_not_said() -> None:
+    """aiormq ends a wait on it as if somebody had cancelled it; only who was cancelled ends with that."""
+    link, answer = Asked(), ComponentAnswer(WEB)
+    link.connected_to, link._exchange = "amqps://b", AsyncMock()
+    link._exchange.publish.side_effect = asyncio.CancelledError
+    with pytest.raises(NotConnected, match="has gone"):
+        await link.tell(answer)
+
+    async def wait(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    link._exchange.publish.side_effect = wait
+    telling = asyncio.create_task(link.tell(answer))
+    await asyncio.sleep(0)
+    telling.cancel()
+    await asyncio.wait([telling], timeout=5)
+    assert telling.cancelled()
+
+
 class _Hopeful(Link):
     async def begin(self, session: Session) -> None:
         await session.outlet("events")
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["before TLS", "in TLS"])
+_LETS_IN = b"".join(
+    pamqp.frame.marshal(frame, 0)
+    for frame in (
+        Connection.Start(
+            mechanisms="EXTERNAL", server_properties={"capabilities": {"publisher_confirms": True}}
+        ),
+        Connection.Tune(),
+        Connection.OpenOk(),
+    )
+)
+"""All that a broker says until a client may open a channel."""
+
+
+@pytest.mark.parametrize(
+    ("secure", "last_words"),
+    [(False, b""), (True, b""), (True, _LETS_IN)],
+    ids=["before TLS", "in TLS", "before there is a channel"],
+)
 async def test_x49_a_broker_that_says_nothing_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool, last_words: bytes
 ) -> None:
-    """It takes the connection and never goes on: after a while the next broker of the list has its turn."""
+    """It takes the connection and does not go on: after a while the next broker of the list has its turn."""
     monkeypatch.setattr(vsfwd.amqp, "CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(vsfwd.amqp, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 0.5)
     monkeypatch.setattr(vsfwd.amqp, "PAUSE_S", (0.01, 0.01))
     pki = Pki(tmp_path)
     tls = pki.server("127.0.0.1")
@@ -280,6 +322,7 @@ async def test_x49_a_broker_that_says_nothing_is_left(
     asked = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(last_words)
         await reader.read()
         writer.close()
 

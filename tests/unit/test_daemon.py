@@ -1,5 +1,6 @@
 """Pieces of the composition root: telling systemd, what the end of a task is, alarms about the host."""
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,21 @@ async def test_a_task_that_returns_is_an_error() -> None:
 
     with pytest.raises(TaskEnded, match="'watch'"):
         await _essential("watch", short())
+
+
+async def test_a_task_that_ends_as_cancelled_is_an_error_unless_it_was() -> None:
+    """A library may say so of itself; the task group, which takes it for our own end, would go on without."""
+
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(TaskEnded, match="'watch'"):
+        await _essential("watch", give_up())
+    essential = asyncio.create_task(_essential("watch", asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    essential.cancel()
+    await asyncio.wait([essential], timeout=5)
+    assert essential.cancelled()
 
 
 def causes(**parts: object) -> Mapping[Cause, str]:
