@@ -59,7 +59,9 @@ async def _run(hosts: list[Simulated]) -> None:
         asyncio.create_task(SimulatedHost(each.config, each.vnics, apply_thread, reporter(each.number)).run())
         for each in hosts
     ]
-    ended = loop.run_in_executor(None, sys.stdin.buffer.read)
+    # No thread waits for that: it would keep the process, and what has failed in it, when a host fails.
+    ended = asyncio.create_task(asyncio.Event().wait())
+    loop.add_reader(sys.stdin, ended.cancel)
     await asyncio.wait([*running, ended], return_when=asyncio.FIRST_COMPLETED)
     for task in running:
         if task.done():
