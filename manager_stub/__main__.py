@@ -12,17 +12,16 @@ from sqlalchemy.exc import OperationalError
 from manager_stub.app import serve as serve_directory
 from manager_stub.lead import Lost
 from manager_stub.log import bound_log
-from manager_stub.state_dir import ADMIN, Addresses, StateDir, split
+from manager_stub.state_dir import ADMIN, Addresses, StateDir, check_address
 from manager_stub.web import CannotListen
 
 _state = click.option("--state", required=True, type=click.Path(path_type=Path), help="The state directory.")
 
 
 def _address(context: click.Context, option: click.Parameter, value: str) -> str:
-    """HOST:PORT, one or, where they are hosts' brokers, several."""
+    """HOST:PORT or URL, one or, where they are the broker's, several."""
     try:
-        for each in value.split(",") if option.name == "broker" else [value]:
-            split(each)
+        check_address(str(option.name), value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value
@@ -53,7 +52,13 @@ def main() -> None:
     callback=_address,
     help="Where hosts reach the broker's nodes.",
 )
-@click.option("--broker-api", required=True, metavar="URL,...", help="The broker's management API.")
+@click.option(
+    "--broker-api",
+    required=True,
+    metavar="URL,...",
+    callback=_address,
+    help="The broker's management API, https://HOST:PORT.",
+)
 @click.option(
     "--database",
     metavar="FILE",
@@ -143,7 +148,7 @@ def serve(state: Path) -> None:
     try:
         asyncio.run(serve_directory(directory))
     except CannotListen as error:
-        raise click.ClickException(f"{error}; end what listens there, or have a manager elsewhere") from None
+        raise click.ClickException(str(error)) from None
 
 
 def _check_is_manager(directory: Path) -> None:
@@ -151,6 +156,8 @@ def _check_is_manager(directory: Path) -> None:
         StateDir(directory).addresses()
     except (FileNotFoundError, NotADirectoryError):
         raise click.ClickException(f"{directory}: there is no manager here; make one with init") from None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
         vm_users.router(register, context),
         claims.router(register, vnics),
         disputes.router(register, vnics),
-        hosts.router(register, presence, broker, credentials),
+        hosts.router(register, presence, broker, credentials, publisher),
         dead_letters.router(broker),
         enrolment.router(register, tokens, admission, authority, manager_key, addresses.broker_urls),
     ):

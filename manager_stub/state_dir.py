@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
@@ -68,6 +69,18 @@ def split(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def check_address(setting: str, text: str) -> None:
+    """`text` as a setting of Addresses. Raises ValueError."""
+    for each in [text] if setting == "listen" else text.split(","):
+        if setting != "broker_api":
+            split(each)
+            continue
+        url = urlsplit(each)
+        if url.scheme != "https" or not url.hostname or url.path.strip("/"):
+            raise ValueError(f"{each!r} is not https://HOST:PORT")
+        split(url.netloc)
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,14 @@ class StateDir:
         return self.path / "ca.crt"
 
     def addresses(self) -> Addresses:
-        return msgspec.json.decode(self._settings.read_bytes(), type=Addresses)
+        """Raises FileNotFoundError, NotADirectoryError, and ValueError where one is none."""
+        addresses = msgspec.json.decode(self._settings.read_bytes(), type=Addresses)
+        for setting, text in msgspec.structs.asdict(addresses).items():
+            try:
+                check_address(setting, text)
+            except ValueError as error:
+                raise ValueError(f"{self._settings}: {setting}: {error}") from None
+        return addresses
 
     @property
     def _database_url(self) -> Path:

@@ -8,6 +8,7 @@ costs. All of it holds before a password is asked for.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -125,7 +126,10 @@ class WebServer(uvicorn.Server):
         try:
             self.listener = socket.create_server(listen, family=family, backlog=BACKLOG)
         except OSError as error:
-            raise CannotListen(f"{listen[0]}:{listen[1]}: {error.strerror}") from None
+            why = f"{error.strerror}; end what listens there, or have a manager elsewhere"
+            if error.errno == errno.EADDRNOTAVAIL:
+                why = f"{listen[0]} is no address of this machine; see --listen at init"
+            raise CannotListen(f"{listen[0]}:{listen[1]}: {why}") from None
         self.listener.setblocking(False)
         self._open: dict[_Connection, asyncio.Task[None]] = {}
         """Oldest first."""

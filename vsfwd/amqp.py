@@ -209,6 +209,13 @@ class Link(ABC):
         first, longest = PAUSE_S
         return min(first * (1 << min(max(rounds - 1, 0), 10)), longest / len(self._urls))
 
+    @property
+    def absence(self) -> str:
+        """Why there is no session; empty while there is one."""
+        if self.connected_to is not None:
+            return ""
+        return f"no broker ({self.last_error or 'none has been reached yet'})"
+
     def away_for_s(self) -> float:
         """Since the last session ended, or the process began."""
         return 0.0 if self._away_since is None else time.monotonic() - self._away_since

@@ -16,29 +16,32 @@ from manager_stub.levels import Position
 from manager_stub.model import HostId
 from manager_stub.presence import Presence
 from manager_stub.register import Register
+from vsfwd.amqp import Link
 from vsfwd.protocol.messages import Binding
 
 MAX_SHOWN: Final = 100
 """Reasons why what a host says does not count."""
 
 
-def router(register: Register, presence: Presence, broker: Broker, credentials: Credentials) -> APIRouter:
+def router(
+    register: Register, presence: Presence, broker: Broker, credentials: Credentials, link: Link
+) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/hosts", tags=["Host"])
 
     @routes.get("")
     async def list_hosts(page: Page) -> Json:
-        return listed(register.hosts.values(), page, lambda host: _shown(host, presence, credentials))
+        return listed(register.hosts.values(), page, shown)
 
     @routes.get("/{id}")
     async def read(id: HostId) -> Json:
-        return _shown(existing_host(register, id), presence, credentials)
+        return shown(existing_host(register, id))
 
     @routes.post("/{id}", status_code=202)
     async def force_sync(id: HostId, action: Annotated[Literal["force_sync"], Query()]) -> Json:
         """Send the host all that it is to have, whatever it says it has."""
         existing_host(register, id)
         register.force_sync(id)
-        return _shown(register.hosts[id], presence, credentials)
+        return shown(register.hosts[id])
 
     @routes.delete("/{id}")
     async def remove(id: HostId) -> Response:
@@ -52,6 +55,10 @@ def router(register: Register, presence: Presence, broker: Broker, credentials: 
         register.remove_host(id)
         return Response()
 
+    def shown(host: Host) -> Json:
+        """`connected` is null where it is not known, and `no_broker` says why, where that is it."""
+        return _shown(host, presence, credentials) | {"no_broker": link.absence}
+
     return routes
 
 
@@ -63,7 +70,6 @@ def existing_host(register: Register, id: str) -> Host:
 
 
 def _shown(host: Host, presence: Presence, credentials: Credentials) -> Json:
-    """`connected` is null when it is not known."""
     return {
         "id": host.id,
         "display_name": host.display_name,

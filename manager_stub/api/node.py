@@ -7,7 +7,6 @@ from uuid import NAMESPACE_OID, uuid5
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from manager_stub.api.alarms import BROKER_AWAY_S
 from manager_stub.api.objects import Json, Page, listed
 from manager_stub.model import Entity, Tag
 from vsfwd.amqp import Link
@@ -39,7 +38,7 @@ def router(id: str, link: Link) -> APIRouter:
     @routes.get("/reverse-proxy/node/health")
     async def health() -> Json:
         """Healthy is who answers: the manager is one process, and takes policy without a broker too."""
-        broker = "DOWN" if link.away_for_s() >= BROKER_AWAY_S else "UP"
+        broker = "DOWN" if link.absence else "UP"
         return {"healthy": True, "components_health": f"MANAGER:UP, POLICY:UP, BROKER:{broker}"}
 
     @routes.get("/cluster/status")

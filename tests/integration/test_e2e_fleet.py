@@ -112,7 +112,7 @@ def test_a_host_that_came_by_a_token_is_revoked(world: World, tmp_path: Path) ->
     id = enrol(Enrolment(world.lab.access.url, made["token"], made["ca_hash"], tmp_path))
     assert row(world, "node-7")[1] == id
     assert f"by {id}" in vsfwctl(world, "tokens").stdout
-    assert vsfwctl(world, "hosts", "revoke", "node-7").exit_code == 1
+    assert vsfwctl(world, "hosts", "revoke", "node-7").exit_code == 2
     assert row(world, "node-7")[1] == id
     done = vsfwctl(world, "hosts", "revoke", "node-7", "--yes")
     assert (done.exit_code, done.stdout) == (0, f"{id} is no host any more\n")

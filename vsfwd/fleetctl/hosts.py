@@ -1,5 +1,6 @@
 """`vsfwctl hosts`: the manager's hosts: whether they are there, and have what they are to have."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -43,6 +44,8 @@ def list_(rest: Rest, as_json: bool) -> None:
     ]
     columns = ("host", "id", "state", "wanted", "applied", "behind", "vsfwd", "vNICs", "not in force")
     show(as_json, found, "hosts", columns, rows)
+    if not as_json and found and found[0]["no_broker"]:
+        click.echo(printable(f"unknown: the manager has {found[0]['no_broker']}"))
 
 
 @hosts.command(name="show", short_help="One host, with its vNICs.")
@@ -84,7 +87,9 @@ def sync(rest: Rest, host: str, as_json: bool) -> None:
         print_json(found)
     else:
         wanted = found["wanted"]["generation"]
-        click.echo(printable(f"{found['display_name']} is sent generation {wanted}, all of it"))
+        will = "will be" if found["no_broker"] else "is"
+        later = f" when the broker is back: {found['no_broker']}" if found["no_broker"] else ""
+        click.echo(printable(f"{found['display_name']} {will} sent generation {wanted}, all of it{later}"))
 
 
 @hosts.command(short_help="Make a host none any more.")
@@ -93,6 +98,8 @@ def sync(rest: Rest, host: str, as_json: bool) -> None:
 @asks_manager
 def revoke(rest: Rest, host: str, yes: bool) -> None:
     """Make a host none any more: the broker cuts it off at once, and its certificate is no good again."""
+    if not (yes or sys.stdin.isatty()):
+        raise click.UsageError("there is nobody to ask: say --yes")
     id = host_id(rest, host)
     if not yes:
         click.confirm(f"revoke host {printable(host)} ({id})?", abort=True)

@@ -1,4 +1,5 @@
-"""A manager without a broker: REST called directly, SQLite in a directory of the test."""
+"""A manager without a broker, which takes itself to have one: REST called directly, SQLite in a directory
+of the test."""
 
 from typing import Any
 
@@ -19,6 +20,7 @@ class Manager:
     def __init__(self, directory: StateDir, password: str, lead: Lead | None = None) -> None:
         self.directory = directory
         self.parts: Parts = compose(directory, lead)
+        self.parts.publisher.connected_to = "amqps://broker"
         self.register, self.vnics = self.parts.register, self.parts.vnics
         self.admin = (ADMIN, password)
         self.rest = httpx.AsyncClient(
