@@ -144,7 +144,16 @@ class BrokerLink(Link):
         return await self._policy(_signed(message))
 
     async def _take_request(self, message: AbstractIncomingMessage) -> bool:
+        """What fails here as nobody expected is refused like the rest: it holds up neither the next message
+        nor policy, and would fail again."""
         self._taken += 1
+        try:
+            return await self._carry_out(message)
+        except Exception as error:
+            log.error("message refused", reason=f"internal error: {error!r}", exc_info=error)
+            return False
+
+    async def _carry_out(self, message: AbstractIncomingMessage) -> bool:
         try:
             order, json = unseal_order(self._config.public_key(), _signed(message), self._host)
             if order.kind == topology.MOVE:
@@ -166,6 +175,9 @@ class BrokerLink(Link):
             log.error("request refused", id=request.id, reason=str(refused))
             self.send(Reply(request.id, str(refused)))
             return False
+        except Exception as error:
+            self.send(Reply(request.id, f"internal error: {error!r}"))
+            raise
         return True
 
     async def _take_move(self, move: Move, order: Order) -> bool:

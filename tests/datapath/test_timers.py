@@ -2,8 +2,10 @@
 
 A flow that is expired is missing: nothing has to take it away first."""
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from scapy.packet import Packet
@@ -14,6 +16,7 @@ from vsfwd.policy.model import MAX_TIMER, SessionTimers
 
 pytestmark = pytest.mark.slow
 
+BPF = Path(__file__).parents[2] / "bpf"
 IN_ONLY = ["allow in", "drop out"]
 VNICS = {"here": "10.0.0.1 fd00::1", "there": "10.0.0.2 fd00::2"}
 NSX = SessionTimers().seconds()
@@ -249,3 +252,13 @@ def test_the_next_vnic_in_a_slot_has_its_own_timers(host: Host, net: Net) -> Non
     assert there.slot == gone.slot
     install(host)
     check(host, there, NSX, [("udp_first_packet", there.receive, udp(net.peer, net.here))])
+
+
+def test_o25_o26_programs_ask_for_no_time_of_day() -> None:
+    """Flows age by the kernel's ticks, rates and what is logged go by its monotonic clock: whoever sets the
+    wall clock ends no flow and brings none back, and while a host sleeps neither goes on."""
+    text = "".join(path.read_text() for path in sorted(BPF.glob("*.[ch]")))
+    assert set(re.findall(r"\bbpf_(?:ktime_get\w*|jiffies\w*)", text)) == {
+        "bpf_ktime_get_ns",
+        "bpf_jiffies64",
+    }

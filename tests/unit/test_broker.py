@@ -16,7 +16,9 @@ import pytest
 from aio_pika.exceptions import DeliveryError, PublishError
 from aiormq.abc import DeliveredMessage
 from aiormq.tools import Countdown
+from msgspec import structs
 from pamqp.commands import Basic, Connection
+from structlog.testing import capture_logs
 
 import vsfwd.amqp
 import vsfwd.broker
@@ -122,6 +124,20 @@ async def test_a_request_that_was_not_finished_is_done_when_it_comes_again() -> 
     link._request = link._note
     assert await link.take(message) is True
     assert link.asked == [FORGET]
+
+
+async def test_o41_a_request_that_fails_as_nobody_expected_is_refused() -> None:
+    """The manager is told, the session goes on, and the next request is carried out."""
+    link = Asked()
+    link._request = AsyncMock(side_effect=KeyError("no such port"))
+    with capture_logs() as lines:
+        assert await link.take(MANAGER.request(FORGET)) is False
+    assert link.replies == [Reply(FORGET.id, "internal error: KeyError('no such port')")]
+    assert [line["log_level"] for line in lines] == ["error"]
+    link._request = link._note
+    again = structs.replace(FORGET, id="r2")
+    assert await link.take(MANAGER.request(again)) is True
+    assert link.asked == [again]
 
 
 async def test_a_request_that_was_kept_back_is_refused() -> None:

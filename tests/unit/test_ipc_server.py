@@ -38,6 +38,10 @@ class Echo(VarlinkInterface, name="io.vsfwd.Test"):
         return "x" * 1_000_000
 
     @varlinkmethod
+    async def Fail(self) -> None:
+        raise KeyError("a fault of ours")
+
+    @varlinkmethod
     async def Wait(self) -> None:
         await asyncio.sleep(60)
 
@@ -95,6 +99,15 @@ async def test_it_describes_itself(path: Path) -> None:
     """The varlink way of asking what there is."""
     answer = await ask(path, "org.varlink.service.GetInfo")
     assert answer["parameters"]["interfaces"] == ["io.vsfwd.Test", "org.varlink.service"]
+
+
+async def test_o41_a_call_that_fails_as_nobody_expected_hurts_no_other(path: Path) -> None:
+    """Its client has an error for an answer; the others, and the next, do not notice."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert "error" in await ask(path, "io.vsfwd.Test.Fail")
+    writer.write(call("io.vsfwd.Test.Uid"))
+    assert json.loads((await asyncio.wait_for(reader.readuntil(b"\0"), 10))[:-1])["parameters"]
+    writer.close()
 
 
 async def test_a_dead_daemons_socket_is_replaced(path: Path) -> None:
