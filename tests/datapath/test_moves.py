@@ -16,7 +16,8 @@ from scapy.layers.l2 import ARP, Ether
 from tests.harness.datapath import Host, Port, dropped, inside, passed
 from tests.harness.packets import IPV4, ISN, Net, tcp, udp
 from tests.harness.policies import policy, vnic_id
-from vsfwd.datapath import Hold, departed
+from vsfwd.datapath import DatapathError, Hold, departed
+from vsfwd.datapath.flowstate import FlowStates
 from vsfwd.identity import key_pem, new_key
 from vsfwd.migration import coming
 from vsfwd.migration import move as move_module
@@ -279,6 +280,34 @@ async def test_the_last_round_follows_a_hypervisor_that_goes_on(sites: Pair, net
     *parts, frozen = a.said
     assert frozen == MoveDone(parts[0].migration, VM, Step.FREEZE)  # type: ignore[union-attr]
     assert [type(part) for part in parts] == [MoveState]
+
+
+async def test_o30_a_last_round_that_fails_once_is_still_the_last_one(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it could not be read or not be sealed: what has changed since the round before is in the next
+    attempt."""
+    a, b = sites
+    connect(a, net)
+    await prepare(a, b)
+    await carry(a, b)
+    connect(a, net, sport=1001)
+    await a.moves.freeze(VM)
+
+    def fails(*_: Any) -> None:
+        raise DatapathError("read the pinholes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlowStates, "pinholes", fails)
+        with pytest.raises(DatapathError):
+            await a.moves.export(VM)
+    key = a.key_file.read_bytes()
+    a.key_file.write_bytes(b"")
+    with pytest.raises(Refused, match="key of this host"):
+        await a.moves.export(VM)
+    a.key_file.write_bytes(key)
+    last = await carry(a, b)
+    assert (last.round, last.flows, last.final) == (1, 2, True)
 
 
 async def test_o31_a_table_that_is_too_small_vetoes_while_the_vm_runs_at_the_source(

@@ -66,15 +66,15 @@ class _Fields(NamedTuple):
 
 
 def encode(state: VmState) -> bytes:
-    """Raises ValueError when it is too large to be taken."""
+    """Raises Refused when it is too large to be taken."""
     move = _Move(state.vm, state.round, state.final, state.epoch, state.generation)
     fields = [_field(_MOVE, msgspec.msgpack.encode(move)), *(_field(_VNIC, _vnic(v)) for v in state.vnics)]
     content = b"".join(fields)
     if len(content) > MAX_DECODED:
-        raise ValueError(f"state of {len(content)} bytes is over the limit of {MAX_DECODED}")
+        raise Refused(f"state: {len(content)} bytes are over the limit of {MAX_DECODED}")
     body = zstandard.compress(content, _LEVEL)
     if len(body) > MAX_BLOB:
-        raise ValueError(f"state of {len(body)} bytes, compressed, is over the limit of {MAX_BLOB}")
+        raise Refused(f"state: {len(body)} bytes, compressed, are over the limit of {MAX_BLOB}")
     return _HEAD.pack(MAGIC, VERSION, hashlib.sha256(body).digest()) + body
 
 

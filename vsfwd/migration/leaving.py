@@ -34,6 +34,7 @@ class Leaving:
         self.rounds = 0
         self.final = False
         self.began = time.monotonic()
+        self._exporting = asyncio.Lock()
 
     @classmethod
     async def prepare(cls, here: Here, offer: MoveOffer, hooked: bool) -> "Leaving":
@@ -58,15 +59,21 @@ class Leaving:
         log.info("VM is frozen", migration=self.offer.migration, vm=self.offer.vm)
         return MoveDone(self.offer.migration, self.offer.vm, Step.FREEZE)
 
-    async def export(self, round_: int | None) -> bytes:
-        """The next round, sealed: all at first, then what has changed. The one after the freeze is the
-        last. Raises Refused."""
-        if self.final:
-            raise Refused("round: the last one has been exported")
-        if round_ not in (None, self.rounds):
-            raise Refused(f"round: {round_} is not the next one, which is {self.rounds}")
-        number, frozen, policy = self.rounds, self.step is Step.FREEZE, self._here.policy()
-        self.rounds, self.final = number + 1, frozen
+    async def export(self) -> tuple[int, bytes]:
+        """The next round, and its number, sealed: all at first, then what has changed. The one after the
+        freeze is the last. What fails is still the next one. Raises Refused."""
+        async with self._exporting:
+            if self.final:
+                raise Refused("round: the last one has been exported")
+            number, frozen = self.rounds, self.step is Step.FREEZE
+            found = await self._export(number, frozen)
+            self._luggage.keep()
+            self.rounds, self.final = number + 1, frozen
+        log.info("VM exported", vm=self.offer.vm, round=number, final=frozen, bytes=len(found))
+        return number, found
+
+    async def _export(self, number: int, frozen: bool) -> bytes:
+        policy = self._here.policy()
         vnics = await self._here.apply_thread(self._luggage.read, self._here.discovery.learned)
 
         def packed() -> bytes:
@@ -77,9 +84,7 @@ class Leaving:
             target = sealed.load_public(self.offer.target_key, "target")
             return sealed.seal(encode(state), sealed.bound(self.offer, number), self._here.key(), target)
 
-        found = await asyncio.to_thread(packed)
-        log.info("VM exported", vm=self.offer.vm, round=number, final=frozen, bytes=len(found))
-        return found
+        return await asyncio.to_thread(packed)
 
     async def finish(self) -> None:
         """The VM runs elsewhere: nothing passes its vNICs for as long as they are here."""

@@ -5,6 +5,7 @@ Apart from the steps of a move, since it brings numpy, for which no start of the
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from vsfwd.datapath import Datapath, Hold
@@ -25,14 +26,16 @@ class Outgoing:
 
     def __init__(self, datapath: Datapath, vnics: Sequence[str]) -> None:
         self._datapath = datapath
-        self._since: Final = {vnic: Round() for vnic in vnics}
+        self._since = {vnic: Round() for vnic in vnics}
+        self._read = self._since
         self.flows = 0
 
     def read(self, learned: Claims) -> list[VnicState]:
-        """One round, of all vNICs that are here, or were a moment ago."""
+        """One round, of all vNICs that are here, or were a moment ago. It is read again until `keep`."""
+        self._read = {vnic: replace(since) for vnic, since in self._since.items()}
         states, slots, now = self._datapath.flow_states, self._datapath.slots, int(time.time())
         found = []
-        for vnic, since in self._since.items():
+        for vnic, since in self._read.items():
             if vnic in slots:
                 flows, gone = states.export(slots[vnic], since)
                 addresses = _relative(learned.get(vnic, {}), now)
@@ -40,8 +43,12 @@ class Outgoing:
             elif table := self._datapath.departed.get(vnic):
                 flows, gone = states.export_departed(table, since)
                 found.append(VnicState(vnic, flows, gone))
-        self.flows = sum(int(since.live.sum()) for since in self._since.values() if since.live is not None)
         return found
+
+    def keep(self) -> None:
+        """The next round has what changes after the one that was read."""
+        self._since = self._read
+        self.flows = sum(int(since.live.sum()) for since in self._since.values() if since.live is not None)
 
 
 class Incoming:

@@ -100,12 +100,12 @@ class Moves:
             await self.say(part)
         await self.say(frozen)
 
-    async def export(self, vm: str, round_: int | None = None) -> tuple[MoveState, ...]:
+    async def export(self, vm: str) -> tuple[MoveState, ...]:
         """At the source: the next round, sealed for the target, in parts. The one after the freeze is the
         last."""
         move = self._leaving(vm)
-        number = move.rounds
-        return in_parts(move.offer.migration, vm, number, await move.export(round_))
+        number, sealed_ = await move.export()
+        return in_parts(move.offer.migration, vm, number, sealed_)
 
     async def take(self, part: MoveState) -> MoveDone | None:
         """At the target: with the last part of a round, all of it is installed. None: there are more to
@@ -150,9 +150,8 @@ class Moves:
 
     async def export_whole(self, vm: str) -> bytes:
         """At the source: a round for a channel of the hypervisor's."""
-        move = self._leaving(vm)
-        number = move.rounds
-        return _ROUND.pack(number) + await move.export(None)
+        number, whole = await self._leaving(vm).export()
+        return _ROUND.pack(number) + whole
 
     async def take_whole(self, vm: str, whole: bytes) -> MoveDone:
         """At the target: such a round."""

@@ -25,6 +25,8 @@ from vsfwd.relay import NotConnected
 
 log = structlog.get_logger(log="vsfwd.migration")
 
+_Said = MoveOffer | MoveOrder | MoveState | MoveAborted
+
 
 class MoveOrders:
     """`tell` says something to the manager; it raises NotConnected."""
@@ -36,11 +38,7 @@ class MoveOrders:
 
     async def take(self, said: Move) -> None:
         """From the manager."""
-        if isinstance(said, MoveAborted):
-            under_way = self._under_way(said.vm)
-            if said.migration in under_way or not under_way:  # then an earlier daemon may have begun it
-                await self._moves.abort(said.vm)
-        elif isinstance(said, MoveOffer | MoveOrder | MoveState):
+        if isinstance(said, _Said):
             step = _step(said)
             try:
                 answers = await self._carry_out(step, said)
@@ -65,14 +63,20 @@ class MoveOrders:
         except NotConnected as error:
             log.warning("the manager is not told of a migration", said=type(said).__name__, reason=str(error))
 
-    async def _carry_out(self, step: Step, said: MoveOffer | MoveOrder | MoveState) -> Sequence[Move]:
+    async def _carry_out(self, step: Step, said: _Said) -> Sequence[Move]:
         moves, vm = self._moves, said.vm
         if isinstance(said, MoveOffer):
             return [await moves.prepare(said)]
         if isinstance(said, MoveState):
             done = await moves.take(said)
             return [done] if done else []
-        if (under_way := self._under_way(vm)) and said.migration not in under_way:
+        under_way = self._under_way(vm)
+        if isinstance(said, MoveAborted):
+            # Where none is under way, an earlier daemon may have begun it.
+            if said.migration in under_way or not under_way:
+                await moves.abort(vm)
+            return []
+        if under_way and said.migration not in under_way:
             raise Refused(f"migration: the VM is in {under_way[0]} by now")
         if step is Step.EXPORT:
             return await moves.export(vm)
@@ -88,7 +92,9 @@ class MoveOrders:
         raise Refused(f"step: {step} is not for the manager to order")
 
 
-def _step(said: MoveOffer | MoveOrder | MoveState) -> Step:
+def _step(said: _Said) -> Step:
     if isinstance(said, MoveOffer):
         return Step.PREPARE
+    if isinstance(said, MoveAborted):
+        return Step.ABORT
     return said.step if isinstance(said, MoveOrder) else Step.IMPORT

@@ -150,9 +150,9 @@ def decode(body: bytes) -> Move:
 
 
 def in_parts(migration: str, vm: str, round: int, sealed: bytes) -> tuple[MoveState, ...]:
-    """A round as it travels. Raises ValueError when it is too large for the wire."""
+    """A round as it travels. Raises Refused when it is too large for the wire."""
     if len(sealed) > MAX_PARTS * MAX_PART:
-        raise ValueError(f"state of {len(sealed)} bytes is over the limit of {MAX_PARTS * MAX_PART}")
+        raise Refused(f"state: {len(sealed)} bytes are over the limit of {MAX_PARTS * MAX_PART}")
     chunks = [sealed[at : at + MAX_PART] for at in range(0, len(sealed), MAX_PART)]
     return tuple(
         MoveState(migration, vm, round, part, len(chunks), chunk) for part, chunk in enumerate(chunks)

@@ -113,6 +113,7 @@ async def test_each_word_of_the_manager_s_has_its_step(
         (PARTS[1], Step.IMPORT),
         (MoveOrder(ID, VM, Step.FREEZE), Step.FREEZE),
         (MoveOrder(ID, VM, Step.IMPORT), Step.IMPORT),
+        (MoveAborted(ID, VM, "by hand"), Step.ABORT),
     ],
 )
 async def test_o31_what_is_refused_is_said_with_its_reason(said: Move, step: Step) -> None:

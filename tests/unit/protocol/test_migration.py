@@ -78,5 +78,5 @@ def test_a_round_travels_in_parts_that_hold_nobody_up() -> None:
     assert [(part.part, part.parts, part.round) for part in parts] == [(n, 4, 7) for n in range(4)]
     assert max(len(part.data) for part in parts) == MAX_PART
     assert b"".join(part.data for part in parts) == sealed
-    with pytest.raises(ValueError, match="over the limit"):
+    with pytest.raises(Refused, match="over the limit"):
         in_parts(ID, VM, 0, bytes(MAX_PART * MAX_PARTS + 1))
