@@ -3,7 +3,6 @@
 import hashlib
 import re
 import struct
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -94,18 +93,6 @@ def test_o36_a_realistic_table_takes_less_than_80_bytes_a_flow() -> None:
     """10,000 flows of mixed addresses, ports and counters, on the wire."""
     size = len(blob.encode(VmState(VM, 0, False, 1, 1, [VnicState(VNIC, realistic_flows(10_000))])))
     assert size / 10_000 <= 80
-
-
-def test_ten_thousand_flows_are_packed_and_unpacked_in_milliseconds() -> None:
-    """The VM runs nowhere meanwhile. The best of a few, since the machine has other work: it takes six."""
-
-    def once() -> float:
-        began = time.perf_counter()
-        blob.decode(blob.encode(packed))
-        return time.perf_counter() - began
-
-    packed = VmState(VM, 0, False, 1, 1, [VnicState(VNIC, realistic_flows(10_000))])
-    assert min(once() for _ in range(5)) < 0.05
 
 
 @given(at=st.integers(0), bit=st.integers(0, 7))
@@ -209,11 +196,14 @@ def test_what_is_too_large_is_refused_before_it_grows(monkeypatch: pytest.Monkey
     monkeypatch.setattr(blob, "MAX_DECODED", 10_000)
     with pytest.raises(Refused, match="at most 10000 bytes"):
         blob.decode(encoded)
-    with pytest.raises(ValueError, match="over the limit of 10000"):
+    with pytest.raises(Refused, match="over the limit of 10000"):
         blob.encode(state(1000))
     monkeypatch.setattr(blob, "MAX_BLOB", 9_000)
     with pytest.raises(Refused, match="over the limit"):
         blob.decode(encoded)
+    monkeypatch.setattr(blob, "MAX_DECODED", 1_000_000)
+    with pytest.raises(Refused, match="compressed, are over the limit of 9000"):
+        blob.encode(state(1000))
 
 
 def test_addresses_that_nobody_can_have_are_refused() -> None:
