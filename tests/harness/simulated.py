@@ -28,6 +28,7 @@ class RecordingDatapath:
     def __init__(self) -> None:
         self.slots: dict[str, int] = {}
         self.image: Image | None = None
+        self.name = b""
         self.failures = 0
 
     @property
@@ -45,6 +46,12 @@ class RecordingDatapath:
 
     def bare(self) -> set[str]:
         return set()
+
+    def in_force(self) -> bytes:
+        return self.name
+
+    def remember(self, name: bytes) -> None:
+        self.name = name
 
     def set_timers(self, profiles: dict[str, SessionTimers]) -> None:
         pass
