@@ -122,6 +122,24 @@ class LoneDaemon:
         return status
 
 
+def other_version(directory: Path, old: str, new: str, file: str = "types.h") -> Path:
+    """A checkout that differs in a file of bpf/."""
+    for name in ("vsfwd", "bpf"):
+        shutil.copytree(CHECKOUT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests", "vagrant"):
+        (directory / name).symlink_to(CHECKOUT / name)
+    changed = directory / "bpf" / file
+    text = changed.read_text()
+    assert text.count(old) == 1
+    changed.write_text(text.replace(old, new))
+    return directory
+
+
+def refused_version(directory: Path) -> Path:
+    """A checkout of which a program reads past its stack, so that the verifier refuses it."""
+    return other_version(directory, "&now, sizeof(now), 0)", "&now, 4096, 0)", "dfw.c")
+
+
 def _toml(value: object) -> str:
     return str(value) if isinstance(value, int) else repr(value)
 

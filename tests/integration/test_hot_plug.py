@@ -20,7 +20,7 @@ from typing import Final, Self
 import pytest
 from scapy.all import IP, UDP, Ether
 
-from tests.harness.lone import CHAINS, LoneHost, lone_host
+from tests.harness.lone import CHAINS, LoneHost, lone_host, refused_version
 from tests.harness.policies import objects, vnic_id
 from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
@@ -266,6 +266,27 @@ def test_o6_a_host_that_boots_is_closed_until_its_policy_is_in(host: LoneHost) -
         wait_until(lambda: min(neighbour.sent, vm.sent) >= BEFORE, "frames in both directions")
         assert nothing_passed(vm, neighbour, 0, (ALLOWED, FORBIDDEN))
         recognised(host, 0)
+        host.daemon.start()
+        wait_until(lambda: neighbour.got[mac(0), ALLOWED] and vm.got[NEIGHBOUR_MAC, ALLOWED], "traffic", 30)
+        assert nothing_passed(vm, neighbour, 0, (FORBIDDEN,))
+
+
+@pytest.mark.parametrize("booted", [True, False], ids=["after a boot", "on a running host"])
+def test_o40_a_new_port_is_closed_while_the_kernel_refuses_the_programs(
+    host: LoneHost, tmp_path: Path, booted: bool
+) -> None:
+    """An upgrade brings programs that do not verify here: nothing passes a port that comes then, announced or
+    not, until a version comes whose programs do. `vsfwd --guard` needs none, nor does the guard of before."""
+    host.daemon.kill()
+    if booted:
+        host.forget()
+        host.daemon.guard()
+    with End(host.neighbour, "eth0", NEIGHBOUR_MAC, "10.0.0.2") as neighbour, plugged(host, 0) as vm:
+        recognised(host, 0)
+        assert host.daemon.launch(refused_version(tmp_path / "other")).wait(timeout=90) == 1
+        ended = neighbour.sent, vm.sent
+        wait_until(lambda: min(neighbour.sent - ended[0], vm.sent - ended[1]) >= BEFORE, "frames both ways")
+        assert nothing_passed(vm, neighbour, 0, (ALLOWED, FORBIDDEN))
         host.daemon.start()
         wait_until(lambda: neighbour.got[mac(0), ALLOWED] and vm.got[NEIGHBOUR_MAC, ALLOWED], "traffic", 30)
         assert nothing_passed(vm, neighbour, 0, (FORBIDDEN,))

@@ -4,7 +4,6 @@ The other version is a copy of this checkout with a patch in bpf/. Traffic of th
 through one vNIC (harness/prober.py); what is lost or delivered is counted by number."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.lone import CHECKOUT, LoneHost, lone_host
+from tests.harness.lone import CHECKOUT, LoneHost, lone_host, other_version, refused_version
 from tests.harness.prober import Prober
 from vagrant.lab.waiting import wait_until
 
@@ -32,19 +31,6 @@ PATCHES = {
     # Counters are copied.
     "counters in another order": (f"{SESSIONS}\n{SUPPRESSED}", f"{SUPPRESSED}\n{SESSIONS}"),
 }
-
-
-def other_version(directory: Path, old: str, new: str, file: str = "types.h") -> Path:
-    """A checkout that differs in a file of bpf/."""
-    for name in ("vsfwd", "bpf"):
-        shutil.copytree(CHECKOUT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tests", "vagrant"):
-        (directory / name).symlink_to(CHECKOUT / name)
-    changed = directory / "bpf" / file
-    text = changed.read_text()
-    assert text.count(old) == 1
-    changed.write_text(text.replace(old, new))
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +92,7 @@ def test_o3_flows_live_on_under_other_structs(
 def test_o40_programs_that_the_kernel_refuses_change_nothing(host: LoneHost, tmp_path: Path) -> None:
     """A version whose programs do not verify here ends with a line and status 1; the programs of before go on
     on the devices that have them, and the version before starts again, with nothing to compile."""
-    other = other_version(tmp_path / "other", "&now, sizeof(now), 0)", "&now, 4096, 0)", "dfw.c")
+    other = refused_version(tmp_path / "other")
     attached, pinned = host.attached(), host.pinned()
     host.daemon.kill()
     with host.probed() as probers:
