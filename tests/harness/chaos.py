@@ -27,8 +27,8 @@ WEIGHTS: Final = {
     "repeat bytes": 1,
     "flip a bit": 1,
     # the vNIC
-    "plug anew": 1,
-    "take programs off": 1,
+    "plug anew": 2,
+    "take programs off": 2,
 }
 
 

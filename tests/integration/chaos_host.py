@@ -86,7 +86,7 @@ class ChaosHost:
 
     async def rules(self, amount: float) -> None:
         """Another version, with another verdict or the same."""
-        self._version, self._allows = (self._version + 1) % 3, amount < 0.7
+        self._version, self._allows = (self._version + 1) % 3, amount < 0.9
         await self._say(self._manager.delta(rules=dict(self._objects()["rules"])))
 
     async def members(self) -> None:
