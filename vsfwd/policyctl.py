@@ -11,9 +11,10 @@ import click
 
 from vsfwd import policyfile
 from vsfwd.managerctl import asks_manager, under_way
-from vsfwd.rest import Denied, Rest
+from vsfwd.rest import Denied, Rest, Unreachable
 from vsfwd.shell import EXIT_REFUSED, EXIT_USAGE, as_json, end, print_json, printable
 
+HOSTS: Final = "/api/v1/vsfw/hosts"
 POLICY: Final = "/api/v1/vsfw/policy"
 PUBLISH: Final = "/api/v1/vsfw/publish"
 EXIT_PARTLY: Final = 4
@@ -190,7 +191,8 @@ def _take(rest: Rest, way: Way, method: str, path: str, document: Any, query: di
         found = rest.call("POST", f"{path}/diff", document, **query)
     digest = found.pop("digest")
     if not way.as_json:
-        show(found["results"], way.diff)
+        if way.dry_run or "refused" not in found:  # what is refused changes nothing
+            show(found["results"], way.diff)
         show_left_out(found)
     status = EXIT_PARTLY if found.get("left_out") else 0
     if "refused" in found:
@@ -203,7 +205,22 @@ def _take(rest: Rest, way: Way, method: str, path: str, document: Any, query: di
         click.confirm("publish this?", abort=True)
     with under_way("publishing"):
         rest.call(method, path, document, digest=digest, confirm_within=way.confirm, **query)
-    _end(way, found, "published", status)
+        away = "" if way.as_json else _away(rest)
+    _end(way, found | {"away": away} if away else found, "published", status)
+
+
+def _away(rest: Rest) -> str:
+    """How many hosts have not been sent what was published, and why; what is published is, whoever may ask
+    for hosts or not."""
+    try:
+        hosts = rest.every(HOSTS, included_fields="connected,no_broker")
+    except (Denied, Unreachable):
+        return ""
+    away = [host for host in hosts if not host["connected"]]
+    if not away:
+        return ""
+    none = f"; the manager has {away[0]['no_broker']}" if away[0]["no_broker"] else ""
+    return f"{len(away)} of {len(hosts)} hosts are not connected and get it when they are{none}"
 
 
 def _end(way: Way, found: Any, outcome: str, status: int) -> NoReturn:
@@ -213,6 +230,8 @@ def _end(way: Way, found: Any, outcome: str, status: int) -> NoReturn:
         end(f"{found['refused']}; nothing is changed", status)
     if outcome == "published" and not way.as_json:
         click.echo("published")
+        if "away" in found:
+            click.echo(printable(found["away"]))
         if way.confirm is not None:
             click.echo(f"undone in {way.confirm} s, unless you say: vsfwctl confirm")
     sys.exit(status)

@@ -178,9 +178,8 @@ class Relay:
             if each.component == message.component and message.topic in each.topics
         ]
         if not listening:
-            return ComponentAnswer(
-                message.id, error=f"{message.component}: nobody there listens to this topic"
-            )
+            reason = f"component {message.component}: nobody there listens to topic {message.topic}"
+            return ComponentAnswer(message.id, error=reason)
         if message.answer_within_s:
             return self._ask(listening[0], message)
         if not any([self._give(each, message) for each in listening]):

@@ -3,6 +3,7 @@ and asked."""
 
 import json
 from typing import Annotated, Any, Final
+from uuid import uuid4
 
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, Field
@@ -12,8 +13,10 @@ from manager_stub.api.inventory import PREFIX
 from manager_stub.api.objects import MAX_PAGE, Json, Page, listed
 from manager_stub.components.switchboard import Busy, Switchboard
 from manager_stub.model import HostId, Id, Strict, patterns
+from manager_stub.presence import Presence
 from manager_stub.register import Register
 from manager_stub.store import Row, Store
+from vsfwd.amqp import Link
 from vsfwd.protocol.components import (
     MAX_PATIENCE_S,
     ComponentAnswer,
@@ -56,7 +59,9 @@ class Sending(Strict):
     timeout_s: Annotated[int, Field(ge=1, le=MAX_PATIENCE_S)] = 10
 
 
-def router(register: Register, switchboard: Switchboard, store: Store) -> APIRouter:
+def router(
+    register: Register, switchboard: Switchboard, store: Store, presence: Presence, link: Link
+) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/components", tags=["Component"])
 
     @routes.get("")
@@ -92,13 +97,23 @@ def router(register: Register, switchboard: Switchboard, store: Store) -> APIRou
         hosts = _hosts(register, body)
         to = body.model_dump(mode="json", include={"hosts", "clusters", "datacenters", "all_hosts"})
         switchboard.sent_by_hand(component, body.topic, to, call)
+        away = {host: reason for host in hosts if (reason := unreachable(host))}
+        asked = [host for host in hosts if host not in away]
         try:
-            answers = await switchboard.send(
-                hosts, component, body.topic, body.body, call=call, patience_s=body.timeout_s
+            heard = await switchboard.send(
+                asked, component, body.topic, body.body, call=call, patience_s=body.timeout_s
             )
         except Busy as busy:
             raise Problem(503, str(busy)) from None
+        answers = {
+            **heard,
+            **{host: ComponentAnswer(str(uuid4()), error=reason) for host, reason in away.items()},
+        }
         return {"results": [_answer(register, host, answers[host]) for host in hosts]}
+
+    def unreachable(host: str) -> str:
+        """Why nothing is sent to it; empty where it may answer."""
+        return link.absence or ("host is down" if presence.is_up(host) is False else "")
 
     return routes
 

@@ -11,6 +11,7 @@ from manager_stub.model import Strict, Uuid
 from manager_stub.moves.move import Move, State
 from manager_stub.moves.moves import Moves
 from manager_stub.register import Register
+from vsfwd.amqp import Link
 from vsfwd.protocol.migration import Step
 
 
@@ -21,13 +22,15 @@ class Migration(Strict):
     target: Uuid
 
 
-def router(register: Register, moves: Moves) -> APIRouter:
+def router(register: Register, moves: Moves, link: Link) -> APIRouter:
     routes = APIRouter(prefix=f"{PREFIX}/migrations", tags=["Migration"])
 
     @routes.post("", status_code=201)
     async def begin(body: Migration) -> Json:
         """Answers when the target has the policy and what the VM takes along so far, and the VM may leave; or
         why it may not: 409, and nothing has happened to it."""
+        if link.absence:
+            raise Problem(503, f"nobody can be prepared: {link.absence}")
         move = await moves.prepared(moves.begin(body.vm, body.target).id)
         if not move.is_open and move.state is not State.ACTIVE:
             raise Problem(409, f"the migration has {move.state}: {move.reason}")

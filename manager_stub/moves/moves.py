@@ -184,10 +184,20 @@ class Moves:
         for move in list(self._open()):
             if move.expires_ms <= now:
                 seconds = round((now - move.changed_ms) / 1000)
-                self._end(move, State.FAILED, f"it was {move.state} for {seconds} s")
+                self._end(move, State.FAILED, f"it was {move.state} for {seconds} s{self._awaited(move)}")
         for move in self.moves.values():
             if move.state is State.ACTIVE and now < move.changed_ms + LIVES_S * 1000:
                 self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
+
+    def _awaited(self, move: Move) -> str:
+        """Whose word was missing, where that is known."""
+        way = self._ways[move.id]
+        if move.state is not State.PREPARING:
+            return ""
+        if not way.asked:
+            return f"; {self._called(move.target)} has not said that it has the policy"
+        silent = [host for host in (move.source, move.target) if host not in way.ready]
+        return f"; no answer of {' and '.join(map(self._called, silent))}" if silent else ""
 
     # By hosts
 

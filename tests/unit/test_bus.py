@@ -110,7 +110,8 @@ async def test_what_nobody_listens_to_is_refused(host: Host) -> None:
     """Another topic, another component, or none: at once, and nothing is kept for later."""
     async with subscribed(host, "users"):
         for component, topic in (("agent", "facts.vm"), ("other", "users"), ("nobody", "users")):
-            assert "nobody there listens" in host.send(component, topic)[1].error
+            reason = f"component {component}: nobody there listens to topic {topic}"
+            assert host.send(component, topic)[1].error == reason
     await until(lambda: "nobody there listens" in host.send("agent", "users")[1].error)
 
 

@@ -23,6 +23,47 @@ def test_what_others_wrote_does_not_move_the_cursor(capsys: pytest.CaptureFixtur
     assert f"left out  /{SHOWN}  {SHOWN}  {SHOWN}\n" in said
 
 
+class _Answering:
+    """A manager that has something to change, and `hosts`."""
+
+    def __init__(self, hosts: list[dict[str, object]], refused: str = "") -> None:
+        self.hosts = hosts
+        self.found = {"results": [{"path": "/x", "before": {"a": 1}, "after": {"a": 2}}], "digest": "d"}
+        self.found |= {"refused": refused} if refused else {}
+
+    def call(self, *_: Any, **__: Any) -> Any:
+        return dict(self.found)
+
+    def every(self, *_: Any, **__: Any) -> Any:
+        return self.hosts
+
+
+def applied(capsys: pytest.CaptureFixture[str], manager: _Answering, **way: Any) -> tuple[object, str]:
+    """The exit status of `apply`, and what it prints."""
+    said = {"dry_run": False, "exit_code": False, "diff": False, "confirm": None, "yes": True}
+    with pytest.raises(SystemExit) as ended:
+        take(cast(Rest, manager), Way(**(said | way), as_json=False), "PUT", "/policy", {})
+    return ended.value.code, capsys.readouterr().out
+
+
+def test_who_publishes_is_told_which_hosts_wait(capsys: pytest.CaptureFixture[str]) -> None:
+    """How many are away, and that there is no broker; nothing where all are there."""
+    up, down = ({"connected": state, "no_broker": ""} for state in (True, False))
+    unknown = {"connected": None, "no_broker": "no broker (refused)"}
+    assert applied(capsys, _Answering([up, up])) == (0, "~ /x\n1 changed\npublished\n")
+    wait = "hosts are not connected and get it when they are"
+    assert applied(capsys, _Answering([up, down, down]))[1].endswith(f"published\n2 of 3 {wait}\n")
+    said = applied(capsys, _Answering([unknown, unknown]))[1]
+    assert said.endswith(f"2 of 2 {wait}; the manager has no broker (refused)\n")
+
+
+def test_what_is_refused_is_not_told_as_a_change(capsys: pytest.CaptureFixture[str]) -> None:
+    """But by a dry run, which says what was compared."""
+    manager = _Answering([], refused="no group x")
+    assert applied(capsys, manager) == (1, "")
+    assert applied(capsys, manager, dry_run=True) == (1, "~ /x\n1 changed\n")
+
+
 class _Refusing:
     def call(self, *_: Any, **__: Any) -> Any:
         raise Denied("rules.0.colour: unknown field")

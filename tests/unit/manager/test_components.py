@@ -92,6 +92,22 @@ async def test_who_does_not_answer_stops_no_other(manager: Manager, hosts: list[
     ]
 
 
+async def test_who_cannot_be_reached_is_told_at_once(
+    manager: Manager, hosts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is known to be down, and every host where there is no broker: nobody waits for it."""
+    monkeypatch.setattr(manager.parts.presence, "is_up", lambda host: host != HOSTS[1])
+    body = {"topic": "users", "all_hosts": True, "timeout_s": 60}
+    found = await answered(manager, "calls", body, lambda host, message: ComponentAnswer(message.id))
+    assert [each["reason"] for each in found["results"]] == ["", "host is down", ""]
+    link = manager.parts.publisher
+    link.connected_to, link.last_error = None, "amqps://10.0.0.1:5671: refused"
+    found = await manager.call("POST", f"{COMPONENTS}/agent/calls", body)
+    reasons = {each["reason"] for each in found["results"]}
+    assert reasons == {"no broker (amqps://10.0.0.1:5671: refused)"}
+    assert not manager.parts.switchboard.outgoing
+
+
 async def test_a_message_is_no_call(manager: Manager, hosts: list[str]) -> None:
     """Nobody waits for the component; vsfwd says that it was given."""
     patience = []

@@ -246,7 +246,31 @@ async def test_o33_a_target_that_stays_behind_is_vetoed(
     answer = await posting
     assert answer.status_code == 409
     assert f"it was preparing for {LIVES_S[State.PREPARING]:g} s" in answer.json()["error_message"]
+    assert "host2 has not said that it has the policy" in answer.json()["error_message"]
     assert not [said for _, said in told(manager) if isinstance(said, MoveOffer)]
+
+
+async def test_o33_a_host_that_does_not_answer_is_named(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have been asked, and one is ready."""
+    posting, id = await begun(manager)
+    applies(manager, TARGET)
+    done(manager, TARGET, id, Step.PREPARE)
+    later = manager.parts.moves.moves[id].expires_ms
+    monkeypatch.setattr(module, "now_ms", lambda: later)
+    manager.parts.moves.expire()
+    assert (await posting).json()["error_message"].endswith("; no answer of host1")
+
+
+async def test_o33_without_a_broker_nobody_is_prepared(manager: Manager) -> None:
+    """503 at once, and there is no move."""
+    for host in (SOURCE, TARGET):
+        know_key(manager, host)
+    manager.parts.publisher.connected_to = None
+    answer = await manager.answer("POST", MOVES, {"vm": VM, "target": TARGET})
+    assert (answer.status_code, "no broker" in answer.json()["error_message"]) == (503, True)
+    assert manager.parts.moves.moves == {}
 
 
 async def test_a_vm_moves_once_at_a_time(manager: Manager) -> None:
