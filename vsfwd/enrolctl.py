@@ -7,7 +7,7 @@ import click
 
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
 from vsfwd.rest import Denied, Unreachable, Unusable
-from vsfwd.shell import EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, end
+from vsfwd.shell import EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, end, printable
 
 TOKEN: Final = "VSFWCTL_ENROLMENT_TOKEN"
 
@@ -62,7 +62,7 @@ def enroll(
     if not text:
         raise click.UsageError(f"which token? Say --token-file, or {TOKEN}")
     try:
-        host = enrol(Enrolment(manager, text, ca_hash, directory, name), again=again)
+        host = enrol(Enrolment(manager, text, ca_hash, directory, name), again=again, waits=_say_waiting)
     except Unusable as error:
         end(str(error), EXIT_USAGE)
     except Unreachable as error:
@@ -72,3 +72,7 @@ def enroll(
     except OSError as error:
         end(f"{error.filename}: {error.strerror}", EXIT_USAGE)
     click.echo(f"enrolled as host {host}; start vsfwd --config {directory / CONFIG}")
+
+
+def _say_waiting(reason: str) -> None:
+    click.echo(printable(f"waiting: {reason}"), err=True)

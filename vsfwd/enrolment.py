@@ -13,6 +13,7 @@ import json
 import re
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -64,8 +65,15 @@ class Given(msgspec.Struct, frozen=True):
     broker_urls: tuple[str, ...]
 
 
-def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE_S) -> str:
-    """The id of this host. Raises Unusable, Unreachable, Denied."""
+def enrol(
+    asked: Enrolment,
+    *,
+    again: bool = False,
+    patience_s: float = PATIENCE_S,
+    waits: Callable[[str], None] = lambda reason: None,
+) -> str:
+    """The id of this host. `waits`: called once, with the reason, before the first wait. Raises
+    Unusable, Unreachable, Denied."""
     url = checked_url(asked.manager)
     if not re.fullmatch(TOKEN, asked.token):
         raise Unusable(f"the token that was said is not {TOKEN_WORDS}")
@@ -86,7 +94,7 @@ def enrol(asked: Enrolment, *, again: bool = False, patience_s: float = PATIENCE
         "csr": identity.signing_request(key),
         "display_name": asked.display_name,
     }
-    given = _given(url, unproven, body, end)
+    given = _given(url, unproven, body, end, waits)
     try:
         identity.check(given.certificate, key, authority, given.id)
         config = _config(asked.directory, settings, given)
@@ -162,8 +170,8 @@ def _first_word(url: str) -> tuple[int, bytes]:
         return answer.status_code, said
 
 
-def _given(url: str, ca: Path, body: dict[str, str], end: float) -> Given:
-    rest = Rest(Login(manager=url, ca=str(ca)))
+def _given(url: str, ca: Path, body: dict[str, str], end: float, waits: Callable[[str], None]) -> Given:
+    rest, told = Rest(Login(manager=url, ca=str(ca))), False
     try:
         while True:
             try:
@@ -171,6 +179,9 @@ def _given(url: str, ca: Path, body: dict[str, str], end: float) -> Given:
             except msgspec.ValidationError as error:
                 raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
             except NotReady as away:
+                if not told:
+                    waits(str(away))
+                told = True
                 _wait(away, end)
     finally:
         rest.close()

@@ -213,6 +213,8 @@ def _add(routes: APIRouter, alarms: Alarms, home: str) -> None:
 def _of_host(host: Host, presence: Presence) -> Iterator[Json]:
     if presence.is_up(host.id) is False:
         what = "The host has no connection to the broker."
+        if not host.last_seen_ms:
+            what = "The host has not been seen yet: start vsfwd there."
         yield _alarm(host, "communication", "management_channel_to_transport_node_down", what)
     if trouble(host):
         rule = not host.problem and all(each.kind != "message" for each in host.refusals)

@@ -188,9 +188,11 @@ def test_only_https_is_spoken(asked: Enrolment, url: str) -> None:
 
 
 def test_a_manager_that_is_not_ready_is_asked_again(manager: FalseOrTrue, asked: Enrolment) -> None:
-    """With the same key; but not for ever."""
+    """With the same key; but not for ever. Who waits is told why, once."""
     manager.busy = 2
-    enrol(asked)
+    told: list[str] = []
+    enrol(asked, waits=told.append)
+    assert [f"{manager.url}: " in reason and "ask again" in reason for reason in told] == [True]
     requests = [body["csr"] for path, body in manager.said if path.endswith("/enrol")]
     keys = {x509.load_pem_x509_csr(csr.encode()).public_key().public_numbers() for csr in requests}
     assert (len(requests), len(keys)) == (3, 1)

@@ -79,6 +79,12 @@ def test_what_a_host_is_sent_waits_for_the_broker(
     assert vsfwctl(answers, "hosts", "sync", "host1").stdout == said
 
 
+def test_an_alarm_that_is_none_is_not_acknowledged(vsfwctl: Callable[..., Result]) -> None:
+    """Where they are to be had is said."""
+    said = vsfwctl({"GET alarms": []}, "alarms", "acknowledge", "nope")
+    assert (said.exit_code, said.stderr.endswith("no such alarm; vsfwctl alarms shows them\n")) == (1, True)
+
+
 def test_who_cannot_be_asked_says_yes(vsfwctl: Callable[..., Result]) -> None:
     """Without a terminal no host is revoked unless that was said; as of `apply`."""
     said = vsfwctl({}, "hosts", "revoke", "host1")

@@ -70,7 +70,7 @@ def reopen(rest: Rest, id: str) -> None:
 def _say(rest: Rest, id: str, status: str, hours: int | None = None) -> None:
     ids = [each["id"] for each in rest.every(ALARMS, included_fields="id")]
     if id not in ids:
-        end(f"{id}: there is no such alarm{meant(id, ids)}", EXIT_REFUSED)
+        end(f"{id}: there is no such alarm{meant(id, ids) or '; vsfwctl alarms shows them'}", EXIT_REFUSED)
     said = rest.call(
         "POST", f"{ALARMS}/{id}", action="set_status", new_status=status, suppress_duration=hours
     )

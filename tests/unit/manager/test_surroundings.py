@@ -64,6 +64,16 @@ async def test_what_is_wrong_with_a_host_is_an_alarm_until_it_is_right(hosted: M
     assert (await hosted.call("GET", f"{NODE}/status"))["status"] == "DOWN"
 
 
+async def test_a_host_that_was_never_there_has_to_be_started(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was enrolled, and that is all."""
+    manager.register.add_host(HOST, "host1")
+    monkeypatch.setattr(manager.parts.presence, "is_up", lambda host: False)
+    (alarm,) = (await manager.call("GET", "/api/v1/alarms"))["results"]
+    assert alarm["description"] == "The host has not been seen yet: start vsfwd there."
+
+
 async def test_a_minute_without_a_broker_is_an_alarm(
     manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
