@@ -114,9 +114,9 @@ class Moves:
             raise Refused("target", f"there is no host {target}")
         source = next((id for id, host in hosts.items() if any(b.vm == vm for b in host.bindings)), None)
         if source is None:
-            raise Conflict("vm", f"VM {vm} is plugged nowhere")
+            raise Conflict("vm", f"VM {self._vm_called(vm)} is plugged nowhere")
         if source == target:
-            raise Conflict("target", f"VM {vm} is on host {self._called(target)} already")
+            raise Conflict("target", f"VM {self._vm_called(vm)} is on host {self._called(target)} already")
         vnics = tuple(each for each in hosts[source].bindings if each.vm == vm)
         return self._begin(vm, source, target, vnics)
 
@@ -128,7 +128,8 @@ class Moves:
         self, vm: str, source: str, target: str, vnics: tuple[Binding, ...], *, pulled: bool = False
     ) -> Move:
         if moving := next((each for each in self._open() if each.vm == vm), None):
-            raise Conflict("vm", f"VM {vm} is moving already, to {self._called(moving.target)} ({moving.id})")
+            where = f"to {self._called(moving.target)} ({moving.id})"
+            raise Conflict("vm", f"VM {self._vm_called(vm)} is moving already, {where}")
         for field_, host in (("vm", source), ("target", target)):
             if self._presence.is_up(host) is False:
                 raise Conflict(field_, f"host {self._called(host)} is down")
@@ -331,6 +332,10 @@ class Moves:
 
     def _open(self) -> list[Move]:
         return [move for move in self.moves.values() if move.is_open]
+
+    def _vm_called(self, vm: str) -> str:
+        known = self._register.world.vms.get(f"/vsfw/vms/{vm}")
+        return known.name if known and known.name else vm
 
     def _called(self, host: str) -> str:
         known = self._register.hosts.get(host)

@@ -214,7 +214,7 @@ async def test_o31_a_target_that_cannot_take_it_is_vetoed(
     manager.parts.moves._credentials.take(Credential(TARGET, 1, ""))
     assert "target: the key of host host2 is not known" in await vetoed()
     plugged(manager, SOURCE)
-    assert f"vm: VM {VM} is plugged nowhere" in await vetoed()
+    assert "vm: VM web-01 is plugged nowhere" in await vetoed()
     assert told(manager) == []
 
 
