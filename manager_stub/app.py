@@ -131,11 +131,16 @@ def compose(directory: StateDir, lead: Lead | None = None) -> Parts:
     switchboard = Switchboard(store)
     presence = Presence()
     watch = Watch(register, vnics, broker, presence)
-    publisher.heard = presence.heard
     moves = Moves(store, register, vnics, presence, credentials)
+
+    def heard(host: str) -> None:
+        presence.heard(host)
+        moves.spoke(host)
+
+    publisher.heard = heard
     pulls = Pulls(register, vnics, moves)
     courier, floods = Courier(register, broker, switchboard), Floods(register, broker)
-    move_courier = MoveCourier(register, broker, moves)
+    move_courier = MoveCourier(register, broker, moves, lead)
     publisher.dropped = courier.dropped = move_courier.dropped = floods.dropped
     publisher.begin_beside = [
         courier.begin,

@@ -70,6 +70,7 @@ class Broker:
         self._nodes = len(urls)
         self._next_url = cycle([*urls[1:], urls[0]])
         self._removed: set[str] = set()
+        self._shut_out: set[str] = set()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -121,7 +122,8 @@ class Broker:
         for each in earlier:
             await self._delete(f"users/{each}")
         await self._put(f"users/{login}", _NO_PASSWORD)
-        topic_rights = {"exchange": topology.EVENTS, "write": _event_keys(host), "read": "^$"}
+        write = "^$" if host in self._shut_out else _event_keys(host)
+        topic_rights = {"exchange": topology.EVENTS, "write": write, "read": "^$"}
         await self._put(f"topic-permissions/{_VHOST}/{login}", topic_rights)
         await self._allow(login, write=_exactly(topology.EVENTS), read=_exactly(policy, app))
         for limit, count in _LIMITS.items():
@@ -133,7 +135,8 @@ class Broker:
 
     async def add_missing_hosts(self, hosts: Iterable[str]) -> None:
         """After a broker lost what it held, or was replaced; and those that an earlier release added, which
-        hosts of this one may say more than."""
+        hosts of this one may say more than. Nobody is shut out any more."""
+        self._shut_out.clear()
         bindings = await self._call("list bindings", lambda: self._client.get(f"/api/bindings/{_VHOST}"))
         bound = {(each["source"], each["destination"]) for each in bindings.json()}
         rights = await self._call(
@@ -162,12 +165,17 @@ class Broker:
             raise
 
     async def shut_out(self, host: str) -> None:
-        """It may say nothing, until it is added again. Connections that are open go: they may remember that
-        it could."""
+        """It may say nothing, whoever adds it, until it is let in. Connections that are open go: they may
+        remember that it could."""
+        self._shut_out.add(host)
         login = self.logins(host)[-1]
         nothing = {"exchange": topology.EVENTS, "write": "^$", "read": "^$"}
         await self._put(f"topic-permissions/{_VHOST}/{login}", nothing)
         await self._delete(f"connections/username/{login}")
+
+    async def let_in(self, host: str) -> None:
+        self._shut_out.discard(host)
+        await self.add_host(host)
 
     async def close_connections(self, user: str, but: str) -> None:
         """Of a user, all that are not called that."""

@@ -65,7 +65,7 @@ class Floods:
                         self._register.disbelieved(host, reason)
                 for host in [host for host, until in self._until.items() if until <= clock()]:
                     if host in self._register.hosts:
-                        await self._broker.add_host(host)
+                        await self._broker.let_in(host)
                     del self._until[host]
                 due = min(self._until.values(), default=None)
             except Unreachable as error:

@@ -10,11 +10,11 @@ from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMess
 from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker
-from manager_stub.lead import Lost
+from manager_stub.lead import Lead, Lost
 from manager_stub.moves.moves import LIVES_S, Letter, Moves
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, check_sender, parse_move
-from vsfwd.amqp import PUBLISH_TIMEOUT_S, Session, consume, signed_message
+from vsfwd.amqp import Session, SessionOver, consume, publish, signed_message
 from vsfwd.protocol import topology
 from vsfwd.protocol.migration import MoveWanted
 
@@ -24,10 +24,11 @@ AT_ONCE: Final = 16
 
 
 class MoveCourier:
-    def __init__(self, register: Register, broker: Broker, moves: Moves) -> None:
+    def __init__(self, register: Register, broker: Broker, moves: Moves, lead: Lead | None = None) -> None:
         self._register = register
         self._broker = broker
         self._moves = moves
+        self._lead = lead
         self._woken = asyncio.Event()
         moves.wake = self._woken.set
         self.dropped: Callable[[str, int], None] = lambda host, size: None
@@ -50,12 +51,14 @@ class MoveCourier:
 
     async def _send(self, commands: AbstractExchange, letter: Letter) -> None:
         """Once: a move whose hosts are not reached ends by its time."""
+        if self._lead is not None and not self._lead.is_mine:
+            raise SessionOver("this manager does not lead")
         if letter.host not in self._register.hosts:
             return
         signed = self._register.order(letter.host, letter.id, topology.MOVE, letter.body, LIVES_S)
         message = signed_message(signed, type=topology.MOVE, expiration=LIVES_S)
         try:
-            await commands.publish(message, topology.app_key(letter.host), timeout=PUBLISH_TIMEOUT_S)
+            await publish(commands, message, topology.app_key(letter.host))
         except (DeliveryError, TimeoutError) as error:
             log.warning("host not told of a move", host=letter.host, reason=str(error))
 

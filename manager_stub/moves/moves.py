@@ -212,6 +212,8 @@ class Moves:
             raise BadReport(f"a migration that it is no part of: {said.migration}", host)
         if not move.is_open:
             log.info("said of a migration that is over", migration=move.id, host=host)
+            if not isinstance(said, MoveRefused | MoveAborted):  # which it may say of what it is told here
+                self._remind(host, move)
         elif isinstance(said, MoveState) and host == move.source:
             self._relay(move, said)
         elif isinstance(said, MoveDone):
@@ -222,6 +224,24 @@ class Moves:
             self._end(move, State.ABORTED, f"by {self._called(host)}: {plain(said.reason)}")
         else:
             raise BadReport(f"{type(said).__name__}: not its part of a migration", host)
+
+    def spoke(self, host: str) -> None:
+        """It says something. What it was told and has not taken in LIVES_S is gone: one that was away for
+        longer hears what became of its moves meanwhile."""
+        known = self._register.hosts.get(host)
+        if known is None or now_ms() < known.last_seen_ms + LIVES_S * 1000:
+            return
+        for move in list(self.moves.values()):
+            if host in (move.source, move.target) and move.changed_ms >= known.last_seen_ms:
+                self._remind(host, move)
+
+    def _remind(self, host: str, move: Move) -> None:
+        """Of what became of a move. Not, if the VM has begun another one since."""
+        if (
+            not move.is_open
+            and [each.id for each in self.moves.values() if each.vm == move.vm][-1] == move.id
+        ):
+            self._tell_outcome(host, move)
 
     def _relay(self, move: Move, part: MoveState) -> None:
         move = self.moves[move.id] = replace(move, bytes=move.bytes + len(part.data))
@@ -302,13 +322,17 @@ class Moves:
         self._keep(over, move)
         if state is State.ACTIVE:
             self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
-            self._tell(move.source, MoveOrder(move.id, move.vm, Step.FINISH))
-        else:
-            for host in (move.source, move.target):
-                self._tell(host, MoveAborted(move.id, move.vm, reason))
+        for host in (move.source, move.target):
+            self._tell_outcome(host, over)
         self._ways.pop(move.id).changed.set()
         self._register.expect(expected(self.moves))
         return over
+
+    def _tell_outcome(self, host: str, move: Move) -> None:
+        if move.state is not State.ACTIVE:
+            self._tell(host, MoveAborted(move.id, move.vm, move.reason))
+        elif host == move.source:
+            self._tell(host, MoveOrder(move.id, move.vm, Step.FINISH))
 
     def _keep(self, move: Move, before: Move | None) -> None:
         path = f"/vsfw/migrations/{move.id}"

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from math import inf
+from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from manager_stub import floods
+from manager_stub.broker import Broker as RealBroker
 from manager_stub.broker import Unreachable
 from manager_stub.floods import MOST, Floods
 from tests.harness.waiting import eventually
@@ -29,7 +33,7 @@ class Broker:
             raise Unreachable("away")
         self.told.append(("out", host))
 
-    async def add_host(self, host: str) -> None:
+    async def let_in(self, host: str) -> None:
         self.told.append(("in", host))
 
 
@@ -82,3 +86,43 @@ async def test_what_is_dropped_now_and_then_is_no_flood(
     for _ in range(10 * MOST):
         watched.dropped(HOST, 100)
     assert not watched._flooding
+
+
+async def test_a_session_of_the_manager_s_begins_with_everybody_in(broker: Broker, watched: Floods) -> None:
+    """Who was shut out in the one before, and floods yet, is shut out again."""
+    watched._until[HOST] = inf
+    watched.dropped(HOST, 16384 * MOST)
+    assert not watched._flooding
+    session = SimpleNamespace(tasks=asyncio.TaskGroup())
+    async with session.tasks:
+        await watched.begin(cast(Any, session), cast(Any, None), cast(Any, None))
+        watched.dropped(HOST, 16384 * MOST)
+        await eventually(lambda: ("out", HOST) in broker.told, "it is shut out")
+        for task in session.tasks._tasks:
+            task.cancel()
+
+
+async def test_a_host_that_is_shut_out_gets_no_rights_by_enrolling_again(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that is new has none either, until it is let in, or the manager begins a new session."""
+    real, rights = manager.parts.broker, list[str]()
+
+    async def call(self: RealBroker, what: str, request: Any, gone_is_fine: bool = False) -> httpx.Response:
+        return httpx.Response(200, json=[])
+
+    async def put(self: RealBroker, what: str, body: dict[str, Any]) -> None:
+        if what.startswith("topic-permissions"):
+            rights.append(body["write"])
+
+    monkeypatch.setattr(RealBroker, "_call", call)
+    monkeypatch.setattr(RealBroker, "_put", put)
+    await real.add_host(HOST)
+    everything = rights.pop()
+    await real.shut_out(HOST)
+    await real.add_host(HOST)
+    await real.let_in(HOST)
+    assert rights == ["^$", "^$", everything]
+    await real.shut_out(HOST)
+    await real.add_missing_hosts([HOST])
+    assert rights[-1] == everything

@@ -4,7 +4,7 @@ hosts are the test."""
 import asyncio
 from math import inf
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -17,6 +17,7 @@ from manager_stub.moves.move import LIVES_S, State
 from manager_stub.reports import BadReport
 from tests.unit.manager.expressions import named, vm
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
+from vsfwd.amqp import SessionOver
 from vsfwd.protocol import migration, topology
 from vsfwd.protocol.messages import Applied, Binding, Bindings, Guest, Hello, digest_text
 from vsfwd.protocol.migration import (
@@ -282,15 +283,16 @@ async def test_a_vm_moves_once_at_a_time(manager: Manager) -> None:
 
 
 async def test_o35_a_move_that_is_aborted(manager: Manager) -> None:
-    """The source goes on, the target forgets the policy; nothing that comes later counts, and it cannot be
-    aborted twice."""
+    """The source goes on, the target forgets the policy; who says anything later hears it again, and it
+    cannot be aborted twice."""
     id = await prepared(manager)
     assert (await manager.call("DELETE", f"{MOVES}/{id}"))["state"] == "aborted"
     assert [host for host, _ in told(manager)] == [SOURCE, TARGET]
     assert manager.register.hosts[TARGET].level.wanted.objects["vnics"] == {}
     says(manager, SOURCE, MoveState(id, VM, 1, 0, 1, b"late"))
     done(manager, TARGET, id, Step.ACTIVATE)
-    assert told(manager) == []
+    reason = manager.parts.moves.moves[id].reason
+    assert told(manager) == [(host, MoveAborted(id, VM, reason)) for host in (SOURCE, TARGET)]
     assert state(manager, id) is State.ABORTED
     assert (await manager.answer("DELETE", f"{MOVES}/{id}")).status_code == 409
     assert (await manager.answer("DELETE", f"{MOVES}/{uuid4()}")).status_code == 404
@@ -338,6 +340,71 @@ async def test_o30_the_source_dies_after_the_vm_has_left(manager: Manager) -> No
     manager.parts.moves.expire()
     assert manager.register.hosts[TARGET].bindings == (HERE,)
     assert manager.register.hosts[SOURCE].bindings == ()
+
+
+async def test_a_source_that_was_away_hears_what_became_of_its_move(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its VM is frozen yet, and what it was told is gone: with its first word it is told again, once. Nobody
+    else is, and it is not, when it was not away for so long."""
+    monkeypatch.setattr("manager_stub.register.now_ms", lambda: 0)
+    manager.register.seen(SOURCE)
+    id = await prepared(manager)
+    done(manager, SOURCE, id, Step.FREEZE)
+    aborted = (SOURCE, MoveAborted(id, VM, manager.parts.moves.abort(id).reason))
+    told(manager)
+    heard, at_ms = manager.parts.publisher.heard, manager.parts.moves.moves[id].changed_ms
+    heard(OTHER)
+    assert told(manager) == []
+    heard(SOURCE)
+    assert told(manager) == [aborted]
+    monkeypatch.setattr(module, "now_ms", lambda: at_ms + 2000 * module.LIVES_S)
+    monkeypatch.setattr("manager_stub.register.now_ms", lambda: at_ms + 1)
+    manager.register.seen(SOURCE)
+    heard(SOURCE)
+    assert told(manager) == []
+    monkeypatch.setattr(module, "now_ms", lambda: at_ms)
+    monkeypatch.setattr("manager_stub.register.now_ms", lambda: at_ms - 1)
+    manager.register.seen(SOURCE)
+    heard(SOURCE)
+    assert told(manager) == []
+
+
+async def test_who_does_not_do_what_it_is_told_is_not_told_again(manager: Manager) -> None:
+    """Of a move that is over; nor of one after which the VM has begun another."""
+    id = await prepared(manager)
+    manager.parts.moves.abort(id)
+    told(manager)
+    says(manager, SOURCE, MoveRefused(id, VM, Step.FINISH, "unknown"))
+    says(manager, SOURCE, MoveAborted(id, VM, "it is late"))
+    assert told(manager) == []
+    await prepared(manager)
+    done(manager, SOURCE, id, Step.FREEZE)
+    assert told(manager) == []
+
+
+async def test_a_manager_that_does_not_lead_tells_nobody_of_moves(manager: Manager) -> None:
+    """The next leader does."""
+    lead: Any = SimpleNamespace(is_mine=False)
+    courier = MoveCourier(manager.register, manager.parts.broker, manager.parts.moves, lead)
+    exchange: Any = None
+    with pytest.raises(SessionOver, match="does not lead"):
+        await courier._send(exchange, module.Letter(SOURCE, str(uuid4()), b""))
+
+
+async def test_a_host_is_told_of_a_move_in_time_or_not_at_all(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that takes nothing keeps nobody waiting, and what ends the session is not lost on the way."""
+    monkeypatch.setattr("vsfwd.amqp.PUBLISH_TIMEOUT_S", 0.01)
+
+    class Alarmed:
+        async def publish(self, message: Any, key: str) -> None:
+            await asyncio.Event().wait()
+
+    courier, exchange = MoveCourier(manager.register, manager.parts.broker, manager.parts.moves), Alarmed()
+    async with asyncio.timeout(10):
+        await courier._send(cast(Any, exchange), module.Letter(SOURCE, str(uuid4()), b""))
 
 
 async def test_a_target_that_is_removed_takes_nothing_along(manager: Manager) -> None:
