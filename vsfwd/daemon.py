@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 import structlog
 from asyncvarlink import VarlinkInterface
 from msgspec import structs
+from pyroute2.netlink.exceptions import NetlinkError
 
 from vsfwd.alarms import Alarms
 from vsfwd.amqp import is_cancelled
@@ -241,12 +242,18 @@ class Daemon:
 
     async def _mend(self) -> NoReturn:
         while True:
-            if await self.apply_thread(self.datapath.port_guard.restore):
-                log.error("somebody has changed the port guard; it is made anew")
-                cause = Cause("dfw_port_guard_changed", "CRITICAL", self.config.host_id)
-                self.incidents.note(cause, "somebody has changed the port guard; it was made anew")
-            await self.apply_thread(self.reconciler.mend)
+            for mend in (self._mend_guard, self.reconciler.mend):
+                try:
+                    await self.apply_thread(mend)
+                except (DatapathError, NetlinkError, OSError) as error:
+                    log.error("not looked after what somebody may take away; tried again", reason=str(error))
             await asyncio.sleep(MEND_PERIOD_S)
+
+    def _mend_guard(self) -> None:
+        if self.datapath.port_guard.restore():
+            log.error("somebody has changed the port guard; it is made anew")
+            cause = Cause("dfw_port_guard_changed", "CRITICAL", self.config.host_id)
+            self.incidents.note(cause, "somebody has changed the port guard; it was made anew")
 
     async def _follow_schedules(self) -> NoReturn:
         """On every second of the clock, which may have been set meanwhile."""

@@ -2,14 +2,18 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 
+import vsfwd.daemon
 from vsfwd.daemon import AWAY_S, Daemon, TaskEnded, _essential, notify
+from vsfwd.datapath import DatapathError
 from vsfwd.incidents import Cause
 
 AWAY = "management_channel_to_manager_node_down"
@@ -91,3 +95,33 @@ def test_o33_a_vnic_that_nothing_passes_for_long_is_an_alarm() -> None:
     ((cause, what),) = causes(moves=SimpleNamespace(held_long=lambda: {"vnic": "nothing has passed"})).items()
     assert (cause.feature, *cause) == ("distributed_firewall", "dfw_vmotion_failure", "CRITICAL", "vnic")
     assert what == "nothing has passed"
+
+
+async def test_what_cannot_be_mended_now_is_mended_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel refuses for a moment: the daemon goes on, and so does what else it looks after."""
+    refusals: list[Exception] = [DatapathError("bare"), NetlinkError(12), OSError("nft")]
+    mended = asyncio.Event()
+
+    def restore() -> bool:
+        if refusals:
+            raise refusals.pop()
+        mended.set()
+        return False
+
+    async def at_once(work: Callable[[], object]) -> object:
+        return work()
+
+    guard = SimpleNamespace(restore=restore)
+    looked: list[bool] = []
+    daemon = SimpleNamespace(
+        apply_thread=at_once,
+        datapath=SimpleNamespace(port_guard=guard),
+        reconciler=SimpleNamespace(mend=lambda: looked.append(True)),
+    )
+    daemon._mend_guard = partial(Daemon._mend_guard, cast(Daemon, daemon))
+    monkeypatch.setattr(vsfwd.daemon, "MEND_PERIOD_S", 0.0)
+    mending = asyncio.create_task(Daemon._mend(cast(Daemon, daemon)))
+    async with asyncio.timeout(20):
+        await mended.wait()
+    assert len(looked) >= 3
+    mending.cancel()

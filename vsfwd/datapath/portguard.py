@@ -113,8 +113,7 @@ class PortGuard:
 
     def restore(self) -> bool:
         """Make the table anew if somebody has changed it; whether somebody had."""
-        whole = not self._refused and self._seen() == (self._shape, len(self._protected))
-        if not self.on or whole:
+        if not self.on or (not self._refused and self._seen() == (self._shape, len(self._protected))):
             return False
         changed = not self.fault
         self._make()
