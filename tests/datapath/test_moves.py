@@ -467,6 +467,43 @@ async def test_o34_there_and_back_at_once(sites: Pair, net: Net) -> None:
         await a.moves.prepare(offer(a, b, number=1))
 
 
+async def test_o35_a_move_that_is_aborted_while_it_is_prepared_is_none(
+    sites: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target waits for a policy then; what it holds it lets go, and it takes part no more. Nobody else
+    prepares that VM meanwhile."""
+    a, b = sites
+    b.policy = DesiredState
+    preparing = asyncio.create_task(b.moves.prepare(offer(a, b)))
+    async with asyncio.timeout(20):
+        while not b.host.datapath.holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    with pytest.raises(Refused, match="is getting ready for"):
+        await b.moves.prepare(offer(a, b, number=2))
+    await b.moves.abort(VM)
+    b.policy = lambda: b.state
+    with pytest.raises(Refused, match="was aborted meanwhile"):
+        await preparing
+    assert (b.moves.status(), b.host.datapath.holds()) == ([], {})
+
+
+async def test_one_move_that_the_kernel_is_against_keeps_no_other_from_its_end(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows the moves in a look is done all the same."""
+    a, b = sites
+    await prepare(a, b)
+    b.plug()
+
+    async def fails(_: object) -> None:
+        raise DatapathError("install the flows")
+
+    monkeypatch.setattr(coming.Coming, "settle", fails)
+    await b.moves.look()
+    monkeypatch.setattr(move_module, "HELD_LONG_S", -1.0)
+    assert vnic_id("here") in b.moves.held_long()
+
+
 async def test_o35_an_aborted_move_leaves_the_vm_where_it_is(sites: Pair, net: Net) -> None:
     """The source goes on with its flows; at the target nothing of it is left, not even the hold."""
     a, b = sites

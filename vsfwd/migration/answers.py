@@ -21,7 +21,8 @@ class Migration(api.MigrationInterface):
     def __init__(self, uid: int, moves: Moves) -> None:
         self._uid = uid
         self._moves = moves
-        self._coming = bytearray()
+        self._coming: dict[str, bytearray] = {}
+        """By VM: the parts of a round so far."""
 
     @varlinkmethod(allow_foreign=True)
     async def Prepare(self, *, offer: Any) -> None:
@@ -49,18 +50,17 @@ class Migration(api.MigrationInterface):
     @varlinkmethod(return_parameter="imported")
     async def Import(self, *, vm: str, part: str, more: bool) -> api.Imported | None:
         with self._allowed():
+            whole = self._coming.pop(vm, bytearray())
             try:
-                self._coming += base64.b64decode(part, validate=True)
+                whole += base64.b64decode(part, validate=True)
             except binascii.Error as error:
                 raise Refused(f"part: {error}") from None
-            if len(self._coming) > MAX_PART * MAX_PARTS:
-                self._coming.clear()
+            if len(whole) > MAX_PART * MAX_PARTS:
                 raise Refused(f"state: more than {MAX_PART * MAX_PARTS} bytes")
             if more:
+                self._coming[vm] = whole
                 return None
-            whole = bytes(self._coming)
-            self._coming.clear()
-            done = await self._moves.take_whole(vm, whole)
+            done = await self._moves.take_whole(vm, bytes(whole))
             return api.Imported(done.round, done.flows, done.final)
 
     @varlinkmethod

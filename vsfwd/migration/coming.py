@@ -59,8 +59,8 @@ class Coming:
         if offer.running:
             await coming._wait_for_policy()
             return coming
-        await here.hold(vnics, Hold.WAITING)
         try:
+            await here.hold(vnics, Hold.WAITING)
             await coming._wait_for_policy()
             await here.apply_thread(here.expect, vnics)
             await here.clear(vnics)

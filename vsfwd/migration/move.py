@@ -60,6 +60,7 @@ class Moves:
         self.say: Callable[[Move], Awaitable[None]] = _to_nobody
         """Takes what the manager has not asked for: that a VM runs here now, and whose state is missing."""
         self._moves: dict[str, Leaving | Coming] = {}
+        self._preparing: dict[str, MoveOffer] = {}
         self._woken = asyncio.Event()
         self._looking = asyncio.Lock()
         self._over: deque[str] = deque(maxlen=REMEMBERED)
@@ -73,8 +74,18 @@ class Moves:
     async def prepare(self, offer: MoveOffer, *, hooked: bool = False) -> MoveDone:
         """Gets ready for the part that this host has. `hooked`: the hypervisor asks, not the manager."""
         part = self._part(offer)
-        await self._make_way(offer, part)
-        self._moves[offer.vm] = move = await part.prepare(self._here, offer, hooked)
+        if offer.vm in self._preparing:
+            raise Refused(f"vm: {offer.vm} is getting ready for {self._preparing[offer.vm].migration}")
+        self._preparing[offer.vm] = offer
+        try:
+            await self._make_way(offer, part)
+            move = await part.prepare(self._here, offer, hooked)
+            if offer.migration in self._over:
+                await move.abort()
+                raise Refused(f"migration: {offer.migration} was aborted meanwhile")
+            self._moves[offer.vm] = move
+        finally:
+            del self._preparing[offer.vm]
         self._left -= set(move.vnics)
         log.info("VM is about to move", migration=offer.migration, vm=offer.vm, part=part.role)
         return MoveDone(offer.migration, offer.vm, Step.PREPARE)
@@ -138,15 +149,20 @@ class Moves:
 
     async def abort(self, vm: str) -> None:
         """The VM stays where it is: at the source all is as before, at the target nothing of it is left."""
-        if move := self._moves.get(vm):
-            await move.abort()
-            self._end(move)
+        if offer := self._preparing.get(vm):
+            self._over.append(offer.migration)  # `prepare` undoes what it has done
+        elif move := self._moves.get(vm):
+            await self._abort(move)
         else:
             await self._here.hold(await self._here.held_of(vm, Hold.FROZEN), Hold.NONE)
             coming = await self._here.held_of(vm, *COMING)
             await self._here.clear(coming)
             await self._here.hold(coming, Hold.NONE)
         log.info("move aborted", vm=vm)
+
+    async def _abort(self, move: Leaving | Coming) -> None:
+        await move.abort()
+        self._end(move)
 
     async def export_whole(self, vm: str) -> bytes:
         """At the source: a round for a channel of the hypervisor's."""
@@ -166,6 +182,15 @@ class Moves:
         """The id of a migration of which the manager has to hear the steps; empty: there is none."""
         move = self._moves.get(vm)
         return move.offer.migration if move and not move.hooked else ""
+
+    def under_way(self, vm: str) -> str:
+        """The id of the migration that the VM is in; empty: there is none."""
+        if offer := self._preparing.get(vm):
+            return offer.migration
+        return self._moves[vm].offer.migration if vm in self._moves else ""
+
+    def is_over(self, migration: str) -> bool:
+        return migration in self._over
 
     @property
     def host(self) -> str:
@@ -215,7 +240,7 @@ class Moves:
         if before.offer.migration == offer.migration:
             raise Refused(f"migration: {offer.migration} is under way already")
         if isinstance(before, part):
-            await self.abort(offer.vm)
+            await self._abort(before)
         elif isinstance(before, Leaving):
             await self.finish(offer.vm)  # it comes back, so it was there
         elif not before.offer.running and not await before.is_alive():
@@ -264,7 +289,10 @@ class Moves:
     async def _look(self) -> None:
         for move in list(self._moves.values()):
             if isinstance(move, Coming):
-                await self._look_after(move)
+                try:
+                    await self._look_after(move)
+                except (DatapathError, Refused) as error:  # the others are looked after all the same
+                    log.error("move not looked after; tried again", vm=move.offer.vm, reason=str(error))
         await self._here.apply_thread(self._here.datapath.departed.expire)
         held, now = await self._here.held(), time.monotonic()
         self._left &= held.keys()

@@ -53,10 +53,6 @@ class MoveOrders:
         else:
             log.error("not for a host to hear", said=type(said).__name__)
 
-    def _under_way(self, vm: str) -> list[str]:
-        """The id of the move that the VM is in, if there is one."""
-        return [each.migration for each in self._moves.status() if each.vm == vm]
-
     async def say(self, said: Move) -> None:
         try:
             await self._tell(said)
@@ -70,14 +66,14 @@ class MoveOrders:
         if isinstance(said, MoveState):
             done = await moves.take(said)
             return [done] if done else []
-        under_way = self._under_way(vm)
+        under_way = moves.under_way(vm)
         if isinstance(said, MoveAborted):
             # Where none is under way, an earlier daemon may have begun it.
-            if said.migration in under_way or not under_way:
+            if said.migration == under_way or not (under_way or moves.is_over(said.migration)):
                 await moves.abort(vm)
             return []
-        if under_way and said.migration not in under_way:
-            raise Refused(f"migration: the VM is in {under_way[0]} by now")
+        if under_way and said.migration != under_way:
+            raise Refused(f"migration: the VM is in {under_way} by now")
         if step is Step.EXPORT:
             return await moves.export(vm)
         if step is Step.FREEZE:

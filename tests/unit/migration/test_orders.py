@@ -1,6 +1,5 @@
 """What the manager says of moves is carried out, and what becomes of it is said to the manager."""
 
-from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -32,7 +31,8 @@ class Stub:
 
     def __init__(self, refusal: str = "") -> None:
         self.called: list[str] = []
-        self.under_way = [ID]
+        self.in_move = ID
+        self.over: list[str] = []
         self._refusal = refusal
 
     async def _did(self, name: str, answer: Any = None) -> Any:
@@ -63,8 +63,11 @@ class Stub:
     async def abort(self, vm: str) -> None:
         await self._did("abort")
 
-    def status(self) -> list[Any]:
-        return [SimpleNamespace(migration=id, vm=VM) for id in self.under_way]
+    def under_way(self, vm: str) -> str:
+        return self.in_move
+
+    def is_over(self, migration: str) -> bool:
+        return migration in self.over
 
     async def look(self) -> None:
         await self._did("look")
@@ -140,7 +143,9 @@ async def test_o35_what_is_called_off_is_the_move_that_is_named() -> None:
     moves = Stub()
     await after(moves, MoveAborted(str(uuid4()), VM, "nobody has let the VM go"))
     assert moves.called == []
-    moves.under_way = []
+    moves.in_move, moves.over = "", [ID]
+    await after(moves, MoveAborted(ID, VM, "it was over, and the VM has left"))
+    assert moves.called == []
     await after(moves, MoveAborted(str(uuid4()), VM, "by hand"))
     assert moves.called == ["abort"]
 
@@ -148,7 +153,7 @@ async def test_o35_what_is_called_off_is_the_move_that_is_named() -> None:
 async def test_an_order_is_for_the_move_that_it_names() -> None:
     """One that comes late ends no later move of that VM."""
     moves = Stub()
-    moves.under_way = [str(uuid4())]
+    moves.in_move = str(uuid4())
     (answer,) = await after(moves, MoveOrder(ID, VM, Step.FINISH))
     assert isinstance(answer, MoveRefused)
     assert moves.called == []
