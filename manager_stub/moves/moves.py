@@ -246,8 +246,10 @@ class Moves:
     def _relay(self, move: Move, part: MoveState) -> None:
         move = self.moves[move.id] = replace(move, bytes=move.bytes + len(part.data))
         waiting = sum(len(letter.body) for letter in self.outgoing)
-        if move.bytes > MAX_BYTES or waiting + len(part.data) > MAX_WAITING:
-            self._end(move, State.FAILED, f"its state is more than {min(MAX_BYTES, MAX_WAITING)} bytes")
+        if move.bytes > MAX_BYTES:
+            self._end(move, State.FAILED, f"its state is more than {MAX_BYTES} bytes")
+        elif waiting + len(part.data) > MAX_WAITING:
+            self._end(move, State.FAILED, f"{waiting} bytes of all moves wait to be sent already")
         else:
             self._tell(move.target, part)
 

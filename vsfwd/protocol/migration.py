@@ -1,13 +1,14 @@
 """What hosts and manager say to each other when a VM changes host.
 
-    manager ──► both       MoveOffer     who moves where; the target gets ready, or refuses manager ──► a
-    host     MoveOrder     freeze, export, activate, finish, abort source  ──► manager ──► target
-    MoveState     what the VM takes along, in parts, sealed for the target host    ──► manager    MoveDone
-    a step is done; MoveRefused: it is not, and why either way             MoveAborted   it does not take
-    place: the source goes on, the target forgets host    ──► manager    MoveWanted    a VM has appeared
-    whose state may be elsewhere
+- manager to both: MoveOffer, who moves where; the target gets ready, or refuses
+- manager to a host: MoveOrder, to freeze, export, activate or finish
+- source to manager to target: MoveState, what the VM takes along, in parts, sealed for the target
+- host to manager: MoveDone, a step is done; MoveRefused, it is not, and why
+- either way: MoveAborted, it does not take place: the source goes on, the target forgets
+- host to manager: MoveWanted, a VM has appeared whose state may be elsewhere
 
-All of it travels on the queues for everything else (`topology.app_queue`): bulk never delays policy. In
+To hosts it travels on the queues for everything else (`topology.app_queue`), to the manager on one of its own
+(`topology.MOVE_QUEUE`): bulk never delays policy. In
 msgpack, since JSON would make the bytes of a state a third longer. What the parts of a state hold is the
 two hosts' matter (`vsfwd.migration`): the manager passes them on and cannot read them."""
 

@@ -330,6 +330,19 @@ async def test_a_source_cannot_send_without_end(manager: Manager, monkeypatch: p
     assert state(manager, id) is State.FAILED
 
 
+async def test_a_move_fails_when_too_much_waits_to_be_sent(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason does not say that its own state is too large."""
+    monkeypatch.setattr(module, "MAX_WAITING", 1000)
+    id = await prepared(manager)
+    says(manager, SOURCE, MoveState(id, VM, 1, 0, 2, bytes(900)))
+    assert state(manager, id) is State.PREPARED
+    says(manager, SOURCE, MoveState(id, VM, 1, 1, 2, bytes(900)))
+    assert state(manager, id) is State.FAILED
+    assert "bytes of all moves wait to be sent already" in manager.parts.moves.moves[id].reason
+
+
 async def test_o30_the_source_dies_after_the_vm_has_left(manager: Manager) -> None:
     """It still claims the VM, and cannot say otherwise: what the target says counts."""
     id = await prepared(manager)
