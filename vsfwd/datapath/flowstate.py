@@ -20,13 +20,16 @@ from vsfwd.datapath.departed import Table
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import Policy
-from vsfwd.datapath.schema import ACTIONS, CODES, EXISTING, Layout, constant
+from vsfwd.datapath.schema import ACTIONS, CODES, EXISTING, Layout, State, constant
 from vsfwd.migration.state import FLOW, KEY, NO_KEYS, PINHOLE, SIDE, Array
 
 _CUT: Final = EXISTING.index("cut")
+_KEEP: Final = EXISTING.index("keep")
 _RECHECK: Final = EXISTING.index("recheck")
+_ALLOW: Final = ACTIONS.index("allow")
 _WAYS: Final = constant("WAYS")
 _PINHOLES: Final = constant("PINHOLES")
+_STATES: Final = constant("STATES")
 _CHUNKS: Final = 16
 """In which flows look for places: those of one take what is emptier after the one before."""
 _Numbers = npt.NDArray[np.int64]
@@ -72,6 +75,7 @@ class FlowStates:
         self._bucket = dtype(programs.layouts("flows")[1])
         self._place = self._bucket["place"].base
         self._pinhole = programs.layouts("pinholes")[1]
+        self._rule = dtype(programs.layouts("rules")[1])
         seed = programs.layouts("settings")[1].unpack(
             bpf.lookup(programs.fd("settings"), bytes(4), programs.layouts("settings")[1].size) or b""
         )["seed"]
@@ -99,7 +103,7 @@ class FlowStates:
         return self._export(table.fd, table.policy_seq, since)
 
     def _export(self, inner: int, policy_seq: int, since: Round) -> tuple[Array, Array]:
-        table = self._read(inner)
+        table = self._read(inner, self._bucket)
         places, now = table["place"], self._programs.jiffies()
         live = (table["check"] != 0) & (places["flow"]["expires"] > now)
         if since.table is None or since.live is None or len(since.table) != len(table):
@@ -170,6 +174,7 @@ class FlowStates:
         The policy is asked about each at its first packet. Raises NoRoom when flows that have been answered
         have no place; those that have not give way, as they do to new ones."""
         places = arrived.places.copy()
+        self._disbelieve(places["flow"], slot)
         places["flow"]["policy_seq"] = self._seq - np.uint32(1)
         places["flow"]["counter"] = self._counters(places["flow"]["rule_id"])
         if beside_own:
@@ -192,6 +197,10 @@ class FlowStates:
         table[bucket, way] = hashes[housed, None] | np.uint64(1)
         return Built(table.tobytes(), arrived.pinholes, int(housed.sum()))
 
+    def room(self, slot: int) -> int:
+        """Places of its table."""
+        return self._tables.buckets(slot) * _WAYS
+
     def put(self, slot: int, built: Built) -> None:
         """In place of what is there. Nothing passes the vNIC meanwhile."""
         self._tables.put(slot, built.table)
@@ -201,7 +210,7 @@ class FlowStates:
         """The live places of a table, as they are."""
         inner = self._tables.held_open(slot)
         try:
-            table = self._read(inner)
+            table = self._read(inner, self._bucket)
         finally:
             os.close(inner)
         live = (table["check"] != 0) & (table["place"]["flow"]["expires"] > self._programs.jiffies())
@@ -212,23 +221,50 @@ class FlowStates:
         keys: Array = np.ascontiguousarray(_bytes(places)[:, self._key]).view(KEY).reshape(-1)
         return keys
 
+    def _disbelieve(self, flow: Array, slot: int) -> None:
+        """The host that they come from may be anybody's: no flow outlives the policy of this host but by a
+        rule that is here and says so, and none lives longer than a packet would make it."""
+        rules = self._rules()
+        kept = np.isin(flow["rule_id"], rules["id"][rules["existing"] == _KEEP])
+        flow["existing"][(flow["existing"] == _KEEP) & ~kept] = _RECHECK
+        ends = np.uint64(self._programs.jiffies()) + self._lifetimes(slot)[flow["state"]]
+        flow["expires"] = np.minimum(flow["expires"], ends)
+
+    def _lifetimes(self, slot: int) -> npt.NDArray[np.uint64]:
+        """Jiffies by state."""
+        timers, first = self._programs.fd("timers"), slot * _STATES
+        raw = (bpf.lookup(timers, struct.pack("<I", first + state), 8) for state in range(_STATES))
+        return np.frombuffer(b"".join(each or bytes(8) for each in raw), "<u8")
+
+    def _rules(self) -> Array:
+        """In force."""
+        inner = bpf.inner_map(self._programs.fd("rules"), self._policy.bank)
+        if inner is None:
+            return np.zeros(0, self._rule)
+        try:
+            return self._read(inner, self._rule)
+        finally:
+            os.close(inner)
+
     def _open_pinholes(self, slot: int, pinholes: Array) -> None:
+        rules = self._rules()
+        listening = rules["id"][(rules["action"] == _ALLOW) & ((rules["ftp"] | rules["tftp"]) != 0)]
+        pinholes = pinholes[np.isin(pinholes["rule"], listening)]
+        at_most = self._programs.jiffies() + int(self._lifetimes(slot)[State["PINHOLE"]])
         rule_layout, bits = self._pinhole.parts["rule"], constant("PINHOLE_BITS")
         hashes = self.hashes(pinholes["key"])
         counters = self._counters(pinholes["rule"])
         for pinhole, hash_, counter in zip(pinholes, hashes.tolist(), counters.tolist(), strict=True):
-            if counter == constant("NO_COUNTER"):
-                continue  # a rule that is not here lets nothing by
             rule = rule_layout.pack(
                 id=int(pinhole["rule"]),
                 counter=counter,
-                action=ACTIONS.index("allow"),
+                action=_ALLOW,
                 existing=int(pinhole["existing"]),
             )
             content = self._pinhole.pack(
                 check=hash_ | 1,
                 key=pinhole["key"].tobytes(),
-                expires=int(pinhole["left_ms"]),
+                expires=min(int(pinhole["left_ms"]), at_most),
                 policy_seq=int(self._seq),
                 rule=rule,
             )
@@ -252,11 +288,11 @@ class FlowStates:
         hashes: npt.NDArray[np.uint64] = self._seeds[0] + (words * self._seeds[1:]).sum(axis=1, dtype="<u8")
         return hashes
 
-    def _read(self, inner: int) -> Array:
-        size = bpf.sizes_of(inner)[2] * self._bucket.itemsize
+    def _read(self, inner: int, of: np.dtype[np.void]) -> Array:
+        size = bpf.sizes_of(inner)[2] * of.itemsize
         whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         with mmap.mmap(inner, whole, access=mmap.ACCESS_READ) as pages:
-            return np.frombuffer(pages[:size], self._bucket)
+            return np.frombuffer(pages[:size], of)
 
 
 def dtype(layout: Layout) -> np.dtype[np.void]:

@@ -35,7 +35,7 @@ from vsfwd.migration.state import (
     check_pinholes,
 )
 from vsfwd.protocol.envelope import Refused, unpack
-from vsfwd.protocol.messages import MAX_CLAIMS, MAX_LEASES, Claim
+from vsfwd.protocol.messages import MAX_CLAIMS, MAX_LEASES, Claim, is_host_address
 from vsfwd.protocol.migration import MAX_PART, MAX_PARTS, MAX_VNICS
 
 T = TypeVar("T")
@@ -132,6 +132,8 @@ def _learned(value: bytes, vnic: str) -> tuple[Learned, ...]:
     if len(learned) > MAX_CLAIMS + MAX_LEASES:
         raise Refused(f"{what}: {len(learned)} are over the limit of {MAX_CLAIMS + MAX_LEASES}")
     for one in learned:
+        if not is_host_address(one.address):
+            raise Refused(f"{what}: {one.address!r} is none that a vNIC can have")
         try:
             Claim(one.address, one.source, one.left_s, one.server)
         except ValueError as error:

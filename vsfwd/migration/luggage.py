@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from vsfwd.config import FLOWS_AT_MOST
 from vsfwd.datapath import Datapath, Hold
 from vsfwd.datapath.flowstate import Arrived, NoRoom, Round
 from vsfwd.migration import blob
@@ -79,11 +80,20 @@ class Incoming:
         for vnic in state.vnics:
             if vnic.vnic not in together:
                 raise Refused(f"state: vNIC {vnic.vnic} is none of the VM's")
+            self._check_room(vnic.vnic, len(vnic.flows))
             round_ = states.arrived(vnic.flows, vnic.pinholes, same_policy=same_policy)
             together[vnic.vnic] = states.merged(together[vnic.vnic], round_, vnic.gone)
+            self._check_room(vnic.vnic, len(together[vnic.vnic].places))
         self._install(together)
         self._arrived = together
         self._learned = {vnic.vnic: _absolute(vnic.learned, now) for vnic in state.vnics}
+
+    def _check_room(self, vnic: str, flows: int) -> None:
+        """A source that says ever more must not become memory and time of this host."""
+        slot = self._datapath.places.get(vnic)
+        room = FLOWS_AT_MOST if slot is None else self._datapath.flow_states.room(slot)
+        if flows > room:
+            raise Refused(f"flow quota: vNIC {vnic} has room for {room} flows, and {flows} come")
 
     def settle(self) -> None:
         """What has arrived before its vNIC was attached. Raises Refused."""

@@ -6,8 +6,9 @@ speech): a change to those is another `blob.VERSION`. What belongs to one host o
 milliseconds that are left, a rule is known by the manager's id and not by its counter."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -64,6 +65,8 @@ NO_KEYS: Final[Array] = np.zeros(0, KEY)
 NO_PINHOLES: Final[Array] = np.zeros(0, PINHOLE)
 
 MAX_LEFT_MS: Final = 1000 * 2**32
+MAX_PINHOLES: Final = 64
+"""Of a vNIC: PINHOLES of bpf/types.h."""
 _TCP, _ECHO_PROTOCOLS = 6, (1, 58)
 _FIRST_STATE, _LAST_OF_TCP, _ECHO = 1, 7, 11
 _LAST_EXISTING: Final = 2
@@ -78,7 +81,7 @@ class Learned(NamedTuple):
 
     address: str
     source: Source
-    left_s: int = 0
+    left_s: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     server: str = ""
 
 
@@ -129,6 +132,8 @@ def check_flows(flows: Array, what: str) -> None:
 
 def check_pinholes(pinholes: Array, what: str) -> None:
     """Raises Refused."""
+    if len(pinholes) > MAX_PINHOLES:
+        raise Refused(f"{what}: {len(pinholes)} are over the limit of {MAX_PINHOLES}")
     _check_keys(pinholes["key"], what)
     wrong = {
         "existing": pinholes["existing"] > _LAST_EXISTING,

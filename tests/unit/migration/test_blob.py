@@ -211,6 +211,15 @@ def test_addresses_that_nobody_can_have_are_refused() -> None:
     for learned, why in (
         ((Learned("10.0.0.300", Source.ARP),), "300"),
         ((Learned("10.0.0.1", Source.ARP),) * 145, "145"),
+        ((Learned("224.0.0.1", Source.ARP),), "224.0.0.1"),
+        ((Learned("fe80::1%eth0", Source.ARP),), "eth0"),
+        ((Learned("10.0.0.1", Source.DHCP, 2**53 - 1),), "4294967295"),
     ):
         with pytest.raises(Refused, match=why):
             blob.decode(blob.encode(VmState(VM, 0, False, 1, 1, [VnicState(VNIC, learned=learned)])))
+
+
+def test_more_pinholes_than_a_vnic_has_places_are_refused() -> None:
+    many = VnicState(VNIC, pinholes=np.repeat(pinholes(), 33))
+    with pytest.raises(Refused, match="66 are over the limit of 64"):
+        blob.decode(blob.encode(VmState(VM, 0, False, 1, 1, [many])))
