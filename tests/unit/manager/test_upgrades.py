@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 
 import manager_stub
 from manager_stub.enrolment.credentials import Credential
+from manager_stub.moves.move import Move, State, move_row
 from manager_stub.schema import metadata
 from manager_stub.state_dir import StateDir
 from manager_stub.store import Row, Store
@@ -91,6 +92,7 @@ async def lived_in(manager: Manager) -> Manager:
         transaction.add_said([said], 1)
         transaction.put_controllers('{"generation": 1, "controllers": []}')
         transaction.put_guest({"host": HOST, "vm": VM, "time_ms": 1, "guest": "{}"})
+        transaction.put_move(move_row(Move("m", VM, OTHER_HOST, HOST, (HERE,), "admin", 1, 2, State.ABORTED)))
     register.reported({OTHER_HOST: Applied(1, 1, digest_text(0), refusals=(refusal,))})
     return manager
 
