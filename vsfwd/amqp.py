@@ -19,8 +19,9 @@ import ssl
 import struct
 import time
 from abc import ABC, abstractmethod
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -87,19 +88,23 @@ class _Transport(TLSTransportFactory):
 
     def __init__(self, unacknowledged_s: float | None = None) -> None:
         self._unacknowledged_s = unacknowledged_s
-        self._writer: asyncio.StreamWriter | None = None
+        self._socket: TransportSocket | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, self._writer = await super().create(url, **kwargs)
-        if self._unacknowledged_s is not None:
-            self._writer.get_extra_info("socket").setsockopt(
+        reader, writer = await super().create(url, **kwargs)
+        self._socket = writer.get_extra_info("socket")
+        if self._socket is not None and self._unacknowledged_s is not None:
+            self._socket.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._unacknowledged_s)
             )
-        return reader, self._writer
+        return reader, writer
 
     def abort(self) -> None:
-        if self._writer is not None:
-            self._writer.transport.abort()
+        """By the socket: a TLS transport that was closed twice, as aiormq does when a broker is slow to say
+        goodbye, knows nothing that it could abort (Python 3.11)."""
+        if self._socket is not None:
+            with suppress(OSError):  # closed meanwhile
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(aio_pika.Connection):

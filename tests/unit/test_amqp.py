@@ -2,13 +2,18 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from aio_pika.exceptions import ProbableAuthenticationError
+from aiormq.connection import SSLContextProvider
+from yarl import URL
 
 import vsfwd.amqp
-from vsfwd.amqp import Link, Session, SessionOver, _close
+from tests.harness.pki import Pki
+from vsfwd.amqp import Link, Session, SessionOver, _close, _Transport
 from vsfwd.broker import BrokerLink
 
 
@@ -129,3 +134,31 @@ async def test_o11_a_broker_that_is_silent_is_not_waited_for_at_the_end_of_a_ses
     async with asyncio.timeout(1):
         await _close(connection, transport)
     assert transport.abort.called is not answers
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+async def test_o11_a_connection_is_taken_away_however_often_it_was_closed(
+    tmp_path: Path, closed: int
+) -> None:
+    """The broker never says goodbye, and aiormq closes a second time what it waits for."""
+    pki = Pki(tmp_path)
+    tls = pki.server("127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.certificate, tls.key)
+
+    def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0, ssl=context)
+    ours = ssl.create_default_context(cafile=str(pki.ca))
+    transport = _Transport()
+    url = URL(f"amqps://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    provider = SSLContextProvider(ssl_context=ours, ssl_certs=None, loop=asyncio.get_running_loop())
+    _, writer = await transport.create(url, ssl_context_provider=provider)
+    for _ in range(closed):
+        writer.close()
+    transport.abort()
+    async with asyncio.timeout(5):
+        with suppress(OSError):
+            await writer.wait_closed()
+    server.close()
