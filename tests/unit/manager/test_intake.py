@@ -35,7 +35,9 @@ class Message:
 
 
 async def consumed(
-    messages: Sequence[Message], take: Callable[[Sequence[Message]], Awaitable[list[bool]]]
+    messages: Sequence[Message],
+    take: Callable[[Sequence[Message]], Awaitable[list[bool]]],
+    dropped: Callable[[str, int], None] = lambda host, size: None,
 ) -> list[str]:
     """All of them in a queue at once, until something became of each; the hosts that left something
     unread."""
@@ -48,7 +50,7 @@ async def consumed(
 
     queue: Any = Queue()
     taking: Any = take
-    task = asyncio.create_task(consume_in_turn(queue, taking, unread.append))
+    task = asyncio.create_task(consume_in_turn(queue, taking, unread.append, dropped))
     async with asyncio.timeout(10):
         for message in messages:
             await message.done.wait()
@@ -76,16 +78,18 @@ async def test_a_host_that_floods_does_not_keep_others_waiting() -> None:
 
 
 async def test_a_report_that_is_too_long_takes_no_memory() -> None:
-    """It is refused as it comes, before those that wait for their turn."""
+    """It is refused as it comes, before those that wait for their turn, and counts for a flood."""
     read: list[Message] = []
+    dropped: list[tuple[str, int]] = []
 
     async def take(messages: Sequence[Message]) -> list[bool]:
         read.extend(messages)
         return [len(message.body) <= MAX_REPORT for message in messages]
 
     short, long = Message("addresses"), Message("addresses", body=bytes(MAX_REPORT + 1))
-    await consumed([short, long], take)
+    await consumed([short, long], take, lambda host, size: dropped.append((host, size)))
     assert read == [long, short]
+    assert dropped == [(HOST, MAX_REPORT + 1)]
     assert (short.acknowledged, long.acknowledged) == (True, False)
 
 
