@@ -31,6 +31,7 @@ from vsfwd.protocol.migration import (
     Step,
 )
 
+NOBODY = "00000000-0000-4000-8000-00000000dead"
 SOURCE, TARGET, OTHER = (f"33333333-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
 HERE = Binding(VNIC, VM, "02:00:00:00:00:01", "veth0", Guest("web-01"))
@@ -177,8 +178,8 @@ async def test_a_move_from_its_beginning_to_its_end(manager: Manager) -> None:
 @pytest.mark.parametrize(
     ("vm", "target", "status", "named_"),
     [
-        (str(uuid4()), TARGET, 400, "vm: there is no VM"),
-        (VM, str(uuid4()), 400, "target: there is no host"),
+        (NOBODY, TARGET, 400, "vm: there is no VM"),
+        (VM, NOBODY, 400, "target: there is no host"),
         (VM, SOURCE, 409, "is on host host1 already"),
         ("x", TARGET, 400, "vm"),
     ],
