@@ -16,7 +16,6 @@ from manager_stub.register import Register
 from manager_stub.reports import BadReport, check_sender, parse_move
 from vsfwd.amqp import Session, SessionOver, consume, publish, signed_message
 from vsfwd.protocol import topology
-from vsfwd.protocol.migration import MoveWanted
 
 log = structlog.get_logger("manager.moves")
 
@@ -34,8 +33,9 @@ class MoveCourier:
         self.dropped: Callable[[str, int], None] = lambda host, size: None
         """Called with whoever says of moves what nobody needs, and how many bytes."""
 
-    async def begin(self, session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
-        """Its part of a session of the manager's."""
+    async def begin(self, session: Session, commands: AbstractExchange, _: AbstractChannel) -> None:
+        """Its part of a session of the manager's, with few messages at hand: they may be large."""
+        intake = await session.intake(AT_ONCE)
         said = await intake.declare_queue(topology.MOVE_QUEUE, passive=True)
         session.tasks.create_task(consume(said, self._take), name="what hosts say of moves")
         session.tasks.create_task(self._send_all(commands), name="moves")
@@ -66,9 +66,8 @@ class MoveCourier:
         try:
             host, said = parse_move(message.routing_key or "", message.user_id, message.body)
             check_sender(host, message.user_id, self._register.hosts, self._broker.logins(host))
-            if isinstance(said, MoveWanted):  # one that asks and asks floods, whatever it is answered
+            if not self._moves.heard(host, said):
                 self.dropped(host, len(message.body))
-            self._moves.heard(host, said)
         except BadReport as error:
             log.error("said of a move, and refused", host=error.host, reason=str(error))
             self.dropped(error.host, len(message.body))

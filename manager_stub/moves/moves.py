@@ -202,11 +202,11 @@ class Moves:
 
     # By hosts
 
-    def heard(self, host: str, said: migration.Move) -> None:
-        """Raises BadReport."""
+    def heard(self, host: str, said: migration.Move) -> bool:
+        """Whether it was of use. Raises BadReport."""
         if isinstance(said, MoveWanted):
             self.wanted(host, said)
-            return
+            return False  # one that asks and asks floods, whatever it is answered
         move = self.moves.get(said.migration)
         if move is None or said.vm != move.vm or host not in (move.source, move.target):
             raise BadReport(f"a migration that it is no part of: {said.migration}", host)
@@ -214,16 +214,18 @@ class Moves:
             log.info("said of a migration that is over", migration=move.id, host=host)
             if not isinstance(said, MoveRefused | MoveAborted):  # which it may say of what it is told here
                 self._remind(host, move)
-        elif isinstance(said, MoveState) and host == move.source:
+            return False
+        if isinstance(said, MoveState) and host == move.source:
             self._relay(move, said)
         elif isinstance(said, MoveDone):
-            self._done(move, host, said)
+            return self._done(move, host, said)
         elif isinstance(said, MoveRefused):
             self._end(move, State.FAILED, f"{self._called(host)} does not {said.step}: {plain(said.reason)}")
         elif isinstance(said, MoveAborted):
             self._end(move, State.ABORTED, f"by {self._called(host)}: {plain(said.reason)}")
         else:
             raise BadReport(f"{type(said).__name__}: not its part of a migration", host)
+        return True
 
     def spoke(self, host: str) -> None:
         """It says something. What it was told and has not taken in LIVES_S is gone: one that was away for
@@ -253,16 +255,18 @@ class Moves:
         else:
             self._tell(move.target, part)
 
-    def _done(self, move: Move, host: str, done: MoveDone) -> None:
+    def _done(self, move: Move, host: str, done: MoveDone) -> bool:
+        """Whether it changes anything."""
         way = self._ways[move.id]
-        if done.step in PART_OF and host != getattr(move, PART_OF[done.step]):
-            raise BadReport(f"{done.step}: not its part of a migration", host)
+        _check_part(done.step, host, move)
+        if not _is_news(done.step, host, move, way):
+            return False
         if done.step is Step.PREPARE:
             way.ready.add(host)
             if way.ready == {move.source, move.target}:
                 first = Step.FREEZE if move.pulled else Step.EXPORT
                 self._tell(move.source, MoveOrder(move.id, move.vm, first))
-        elif done.step is Step.FREEZE and move.state is not State.TRANSFERRED:  # state goes first
+        elif done.step is Step.FREEZE:
             self._at(move, State.FROZEN)
             if way.runs:
                 self._end(self.moves[move.id], State.ACTIVE)
@@ -278,6 +282,7 @@ class Moves:
             if move.pulled or move.state in (State.FROZEN, State.TRANSFERRED):
                 self._end(move, State.ACTIVE)
             way.runs = True
+        return True
 
     def _policy_applied(self, hosts: Collection[str]) -> None:
         """Of moves whose target has the policy now, both hosts are asked."""
@@ -371,3 +376,21 @@ class Moves:
 def _has(applied: Position, floor: Position) -> bool:
     """A later generation of the same epoch has it too: what is expected stays until the move is over."""
     return applied.epoch == floor.epoch and applied.generation >= floor.generation
+
+
+def _check_part(step: Step, host: str, move: Move) -> None:
+    """Raises BadReport."""
+    if step in PART_OF and host != getattr(move, PART_OF[step]):
+        raise BadReport(f"{step}: not its part of a migration", host)
+
+
+def _is_news(step: Step, host: str, move: Move, way: _Way) -> bool:
+    match step:
+        case Step.PREPARE:
+            return host not in way.ready
+        case Step.FREEZE:  # said late it is none: state goes first
+            return move.state not in (State.FROZEN, State.TRANSFERRED)
+        case Step.IMPORT:
+            return move.state is not State.TRANSFERRED
+        case _:
+            return not way.runs

@@ -607,7 +607,8 @@ async def test_a_pull_from_a_host_that_is_down_is_declined(
 
 
 async def test_who_says_of_moves_what_nobody_needs_may_be_flooding(manager: Manager) -> None:
-    """Each wish, and each word about a move that it is no part of, counts; a word about its own does not."""
+    """Each wish counts, each word about a move that it is no part of, that is over, or that says what was
+    said: none of them is kept or audited. What moves its own move on does not count."""
     courier, counted = MoveCourier(manager.register, manager.parts.broker, manager.parts.moves), list[str]()
     courier.dropped = lambda host, size: counted.append(host)
     id = await prepared(manager)
@@ -615,11 +616,16 @@ async def test_who_says_of_moves_what_nobody_needs_may_be_flooding(manager: Mana
         (OTHER, MoveWanted(VM, (HERE,))),
         (OTHER, MoveDone(id, VM, Step.FREEZE)),
         (SOURCE, MoveDone(id, VM, Step.FREEZE)),
+        (SOURCE, MoveDone(id, VM, Step.FREEZE)),
+        (TARGET, MoveDone(id, VM, Step.IMPORT, final=True)),
+        (TARGET, MoveDone(id, VM, Step.IMPORT, final=True)),
+        (TARGET, MoveDone(id, VM, Step.ACTIVATE)),
+        (TARGET, MoveDone(id, VM, Step.ACTIVATE)),
     ):
         key, body = topology.event_key(host, topology.MOVE), migration.encode(said)
         message: Any = SimpleNamespace(routing_key=key, user_id=host, body=body)
         await courier._take(message)
-    assert counted == [OTHER, OTHER]
+    assert counted == [OTHER, OTHER, SOURCE, TARGET, TARGET]
 
 
 async def test_o34_a_vm_that_is_back_is_not_pulled_from_where_it_is(manager: Manager) -> None:
