@@ -57,8 +57,9 @@ class Pulls:
     def _pull(self, host: str, vm: str) -> None:
         """If it is known where from; the host is told if it cannot be."""
         since = now_ms() - int(PATIENCE_S * 1000)
-        brought = (each for each in self._moves.moves.values() if each.is_open or each.state is State.ACTIVE)
-        if any((each.vm, each.target) == (vm, host) and each.changed_ms >= since for each in brought):
+        moves = [each for each in self._moves.moves.values() if each.vm == vm]
+        brought = [each for each in moves if each.is_open or each.state is State.ACTIVE][-1:]
+        if any(each.target == host and each.changed_ms >= since for each in brought):
             del self._wanted[host, vm]  # it asked when the VM first came; now it has come by a move
             return
         vnics = tuple(each for each in self._register.hosts[host].bindings if each.vm == vm)[:MAX_VNICS]

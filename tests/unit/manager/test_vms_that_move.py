@@ -592,6 +592,24 @@ async def test_a_vm_that_came_by_a_move_is_not_pulled(manager: Manager) -> None:
     assert manager.parts.pulls._wanted == {}
 
 
+async def test_a_vm_that_left_again_is_pulled_when_it_is_back(manager: Manager) -> None:
+    """It had come by a move a moment ago; but its last one led elsewhere."""
+    id = await prepared(manager)
+    done(manager, SOURCE, id, Step.FREEZE)
+    plugged(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    done(manager, TARGET, id, Step.ACTIVATE)
+    for there, here in ((TARGET, SOURCE), (SOURCE, TARGET)):
+        plugged(manager, there)
+        plugged(manager, here, HERE)
+        says(manager, here, MoveWanted(VM, (HERE,)))
+        applies(manager, here)
+        move = list(manager.parts.moves.moves.values())[-1]
+        assert (move.source, move.target, move.pulled) == (there, here, True)
+        done(manager, there, move.id, Step.FREEZE)
+        done(manager, here, move.id, Step.ACTIVATE)
+
+
 async def test_a_pull_from_a_host_that_is_down_is_declined(
     manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
