@@ -73,7 +73,7 @@ static __always_inline void hear_ftp(struct passage *p, struct flow *flow, struc
 {
 	struct line *line = &p->scratch->line;
 	u32 offset = p->packet->l4 + p->packet->header;
-	u64 length = ETH_HLEN + p->packet->ip_length - offset;
+	s64 length = ETH_HLEN + p->packet->ip_length - offset;
 	bool starts = !(side->speech & MID_LINE) && p->packet->seq == p->scratch->expected;
 	u8 last;
 
@@ -91,9 +91,8 @@ static __always_inline void hear_ftp(struct passage *p, struct flow *flow, struc
 	if (length > LINE_BYTES - 1)
 		length = LINE_BYTES - 1;
 	line->length = length;
-	asm volatile("" : "+r"(length)); /* the verifier believes in the mask only */
-	length &= LINE_BYTES - 1;
-	if (!length || bpf_skb_load_bytes(p->skb, offset, p->scratch->bytes, length))
+	length = bounded_length(length, LINE_BYTES);
+	if (length <= 0 || bpf_skb_load_bytes(p->skb, offset, p->scratch->bytes, length))
 		return;
 	if (announces(line, p->scratch->bytes, side->speech & ~MID_LINE, source_of(p->key, p->direction)))
 		expect(p, flow, line->port);

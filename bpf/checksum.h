@@ -27,7 +27,8 @@ static __always_inline bool is_intact(struct __sk_buff *skb, const struct packet
 {
 	u32 length = packet->ip_length + ETH_HLEN - packet->l4, done = 0;
 	const u32 *word = (const u32 *)&key->remote;
-	u64 sum = 0, rest;
+	u64 sum = 0;
+	s64 rest;
 
 	if (skb->gso_size)
 		return true;
@@ -49,10 +50,9 @@ static __always_inline bool is_intact(struct __sk_buff *skb, const struct packet
 	rest = length - done;
 	if (rest >= BYTES)
 		return false;
-	asm volatile("" : "+r"(rest)); /* the verifier believes in the mask only */
-	rest &= BYTES - 1;
+	rest = bounded_length(rest, BYTES);
 	*(u32 *)(bytes + (rest & ~3)) = 0;
-	if (rest && bpf_skb_load_bytes(skb, packet->l4 + done, bytes, rest))
+	if (rest > 0 && bpf_skb_load_bytes(skb, packet->l4 + done, bytes, rest))
 		return false;
 	return !fold(bpf_csum_diff(0, 0, (void *)bytes, (rest + 3) & ~3, sum));
 }

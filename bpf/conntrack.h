@@ -53,7 +53,7 @@ static __always_inline bool is_after(u32 a, u32 b)
 
 /* The window scale that a SYN offers, among `length` bytes of options: WINDOW_SCALED | shift, or 0. `options` has room
  * for 64. `at` is in memory, so that the verifier follows the loop and not each way through the options. */
-static __always_inline u8 window_scale(const u8 *options, u32 length, volatile u32 *at)
+static __always_inline u8 window_scale(const u8 *options, s64 length, volatile u32 *at)
 {
 	*at = 0;
 	for (u32 i = 0; i < 40; i++) {
@@ -180,8 +180,9 @@ static __always_inline int tcp_step(struct flow *flow, const struct packet *pack
 				    const struct settings *settings)
 {
 	bool responder = direction != flow->initiator;
-	u8 segment = packet->segment & (SEGMENTS - 1);
-	u8 cell = settings->transition[(flow->state & (STATES - 1)) * 2 * SEGMENTS + responder * SEGMENTS + segment];
+	u8 segment = packet->segment;
+	u32 place = flow->state * 2 * SEGMENTS + responder * SEGMENTS + segment;
+	u8 cell = settings->transition[bounded(place, TRANSITIONS)];
 	struct tcp_side *sender = &flow->side[direction & 1], *receiver = &flow->side[!(direction & 1)];
 	int step = cell >> 4;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * A packet's life: vnic_in() sees what goes to a workload, vnic_out() what comes from it, packet() decides. The headers hold
- * what can be thought about without maps: packet.h (bytes to struct packet), guards.h (what no rule is asked about),
+ * what can be thought about without maps: parse.h (bytes to struct packet), guards.h (what no rule is asked about),
  * conntrack.h (states), classify.h (rules), reject.h (answers), spoof.h and alg.h (what is said inside). All access to
  * maps is here and in the parts, the files .c below: build.py puts their text in place of the include, since bcc
  * rewrites map calls in the main text only.
@@ -12,6 +12,7 @@
 
 #include "types.h"
 #include "packet.h"
+#include "parse.h"
 #include "alg.h"
 #include "conntrack.h"
 #include "classify.h"
@@ -29,6 +30,8 @@
 #include "rules.c"
 #include "spoofguard.c"
 #include "hold.c"
+#include "frames.c"
+#include "errors.c"
 
 static __always_inline struct vnic *find_vnic(u32 ifindex)
 {
@@ -41,90 +44,6 @@ static __always_inline struct vnic *find_vnic(u32 ifindex)
 			return vnic;
 	}
 	return NULL;
-}
-
-/* Whether the bridge flooded the frame here, on its way to another MAC address. */
-static __always_inline bool is_not_mine(struct passage *p, const u16 *destination)
-{
-	return p->direction == DIRECTION_IN && !p->packet->group && !p->vnic->promiscuous &&
-	       !same_mac(destination, (const u16 *)p->vnic->mac);
-}
-
-/* Whether a workload that SpoofGuard watches sends from another MAC address than its own. */
-static __always_inline bool is_spoofed(struct passage *p, const u16 *frame)
-{
-	return is_guarded(p) && !same_mac(frame + 3, (const u16 *)p->vnic->mac);
-}
-
-/* Only a tag that the kernel has taken off is read: a second one, or one nobody took off, stands where the EtherType
- * should and is never allowed. Nor is a frame with a length there, whatever it carries (LLC, SNAP). */
-static __always_inline bool may_be_asked_about(struct passage *p, u16 ethertype)
-{
-	if (p->skb->vlan_present && p->skb->vlan_proto != swap16(ETH_P_8021Q))
-		return false;
-	return ethertype >= ETH_P_802_3_MIN && ethertype != ETH_P_8021Q && ethertype != ETHERTYPE_QINQ;
-}
-
-/* The rules for frames. TC_ACT_UNSPEC to go on to what is in the frame, or the verdict. */
-static __always_inline int filter_frame(struct passage *p, struct policy *policy, struct ether *ether)
-{
-	u16 *frame = (void *)(long)p->skb->data;
-	struct rule *rule;
-	u32 reason;
-
-	if ((void *)frame + ETH_HLEN > (void *)(long)p->skb->data_end)
-		return TC_ACT_UNSPEC;
-	p->packet->group = frame[0] & 1;
-	ether->type = swap16(frame[6]);
-	if (is_not_mine(p, frame) || is_spoofed(p, frame) || !may_be_asked_about(p, ether->type))
-		return TC_ACT_UNSPEC; /* receive() says why */
-	__builtin_memcpy(ether, frame, 2 * ETH_ALEN);
-	ether->vlan = p->skb->vlan_present ? p->skb->vlan_tci & 0xfff : UNTAGGED;
-	p->packet->length = p->skb->len;
-	__builtin_memset(p->key, 0, sizeof(*p->key));
-	p->ether = ether;
-	rule = classify_frame(p, policy, ether, &reason);
-	if (!rule) {
-		p->ether = NULL;
-		return reason == REASON_NO_RULE ? TC_ACT_UNSPEC : drop(reason);
-	}
-	count(rule->counter, p->packet->length, 0);
-	report(p, rule, rule->action == ACTION_ALLOW ? REASON_NONE : REASON_RULE_DROP);
-	p->ether = NULL;
-	if (rule->action != ACTION_ALLOW)
-		return drop(REASON_RULE_DROP);
-	if (ether->vlan != UNTAGGED) {
-		p->packet->tagged = 1;
-		p->packet->vlan = ether->vlan;
-	}
-	return is_known(ether->type) ? TC_ACT_UNSPEC : TC_ACT_OK;
-}
-
-/* What the policy says of a frame as it is. TC_ACT_UNSPEC to go on, or the verdict. */
-static __always_inline int ahead(struct passage *p)
-{
-	struct policy *policy = find_policy(p);
-	u32 slot = p->slot;
-	u64 *count;
-
-	if (!policy)
-		return TC_ACT_UNSPEC;
-	if (policy->mode != MODE_EXCLUDED)
-		return policy->frames[p->direction & 1] ? filter_frame(p, policy, &p->scratch->ether) : TC_ACT_UNSPEC;
-	count = unfiltered.lookup(&slot);
-	if (count)
-		(*count)++;
-	return TC_ACT_OK;
-}
-
-/* What carries no IP: ARP as SpoofGuard says, the rest is dropped. */
-static __always_inline int judge_frame(struct passage *p, u16 ethertype)
-{
-	if (ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
-		return drop(REASON_VLAN_TAG);
-	if (ethertype != ETH_P_ARP)
-		return drop(REASON_ETHERTYPE);
-	return p->direction == DIRECTION_OUT ? judge_arp(p) : TC_ACT_OK;
 }
 
 /* Whose packet is it, and is it one at all? TC_ACT_UNSPEC to go on, or the verdict. */
@@ -157,39 +76,6 @@ static __always_inline int receive(struct passage *p)
 			break;
 	}
 	return drop(reason == PARSE_MORE ? REASON_SHORT : reason);
-}
-
-/* The key of the flow that an ICMP error is about. The packet it quotes went the other way, from the very address that
- * the error goes to. A quoted IPv6 packet with extension headers names no flow. */
-static __always_inline bool quoted_key(struct passage *p)
-{
-	struct address receiver = *destination_of(p->key, p->direction);
-	bool ipv4 = p->packet->family == FAMILY_IPV4;
-	struct packet quoted = {.family = p->packet->family, .vlan = p->packet->vlan};
-	u32 offset = p->packet->l4 + 8, size = sizeof(struct ipv6hdr);
-	union quoted_header header;
-	struct address *source;
-	u16 protocol[4];
-
-	if (bpf_skb_load_bytes(p->skb, offset, &header, ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)))
-		return false;
-	/* Behind the header of a later fragment comes anything. */
-	if (ipv4 ? header.v4.version != 4 || header.v4.ihl < 5 || header.v4.frag_off & swap16(0x1fff)
-		 : header.v6.version != 6)
-		return false;
-	if (ipv4)
-		size = header.v4.ihl * 4;
-	if (offset + size + sizeof(protocol) > ETH_HLEN + p->packet->ip_length)
-		return false; /* what follows the packet in its frame is not quoted */
-	if (bpf_skb_load_bytes(p->skb, offset + size, protocol, sizeof(protocol)))
-		return false;
-	source = source_of(p->key, !p->direction);
-	parse_quoted(&header, protocol, &quoted, source, destination_of(p->key, !p->direction));
-	if (is_icmp(&quoted) && !is_echo(&quoted))
-		return false; /* it made no flow, but would have the key of an echo with identifier 0 */
-	complete_key(p->key, &quoted, !p->direction);
-	p->packet->seq = quoted.seq;
-	return same_address(source, &receiver);
 }
 
 /* What has passed is heard by a program of its own, since reading would be too much for the verifier here. What comes in
@@ -293,7 +179,8 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	if (reason)
 		return drop(reason);
 	if (!policy)
-		return passes_closed(p->packet, p->direction) ? pass_alone(p, NO_COUNTER) : drop(REASON_CLOSED);
+		return passes_closed(p->packet, &p->key->local, p->direction) ? pass_alone(p, NO_COUNTER)
+									       : drop(REASON_CLOSED);
 	if (t->flow && t->flow->existing == EXISTING_CUT) {
 		forget(t);
 		return drop(REASON_POLICY_CUT);
@@ -317,42 +204,6 @@ static __always_inline int decide(struct passage *p, struct track *t)
 	if (!rule)
 		rule = classify(p, policy, &question, 0, &reason);
 	return follow(p, t, rule, reason, 0, home);
-}
-
-/* NSX's icmpErrorReply: an echo that was answered by an error ends soon, unless more comes of it. No error lets a flow
- * live longer. */
-static __always_inline void hasten(struct passage *p, struct flow *flow)
-{
-	u64 end = end_of(p, STATE_ECHO_ERROR);
-
-	if (flow->state == STATE_ECHO && end < flow->expires)
-		flow->expires = end;
-}
-
-/* It passes with its flow, and changes nothing about it but the timer of an echo. What it quotes has just been on its
- * way, so a flow that the policy in force has not been asked about yet has nothing to hear. No error is so long that it
- * comes in fragments (RFC 1812 4.3.2.3). */
-static __always_inline int pass_error(struct passage *p)
-{
-	struct track t = {};
-	u32 word;
-
-	if (is_fragment(p->packet) || p->packet->group)
-		return drop(REASON_ICMP_ERROR_UNRELATED);
-	/* Any router on the way may send it, so its source is that of no flow and has to be asked about here. */
-	if (is_martian(source_of(p->key, p->direction), destination_of(p->key, p->direction), p->packet->family))
-		return drop(REASON_ADDRESS);
-	if (!is_intact(p->skb, p->packet, p->key, p->scratch->bytes))
-		return drop(REASON_CHECKSUM);
-	if (bpf_skb_load_bytes(p->skb, p->packet->l4 + 4, &word, sizeof(word)))
-		return drop(REASON_SHORT);
-	if (asks_too_small(p->packet, word))
-		return drop(REASON_MTU);
-	if (!quoted_key(p) || find_track(p, &t) || !t.flow || t.flow->policy_seq != p->policy_seq ||
-	    (p->key->protocol == PROTOCOL_TCP && !is_under_way(t.flow, p->packet->seq, !p->direction)))
-		return drop(REASON_ICMP_ERROR_UNRELATED);
-	hasten(p, t.flow);
-	return pass(p, t.flow->counter);
 }
 
 /* What the packet does to its flow, if it has one. TC_ACT_UNSPEC to go on, or the verdict. */

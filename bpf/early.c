@@ -7,7 +7,7 @@
  * To pass is always safe, since TC still judges; so whatever is not plainly an IP packet passes. The verdict must not
  * depend on who took off a VLAN tag (the driver, in which case it is not to be seen here), so tags are looked through.
  *
- * Each device has a program and maps of its own, which live as long as the device has the program: nothing is pinned.
+ * Each device has a program and maps of its own, which are pinned as long as the device has the program.
  * EARLY, the program's name, tells the version of this text; so a later daemon never misreads these maps.
  */
 #include "types.h"

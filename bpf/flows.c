@@ -169,12 +169,10 @@ static __always_inline bool keeps(struct passage *p, struct flow *flow)
 /* Only a SYN has options that matter here. Read last, where little is left to verify: they are a loop. */
 static __always_inline void learn_scale(struct passage *p, struct flow *flow)
 {
-	u64 length = p->packet->header - 20;
+	s64 length = bounded_length(p->packet->header - 20, 64);
 	u8 scale = 0;
 
-	asm volatile("" : "+r"(length)); /* the verifier believes in the mask only */
-	length &= 63;
-	if (length && !bpf_skb_load_bytes(p->skb, p->packet->l4 + 20, p->scratch->bytes, length))
+	if (length > 0 && !bpf_skb_load_bytes(p->skb, p->packet->l4 + 20, p->scratch->bytes, length))
 		scale = window_scale(p->scratch->bytes, length, &p->scratch->way);
 	scale_side(&flow->side[p->direction & 1], &flow->side[!(p->direction & 1)], scale);
 }

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Every map, and the question it answers. PINS is the directory of this schema on bpffs (see types.h).
+ * Every map, and the question it answers. What is PINNED is made once for this schema (see types.h) and lies in its
+ * directory on bpffs; the others are made anew for each text.
  *
  * Two of each policy table exist, the banks; per-vNIC tables exist once for each slot. Both are maps of maps: what
- * bears a name here with `_template` is never used by a packet, it only gives the inner maps their layout.
+ * bears a name here with `_template` is never used by a packet, it only gives the inner maps their layout. What is in a
+ * map of maps is pinned as well, by its id, beside it.
  */
 #ifndef VSFWD_MAPS_H
 #define VSFWD_MAPS_H
 
 #define BANKS 2
 
-#define PINNED(type, key, leaf, name, entries, flags) \
-	BPF_TABLE_PINNED(type, key, leaf, name, entries, PINS "/" #name, flags)
+#define PINNED BPF_F_TABLE
 #define MAP_OF(name, entries) PINNED("array_of_maps$" #name "_template", int, int, name, entries, 0)
 /* mmap()ed by the daemon, and of any size inside a map of maps: BPF_F_MMAPABLE | BPF_F_INNER_MAP */
 #define INNER_ARRAY(leaf, name) BPF_F_TABLE("array", u32, leaf, name##_template, 1, 1024 | 4096)

@@ -78,7 +78,7 @@ static __always_inline struct rule *classify(struct passage *p, struct policy *p
 	destination = bpf_map_lookup_elem(row_table, &row);
 
 	has_ports = q->point < 2 * 65536;
-	row = policy->row[(which & (SEARCHES - 1)) * 4 + (q->direction & 1) * 2 + (q->family & 1)];
+	row = policy->row[bounded(which * 4 + q->direction * 2 + q->family, SEARCHES * 4)];
 	vnic = bpf_map_lookup_elem(row_table, &row);
 	/* Without source ports the vNIC's row again, which says nothing more: one way on, for the verifier. */
 	if (unlikely(policy->source_ports) && has_ports) {

@@ -121,6 +121,18 @@ static __always_inline bool needs_no_trust(const struct packet *packet, const st
 		type == MLD_REPORT || type == MLD_DONE);
 }
 
+/* What a workload needs to come up, and all that passes before a policy is in: neighbour discovery, but for router
+ * advertisements of its own, and DHCP as a client. SpoofGuard is on meanwhile, with no address bound. */
+static __always_inline bool passes_closed(const struct packet *packet, const struct address *local, u8 direction)
+{
+	if (packet->protocol == PROTOCOL_ICMPV6)
+		return packet->icmp_type >= ND_ROUTER_SOLICITATION && packet->icmp_type <= ND_ADVERTISEMENT &&
+		       (direction == DIRECTION_IN || packet->icmp_type != ND_ROUTER_ADVERTISEMENT);
+	if (direction == DIRECTION_IN)
+		return is_dhcp(packet, DIRECTION_IN);
+	return packet->protocol == PROTOCOL_UDP && needs_no_trust(packet, local);
+}
+
 /* Whether the vNIC would be a DHCP server in this conversation: it sends to a client's port or from a server's, or
  * receives what clients say to servers. Whatever port a server sends from, a client reads it. */
 static __always_inline bool is_dhcp_service(const struct packet *packet, const struct flow_key *key)

@@ -24,9 +24,10 @@ static __always_inline bool is_trusted(struct passage *p, const struct address *
  * comes in and what goes out have a rate each, so that nobody else can use up what the workload says of itself. */
 static __always_inline void snoop(struct passage *p, const struct address *address)
 {
-	u32 zero = 0, place = (p->slot & (SLOTS - 1)) * 2 + (p->direction & 1), length = p->skb->len;
+	u32 zero = 0, place = (p->slot & (SLOTS - 1)) * 2 + (p->direction & 1);
 	struct snoop *draft = snoop_draft.lookup(&zero);
 	u64 *bucket = snoop_buckets.lookup(&place);
+	s64 length = p->skb->len;
 
 	if (address) {
 		struct binding_key key = {.slot = p->slot, .address = *address};
@@ -39,9 +40,8 @@ static __always_inline void snoop(struct passage *p, const struct address *addre
 		return;
 	if (length > SNOOP_BYTES - 1)
 		length = SNOOP_BYTES - 1;
-	asm volatile("" : "+r"(length));
-	length &= SNOOP_BYTES - 1;
-	if (!length || bpf_skb_load_bytes(p->skb, 0, draft->frame, length))
+	length = bounded_length(length, SNOOP_BYTES);
+	if (length <= 0 || bpf_skb_load_bytes(p->skb, 0, draft->frame, length))
 		return;
 	draft->slot = p->slot;
 	draft->length = length;

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from manager_stub.rows import document_of
-from manager_stub.store import Row
+from manager_stub.transaction import Row
 from manager_stub.world import World
 
 SYSTEM: Final = "system"

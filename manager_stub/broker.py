@@ -10,14 +10,18 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import cycle
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import httpx
+import structlog
 
+from manager_stub.dead_letters import DeadLetter, letter
 from vsfwd.policy.model import is_uuid
 from vsfwd.protocol import components, topology
 from vsfwd.protocol.messages import EVENTS
+
+log = structlog.get_logger("manager.broker")
 
 ADMIN: Final = "admin"
 """User of the management API."""
@@ -47,6 +51,9 @@ broker has a process."""
 _NO_PASSWORD: Final = {"password_hash": "", "tags": ""}
 """A user who can log in with a certificate only."""
 _VHOST: Final = topology.VHOST
+_NOTHING: Final = "^$"
+Right = Literal["write", "read"]
+"""What a host has at the broker: to say something, to hear something."""
 
 
 class Unreachable(Exception):
@@ -70,7 +77,8 @@ class Broker:
         self._nodes = len(urls)
         self._next_url = cycle([*urls[1:], urls[0]])
         self._removed: set[str] = set()
-        self._shut_out: set[str] = set()
+        self._shut_out: set[tuple[str, Right]] = set()
+        """Hosts, and the right that each has lost for a while."""
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -117,15 +125,11 @@ class Broker:
         if not is_uuid(host):  # it goes into patterns and URLs
             raise ValueError(f"{host!r} is not a host id")
         policy, app = topology.policy_queue(host), topology.app_queue(host)
-        # Without a topic permission every key is allowed; with it a host can speak for nobody else.
         *earlier, login = self.logins(host)
         for each in earlier:
             await self._delete(f"users/{each}")
         await self._put(f"users/{login}", _NO_PASSWORD)
-        write = "^$" if host in self._shut_out else _event_keys(host)
-        topic_rights = {"exchange": topology.EVENTS, "write": write, "read": "^$"}
-        await self._put(f"topic-permissions/{_VHOST}/{login}", topic_rights)
-        await self._allow(login, write=_exactly(topology.EVENTS), read=_exactly(policy, app))
+        await self._grant(host)
         for limit, count in _LIMITS.items():
             await self._put(f"user-limits/{login}/{limit}", {"value": count})
         await self._queue(policy, {**_QUEUE, "x-max-length": _POLICY_BACKLOG})
@@ -139,17 +143,25 @@ class Broker:
         self._shut_out.clear()
         bindings = await self._call("list bindings", lambda: self._client.get(f"/api/bindings/{_VHOST}"))
         bound = {(each["source"], each["destination"]) for each in bindings.json()}
-        rights = await self._call(
-            "list topic rights", lambda: self._client.get(f"/api/vhosts/{_VHOST}/topic-permissions")
-        )
-        may_say = {each["user"]: each["write"] for each in rights.json()}
+        may_say = await self._rights("topic-permissions", "write")
+        may_hear = await self._rights("permissions", "read")
         limits = await self._call("list limits", lambda: self._client.get("/api/user-limits"))
         limited = {each["user"] for each in limits.json() if each["value"] == _LIMITS}
         for host in list(hosts):
             login = self.logins(host)[-1]
             there = (topology.COMMANDS, topology.app_queue(host)) in bound and login in limited
-            if host not in self._removed and not (there and may_say.get(login) == _event_keys(host)):
+            may = may_say.get(login) == _event_keys(host) and may_hear.get(login) == _own_queues(host)
+            if host not in self._removed and not (there and may):
                 await self.add_host(host)
+
+    async def strangers(self, hosts: Iterable[str]) -> list[str]:
+        """Logins of hosts that are none of these, or have another: of a manager that knew more."""
+        known = {login for host in hosts for login in self.logins(host)}
+        return sorted(
+            login
+            for login in await self._rights("topic-permissions", "write")
+            if is_uuid(host := topology.host_of(login)) and login not in known and host not in self._removed
+        )
 
     async def remove_host(self, host: str) -> None:
         """The user first: that closes its connection. From now on no session brings the host back, unless it
@@ -164,17 +176,15 @@ class Broker:
             self._removed.discard(host)
             raise
 
-    async def shut_out(self, host: str) -> None:
-        """It may say nothing, whoever adds it, until it is let in. Connections that are open go: they may
-        remember that it could."""
-        self._shut_out.add(host)
-        login = self.logins(host)[-1]
-        nothing = {"exchange": topology.EVENTS, "write": "^$", "read": "^$"}
-        await self._put(f"topic-permissions/{_VHOST}/{login}", nothing)
-        await self._delete(f"connections/username/{login}")
+    async def shut_out(self, host: str, right: Right) -> None:
+        """It has lost the right, whoever adds it, until it is let in. Connections that are open go: they may
+        remember that it had it."""
+        self._shut_out.add((host, right))
+        await self._grant(host)
+        await self._delete(f"connections/username/{self.logins(host)[-1]}")
 
-    async def let_in(self, host: str) -> None:
-        self._shut_out.discard(host)
+    async def let_in(self, host: str, right: Right) -> None:
+        self._shut_out.discard((host, right))
         await self.add_host(host)
 
     async def close_connections(self, user: str, but: str) -> None:
@@ -211,11 +221,39 @@ class Broker:
         found = await self._call("count dead letters", lambda: self._client.get(queue))
         return int(found.json().get("messages", 0))
 
+    async def oldest_dead_letters(self, count: int) -> list[DeadLetter]:
+        """Up to so many, which stay where they are. None where the broker cannot show them: their properties
+        are their publishers'."""
+        url = f"/api/queues/{_VHOST}/{topology.DEAD}/get"
+        how = {"count": count, "ackmode": "reject_requeue_true", "encoding": "base64", "truncate": 1}
+        try:
+            found = await self._call("look at dead letters", lambda: self._client.post(url, json=how))
+        except Unreachable as error:
+            log.warning("dead letters cannot be looked at", reason=str(error))
+            return []
+        return [letter(each) for each in found.json()]
+
     async def forget_dead_letters(self) -> None:
         await self._delete(f"queues/{_VHOST}/{topology.DEAD}/contents")
 
+    async def _grant(self, host: str) -> None:
+        """What a host may, but for what it has lost for a while."""
+        login = self.logins(host)[-1]
+        # Without a topic permission every key is allowed; with it a host can speak for nobody else.
+        keys = _NOTHING if (host, "write") in self._shut_out else _event_keys(host)
+        topic_rights = {"exchange": topology.EVENTS, "write": keys, "read": _NOTHING}
+        await self._put(f"topic-permissions/{_VHOST}/{login}", topic_rights)
+        queues = _NOTHING if (host, "read") in self._shut_out else _own_queues(host)
+        await self._allow(login, write=_exactly(topology.EVENTS), read=queues)
+
+    async def _rights(self, which: str, to: str) -> dict[str, str]:
+        """By user, a pattern."""
+        url = f"/api/vhosts/{_VHOST}/{which}"
+        rights = await self._call(f"list {which}", lambda: self._client.get(url))
+        return {each["user"]: each[to] for each in rights.json()}
+
     async def _allow(self, user: str, *, write: str, read: str) -> None:
-        await self._put(f"permissions/{_VHOST}/{user}", {"configure": "^$", "write": write, "read": read})
+        await self._put(f"permissions/{_VHOST}/{user}", {"configure": _NOTHING, "write": write, "read": read})
 
     async def _queue(self, name: str, arguments: dict[str, Any]) -> None:
         await self._put(f"queues/{_VHOST}/{name}", {"durable": True, "arguments": arguments})
@@ -251,6 +289,10 @@ class Broker:
         if response.is_error and not (gone_is_fine and response.status_code == httpx.codes.NOT_FOUND):
             raise Unreachable(f"{what}: {response.status_code} {response.text[:200]}")
         return response
+
+
+def _own_queues(host: str) -> str:
+    return _exactly(topology.policy_queue(host), topology.app_queue(host))
 
 
 def _event_keys(host: str) -> str:

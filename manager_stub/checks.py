@@ -18,6 +18,7 @@ from manager_stub.model import (
     Group,
     Rule,
     SecurityPolicy,
+    Segment,
     Service,
     Vm,
 )
@@ -94,6 +95,19 @@ def check_macs(before: World, after: World, stored: list[Stored[Entity]]) -> Non
             if (vnic.id, vnic.segment_path, vnic.mac) not in kept and (other := after.mac_holder(vnic)):
                 holder = f"vNIC {other} of {after.vnics[other].path}"
                 raise Conflict(f"vnics.{index}.mac", f"{vnic.mac} is that of {holder} in {vnic.segment_path}")
+
+
+def check_unique(before: World, stored: list[Stored[Entity]]) -> None:
+    for each in stored:
+        if isinstance(each.body, Vm):
+            for index, vnic in enumerate(each.body.vnics):
+                owner = before.vnics.get(vnic.id)
+                if owner is not None and owner.path != each.path:
+                    raise Conflict(f"vnics.{index}.id", f"{vnic.id} is a vNIC of {owner.path}")
+        if isinstance(each.body, Segment) and each.body.overlay_id is not None:
+            for path, other in before.segments.items():
+                if other.body.overlay_id == each.body.overlay_id and path != each.path:
+                    raise Conflict("overlay_id", f"{each.body.overlay_id} is {path}'s")
 
 
 def check_names(before: World, world: World, stored: list[Stored[Entity]]) -> None:

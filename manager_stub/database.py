@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
 
 _SCHEME: Final = "postgresql"
@@ -62,15 +63,27 @@ def upsert(dialect: str, table: sa.Table, key: tuple[str, ...]) -> "postgresql.I
     return statement.on_conflict_do_update(index_elements=key, set_=update)
 
 
-def migrate(connection: sa.Connection) -> None:
-    """Bring the schema to the newest release's. Of two at once the second finds it done."""
+def migrate(connection: sa.Connection, revision: str = "head") -> None:
+    """Bring the schema to that of this release, or to an earlier one's. Of two at once the second finds it
+    done."""
     if connection.dialect.name == _SCHEME:
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def revisions() -> list[str]:
+    """Of the schema, that this release knows; its own is the last."""
+    known = ScriptDirectory.from_config(_alembic()).walk_revisions()
+    return [each.revision for each in known][::-1]
+
+
+def _alembic() -> AlembicConfig:
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -11,8 +11,8 @@ from manager_stub import levels
 from manager_stub.checks import Refused
 from manager_stub.levels import Level, Outgoing, Position, TooMuch
 from manager_stub.span import Realised
-from manager_stub.store import HostRow
-from vsfwd.protocol.messages import Binding, Refusal
+from manager_stub.transaction import HostRow
+from vsfwd.protocol.messages import Applied, Binding, Hello, Refusal
 
 log = structlog.get_logger()
 
@@ -32,6 +32,8 @@ class Host:
     """What of its last report, or that all of it, does not count, and why."""
     reports_refused: int = 0
     """Since the manager was started."""
+    refused_because: str = ""
+    """The last of them, or of its components' messages."""
     refusals: tuple[Refusal, ...] = ()
     vsfwd: str = ""
     last_seen_ms: int = 0
@@ -44,6 +46,12 @@ class Host:
     def vnics(self) -> frozenset[str]:
         """Those it is to have the policy of."""
         return vnics_of(self.bindings) | self.expected
+
+
+def trouble(host: Host) -> str:
+    """Why it does not have what it is to have; empty: nothing is known."""
+    refused = "; ".join(f"{each.kind} {each.id}: {each.reason}" for each in host.refusals)
+    return host.problem or refused
 
 
 def vnics_of(bindings: Iterable[Binding]) -> frozenset[str]:
@@ -96,6 +104,28 @@ def advanced(
             continue
         moved[host.id] = replace(host, level=levels.want(host.level, wanted, key), problem="")
     return moved
+
+
+def heard(host: Host, said: Hello | Applied, key: Ed25519PrivateKey, now_ms: int) -> Host:
+    """The host when it has said what it has applied."""
+    position = Position(said.epoch, said.generation, said.digest)
+    level = replace(host.level, applied=position)
+    if not host.problem:
+        level = levels.report(
+            host.level,
+            position,
+            key,
+            resync=isinstance(said, Applied) and said.resync,
+            refused=frozenset(refusal.id for refusal in said.refusals if refusal.kind == "message"),
+        )
+    vsfwd = said.vsfwd if isinstance(said, Hello) else host.vsfwd
+    refusals = said.refusals
+    if level.outgoing is not None and level.outgoing.refused:
+        # Said once, when the message came; what the host says later is of the state that it has.
+        refusals += tuple(
+            each for each in host.refusals if each.kind == "message" and each not in said.refusals
+        )
+    return replace(host, level=level, refusals=refusals, vsfwd=vsfwd, last_seen_ms=now_ms)
 
 
 def resumed(host: Host, key: Ed25519PrivateKey) -> Host:

@@ -2,9 +2,9 @@
 from the others, or from who asks by REST."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, NoReturn
+from typing import Final, TypeVar
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
@@ -22,7 +22,32 @@ SHORT: Final = ("hello", "applied")
 """Those that are stored together; each of the others has a turn of the loop for itself."""
 
 Message = AbstractIncomingMessage
+Batch = TypeVar("Batch")
 Take = Callable[[Sequence[Message]], Awaitable[Sequence[bool]]]
+
+
+async def batches(
+    queue: AbstractQueue,
+    arrived: Callable[[Message], Awaitable[None]],
+    turns: Turns[Message],
+    next_batch: Callable[[Turns[Message], float], Batch],
+) -> AsyncIterator[Batch]:
+    """What is read next, as soon as it is somebody's turn, for ever. `arrived` adds what comes to `turns`."""
+    clock, arrival = asyncio.get_running_loop().time, asyncio.Event()
+
+    async def come(message: Message) -> None:
+        await arrived(message)
+        arrival.set()
+
+    await queue.consume(come)
+    while True:
+        arrival.clear()
+        if batch := next_batch(turns, clock()):
+            yield batch
+            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(turns.due()):
+                await arrival.wait()
 
 
 async def consume_in_turn(
@@ -30,12 +55,12 @@ async def consume_in_turn(
     take: Take,
     unread: Callable[[str], None],
     dropped: Callable[[str, int], None] = lambda host, size: None,
-) -> NoReturn:
+) -> None:
     """`take` says which messages are acknowledged; the others are refused (to the dead letters). `dropped` is
     told of each that nobody reads, its host and size, `unread` of a host of which something was dropped that
     no later report makes up for."""
     clock = asyncio.get_running_loop().time
-    turns, arrival = Turns[Message](AT_HAND), asyncio.Event()
+    turns = Turns[Message](AT_HAND)
 
     async def arrived(message: Message) -> None:
         host = host_of(message.user_id or "")
@@ -46,22 +71,13 @@ async def consume_in_turn(
             return
         kind = _kind(message)
         gone = turns.add(host, kind if kind in LEVELLED else None, message, clock())
-        arrival.set()
         if gone is not None:
             dropped(host, len(gone.body))
             await gone.ack()
             if kind not in SHORT:  # of vNICs the newer report may be the one that came first
                 unread(host)
 
-    await queue.consume(arrived)
-    while True:
-        arrival.clear()
-        batch = _batch(turns, clock())
-        if not batch:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(turns.due()):
-                    await arrival.wait()
-            continue
+    async for batch in batches(queue, arrived, turns, _batch):
         begun = clock()
         taken = await take([*batch.values()])
         ended = clock()

@@ -14,11 +14,12 @@ Nor does a host get into a VM with a vNIC that nobody knows: that says nothing a
 the VM has no vNIC yet.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final
 
+from manager_stub.hosts import Host
 from manager_stub.world import World
 from vsfwd.protocol.messages import Binding
 
@@ -91,12 +92,15 @@ def decided(
     return taken, after
 
 
-def disputes(world: World, taken: Said, disputed: Said) -> Iterator[tuple[str, Binding, str]]:
+def disputes(world: World, hosts: Collection[Host]) -> Iterator[tuple[str, Binding, str]]:
     """The host that claims, what it says, and the host that has it: none where several claim it."""
-    hosts = held(world, taken) if any(disputed.values()) else {}
-    for host, bindings in disputed.items():
-        for binding in bindings:
-            yield host, binding, next((hosts[each] for each in _about(world, binding) if each in hosts), "")
+    if not any(host.disputed for host in hosts):
+        return
+    holders = held(world, {host.id: host.bindings for host in hosts})
+    for host in hosts:
+        for binding in host.disputed:
+            has = next((holders[each] for each in _about(world, binding) if each in holders), "")
+            yield host.id, binding, has
 
 
 def _about(world: World, binding: Binding) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from manager_stub.locks import is_enterprise_admin
 from manager_stub.model import Entity
 from manager_stub.register import Register
 from manager_stub.rows import document_of
-from manager_stub.store import Row, Store, TooMuch
+from manager_stub.store import Store, TooMuch
+from manager_stub.transaction import Row
 from manager_stub.world import MODELS, World, is_policy, kind_of
 
 MAX_MANUAL: Final = 50

@@ -118,8 +118,14 @@ class Publisher(Link):
             if self._lead is not None:
                 # One that was stopped holds the reports it has taken, until it has missed its heartbeats.
                 await self._broker.close_connections(topology.MANAGER_USER, but=self.name)
+            strangers = await self._broker.strangers(self._register.hosts)
         except Unreachable as error:
             raise SessionOver(str(error)) from None
+        for login in strangers:
+            log.error("the broker knows a host that this manager does not", login=login)
+        for id, host in self._register.hosts.items():
+            if not host.level.sent_generation:  # since the manager was restored, or ever
+                self._vnics.ask_to_report(id)
         commands = await session.outlet(topology.COMMANDS)
         intake = await session.intake(AT_HAND)
         reports = await intake.declare_queue(topology.MANAGER_QUEUE, passive=True)

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from manager_stub import audit, catalogue, levels, plugged
 from manager_stub.addresses import Claims, Judgements, State
 from manager_stub.checks import (
-    Conflict,
     Refused,
     check_groups,
     check_layers,
@@ -28,15 +27,16 @@ from manager_stub.checks import (
     check_nesting,
     check_references,
     check_system_owned,
+    check_unique,
     check_unused,
     gone,
 )
 from manager_stub.clock import now_ms
 from manager_stub.concerned import concerned
-from manager_stub.hosts import Host, advanced, bindings_of, host_row, plugged_at, resumed, stored_host
+from manager_stub.hosts import Host, advanced, bindings_of, heard, host_row, plugged_at, resumed, stored_host
 from manager_stub.levels import Level, Position
 from manager_stub.locks import check_locks, signed
-from manager_stub.model import Entity, SecurityPolicy, Segment, Vm
+from manager_stub.model import Entity, SecurityPolicy
 from manager_stub.moves.move import expected, stored_move
 from manager_stub.rounds import Rounds
 from manager_stub.rows import (
@@ -50,7 +50,8 @@ from manager_stub.rows import (
     tenures_of,
 )
 from manager_stub.span import Realised, realise
-from manager_stub.store import Row, Store, Transaction
+from manager_stub.store import Store
+from manager_stub.transaction import Row, Transaction
 from manager_stub.world import Stored, World, is_policy, kind_of
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Applied, Hello, Reply, Request, digest_text
@@ -176,7 +177,7 @@ class Register:
         if not system:
             check_system_owned(self.world, stored, delete)
             check_locks(self.world, [*(each.path for each in stored), *delete])
-        self._check_unique(stored)
+        check_unique(self.world, stored)
         check_references(world, stored, gone(self.world, world, set(delete)))
         check_macs(self.world, world, stored)
         check_names(self.world, world, stored)
@@ -189,18 +190,6 @@ class Register:
     def _advanced(self, realised: Realised) -> dict[str, Host]:
         """The hosts that a change moves. Raises Refused where one could not hold what it would need."""
         return advanced(realised, concerned(self._realised, realised, self._hosts.values()), self._key)
-
-    def _check_unique(self, stored: list[Stored[Entity]]) -> None:
-        for each in stored:
-            if isinstance(each.body, Vm):
-                for index, vnic in enumerate(each.body.vnics):
-                    card = self._realised.cards.get(vnic.id)
-                    if card is not None and card.vm.path != each.path:
-                        raise Conflict(f"vnics.{index}.id", f"{vnic.id} is a vNIC of {card.vm.path}")
-            if isinstance(each.body, Segment) and each.body.overlay_id is not None:
-                for path, other in self.world.segments.items():
-                    if other.body.overlay_id == each.body.overlay_id and path != each.path:
-                        raise Conflict("overlay_id", f"{each.body.overlay_id} is {path}'s")
 
     def _next(
         self, path: str, body: Entity, numbers: dict[str, int], system: bool, now: int
@@ -258,7 +247,7 @@ class Register:
 
     def reported(self, said: Mapping[str, Hello | Applied]) -> None:
         """These hosts say what they have applied: all of it is stored, or nothing."""
-        after = {id: self._after(self._hosts[id], each) for id, each in said.items()}
+        after = {id: heard(self._hosts[id], each, self._key, now_ms()) for id, each in said.items()}
         # Most hosts say every half a minute what they said before: that is not written down each time.
         same = {id for id, host in after.items() if host == _seen(self._hosts[id], host.last_seen_ms)}
         self._store_hosts({id: host for id, host in after.items() if id not in same})
@@ -278,26 +267,6 @@ class Register:
             transaction.add_changes([audit.change(f"/vsfw/hosts/{id}", before, after, now_ms())])
         self._take(again)
 
-    def _after(self, host: Host, said: Hello | Applied) -> Host:
-        position = Position(said.epoch, said.generation, said.digest)
-        level = replace(host.level, applied=position)
-        if not host.problem:
-            level = levels.report(
-                host.level,
-                position,
-                self._key,
-                resync=isinstance(said, Applied) and said.resync,
-                refused=frozenset(refusal.id for refusal in said.refusals if refusal.kind == "message"),
-            )
-        vsfwd = said.vsfwd if isinstance(said, Hello) else host.vsfwd
-        refusals = said.refusals
-        if level.outgoing is not None and level.outgoing.refused:
-            # Said once, when the message came; what the host says later is of the state that it has.
-            refusals += tuple(
-                each for each in host.refusals if each.kind == "message" and each not in said.refusals
-            )
-        return replace(host, level=level, refusals=refusals, vsfwd=vsfwd, last_seen_ms=now_ms())
-
     def signed(self, host: str, request: Request, lives_s: int) -> Message:
         """What the host is asked, as it goes out."""
         return self.order(host, request.id, REQUEST, msgspec.json.encode(request), lives_s)
@@ -309,8 +278,13 @@ class Register:
     def disbelieved(self, id: str, reason: str) -> None:
         """The host said what cannot be; what it said before stays."""
         host = self._hosts[id]
-        self._hosts[id] = replace(host, reports_refused=host.reports_refused + 1)
+        self._hosts[id] = replace(host, reports_refused=host.reports_refused + 1, refused_because=reason)
         self.leave_out(id, [reason])
+
+    def component_refused(self, id: str, component: str, reason: str) -> None:
+        """One of the host's components did; that is no trouble of the host's."""
+        log.warning("what a component says is refused", host=id, component=component, reason=reason)
+        self._hosts[id] = replace(self._hosts[id], refused_because=reason)
 
     def leave_out(self, id: str, wrong: list[str]) -> None:
         """What of the host's last report does not count, and why."""

@@ -7,7 +7,7 @@ from manager_stub.addresses import Claims
 from manager_stub.levels import Outgoing, Position
 from manager_stub.model import Entity
 from manager_stub.plugged import Tenure, Tenures
-from manager_stub.store import OutboxRow, Row
+from manager_stub.transaction import OutboxRow, Row
 from manager_stub.world import MODELS, Claimed, Stored, kind_of
 from vsfwd.protocol.envelope import Kind, Message
 from vsfwd.protocol.messages import Source, is_host_address

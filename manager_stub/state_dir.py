@@ -1,6 +1,5 @@
 """The manager's state directory: what `init` makes and `serve` reads.
 
-    manager.json                       where to listen, where the broker is
     manager.db                         SQLite: objects, hosts, outbox, users, audit log
     database-url                       instead of it: of a PostgreSQL database, with the password
     ca.crt ca.key                      the installation's certificate authority
@@ -21,7 +20,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
@@ -31,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from manager_stub import database
 from manager_stub.access import Role
 from manager_stub.auth import hash_password
+from manager_stub.config import Config, split
 from manager_stub.lead import Lead
 from manager_stub.pki import Authority, key_pem, write_secret
 from manager_stub.store import Store
@@ -38,90 +37,57 @@ from manager_stub.users import Users
 from vsfwd.protocol.topology import MANAGER_USER
 
 ADMIN = "admin"
-_OWN = ("manager.json", "server.crt", "server.key")
+_OWN = ("server.crt", "server.key")
 """What each of several managers has for itself."""
 RENEWED: Final = ("server", "broker", "amqp")
-
-
-class Addresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """HOST:PORT each; `broker_api` is a URL. Of a cluster of brokers all nodes, with commas between."""
-
-    listen: str
-    broker: str
-    broker_api: str
-
-    @property
-    def brokers(self) -> list[str]:
-        return self.broker.split(",")
-
-    @property
-    def broker_urls(self) -> list[str]:
-        return [f"amqps://{broker}" for broker in self.brokers]
-
-    @property
-    def broker_apis(self) -> list[str]:
-        return self.broker_api.split(",")
-
-
-def split(address: str) -> tuple[str, int]:
-    """HOST:PORT, an IPv6 host in brackets. Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{address!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
-def check_address(setting: str, text: str) -> None:
-    """`text` as a setting of Addresses. Raises ValueError."""
-    for each in [text] if setting == "listen" else text.split(","):
-        if setting != "broker_api":
-            split(each)
-            continue
-        url = urlsplit(each)
-        if url.scheme != "https" or not url.hostname or url.path.strip("/"):
-            raise ValueError(f"{each!r} is not https://HOST:PORT")
-        split(url.netloc)
+SECRETS: Final = ("ca.crt", "ca.key", "signing.key", "signing.pub", "broker-admin")
+"""What cannot be made anew: hosts, or the broker, know it."""
 
 
 @dataclass(frozen=True)
 class StateDir:
-    path: Path
+    config: Config
 
-    def create(self, addresses: Addresses, database_url: str = "") -> str:
+    @property
+    def path(self) -> Path:
+        return self.config.state_dir
+
+    def create(self, database_url: str = "") -> str:
         """Everything of the docstring above. Returns the admin's password, which is kept nowhere. Raises
         FileExistsError when there is a manager here, or in the database, already."""
         url = database.parse(database_url) if database_url else None
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._settings.exists():
-            raise FileExistsError(f"{self.path}: there is a manager here already")
+        self.check_is_free()
         store = Store(url) if url else self.open_store()
         if store.users():
             raise FileExistsError(f"{url or self.path}: the database is a manager's already")
         if url:
-            write_secret(self._database_url, database_url.strip().encode() + b"\n")
+            self.save_database_url(database_url)
         authority = Authority.create()
         authority.save(self.ca, self.path / "ca.key")
-        self._save_pair("server", authority.issue_server("manager", [split(addresses.listen)[0]]))
-        names = list(dict.fromkeys(split(broker)[0] for broker in addresses.brokers))
-        self._save_pair("broker", authority.issue_server("broker", names))
-        self._save_pair("amqp", authority.issue_client(MANAGER_USER))
+        self._certify(authority)
         signing = Ed25519PrivateKey.generate()
         write_secret(self.path / "signing.key", key_pem(signing))
-        raw = signing.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        (self.path / "signing.pub").write_text(base64.b64encode(raw).decode() + "\n")
         write_secret(self.path / "broker-admin", secrets.token_urlsafe(24).encode())
         password = secrets.token_urlsafe(18)
         with store.begin() as transaction:
             transaction.put_user(ADMIN, hash_password(password), Role.ENTERPRISE_ADMIN)
         store.close()
-        # Last: a directory with settings is a whole one.
-        self._settings.write_bytes(msgspec.json.format(msgspec.json.encode(addresses)) + b"\n")
+        raw = signing.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self._last.write_text(base64.b64encode(raw).decode() + "\n")
         return password
+
+    def _certify(self, authority: Authority) -> None:
+        """What `renew` renews, with keys of its own."""
+        self._save_pair("server", authority.issue_server("manager", [split(self.config.listen)[0]]))
+        names = list(dict.fromkeys(split(broker)[0] for broker in self.config.brokers))
+        self._save_pair("broker", authority.issue_server("broker", names))
+        self._save_pair("amqp", authority.issue_client(MANAGER_USER))
 
     def reset_password(self, name: str) -> str:
         """A user's new password, which is kept nowhere; their tokens end. Raises ValueError, Lost,
         FileNotFoundError."""
-        self._check_nobody_serves()
+        self.check_nobody_serves()
         with ExitStack() as held:
             lead = self.lead()
             if lead:
@@ -138,9 +104,9 @@ class StateDir:
             users.put(name, users.all[name].role, password)
         return password
 
-    def _check_nobody_serves(self) -> None:
+    def check_nobody_serves(self) -> None:
         """Who serves has users, tokens and sessions in memory. Raises ValueError."""
-        listen = self.addresses().listen
+        listen = self.config.listen
         try:
             socket.create_connection(split(listen), timeout=3).close()
         except OSError:
@@ -148,22 +114,26 @@ class StateDir:
         raise ValueError(f"the manager serves at {listen}: end it first")
 
     @property
-    def _settings(self) -> Path:
-        return self.path / "manager.json"
+    def _last(self) -> Path:
+        """The file that is made last: a directory with it is a whole one."""
+        return self.path / "signing.pub"
+
+    def check(self) -> None:
+        """Raises FileNotFoundError where there is no manager."""
+        if not self._last.exists():
+            raise FileNotFoundError(f"{self.path}: there is no manager here; make one with init")
+
+    def check_is_free(self) -> None:
+        """Raises FileExistsError."""
+        if self._last.exists():
+            raise FileExistsError(
+                f"{self.path}: there is a manager here already; serve runs it, reset-password gives its "
+                "admin a new password, and another one needs another state_dir"
+            )
 
     @property
     def ca(self) -> Path:
         return self.path / "ca.crt"
-
-    def addresses(self) -> Addresses:
-        """Raises FileNotFoundError, NotADirectoryError, and ValueError where one is none."""
-        addresses = msgspec.json.decode(self._settings.read_bytes(), type=Addresses)
-        for setting, text in msgspec.structs.asdict(addresses).items():
-            try:
-                check_address(setting, text)
-            except ValueError as error:
-                raise ValueError(f"{self._settings}: {setting}: {error}") from None
-        return addresses
 
     @property
     def _database_url(self) -> Path:
@@ -175,35 +145,65 @@ class StateDir:
             return database.parse(self._database_url.read_text())
         return database.sqlite_file(self.path / "manager.db")
 
+    def save_database_url(self, url: str) -> None:
+        write_secret(self._database_url, url.strip().encode() + b"\n")
+
     def open_store(self, lead: Lead | None = None) -> Store:
-        url = self.database_url()
+        return Store(self.made_database_url(), lead)
+
+    def made_database_url(self) -> sa.URL:
+        """With SQLite the file is there, for its owner alone."""
         if not self._database_url.exists():
             (self.path / "manager.db").touch(mode=0o600)
-        return Store(url, lead)
+        return self.database_url()
 
     def lead(self) -> Lead | None:
         """None with SQLite: the database is this directory's, and nobody else's."""
         if not self._database_url.exists():
             return None
-        return Lead(self.database_url(), self.addresses().listen)
+        return Lead(self.database_url(), self.config.listen)
 
-    def join(self, other: "StateDir", listen: str) -> None:
-        """Make this the directory of a further manager of the same installation: its keys and its database,
-        and a certificate of its own. Raises ValueError, FileExistsError, FileNotFoundError."""
-        settings = other.addresses()
-        if not other._database_url.exists():
-            raise ValueError(f"{other.path}: the database is SQLite, which is one manager's")
-        if settings.listen == listen:
-            raise ValueError(f"{listen} is where the other manager listens")
+    def join(self, other: Path) -> None:
+        """Make this the directory of a further manager of the installation with the directory `other`: its
+        keys and its database, and a certificate of its own. Raises ValueError, FileExistsError,
+        FileNotFoundError."""
+        there = StateDir(msgspec.structs.replace(self.config, state_dir=other))
+        if not there._last.exists():
+            raise FileNotFoundError(
+                f"--with: no manager's state in {other}; name the first manager's state directory"
+            )
+        if not there._database_url.exists():
+            raise ValueError(f"{other}: the database is SQLite, which is one manager's")
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._settings.exists():
-            raise FileExistsError(f"{self.path}: there is a manager here already")
-        for file in other.path.iterdir():
-            if file.is_file() and file.name not in _OWN:
+        self.check_is_free()
+        for file in other.iterdir():
+            if file.is_file() and file.name not in (*_OWN, self._last.name):
                 write_secret(self.path / file.name, file.read_bytes())
-        self._save_pair("server", self.authority().issue_server("manager", [split(listen)[0]]))
-        settings = msgspec.structs.replace(settings, listen=listen)
-        self._settings.write_bytes(msgspec.json.format(msgspec.json.encode(settings)) + b"\n")
+        self._save_pair("server", self.authority().issue_server("manager", [split(self.config.listen)[0]]))
+        self._last.write_bytes((other / self._last.name).read_bytes())
+
+    def secrets(self) -> dict[str, bytes]:
+        """By the names of the files."""
+        return {name: (self.path / name).read_bytes() for name in SECRETS}
+
+    def staged(self) -> "StateDir":
+        """Beside this one: what is made there becomes it by `adopt`, whole."""
+        path = self.path.with_name(f"{self.path.name}.staged")
+        return StateDir(msgspec.structs.replace(self.config, state_dir=path))
+
+    def take(self, secrets: dict[str, bytes]) -> None:
+        """Those of another directory; certificates of servers are made for this configuration. Raises
+        ValueError."""
+        if secrets.keys() != set(SECRETS):
+            raise ValueError(f"{', '.join(sorted(secrets.keys() ^ set(SECRETS)))}: not what a manager has")
+        for name, content in secrets.items():
+            write_secret(self.path / name, content)
+        self._certify(self.authority())
+
+    def adopt(self, staged: "StateDir") -> None:
+        """Raises FileExistsError."""
+        self.check_is_free()
+        staged.path.rename(self.path)  # over an empty directory, too
 
     def authority(self) -> Authority:
         return Authority.load(self.ca, self.path / "ca.key")

@@ -15,7 +15,8 @@ import msgspec
 from manager_stub import audit, clock
 from manager_stub.hosts import Host
 from manager_stub.register import Register
-from manager_stub.store import Row, Store
+from manager_stub.store import Store
+from manager_stub.transaction import Row
 from vsfwd.policy.model import Action, Rule, Tracking
 from vsfwd.protocol.messages import STATISTICS_AGAIN_S, RuleCount, Statistics
 

@@ -13,7 +13,8 @@ from manager_stub.access import Role
 from manager_stub.auth import hash_password
 from manager_stub.checks import Refused
 from manager_stub.clock import now_ms
-from manager_stub.store import Store, Transaction
+from manager_stub.store import Store
+from manager_stub.transaction import Transaction
 
 TOKEN_PREFIX: Final = "vsfw_"
 """So that one that was left somewhere is found."""

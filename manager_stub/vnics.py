@@ -21,7 +21,7 @@ from manager_stub.hosts import Host, placed, vnics_of
 from manager_stub.register import Register
 from manager_stub.reported import reported
 from manager_stub.reports import believable
-from manager_stub.store import Row
+from manager_stub.transaction import Row
 from vsfwd.policy.model import MAX_HOST_VNICS
 from vsfwd.protocol.messages import Addresses, Binding, Bindings, Request
 
@@ -50,7 +50,7 @@ class Vnics:
         self.as_told_inside: Callable[[str, Binding], Binding] = lambda host, binding: binding
         """A binding with what guests say of themselves, by host."""
         self.came: Callable[[str, Mapping[str, str]], None] = lambda host, had: None
-        """Called with a host that has vNICs now that others had, and who had each."""
+        """Called with a host that has vNICs now that it had not, and who had each last."""
         # Who had something before its host has been away ever since, until it is seen.
         self._away = {host: now_ms() for each in register.tenures.values() for host in each.hosts[:-1]}
         self._plug(self._said())
@@ -164,10 +164,9 @@ class Vnics:
             self.came(id, from_)
 
     def _came(self, id: str, after: Host, tenures: plugged.Tenures) -> dict[str, str]:
-        """By vNIC that the host has now, and had not before, which host had it."""
+        """By vNIC that the host has now, and had not before, which host had it last."""
         new = vnics_of(after.bindings) - vnics_of(self._register.hosts[id].bindings)
-        had = {vnic: tenures[vnic].hosts[-1] for vnic in new if vnic in tenures}
-        return {vnic: host for vnic, host in had.items() if host != id}
+        return {vnic: tenures[vnic].hosts[-1] for vnic in new if vnic in tenures}
 
     # The inventory
 

@@ -6,6 +6,7 @@ Events are changes: a session begins with what the management API says there is.
 
 import asyncio
 import ipaddress
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import structlog
@@ -40,6 +41,8 @@ class Watch:
         self._broker = broker
         self._presence = presence
         self._away_after_s = away_after_s
+        self.came_or_went: Callable[[str], None] = lambda host: None
+        """Called with the host of each consumer that the broker speaks of."""
 
     async def begin(self, session: Session, commands: AbstractExchange, intake: AbstractChannel) -> None:
         """Its part of a session of the manager's. Policy goes out without it."""
@@ -73,7 +76,9 @@ class Watch:
             log.warning("somebody was not let in", login=login, peer=peer)
             self._presence.knocked(login, peer)
             return True
-        host, tag = topology.host_of_queue(said["queue"]), said["consumer_tag"]
+        queue = said.get("queue", "")  # missing where a consumer has a name that nobody can read
+        self.came_or_went(topology.owner_of(queue))
+        host, tag = topology.host_of_queue(queue), said.get("consumer_tag", "")
         if host in self._register.hosts:
             before = self._presence.is_up(host)
             if message.routing_key == "consumer.created":

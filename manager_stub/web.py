@@ -128,7 +128,7 @@ class WebServer(uvicorn.Server):
         except OSError as error:
             why = f"{error.strerror}; end what listens there, or have a manager elsewhere"
             if error.errno == errno.EADDRNOTAVAIL:
-                why = f"{listen[0]} is no address of this machine; see --listen at init"
+                why = f"{listen[0]} is no address of this machine; see listen in manager.toml"
             raise CannotListen(f"{listen[0]}:{listen[1]}: {why}") from None
         self.listener.setblocking(False)
         self._open: dict[_Connection, asyncio.Task[None]] = {}

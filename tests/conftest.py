@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 import os
 import signal
 
@@ -19,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed",
         type=int,
-        help="of tests/oracle, test_bus_faults, test_chaos: the one walk or schedule to do",
+        help="of tests/oracle, test_bus_faults, test_chaos, test_e2e_chaos: the one walk or schedule to do",
     )
     parser.addoption(
         "--database",
@@ -30,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 IN_THE_LAB = ("tests/integration/test_e2e_", "tests/integration/test_lab.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of -n auto: one more than there are CPUs, for half of what tests do is waiting."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -47,6 +54,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     NodeManager.EXIT_TIMEOUT = 30
     config.option.loadscopereorder = False  # files keep their order: the last ones are short
     return FilesAndLab(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have counted, as `record_property("figure", ...)`."""
+    reports = [each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)]
+    figures = [str(value) for each in reports for name, value in each.user_properties if name == "figure"]
+    if figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.line(figure)
 
 
 def pytest_keyboard_interrupt() -> None:

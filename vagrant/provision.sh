@@ -1,16 +1,26 @@
 #!/bin/sh
-# What turns a bare Debian 12 into a machine that shows the firewall at work. May be run again at any time.
-# Run by `vagrant up` as root; without Vagrant: sudo vagrant/provision.sh in a checkout.
+# What turns a bare Debian 12 into broker, manager and host under systemd, with the lab's VMs and their three-tier
+# policy in force. May be run again at any time. Run by `vagrant up` as root; without Vagrant: in a checkout.
+# usage: provision.sh [NAME=ADDRESS...]
+#
+# All hosts; this machine is the one that has its name, and broker and manager are on the first. Of several, each needs
+# the password that the manager's admin shall have, in VSFW_PASSWORD. Without any: this machine, by its first address.
 set -eu
-if [ -d /vagrant ]; then cd /vagrant; else cd "$(dirname "$0")/.."; fi
+cd "$(dirname "$0")/.."
+me=$(hostname)
+[ $# -gt 0 ] || set -- "$me=$(hostname -I | cut -d' ' -f1)"
+manager=${1#*=}
 
-./run setup
-./run demo
-cat <<'TEXT'
+vagrant/machine/software.sh
+if [ "${1%%=*}" = "$me" ]; then vagrant/machine/manager.sh "$manager"; else vagrant/machine/settings.sh "$manager"; fi
+vagrant/machine/host.sh "$me"
+vagrant/machine/tiers.sh "$@"
 
-Now as root, here (after vagrant up: vagrant ssh, sudo -s, cd /vagrant), for example
-  ./run lab up --default allow --vm web@host1#tier\|web --vm client@host2
-  ./run lab status
-  ./run lab exec client -- ping -c3 10.20.0.10
-  ./run lab down
+cat <<TEXT
+
+The manager's API:  https://$manager:8443, user admin; the password is in /root/.config/vsfwctl/manager.toml
+A client and web, app and database servers stand behind the firewall. As root, for example:
+  vsfwctl hosts                                                # what the manager knows of its hosts
+  vsfwctl trace client db --port 5432                          # which rule decides
+  ip netns exec vsfw-tiers-vm-client ping -c1 10.20.0.10       # on the first host: the web server answers; .12 does not
 TEXT

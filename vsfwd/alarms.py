@@ -4,11 +4,12 @@ severity, entity, description).
 One sample in ten seconds, as NSX takes them for its thresholds. An alarm is open from the first sample that
 shows its cause until a minute has passed without; both are logged. Nothing is remembered over a restart: a
 cause that lasts shows again. Looked at are the flow tables: one that is nearly full of flows that give way to
-nobody, and one that has refused a flow; vNICs that were seen with another's address; the certificate of this
-host, when it nears its end; its broker, when there is none for a minute; and incidents."""
+nobody, and one that has refused a flow; vNICs that were seen with another's address, or have had no policy
+for a minute; the certificate of this host, when it nears its end; its broker, when there is none for a
+minute; and incidents."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -24,6 +25,8 @@ log = structlog.get_logger(log="vsfwd.alarms")
 
 PERIOD_S: Final = 10.0
 QUIET_SAMPLES: Final = 6
+CLOSED_SAMPLES: Final = 6
+"""In a row without a policy, until that is an alarm: one that is on its way takes seconds."""
 HELD_HIGH: Final = 0.9
 
 
@@ -55,11 +58,13 @@ class Alarms:
         self._of_this_host = of_this_host
         self._incidents = incidents or Incidents()
         self._refused: dict[str, int] = {}
+        self._closed: dict[str, int] = {}
 
     async def watch(self) -> NoReturn:
         while True:
             tables = await self._apply_thread(self._datapath.table_use)
-            self.sample(tables, self._duplicates(), datetime.now(UTC), self._of_this_host())
+            closed = await self._apply_thread(self._datapath.closed)
+            self.sample(tables, self._duplicates(), datetime.now(UTC), self._of_this_host(), closed)
             await asyncio.sleep(PERIOD_S)
 
     def sample(
@@ -68,12 +73,17 @@ class Alarms:
         duplicates: Mapping[str, str],
         now: datetime,
         of_this_host: Mapping[Cause, str] = MappingProxyType({}),
+        closed: Set[str] = frozenset(),
     ) -> None:
-        """By vNIC id. `duplicates` says in words whose address it was seen with."""
+        """By vNIC id. `duplicates` says in words whose address it was seen with; `closed` have no policy."""
         incidents = self._incidents.take()
         seen = {**dict(self._causes(tables)), **of_this_host, **incidents}
         for vnic, words in duplicates.items():
             seen[Cause("duplicate_ip_address", "HIGH", vnic)] = words
+        self._closed = {vnic: self._closed.get(vnic, 0) + 1 for vnic in closed}
+        for vnic, samples in self._closed.items():
+            if samples > CLOSED_SAMPLES:
+                seen[Cause("dfw_vnic_without_policy", "HIGH", vnic)] = "it stays closed: no policy names it"
         self._refused = {vnic: use.refused for vnic, use in tables.items()}
         for cause, description in seen.items():
             if cause not in self.open:

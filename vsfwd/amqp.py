@@ -171,7 +171,8 @@ class Link(ABC):
         self._away_since: float | None = time.monotonic()
         self.last_error = ""
         self.name = name
-        self._urls = urls
+        self.urls = urls
+        """Of the brokers; from the next session on where it is changed."""
         self._tls = tls
 
     @abstractmethod
@@ -180,7 +181,7 @@ class Link(ABC):
 
     async def run(self) -> NoReturn:
         failures = 0
-        for url in _rotation(self._urls):
+        for url in _rotation(lambda: self.urls):
             try:
                 await self._session(url)
             except* (*CONNECTION_EXCEPTIONS, SessionOver, TimeoutError) as group:
@@ -208,11 +209,11 @@ class Link(ABC):
     def pause_after_s(self, failures: int) -> float:
         """None before all brokers were tried. Then twice as long after each round, for as many as it takes:
         days are thousands of them."""
-        rounds, rest = divmod(failures, len(self._urls))
+        rounds, rest = divmod(failures, len(self.urls))
         if rest:
             return 0.0
         first, longest = PAUSE_S
-        return min(first * (1 << min(max(rounds - 1, 0), 10)), longest / len(self._urls))
+        return min(first * (1 << min(max(rounds - 1, 0), 10)), longest / len(self.urls))
 
     @property
     def absence(self) -> str:
@@ -285,11 +286,13 @@ async def consume(
             await message.reject(requeue=taken is None)
 
 
-def _rotation(urls: Sequence[str]) -> Iterator[str]:
+def _rotation(urls: Callable[[], Sequence[str]]) -> Iterator[str]:
     """Every URL in turn, for ever, in an order that differs from host to host."""
-    shuffled = random.sample(urls, len(urls))
     while True:
-        yield from shuffled
+        now = urls()
+        shuffled = random.sample(now, len(now))
+        while urls() is now:
+            yield from shuffled
 
 
 async def _close(connection: AbstractConnection, transport: _Transport) -> None:

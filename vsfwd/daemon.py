@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Mapping, Sequence, Set
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Final, NoReturn
@@ -19,10 +19,12 @@ from asyncvarlink import VarlinkInterface
 from msgspec import structs
 from pyroute2.netlink.exceptions import NetlinkError
 
+from vsfwd import configfile
 from vsfwd.alarms import Alarms
 from vsfwd.amqp import is_cancelled
 from vsfwd.broker import BrokerLink
-from vsfwd.config import SHIPPED, Config
+from vsfwd.config import SHIPPED, Component, Config
+from vsfwd.configfile import ConfigError
 from vsfwd.datapath import Datapath, DatapathError, Limit, Settings
 from vsfwd.discovery import Discovery, duplicates
 from vsfwd.early import EarlyDrops
@@ -33,14 +35,14 @@ from vsfwd.ipc.rights import Rights
 from vsfwd.ipc.server import Client, IpcServer
 from vsfwd.migration.answers import Migration
 from vsfwd.migration.here import Here
-from vsfwd.migration.move import Moves
+from vsfwd.migration.move import Moves, failed
 from vsfwd.migration.orders import MoveOrders
 from vsfwd.packetlog import PacketLog
 from vsfwd.policy.model import Vnic
 from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, ComponentMessage
-from vsfwd.protocol.envelope import Message, Refused
+from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Bindings, Event, Reply, Request
-from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
+from vsfwd.reconciler import ApplyThread, Disposition, Port, Reads, Reconciler
 from vsfwd.relay import Relay
 from vsfwd.renewal import CertificateRenewal
 from vsfwd.seen import SeenFlows
@@ -68,20 +70,16 @@ class TaskEnded(Exception):
     """A task that runs as long as the daemon has ended; so does the daemon, and is started again."""
 
 
-async def run(config: Config) -> None:
-    """Until SIGTERM or SIGINT. Raises when a part of the daemon fails."""
+async def run(config: Config, reread: Callable[[], Config]) -> None:
+    """Until SIGTERM or SIGINT. `reread` reads the configuration again. Raises when a part of the daemon
+    fails."""
     apply_thread = ApplyThread()
     statefile = StateFile(config.state_dir)
-    settings = Settings(
-        flows_per_vnic=config.flows_per_vnic,
-        log_limit=Limit(config.log_rate, config.log_burst),
-        reject_limit=Limit(config.reject_rate, config.reject_burst),
-        guard_ports=config.guard_ports,
-    )
-    datapath = await apply_thread(Datapath.open, config.pin_dir, settings)
+    datapath = await apply_thread(Datapath.open, config.pin_dir, _settings(config), config.cache_dir)
+    warn_of(datapath.lacks)
     packet_log = PacketLog(datapath)
     try:
-        await Daemon(config, apply_thread, statefile, datapath, packet_log).run()
+        await Daemon(config, reread, apply_thread, statefile, datapath, packet_log).run()
     except* Stopped:
         log.info("stopped; the kernel goes on enforcing what it has")
     finally:
@@ -90,12 +88,28 @@ async def run(config: Config) -> None:
         packet_log.close()
 
 
+def warn_of(lacks: Mapping[str, str]) -> None:
+    """Features that this kernel has not got, each with what that means."""
+    for feature, without in lacks.items():
+        log.warning("this kernel lacks a feature", feature=feature, kernel=os.uname().release, so=without)
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        flows_per_vnic=config.flows_per_vnic,
+        log_limit=Limit(config.log_rate, config.log_burst),
+        reject_limit=Limit(config.reject_rate, config.reject_burst),
+        guard_ports=config.guard_ports,
+    )
+
+
 class Daemon:
     """The parts, wired. What they say to each other goes through the methods here."""
 
     def __init__(
         self,
         config: Config,
+        reread: Callable[[], Config],
         apply_thread: ApplyThread,
         statefile: StateFile,
         datapath: Datapath,
@@ -103,7 +117,9 @@ class Daemon:
     ) -> None:
         self.version = version("vsfwd")
         self.config = config
+        self._reread = reread
         self.apply_thread = apply_thread
+        self.reads = Reads(apply_thread)
         self.datapath = datapath
         self.packet_log = packet_log
         self.incidents = Incidents()
@@ -118,7 +134,7 @@ class Daemon:
         )
         self.broker = BrokerLink(config, self._policy, self._request, self._component, self._greet)
         self.relay = Relay(self.broker.tell)
-        self.rights = Rights({**SHIPPED, **config.components})
+        self.rights = Rights(_components(config))
         self.renewal = CertificateRenewal(config, self.broker.send)
         self.early = EarlyDrops(datapath, apply_thread)
         self.interfaces = Interfaces(statefile, self._policy_of_vnics, self._connect, self.broker.send)
@@ -138,6 +154,7 @@ class Daemon:
                 lambda: self.interfaces.bindings().vnics,
                 self.reconciler.expect,
                 self.reconciler.give_up,
+                self.incidents,
             )
         )
         self.broker.move = MoveOrders(self.moves, self.broker.tell_move).take
@@ -152,6 +169,7 @@ class Daemon:
             ipc = IpcServer(self.config.socket, self.version, self._interfaces, self.config.socket_group)
             for name, task in {
                 "signals": _until_stopped(),
+                "reload": self._reload_on_signal(),
                 "netlink": self.interfaces.watch(),
                 "vnics": self.interfaces.follow(),
                 "ipc": ipc.serve(),
@@ -169,8 +187,36 @@ class Daemon:
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
+            notify(f"STATUS={self._status_line()}")
             notify("READY=1")
             log.info("ready", host=self.config.host_id, vnics=len(self.reconciler.ports))
+
+    async def _reload_on_signal(self) -> NoReturn:
+        asked = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+        while True:
+            await asked.wait()
+            asked.clear()
+            with suppress(ConfigError, DatapathError):  # it is in the log
+                await self.reload()
+
+    async def reload(self) -> tuple[list[str], list[str]]:
+        """Take from the configuration what can be taken while the daemon runs. Which settings these were, and
+        which others differ from those in force. Raises ConfigError, and then all stays as it was, and
+        DatapathError."""
+        try:
+            taken, left = configfile.changed(self.config, self._reread())
+            config = structs.replace(self.config, **taken)
+            await self.apply_thread(self.datapath.configure, _settings(config))
+        except (ConfigError, DatapathError) as error:
+            log.error("the configuration is not reloaded, all stays as it was", reason=str(error))
+            raise
+        self.config = config
+        self.broker.urls = self.config.broker_urls
+        self.rights.grant(_components(self.config))
+        self.statistics.period_s = self.config.statistics_period_s
+        log.info("the configuration is reloaded", taken=sorted(taken), needs_a_restart=left)
+        return sorted(taken), left
 
     def _log_label(self, rule: int) -> str:
         found = self.reconciler.state.rules.get(rule)
@@ -201,6 +247,7 @@ class Daemon:
     async def _policy(self, message: Message) -> bool:
         """Whether it is done with; else it is refused."""
         outcome = await self.apply_thread(self.reconciler.apply_message, message, time.monotonic_ns())
+        await self.interfaces.policy_changed()
         self.broker.report(outcome.report)
         return outcome.disposition is Disposition.DONE
 
@@ -237,17 +284,31 @@ class Daemon:
 
     async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
         await self.apply_thread(self.reconciler.vnics_changed, ports, bare)
-        with suppress(DatapathError, Refused):  # `watch` tries again
-            await self.moves.look()
+        self.moves.wake()
 
     async def _mend(self) -> NoReturn:
+        """Nothing else feeds systemd's watchdog: a daemon that hangs, or cannot look after the kernel any
+        more, is started again."""
+        said = ""
         while True:
-            for mend in (self._mend_guard, self.reconciler.mend):
+            well = True
+            for mend in (self._mend_guard, self.reconciler.mend, self.datapath.check):
                 try:
                     await self.apply_thread(mend)
                 except (DatapathError, NetlinkError, OSError) as error:
                     log.error("not looked after what somebody may take away; tried again", reason=str(error))
+                    well = False
+            if well:
+                notify("WATCHDOG=1")
+            if said != (said := self._status_line()):
+                notify(f"STATUS={said}")
             await asyncio.sleep(MEND_PERIOD_S)
+
+    def _status_line(self) -> str:
+        """For `systemctl status`."""
+        state, ports = self.reconciler.state, self.reconciler.ports
+        broker = self.broker.connected_to or "no broker"
+        return f"generation {state.generation} in force, vNICs attached: {len(ports)}, {broker}"
 
     def _mend_guard(self) -> None:
         if self.datapath.port_guard.restore():
@@ -270,7 +331,7 @@ class Daemon:
         """What a local client may talk to."""
         parts = Parts(
             self.version,
-            self.config,
+            lambda: self.config,
             self.datapath,
             self.reconciler,
             self.interfaces,
@@ -278,18 +339,16 @@ class Daemon:
             self.packet_log,
             self.discovery,
             self.alarms,
-            self.apply_thread,
+            self.reads,
             self.early,
+            self.reload,
         )
         moves = Migration(client.uid, self.moves)
         return Answers(parts, client.uid), Bus(client, self.rights, self.relay), moves
 
     def _of_this_host(self) -> Mapping[Cause, str]:
         """Alarms that no flow table tells of."""
-        causes: dict[Cause, str] = {
-            Cause("dfw_vmotion_failure", "CRITICAL", vnic): why
-            for vnic, why in self.moves.held_long().items()
-        }
+        causes = {failed(vnic): why for vnic, why in self.moves.held_long().items()}
         if found := self.renewal.expiry():
             what = f"the certificate of this host {found.description}"
             causes[Cause(found.event_type, found.severity, self.config.host_id)] = what
@@ -310,6 +369,10 @@ class Daemon:
 
     def _policy_of_vnics(self) -> Mapping[str, Vnic]:
         return self.reconciler.state.vnics
+
+
+def _components(config: Config) -> Mapping[str, Component]:
+    return {**SHIPPED, **config.components}
 
 
 async def _essential(name: str, task: Coroutine[Any, Any, object]) -> None:

@@ -86,6 +86,7 @@ class Discovery:
         self._ports = ports
         self._report = report
         self._told: dict[int, tuple[Port, frozenset[int]]] = {}
+        self._not_saved = ""
         try:
             loaded = statefile.load_addresses()
         except ValueError as error:
@@ -134,14 +135,20 @@ class Discovery:
         }
         self.learned = after
         await self._tell_kernel(ports)
-        if not changed:
-            return
-        try:
-            await asyncio.to_thread(self._statefile.save_addresses, Addresses(_tuples(after)))
-        except OSError as error:
-            log.error("addresses not saved; after a restart they are learned again", reason=str(error))
+        if changed or self._not_saved:
+            await self._save()
         for addresses in reports({vnic: after[vnic] for vnic in changed if vnic in after}):
             self._report(addresses)
+
+    async def _save(self) -> None:
+        try:
+            await asyncio.to_thread(self._statefile.save_addresses, Addresses(_tuples(self.learned)))
+        except OSError as error:
+            if str(error) != self._not_saved:
+                log.error("addresses not saved, tried again: a restart forgets them", reason=str(error))
+            self._not_saved = str(error)
+        else:
+            self._not_saved = ""
 
     async def _tell_kernel(self, ports: Mapping[str, Port]) -> None:
         """What is known need not be shown again."""

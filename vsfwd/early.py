@@ -1,7 +1,8 @@
-"""Early drops as local clients ask for them (`ipc.interface`): checked here, done by the datapath on the
-apply thread, and in the log with the user who asked, since they stand above all policy."""
+"""Early drops as local clients ask for them (`ipc.interface`): checked here, compiled beside
+the apply thread and done on it, and in the log with the user who asked, since they stand above all policy."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -36,18 +37,19 @@ class EarlyDrops:
             prefixes = _checked(blocked, rate, burst)
         except ValueError as error:
             raise api.Refused(reason=f"early drop on {device}: {error}") from None
-        await self._do(self._datapath.early.attach, device, prefixes, rate, burst)
+        await self._do(asyncio.to_thread, self._datapath.early.compile)
+        await self._do(self._apply_thread, self._datapath.early.attach, device, prefixes, rate, burst)
         log.warning(
             "early drop attached", device=device, blocked=len(prefixes), rate=rate, burst=burst, uid=uid
         )
 
     async def detach(self, device: str, uid: int) -> None:
-        await self._do(self._datapath.early.detach, device)
+        await self._do(self._apply_thread, self._datapath.early.detach, device)
         log.warning("early drop detached", device=device, uid=uid)
 
-    async def _do(self, work: Callable[..., None], *arguments: object) -> None:
+    async def _do(self, thread: Callable[..., Awaitable[object]], *work: object) -> None:
         try:
-            await self._apply_thread(work, *arguments)
+            await thread(*work)
         except DatapathError as error:
             raise api.Refused(reason=str(error)) from None
 

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from vsfwd import files, identity
-from vsfwd.config import Config, ConfigError
+from vsfwd.config import Config
+from vsfwd.configfile import ConfigError
 from vsfwd.protocol.enrolment import TOKEN, TOKEN_WORDS
 from vsfwd.protocol.fingerprint import fingerprint
 from vsfwd.rest import CONNECT_S, Login, NotReady, Rest, Unreachable, Unusable, checked_url
@@ -85,8 +86,8 @@ def enrol(
         raise Unusable(f"{asked.directory} is that of host {settings['host_id']}; --again enrols it anew")
     asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = _key(waiting)
-    end = time.monotonic() + patience_s
-    authority = _authority(url, asked.ca_hash, end)
+    patience = _Patience(patience_s, waits)
+    authority = _authority(url, asked.ca_hash, patience)
     unproven = asked.directory / _CA
     files.replace(unproven, _pem(authority))
     body = {
@@ -94,7 +95,7 @@ def enrol(
         "csr": identity.signing_request(key),
         "display_name": asked.display_name,
     }
-    given = _given(url, unproven, body, end, waits)
+    given = _given(url, unproven, body, patience)
     try:
         identity.check(given.certificate, key, authority, given.id)
         config = _config(asked.directory, settings, given)
@@ -130,16 +131,33 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
         return key
 
 
-def _authority(url: str, ca_hash: str, end: float) -> x509.Certificate:
-    """Whoever answers is not known yet, and is told nothing. Until `end` one that is not ready is asked
-    again."""
+class _Patience:
+    """With a manager that will be ready. Who waits is told why, once."""
+
+    def __init__(self, seconds: float, waits: Callable[[str], None]) -> None:
+        self._end = time.monotonic() + seconds
+        self._waits = waits
+        self._told = False
+
+    def wait(self, away: NotReady) -> None:
+        """A little. Raises NotReady where that is in vain."""
+        if away.leader or time.monotonic() >= self._end:
+            raise away
+        if not self._told:
+            self._waits(str(away))
+        self._told = True
+        time.sleep(_AGAIN_S)
+
+
+def _authority(url: str, ca_hash: str, patience: _Patience) -> x509.Certificate:
+    """Whoever answers is not known yet, and is told nothing."""
     try:
         while True:
             status, said = _first_word(url)
             answer = json.loads(said)
             if status != httpx.codes.SERVICE_UNAVAILABLE:
                 break
-            _wait(NotReady(url, str(answer["error_message"])[:_MAX_REASON]), end)
+            patience.wait(NotReady(url, str(answer["error_message"])[:_MAX_REASON]))
         certificate = x509.load_pem_x509_certificate(answer["pem_encoded"].encode())
     except httpx.TransportError as error:
         raise Unreachable(f"{url}: {error}; does the manager run, and is --manager right?") from None
@@ -170,8 +188,8 @@ def _first_word(url: str) -> tuple[int, bytes]:
         return answer.status_code, said
 
 
-def _given(url: str, ca: Path, body: dict[str, str], end: float, waits: Callable[[str], None]) -> Given:
-    rest, told = Rest(Login(manager=url, ca=str(ca))), False
+def _given(url: str, ca: Path, body: dict[str, str], patience: _Patience) -> Given:
+    rest = Rest(Login(manager=url, ca=str(ca)))
     try:
         while True:
             try:
@@ -179,19 +197,9 @@ def _given(url: str, ca: Path, body: dict[str, str], end: float, waits: Callable
             except msgspec.ValidationError as error:
                 raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
             except NotReady as away:
-                if not told:
-                    waits(str(away))
-                told = True
-                _wait(away, end)
+                patience.wait(away)
     finally:
         rest.close()
-
-
-def _wait(away: NotReady, end: float) -> None:
-    """A little, for one that will be ready. Raises NotReady where that is in vain."""
-    if away.leader or time.monotonic() >= end:
-        raise away
-    time.sleep(_AGAIN_S)
 
 
 def _config(directory: Path, settings: tomlkit.TOMLDocument, given: Given) -> bytes:
@@ -205,7 +213,7 @@ def _config(directory: Path, settings: tomlkit.TOMLDocument, given: Given) -> by
     }
     text = tomlkit.dumps(settings)
     try:
-        Config.parse(text)
+        Config.parse(text, CONFIG)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return text.encode()

@@ -5,11 +5,15 @@ from pathlib import Path
 
 
 def replace(path: Path, content: bytes) -> None:
-    """For its owner alone, at no moment otherwise. On return it survives a power cut; before, `path` is what
-    it was."""
+    """For its owner alone, at no moment otherwise; where root writes, that is whoever the directory belongs
+    to. On return it survives a power cut; before, `path` is what it was."""
     fresh = path.with_name(f"{path.name}.new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), 0o600)  # of one that was left there
+    # That owner may have put a link there, to have root write elsewhere.
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        if os.geteuid() == 0:
+            directory = path.parent.stat()
+            os.fchown(file.fileno(), directory.st_uid, directory.st_gid)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -176,7 +176,7 @@ class Image:
     vnics: Mapping[int, VnicRows]
     rules: tuple[RuleEntry, ...]
     guards: Mapping[int, Guard] = field(default_factory=dict)
-    """By slot, of vNICs whose guard is not the usual one. Not in the bank: see `datapath.guards`."""
+    """By slot, of the vNICs that have a policy. Not in the bank: see `datapath.guards`."""
     warnings: tuple[Refusal, ...] = field(default=(), compare=False)
     """What of the policy is not in the image, for people; no part of the bank."""
 

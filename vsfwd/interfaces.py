@@ -2,7 +2,8 @@
 
 A vNIC is announced (`announce`: vNIC, VM, MAC, device) by whoever plugs it, before or after its device
 exists. The device then carries `vsfwd:<vNIC uuid>` as its alias, so a daemon with no memory recognises it.
-What was announced is kept on disk as well, for the VM and the MAC that an alias has no room for.
+What was announced is kept on disk as well, for the VM and the MAC that an alias has no room for. A name
+is the vNIC's for which it was announced last: hypervisors give names again, to other VMs.
 
 Only a device with one workload behind it can be a vNIC: a veth or a tap. A program on a bridge, a tunnel or
 the loopback would filter everybody's packets by one VM's rules.
@@ -14,18 +15,25 @@ attached. An event that is lost costs a second, never a vNIC.
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import structlog
 from msgspec import structs
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink import NLM_F_DUMP_INTR
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWTFILTER
+from pyroute2.netlink.rtnl import (
+    RTM_DELLINK,
+    RTM_DELQDISC,
+    RTM_DELTFILTER,
+    RTM_NEWLINK,
+    RTM_NEWTFILTER,
+    RTMGRP_LINK,
+    RTMGRP_TC,
+)
 
 from vsfwd.datapath.attach import is_ours
 from vsfwd.policy.model import Vnic, is_uuid
@@ -42,6 +50,8 @@ KINDS: Final = frozenset({"veth", "tun"})
 """Of devices that can be vNICs, in the kernel's words; `tun` is tap as well."""
 LOOPBACK: Final = 772
 """ARPHRD_LOOPBACK of linux/if_arp.h."""
+AF_BRIDGE: Final = 7
+"""Of what bridges say of their ports, linux/socket.h."""
 UNKNOWN_MAC: Final = "00:00:00:00:00:00"
 """Of a vNIC recognised by its alias alone: no unicast frame is for it, until announcement or policy says
 its MAC."""
@@ -94,12 +104,11 @@ class Interfaces:
         self._policy = policy
         self._connect = connect
         self._report = report
-        # One thread, so that a save nobody waits for any more still ends before the next one begins.
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="bindings")
         self._netlink = AsyncIPRoute()
         self._events = AsyncIPRoute()
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._saving = asyncio.Lock()
         self._plugged: dict[str, Link] = {}
         self._reported = Bindings(())
         self._bare: set[int] = set()
@@ -111,9 +120,11 @@ class Interfaces:
                 "bindings on disk are spoiled; devices are recognised by their alias", reason=str(error)
             )
             self._bindings = {}
+        self._saved: Mapping[str, Binding] = self._bindings
+        self._not_saved = ""
 
     async def __aenter__(self) -> Self:
-        await self._events.bind()
+        await self._events.bind(groups=RTMGRP_LINK | RTMGRP_TC)
         await self.sync()
         return self
 
@@ -122,7 +133,6 @@ class Interfaces:
     ) -> None:
         self._events.close()
         self._netlink.close()
-        self._disk.shutdown()
 
     async def watch(self) -> None:
         """Note that something changed; `follow` looks what. Whose filter or qdisc is deleted is bare now, and
@@ -135,14 +145,33 @@ class Interfaces:
                         kind == RTM_NEWTFILTER and not is_ours(message)
                     ):
                         self._bare.add(message["index"])
-                    self._changed.set()
+                        self._changed.set()
+                    elif kind in (RTM_NEWLINK, RTM_DELLINK) and self._is_news(message):
+                        self._changed.set()
             except (OSError, NetlinkError) as error:
                 log.warning("netlink events lost; every vNIC is attached again", reason=str(error))
                 self._bare.update(link.index for link in self._plugged.values())
                 self._changed.set()
                 await asyncio.sleep(PERIOD_S)
 
-    async def follow(self) -> None:
+    def _is_news(self, message: Any) -> bool:
+        """Of a link: whether a vNIC may have come by it, or be one no more. Up, down, or in a bridge it is
+        one still: while a VM moves there is much of this, and what it waits for would be behind a look at all
+        links for each."""
+        if message["family"] == AF_BRIDGE:
+            return False
+        link = _link_of(message)
+        vnic = next((id for id, known in self._plugged.items() if known.index == link.index), None)
+        if vnic is None or message["header"]["type"] == RTM_DELLINK:
+            return vnic is not None or link.kind in KINDS
+        return link != replace(self._plugged[vnic], alias=ALIAS + vnic)
+
+    async def follow(self) -> NoReturn:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_saved())
+            await self._keep_plugged()
+
+    async def _keep_plugged(self) -> NoReturn:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD_S):
@@ -153,8 +182,17 @@ class Interfaces:
             except NetlinkError as error:
                 log.warning("links not looked at; tried again in a second", reason=str(error))
 
+    async def _keep_saved(self) -> NoReturn:
+        while True:
+            await self._save()
+            await asyncio.sleep(PERIOD_S)
+
     async def announce(self, binding: Binding) -> bool:
-        """Whether the device is there; if so its programs are attached when this returns. Raises Conflict."""
+        """Whether the device is there; if so its programs are attached when this returns. What is announced
+        is on disk then, unless that takes nothing. Raises Conflict."""
+        if await self._is_as_announced(binding):
+            await self._attach()
+            return binding.vnic in self._plugged
         async with self._lock:
             links = await self._links()
             for link in links:
@@ -165,11 +203,22 @@ class Interfaces:
                     raise Conflict(f"device {link.name} is vNIC {vnic}; withdraw that one first")
                 if vnic == binding.vnic and link.name != binding.device:
                     await self._set_alias(link, "")
-            if self._bindings.get(binding.vnic) != binding:
-                await self._keep({**self._bindings, binding.vnic: binding})
+            self._bindings = {
+                **_without_name(self._bindings, binding.device),
+                binding.vnic: binding,
+            }
         log.info("vNIC announced", vnic=binding.vnic, vm=binding.vm, device=binding.device)
         await self.sync()
+        await self._save()
         return binding.vnic in self._plugged
+
+    async def _is_as_announced(self, binding: Binding) -> bool:
+        """It is said again of a vNIC that has come since and been recognised: its VM may wait for the answer,
+        and no other link is looked at."""
+        link = self._plugged.get(binding.vnic)
+        if link is None or link.name != binding.device or self._bindings.get(binding.vnic) != binding:
+            return False
+        return await self._link(link.index) == replace(link, alias=ALIAS + binding.vnic)
 
     async def withdraw(self, vnic: str) -> bool:
         """Forget a vNIC and let its device go: closed where it is a guarded port, else not filtered any more.
@@ -179,7 +228,7 @@ class Interfaces:
             known = link is not None or vnic in self._bindings
             if link is not None:
                 await self._set_alias(link, "")
-            await self._keep({id: binding for id, binding in self._bindings.items() if id != vnic})
+            self._bindings = {id: binding for id, binding in self._bindings.items() if id != vnic}
         if known:
             log.warning(
                 "vNIC withdrawn: if its device is no guarded port, it is not filtered any more",
@@ -187,6 +236,7 @@ class Interfaces:
                 device=link and link.name,
             )
         await self.sync()
+        await self._save()
         return known
 
     def bindings(self) -> Bindings:
@@ -194,6 +244,17 @@ class Interfaces:
         share = share_of_tools(len(self._plugged))
         there = (self._binding(vnic, link) for vnic, link in sorted(self._plugged.items()))
         return Bindings(tuple(structs.replace(each, addresses=each.addresses[:share]) for each in there))
+
+    async def policy_changed(self) -> None:
+        """Of a vNIC that nobody announced it may be the first to say the MAC address, without which no frame
+        is the vNIC's. The policy is in force whatever becomes of that: `follow` tries again."""
+        policy = self._policy()
+        if any(known.mac == UNKNOWN_MAC and known.vnic in policy for known in self._reported.vnics):
+            try:
+                await self._attach()
+            except NetlinkError as error:
+                log.warning("MAC addresses of the policy not taken yet; tried again", reason=str(error))
+                self._changed.set()
 
     async def sync(self) -> None:
         async with self._lock:
@@ -212,15 +273,24 @@ class Interfaces:
             bare, self._bare = self._bare, set()
             now = self.bindings()
             by_id = {binding.vnic: binding for binding in now.vnics}
-            if any(self._bindings.get(vnic) != binding for vnic, binding in by_id.items()):
-                await self._keep({**self._bindings, **by_id})
-            await self._connect(
-                {vnic: Port(vnic, link.name, link.index, by_id[vnic].mac) for vnic, link in plugged.items()},
-                {vnic for vnic, link in plugged.items() if link.index in bare},
-            )
+            self._bindings = {**self._bindings, **by_id}
+            try:
+                await self._attach(bare)
+            except NetlinkError:
+                self._bare |= bare  # nothing else tells of them where there is no tcx
+                raise
             if now != self._reported:
                 self._reported = now
                 self._report(now)
+
+    async def _attach(self, bare: Set[int] = frozenset()) -> None:
+        """Who is plugged, as far as they are not. Without the lock, too: what was found last is whole, and
+        the last call has it."""
+        by_id = {binding.vnic: binding for binding in self.bindings().vnics}
+        await self._connect(
+            {id: Port(id, link.name, link.index, by_id[id].mac) for id, link in self._plugged.items()},
+            {id for id, link in self._plugged.items() if link.index in bare},
+        )
 
     def _log_unfit(self, links: Iterable[Link]) -> None:
         """Devices that are said to be vNICs and cannot be; each is said once."""
@@ -246,15 +316,23 @@ class Interfaces:
             else Binding(vnic, "", UNKNOWN_MAC, link.name)
         )
 
-    async def _keep(self, bindings: dict[str, Binding]) -> None:
-        self._bindings = bindings
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._disk, self._statefile.save_bindings, tuple(bindings.values()))
-        except OSError as error:
-            log.error(
-                "bindings not saved; after a restart devices are known by their alias only", reason=str(error)
-            )
+    async def _save(self) -> None:
+        """After everything else, and without the lock: no vNIC waits for a disk to be filtered. What fails is
+        tried again."""
+        async with self._saving:
+            bindings = self._bindings
+            if bindings == self._saved:
+                return
+            try:
+                await asyncio.to_thread(self._statefile.save_bindings, tuple(bindings.values()))
+            except OSError as error:
+                if str(error) != self._not_saved:
+                    log.error(
+                        "bindings not saved, tried again: devices have their alias only", reason=str(error)
+                    )
+                self._not_saved = str(error)
+            else:
+                self._saved, self._not_saved = bindings, ""
 
     async def _links(self) -> list[Link]:
         """All of them: a dump that the kernel calls interrupted is made again."""
@@ -279,6 +357,14 @@ class Interfaces:
             await self._netlink.link("set", index=link.index, ifalias=alias)
         except NetlinkError as error:
             log.warning("device alias not set", device=link.name, alias=alias, reason=str(error))
+
+
+def _without_name(bindings: Mapping[str, Binding], device: str) -> dict[str, Binding]:
+    """Who had it is known by its alias only."""
+    return {
+        vnic: structs.replace(each, device="") if each.device == device else each
+        for vnic, each in bindings.items()
+    }
 
 
 def _link_of(message: Any) -> Link:

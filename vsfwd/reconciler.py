@@ -11,6 +11,7 @@ may be newer than another while something is applied.
 """
 
 import asyncio
+import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -44,6 +45,10 @@ log = structlog.get_logger(log="vsfwd.policy")
 INSTALL_ATTEMPTS: Final = 3
 INSTALL_PAUSE_S: Final = 0.2
 NO_POLICY: Final = DesiredState()
+_POSITION: Final = struct.Struct("<4sQQ")
+"""How the name of what is in force begins: its format, epoch and generation."""
+_FORMAT: Final = b"pos1"
+_NAME_BYTES: Final = 12
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,10 @@ class Unattached:
 
     port: Port
     reason: str
+
+
+class Behind(Refused):
+    """The message is older than what this host has had, though that is lost here."""
 
 
 class Disposition(StrEnum):
@@ -112,6 +121,23 @@ class ApplyThread:
         self._executor.shutdown()
 
 
+class Reads:
+    """The apply thread for who only wants to know: one after the other, so that policy waits for one of them,
+    and not for all clients that ask at once."""
+
+    def __init__(self, apply_thread: ApplyThread) -> None:
+        self._apply_thread = apply_thread
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, work: Callable[..., T], *arguments: object) -> T:
+        async with self._turn:
+            reading = asyncio.ensure_future(self._apply_thread(work, *arguments))
+            try:
+                return await asyncio.shield(reading)
+            finally:
+                await asyncio.wait([reading])  # who stops waiting gives nobody a turn before that
+
+
 def _now() -> Now:
     return Now(datetime.now(UTC).replace(tzinfo=None), datetime.now())
 
@@ -142,8 +168,12 @@ class Reconciler:
         self._now = now
         self._incidents = incidents or Incidents()
         self._closed: frozenset[int] = frozenset()
+        self._floor = _position(NO_POLICY)
+        """Epoch and generation of the newest policy that an earlier daemon enforced or saved."""
         self.not_saved = ""
         """Why the disk has not got what is enforced."""
+        self.not_installed = ""
+        """Why the kernel has not got it for the vNICs that are here now."""
         self._to_save: tuple[bytes, bytes] | None = None
         self._stale = False
 
@@ -151,29 +181,41 @@ class Reconciler:
 
     @no_collection()
     def load(self) -> None:
-        """Take the last good policy from disk. Without one nothing is installed: what the kernel enforces
-        stays, and new vNICs stay closed."""
+        """Take the last good policy from disk. Without one, and where the kernel has a newer one that a disk
+        did not take, nothing is installed: what the kernel enforces stays, and new vNICs stay closed."""
         unusable = []
         for path, stored in self._statefile.policies():
             try:
                 if isinstance(stored, str):
                     raise Refused(stored)
                 self.state = self._proven(stored)
-            except Refused as refused:
-                log.error(
-                    "policy on disk is not usable; trying the one before it",
-                    file=str(path),
-                    reason=str(refused),
-                )
-                unusable.append(f"{path.name}: {refused}")
+            except Exception as error:
+                why = _why(error)
+                log.error("policy on disk is not usable; trying the one before it", file=str(path), **why)
+                unusable.append(f"{path.name}: {why['reason']}")
             else:
                 log.info("policy loaded", file=str(path), **_identity(self.state), **_sizes(self.state))
                 break
         else:
             log.warning("no policy on disk: vNICs stay closed until the manager sends one")
+        if _position(self.state) < (enforced := self._enforced_before()) and self.state is not NO_POLICY:
+            log.error(
+                "policy on disk is older than what the kernel enforces, which stays", **_identity(self.state)
+            )
+            unusable.append(f"generation {enforced[1]} is in force, and stays")
+            self.state = NO_POLICY
         last = self._statefile.newest()
-        if unusable or (self.state.epoch, self.state.generation) < last:
+        self._floor = max(enforced, last)
+        if unusable or _position(self.state) < last:
             self._lost_on_disk(last[1], unusable)
+
+    def _enforced_before(self) -> tuple[int, int]:
+        """Epoch and generation that an earlier daemon left in the kernel; (0, 0): nobody knows."""
+        name = self._datapath.last_in_force()
+        if not name.startswith(_FORMAT):
+            return 0, 0
+        _, epoch, generation = _POSITION.unpack_from(name)
+        return epoch, generation
 
     def _lost_on_disk(self, last: int, unusable: Sequence[str]) -> None:
         loaded = f"generation {self.state.generation} was loaded"
@@ -196,6 +238,8 @@ class Reconciler:
         try:
             header, json = envelope.unseal(self._key, message, self._host)
             wanted = apply(self.state, header, json)
+            if _position(wanted) < self._floor:
+                raise Behind(f"generation: {_position(wanted)} is older than {self._floor}, which was here")
             plan = self._install(wanted)
             duration_us = (time.monotonic_ns() - received_ns) // 1000
         except Duplicate:
@@ -244,21 +288,23 @@ class Reconciler:
     def _refuse(self, header: envelope.Header | None, error: Exception) -> Outcome:
         """Keep the last good policy. A snapshot is asked for only where one can help."""
         self.counters.refused += 1
-        expected = isinstance(error, Refused | DatapathError)
-        reason = str(error) if expected else f"internal error: {error!r}"
-        self._stale = self._stale or not expected
+        why = _why(error)
+        self._stale = self._stale or why["exc_info"] is not None
         resync = isinstance(error, OutOfStep)
         generation = str(header.generation) if header else ""
         log.error(
             "policy message refused; the last good policy stays in force",
-            reason=reason,
             message=generation,
             resync=resync,
-            exc_info=None if expected else error,
+            **why,
             **_identity(self.state),
         )
-        refusal = Refusal("message", generation, reason)
-        return Outcome(self._report(refusal, resync=resync), Disposition.REFUSED)
+        report = self._report(Refusal("message", generation, why["reason"]), resync=resync)
+        if isinstance(error, Behind):
+            # So a manager that knows of nothing so new (restored, or another one) begins a newer epoch.
+            epoch, newest = self._floor
+            report = msgspec.structs.replace(report, epoch=epoch, generation=newest)
+        return Outcome(report, Disposition.REFUSED)
 
     def vnics_changed(self, ports: Mapping[str, Port], bare: Set[str] = frozenset()) -> None:
         """Make the datapath serve exactly `ports`. First what is gone, so that no slot has two owners in one
@@ -376,10 +422,11 @@ class Reconciler:
     def refusals(self) -> tuple[Refusal, ...]:
         """What of the policy is not in force, and why; vNICs without programs, and policy that is not saved,
         too."""
-        generation, reason = str(self.state.generation), f"enforced, but not saved: {self.not_saved}"
-        unsaved = [Refusal("message", generation, reason)] * bool(self.not_saved)
+        generation = str(self.state.generation)
+        troubles = {"not in force as it is": self.not_installed, "enforced, but not saved": self.not_saved}
+        whole = (Refusal("message", generation, f"{what}: {why}") for what, why in troubles.items() if why)
         unattached = (Refusal("vnics", vnic, failed.reason) for vnic, failed in self.unattached.items())
-        return (*unsaved, *self.state.refusals, *self.warnings, *unattached)
+        return (*whole, *self.state.refusals, *self.warnings, *unattached)
 
     def _report(self, *message: Refusal, resync: bool = False, duration_us: int = 0) -> Applied:
         state = self.state
@@ -390,13 +437,16 @@ class Reconciler:
     # -- desired state to kernel -----------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """The same policy for other vNICs. Without a policy there is nothing to install."""
+        """The same policy for other vNICs. Without a policy there is nothing to install. Whatever goes wrong
+        the daemon stays: one that a policy ends would end at every start, and hear of no better one."""
         if self.state is NO_POLICY:
             return
         try:
             self._install(self.state)
-        except DatapathError as error:
-            log.error("the kernel refused the tables; tried again in a second", reason=str(error))
+        except Exception as error:
+            self._stale, why = True, _why(error)
+            self.not_installed = why["reason"]
+            log.error("the policy is not installed as it is; tried again in a second", **why)
 
     @no_collection()
     def _install(self, state: DesiredState) -> Plan:
@@ -406,9 +456,11 @@ class Reconciler:
         plan, name = diff(None if self._stale else self.image, image), self._name(state, closed)
         if self.image is None and self._datapath.in_force() == name:
             plan = Flip(image, same_policy=True)
+        before = self._datapath.last_in_force()
         for attempt in range(1, INSTALL_ATTEMPTS + 1):
             try:
                 if not isinstance(plan, Nothing):
+                    self._datapath.remember(name, ahead=True)
                     self._datapath.install(plan)
                 break
             except DatapathError as error:
@@ -416,24 +468,41 @@ class Reconciler:
                 # What the unseen bank holds is not known any more: build it whole.
                 self._stale, plan = True, diff(None, image)
                 if attempt == INSTALL_ATTEMPTS:
+                    self._datapath.remember(before, ahead=True)
                     raise
                 time.sleep(INSTALL_PAUSE_S)
+            except Exception:
+                self._datapath.remember(before, ahead=True)
+                raise
         self._datapath.set_timers(timers(state, self._datapath.places))
         self._datapath.remember(name)
-        self.image, self._stale, self._closed = plan.image, False, closed
+        self.image, self._stale, self._closed, self.not_installed = plan.image, False, closed, ""
         self.warnings = image.warnings
         return plan
 
     def _name(self, state: DesiredState, closed: frozenset[int]) -> bytes:
-        """Of all that an image is made of: what a restart finds as it was is not put to flows again."""
+        """Of all that an image is made of, its generation readable: what a restart finds as it was is not put
+        to flows again."""
         made_of = self._version, state.digest, sorted(closed), sorted(self._datapath.places.items())
-        return sha256(repr(made_of).encode()).digest()
+        digest = sha256(repr(made_of).encode()).digest()
+        return _POSITION.pack(_FORMAT, *_position(state)) + digest[:_NAME_BYTES]
 
 
 def timers(state: DesiredState, here: Iterable[str]) -> dict[str, SessionTimers]:
     """Of the vNICs here, by id, those that have timers of their own."""
     vnics = ((id, state.vnics.get(id)) for id in here)
     return {id: vnic.timers for id, vnic in vnics if vnic and vnic.timers}
+
+
+def _why(error: Exception) -> dict[str, Any]:
+    """In the log's words. What nobody expected is a mistake of ours, and is told with where it happened."""
+    if isinstance(error, Refused | DatapathError):
+        return {"reason": str(error), "exc_info": None}
+    return {"reason": f"internal error: {error!r}", "exc_info": error}
+
+
+def _position(state: DesiredState) -> tuple[int, int]:
+    return state.epoch, state.generation
 
 
 def _identity(state: DesiredState) -> dict[str, int | str]:

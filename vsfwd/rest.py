@@ -51,7 +51,11 @@ class NotReady(Unreachable):
 
 
 class Denied(Exception):
-    """The manager says no; the text says why, and what to do next."""
+    """The manager says no; the text says why, and what to do next. `reasons`: where it is for several."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,6 +165,7 @@ class Rest:
         try:
             body = answer.json()
             reason, code = str(body["error_message"]), body.get("error_code")
+            related = [str(each["error_message"]) for each in body.get("related_errors", ())]
         except (ValueError, KeyError, TypeError, AttributeError):
             return Denied(f"{self.url}: answered {answer.status_code}, and not as a manager does")
         if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
@@ -172,7 +177,7 @@ class Rest:
             return Denied(f"{reason}; nothing was changed, look at the differences again")
         if answer.status_code >= 500:
             return Denied(f"{reason}; that is the manager's fault, its log says more")
-        return Denied(reason)
+        return Denied(*(related or [reason]))
 
 
 def _trust(ca: str) -> ssl.SSLContext:

@@ -5,18 +5,22 @@ digest of the state, so a file proves itself at load: the manager's signature, t
 that is right. Two generations are kept; a file that a crash or a disk has spoiled falls back to the one
 before it.
 
-Nothing here is secret to root and everything is of use to nobody else: files are 0600.
+Nothing here is secret to root and everything is of use to nobody else: files are 0600. Whoever saves hears of
+a disk that takes nothing by an OSError, of one that hangs by a TimeoutError (`vsfwd.disk`).
 """
 
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from vsfwd import files
+from vsfwd.disk import Disk
 from vsfwd.policy.desired import UNDECODABLE, DesiredState
 from vsfwd.policy.layered import whole
 from vsfwd.protocol.messages import KINDS, Addresses, Binding, Bindings, Changes
@@ -60,7 +64,9 @@ class StateFile:
         """Raises Unusable. The lock ends with the process, however that ends."""
         self._directory = directory
         self._policy, self._previous = directory / _POLICY, directory / _PREVIOUS
+        self._positions = directory / _POSITIONS
         self._saved: Positions | None = None
+        self._disk = Disk()
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(
@@ -80,24 +86,27 @@ class StateFile:
 
     def save_policy(self, header: bytes, signature: bytes, state: DesiredState) -> None:
         """On return the policy survives a power cut. A crash before leaves this or the previous one whole."""
+        self._disk.write(_POLICY, partial(self._write_policy, header, signature, state))
+
+    def _write_policy(self, header: bytes, signature: bytes, state: DesiredState) -> None:
         objects = Changes(
             *({id: msgspec.Raw(raw) for id, raw in whole(state.raw[kind]).items()} for kind in KINDS)
         )
-        new = self._written(_POLICY, msgspec.json.encode(Stored(header, signature, objects)))
+        new = self._written(self._policy, msgspec.json.encode(Stored(header, signature, objects)))
         with suppress(FileNotFoundError):
-            self._policy.replace(self._previous)
-        new.replace(self._policy)
+            os.replace(self._policy, self._previous)
+        os.replace(new, self._policy)
         self._save_positions((state.epoch, state.generation))
-        self._sync_directory()
+        files.sync_directory(self._directory)
 
     def oldest(self) -> tuple[int, int]:
         """Epoch and generation below which no policy on disk is to be believed."""
-        positions = self._positions()
+        positions = self._saved_before()
         return positions.before if positions else (0, 0)
 
     def newest(self) -> tuple[int, int]:
         """Epoch and generation of the policy that was saved last."""
-        positions = self._positions()
+        positions = self._saved_before()
         return positions.last if positions else (0, 0)
 
     def policies(self) -> Iterator[tuple[Path, Stored | str]]:
@@ -113,24 +122,23 @@ class StateFile:
     def _save_positions(self, last: tuple[int, int]) -> None:
         """After the policy: of a crash in between, what is left is older than both and stops neither.
         Nor does an empty file, so this does not wait for the disk."""
-        known = self._saved or self._positions()
+        known = self._saved or self._saved_before()
         if known is None or known.last != last:
             positions = Positions(last, known.last if known else last)
-            new = self._written(_POSITIONS, msgspec.json.encode(positions), wait=False)
-            new.replace(self._directory / _POSITIONS)
+            os.replace(
+                self._written(self._positions, msgspec.json.encode(positions), wait=False), self._positions
+            )
             self._saved = positions
 
-    def _positions(self) -> Positions | None:
+    def _saved_before(self) -> Positions | None:
         """None: nothing was saved yet, or a disk has spoiled it."""
         try:
-            return msgspec.json.decode((self._directory / _POSITIONS).read_bytes(), type=Positions)
+            return msgspec.json.decode(self._positions.read_bytes(), type=Positions)
         except (OSError, *UNDECODABLE):
             return None
 
     def save_bindings(self, bindings: tuple[Binding, ...]) -> None:
-        new = self._written(_BINDINGS, msgspec.json.encode(Bindings(bindings)))
-        new.replace(self._directory / _BINDINGS)
-        self._sync_directory()
+        self._disk.write(_BINDINGS, partial(self._write, _BINDINGS, Bindings(bindings)))
 
     def load_bindings(self) -> tuple[Binding, ...]:
         """Raises ValueError for a spoiled file: the devices' aliases still say which vNICs they are."""
@@ -142,8 +150,7 @@ class StateFile:
             raise ValueError(f"{self._directory / _BINDINGS}: {error}") from None
 
     def save_addresses(self, addresses: Addresses) -> None:
-        self._written(_ADDRESSES, msgspec.json.encode(addresses)).replace(self._directory / _ADDRESSES)
-        self._sync_directory()
+        self._disk.write(_ADDRESSES, partial(self._write, _ADDRESSES, addresses))
 
     def load_addresses(self) -> Addresses:
         """Raises ValueError for a spoiled file: vNICs will claim their addresses again."""
@@ -154,9 +161,16 @@ class StateFile:
         except (OSError, *UNDECODABLE) as error:
             raise ValueError(f"{self._directory / _ADDRESSES}: {error}") from None
 
-    def _written(self, name: str, content: bytes, *, wait: bool = True) -> Path:
-        path = self._directory / f"{name}.new"
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    def _write(self, name: str, content: Bindings | Addresses) -> None:
+        path = self._directory / name
+        os.replace(self._written(path, msgspec.json.encode(content)), path)
+        files.sync_directory(self._directory)
+
+    @staticmethod
+    def _written(path: Path, content: bytes, *, wait: bool = True) -> str:
+        """Beside `path`, under the name that is returned."""
+        new = f"{path}.new"
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             left = memoryview(content)
             while left:
@@ -165,11 +179,4 @@ class StateFile:
                 os.fsync(file)
         finally:
             os.close(file)
-        return path
-
-    def _sync_directory(self) -> None:
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        return new

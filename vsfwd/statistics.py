@@ -41,7 +41,7 @@ class RuleStatistics:
         self._datapath = datapath
         self._apply_thread: Callable[..., Awaitable[Any]] = apply_thread
         self._send = send
-        self._period_s = period_s
+        self.period_s = period_s
         self._boot = _BOOT_ID.read_text().strip()
         self._seen: Mapping[int, Counts] | None = None
         self._moved_s: Mapping[int, float] = {}
@@ -51,7 +51,7 @@ class RuleStatistics:
 
     async def run(self) -> NoReturn:
         """Hosts that start together do not all speak at once."""
-        await asyncio.sleep(random.uniform(0, self._period_s))
+        await asyncio.sleep(random.uniform(0, self.period_s))
         while True:
             try:
                 counters = await self._read()
@@ -60,7 +60,7 @@ class RuleStatistics:
             else:
                 for report in self.reports(counters, time.clock_gettime(time.CLOCK_BOOTTIME)):
                     self._send(report)
-            await asyncio.sleep(self._period_s)
+            await asyncio.sleep(self.period_s)
 
     def start_over(self) -> None:
         """The manager may know nothing: the next time all is told."""

@@ -1,12 +1,12 @@
 """What this host answers to local clients (`ipc.interface`), put together from the parts of the daemon.
 
-Reads only, but for announcing and withdrawing vNICs and for early drops, which root and the configured users
-may do. What comes from the kernel is asked on the apply thread; what comes from the policy is read from
+Reads only, but for announcing and withdrawing vNICs, early drops and reload, which root and the configured
+users may do. What comes from the kernel is asked on the apply thread; what comes from the policy is read from
 immutable values."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -19,7 +19,8 @@ from vsfwd.alarms import Alarms
 from vsfwd.announcement import announced, check_device
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
-from vsfwd.datapath import Datapath
+from vsfwd.configfile import ConfigError
+from vsfwd.datapath import Datapath, DatapathError
 from vsfwd.discovery import Discovery
 from vsfwd.early import EarlyDrops
 from vsfwd.interfaces import Conflict, Interfaces
@@ -28,7 +29,7 @@ from vsfwd.packetlog import PacketLog
 from vsfwd.policy.decision import decide
 from vsfwd.policy.model import Direction, Rule, Vnic
 from vsfwd.protocol.messages import digest_text
-from vsfwd.reconciler import ApplyThread, Port, Reconciler
+from vsfwd.reconciler import Port, Reads, Reconciler
 from vsfwd.rows import (
     address_rows,
     applied,
@@ -51,7 +52,7 @@ class Parts:
     """The daemon's parts that answers are made of."""
 
     version: str
-    config: Config
+    config: Callable[[], Config]
     datapath: Datapath
     reconciler: Reconciler
     interfaces: Interfaces
@@ -59,8 +60,9 @@ class Parts:
     packet_log: PacketLog
     discovery: Discovery
     alarms: Alarms
-    apply_thread: ApplyThread
+    read: Reads
     early: EarlyDrops
+    reload: Callable[[], Awaitable[tuple[list[str], list[str]]]]
 
 
 class Answers(api.HostInterface):
@@ -74,12 +76,12 @@ class Answers(api.HostInterface):
     async def Status(self) -> api.HostStatus:
         parts = self._parts
         state, image, counters = parts.reconciler.state, parts.reconciler.image, parts.reconciler.counters
-        kernel = await parts.apply_thread(parts.datapath.status)
-        modes = await parts.apply_thread(parts.datapath.modes)
+        kernel = await parts.read(parts.datapath.status)
+        modes = await parts.read(parts.datapath.modes)
         realised = counters.realised_at
         return api.HostStatus(
             version=parts.version,
-            host_id=parts.config.host_id,
+            host_id=parts.config().host_id,
             epoch=state.epoch,
             generation=state.generation,
             digest=digest_text(state.digest),
@@ -122,7 +124,7 @@ class Answers(api.HostInterface):
     @varlinkmethod(return_parameter="part")
     async def Rules(self, *, vnic: str | None = None) -> AsyncIterator[api.VnicRules]:
         parts = self._parts
-        counters = await parts.apply_thread(parts.datapath.rule_counters)
+        counters = await parts.read(parts.datapath.rule_counters)
         state, image = parts.reconciler.state, parts.reconciler.image
         for port in self._ports(vnic):
             ordered = [number for number in applied(image, port.slot) if number in state.rules]
@@ -152,7 +154,7 @@ class Answers(api.HostInterface):
     async def Flows(self, *, vnic: str | None = None) -> AsyncIterator[list[api.FlowRow]]:
         parts = self._parts
         for port in self._ports(vnic):
-            flows = await parts.apply_thread(parts.datapath.flows, port.slot)
+            flows = await parts.read(parts.datapath.flows, port.slot)
             name = self._vm_name(port.vnic)
             for part in _parts([flow_row(port.vnic, name, flow) for flow in flows]):
                 yield part
@@ -181,9 +183,9 @@ class Answers(api.HostInterface):
     @varlinkmethod(return_parameter="stats")
     async def Stats(self) -> api.HostStats:
         parts = self._parts
-        counters = await parts.apply_thread(parts.datapath.rule_counters)
-        drops = await parts.apply_thread(parts.datapath.drops)
-        unfiltered = await parts.apply_thread(parts.datapath.unfiltered)
+        counters = await parts.read(parts.datapath.rule_counters)
+        drops = await parts.read(parts.datapath.drops)
+        unfiltered = await parts.read(parts.datapath.unfiltered)
         rules = parts.reconciler.state.rules
         return api.HostStats(
             rules=[
@@ -281,8 +283,16 @@ class Answers(api.HostInterface):
         _check_device(device)
         await self._parts.early.detach(device, self._uid)
 
+    @varlinkmethod(return_parameter="reloaded")
+    async def Reload(self) -> api.Reloaded:
+        self._privileged()
+        try:
+            return api.Reloaded(*await self._parts.reload())
+        except (ConfigError, DatapathError) as error:
+            raise api.Refused(reason=str(error)) from None
+
     def _privileged(self) -> None:
-        if self._uid != 0 and self._uid not in self._parts.config.ipc_uids:
+        if self._uid != 0 and self._uid not in self._parts.config().ipc_uids:
             raise PermissionDenied()
 
     def _ports(self, name: str | None) -> list[Port]:

@@ -41,6 +41,7 @@ def router() -> APIRouter:
 def _add(routes: APIRouter, url: str, why: str) -> None:
     @routes.get(url)
     async def list_nothing(page: Page) -> Json:
+        """There are none."""
         return listed((), page, lambda each: each)
 
     @routes.get(f"{url}/{{below:path}}")
@@ -51,4 +52,5 @@ def _add(routes: APIRouter, url: str, why: str) -> None:
     @routes.patch(f"{url}/{{below:path}}")
     @routes.post(f"{url}/{{below:path}}")
     async def refuse(request: Request, below: str) -> Response:
+        """Refused, with the reason."""
         raise Problem(400, f"{request.method} {url}/{below}: {why}")

@@ -6,7 +6,7 @@ from manager_stub.api.objects import Json
 from manager_stub.levels import rule_lines
 from manager_stub.publish import Publishing
 from manager_stub.register import Register
-from manager_stub.store import MAX_SAVED
+from manager_stub.transaction import MAX_SAVED
 from vsfwd.policy.model import MAX_RULES
 
 

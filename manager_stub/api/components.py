@@ -15,7 +15,8 @@ from manager_stub.components.switchboard import Busy, Switchboard
 from manager_stub.model import HostId, Id, Strict, patterns
 from manager_stub.presence import Presence
 from manager_stub.register import Register
-from manager_stub.store import Row, Store
+from manager_stub.store import Store
+from manager_stub.transaction import Row
 from vsfwd.amqp import Link
 from vsfwd.protocol.components import (
     MAX_PATIENCE_S,

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from manager_stub.api.errors import Problem, describe
+from manager_stub.api.errors import Problem, Problems, describe
 from manager_stub.api.objects import Json, check_body
 from manager_stub.catalogue import EXCLUDE_LIST, objects
 from manager_stub.checks import DEFAULT_SECTIONS, EDITABLE
@@ -42,8 +42,6 @@ _INNER: Final = {"security-policies": "rules", "groups": _BINDINGS}
 _LOCK: Final = ("lock_modified_by", "lock_modified_time")
 _NOT_SAID: Final = {"id", "revision", "resource_type", *_LOCK}
 """The list says the type, the manager who locked."""
-_MOST: Final = 10
-"""Objects that cannot be read that are told of."""
 
 
 def document(world: World) -> Json:
@@ -87,7 +85,7 @@ def _said(stored: Stored[Entity]) -> Json:
 
 
 def change(world: World, said: Json) -> Change:
-    """What makes the policy what the document says. Raises Problem, with every object that cannot be read."""
+    """What makes the policy what the document says. Raises Problem, of every object that cannot be read."""
     if type(version := said.get("version")) is not int or version != VERSION:
         raise Problem(400, f"{version!r}; this manager reads version {VERSION}", "version")
     kinds = [*_LISTS, "exclude-list"]
@@ -102,8 +100,7 @@ def change(world: World, said: Json) -> Change:
         reading.take_list(said[kind], kind, prefix)
     reading.take(EXCLUDE_LIST, kind_of(EXCLUDE_LIST), said["exclude-list"])
     if reading.wrong:
-        more = [f"and {left} more"] if (left := len(reading.wrong) - _MOST) > 0 else []
-        raise Problem(400, "; ".join([*reading.wrong[:_MOST], *more]))
+        raise Problems(reading.wrong)
     gone = [path for path in _policy(world) if path not in reading.named]
     put = {
         path: body

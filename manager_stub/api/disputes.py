@@ -24,12 +24,12 @@ def router(register: Register, vnics: Vnics) -> APIRouter:
 
     @routes.get("")
     async def list_disputes(page: Page) -> Json:
-        return listed(all_disputes(register), page, lambda each: each)
+        return listed(_all(register), page, lambda each: each)
 
     @routes.post("", status_code=204)
     async def settle(body: Decision, action: Annotated[Literal["settle"], Query()]) -> None:
         """Give a vNIC, and the VM it is of, to one of the hosts that claim it."""
-        if not any(each["vnic"] == body.vnic for each in all_disputes(register)):
+        if not any(each["vnic"] == body.vnic for each in _all(register)):
             raise Problem(404, f"vNIC {body.vnic} is not disputed", "vnic")
         host = register.hosts.get(body.host)
         if host is None or body.vnic not in {each.vnic for each in (*host.bindings, *host.disputed)}:
@@ -39,14 +39,8 @@ def router(register: Register, vnics: Vnics) -> APIRouter:
     return routes
 
 
-def all_disputes(register: Register) -> list[Json]:
-    hosts = register.hosts
-    found = disputes(
-        register.world,
-        {host.id: host.bindings for host in hosts.values()},
-        {host.id: host.disputed for host in hosts.values()},
-    )
-    return [_shown(register, *each) for each in found]
+def _all(register: Register) -> list[Json]:
+    return [_shown(register, *each) for each in disputes(register.world, register.hosts.values())]
 
 
 def _shown(register: Register, claimant: str, binding: Binding, holder: str) -> Json:

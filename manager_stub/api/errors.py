@@ -23,18 +23,27 @@ _IN_USE: Final = 500030
 _NO_OBJECT: Final = ("model_attributes_type", "model_type", "dict_type")
 """What pydantic calls a value that is no object."""
 _MOST: Final = 10
-"""Errors of one body that are told."""
+"""Errors of one body that are told in its message."""
+_MOST_RELATED: Final = 100
+"""And beside it, each by itself."""
 
 
 def answer(
-    status: int, message: str, headers: Mapping[str, str] | None = None, code: int | None = None
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    code: int | None = None,
+    related: Sequence[str] = (),
 ) -> JSONResponse:
-    body = {
-        "httpStatus": HTTPStatus(status).name,
-        "error_code": code or _CODES.get(status, 220),
-        "module_name": "policy",
-        "error_message": message,
-    }
+    """NSX's `ApiError`. `related`: each error by itself, where `message` is of several."""
+
+    def error(message: str) -> dict[str, Any]:
+        number = code or _CODES.get(status, 220)
+        return {"error_code": number, "module_name": "policy", "error_message": message}
+
+    body = {"httpStatus": HTTPStatus(status).name, **error(message)}
+    if len(related) > 1:
+        body["related_errors"] = [error(each) for each in related]
     return JSONResponse(body, status, headers)
 
 
@@ -44,13 +53,23 @@ class Problem(HTTPException):
     def __init__(self, status: int, reason: str, field: str = "", code: int | None = None) -> None:
         super().__init__(status, f"{field}: {reason}" if field else reason)
         self.code = code
+        self.related: Sequence[str] = ()
+
+
+class Problems(Problem):
+    """Several errors of one body, each of which says where it is; the first ones are told."""
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        super().__init__(400, _together(errors))
+        more = len(errors) - _MOST_RELATED
+        self.related = [*errors[:_MOST_RELATED], *([f"and {more} more"] if more > 0 else [])]
 
 
 def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error, Problem):
-            return answer(error.status_code, str(error.detail), error.headers, error.code)
+            return answer(error.status_code, str(error.detail), error.headers, error.code, error.related)
         return answer(error.status_code, _no_call(request, error), error.headers)
 
     @app.exception_handler(Lost)
@@ -94,10 +113,12 @@ def _no_call(request: Request, error: HTTPException) -> str:
 
 def describe(errors: Sequence[Mapping[str, Any]]) -> str:
     """ "field.path: what is wrong" of each error."""
-    told = [": ".join(filter(None, place_and_reason(error))) for error in errors[:_MOST]]
-    if len(errors) > _MOST:
-        told.append(f"and {len(errors) - _MOST} more")
-    return "; ".join(told)
+    return _together([": ".join(filter(None, place_and_reason(error))) for error in errors])
+
+
+def _together(told: Sequence[str]) -> str:
+    more = [f"and {len(told) - _MOST} more"] if len(told) > _MOST else []
+    return "; ".join([*told[:_MOST], *more])
 
 
 def _no_body(request: Request, error: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from manager_stub.checks import Refused
 from manager_stub.model import Id, Strict, Text
 from manager_stub.publish import Change, Publishing
 from manager_stub.register import Register
-from manager_stub.store import Row
+from manager_stub.transaction import Row
 
 T = TypeVar("T")
 

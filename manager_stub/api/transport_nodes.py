@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from manager_stub.api.hosts import existing_host
 from manager_stub.api.objects import Json, Page, listed
-from manager_stub.hosts import Host
+from manager_stub.hosts import Host, trouble
 from manager_stub.model import HostId
 from manager_stub.presence import Presence
 from manager_stub.register import Register
@@ -83,9 +83,3 @@ def _state(host: Host, up: bool | None) -> str:
 
 def _realised(host: Host) -> bool:
     return host.level.in_sync and not trouble(host)
-
-
-def trouble(host: Host) -> str:
-    """Why it does not have what it is to have; empty: nothing is known."""
-    refused = "; ".join(f"{each.kind} {each.id}: {each.reason}" for each in host.refusals)
-    return host.problem or refused

@@ -6,7 +6,7 @@ an agent asks for one, and the key is kept nowhere but there: it leaves sealed t
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -17,7 +17,7 @@ from manager_stub.enrolment.credentials import Credentials
 from manager_stub.pki import Authority
 from manager_stub.register import Register
 from manager_stub.store import Store
-from vsfwd.protocol.components import Body
+from vsfwd.protocol.components import Body, as_body
 from vsfwd.protocol.control_plane import (
     COMPONENT,
     CONTROLLERS,
@@ -63,15 +63,15 @@ class ControlPlane:
         if tuple(controllers) == self.list.controllers:
             return
         after = Controllers(max(now_ms(), self.list.generation + 1), tuple(controllers))
-        before = _told(self.list) if self.list.generation else None
+        before = as_body(self.list) if self.list.generation else None
         with self._store.begin() as transaction:
             transaction.put_controllers(msgspec.json.encode(after).decode())
-            transaction.add_changes([audit.change(PATH, before, _told(after), now_ms())])
+            transaction.add_changes([audit.change(PATH, before, as_body(after), now_ms())])
         self.list = after
         self._switchboard.post(list(self._register.hosts), COMPONENT, CONTROLLERS, self._body(), LIVES_S)
 
     def _body(self) -> Body:
-        return _told(self.list)
+        return as_body(self.list)
 
     def _identity(self, host: str, body: Body) -> Body:
         if time.monotonic() < self._given_at.get(host, -AGAIN_S) + AGAIN_S:
@@ -86,10 +86,4 @@ class ControlPlane:
             path = f"/vsfw/hosts/{host}/control-plane-certificate"
             transaction.add_changes([audit.change(path, None, {"certificate": certificate}, now_ms())])
         self._given_at[host] = time.monotonic()
-        answer: Body = msgspec.to_builtins(Identity(certificate, sealed))
-        return answer
-
-
-def _told(controllers: Controllers) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(controllers))
-    return found
+        return as_body(Identity(certificate, sealed))

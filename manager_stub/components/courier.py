@@ -8,7 +8,6 @@ otherwise what others say would wait behind a flood, until the broker drops it."
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Final, NoReturn
 
 import structlog
@@ -17,6 +16,7 @@ from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker
 from manager_stub.components.switchboard import MAX_SENT_AT_ONCE, Letter, Switchboard
+from manager_stub.intake import batches
 from manager_stub.lead import Lost
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, check_sender, parse_component_event
@@ -24,7 +24,7 @@ from manager_stub.store import TooMuch
 from manager_stub.turns import Turns
 from vsfwd.amqp import Session, publish, signed_message
 from vsfwd.protocol import topology
-from vsfwd.protocol.components import MAX_MESSAGE, ComponentEvent
+from vsfwd.protocol.components import MAX_MESSAGE, ComponentEvent, ComponentMessage
 from vsfwd.protocol.topology import host_of
 
 log = structlog.get_logger("manager.components")
@@ -80,9 +80,9 @@ class Courier:
 
     # In
 
-    async def _take_all(self, queue: AbstractQueue) -> NoReturn:
+    async def _take_all(self, queue: AbstractQueue) -> None:
         clock = asyncio.get_running_loop().time
-        turns, arrival = Turns[Message](AT_HAND, MOST_WAITING), asyncio.Event()
+        turns = Turns[Message](AT_HAND, MOST_WAITING)
 
         async def arrived(message: Message) -> None:
             host = host_of(message.user_id or "")
@@ -91,21 +91,12 @@ class Courier:
                 await self._take([message])
                 return
             gone = turns.add(host, None, message, clock())
-            arrival.set()
             if gone is not None:
                 self.dropped(host, len(gone.body))
                 self._disbelieve(host, f"more than {MOST_WAITING} messages of its components at once")
                 await gone.reject()
 
-        await queue.consume(arrived)
-        while True:
-            arrival.clear()
-            batch = _batch(turns, clock())
-            if not batch:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(turns.due()):
-                        await arrival.wait()
-                continue
+        async for batch in batches(queue, arrived, turns, _batch):
             begun = clock()
             spent = await self._take(batch)
             ended = clock()
@@ -134,10 +125,11 @@ class Courier:
                     await message.reject(requeue=True)
                 continue
             share = (clock() - begun) / len(step)
-            for (message, host, _), reason in zip(step, reasons, strict=True):
+            for (message, host, event), reason in zip(step, reasons, strict=True):
                 spent[host] += share
-                if reason:
-                    self._disbelieve(host, reason)
+                if reason and host in self._register.hosts:
+                    component = event.component if isinstance(event, ComponentMessage) else ""
+                    self._register.component_refused(host, component, reason)
                 await (message.reject() if reason else message.ack())
             await asyncio.sleep(0)  # reports, and who asks by REST, have a turn as well
         return spent

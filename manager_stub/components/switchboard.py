@@ -17,7 +17,8 @@ import structlog
 from manager_stub import audit
 from manager_stub.clock import now_ms
 from manager_stub.rounds import Rounds
-from manager_stub.store import Row, Store
+from manager_stub.store import Store
+from manager_stub.transaction import Row
 from vsfwd.protocol.components import (
     KIND_OF,
     Body,
@@ -168,7 +169,7 @@ class Switchboard:
     def _said(self, host: str, message: ComponentMessage) -> tuple[str, Row | None]:
         of_host = self._known.setdefault(host, set())
         if message.component not in of_host and len(of_host) >= MAX_COMPONENTS:
-            return f"more than {MAX_COMPONENTS} components of one host", None
+            return f"component {message.component}: more than {MAX_COMPONENTS} components of one host", None
         of_host.add(message.component)
         try:
             if listener := self.listeners.get((message.component, message.topic)):

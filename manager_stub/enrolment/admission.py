@@ -24,7 +24,8 @@ from manager_stub.enrolment.credentials import Credential, Credentials
 from manager_stub.enrolment.tokens import Token, Tokens
 from manager_stub.pki import Authority
 from manager_stub.register import Register
-from manager_stub.store import Store, Transaction
+from manager_stub.store import Store
+from manager_stub.transaction import Transaction
 from vsfwd.protocol import topology
 from vsfwd.protocol.fingerprint import fingerprint
 

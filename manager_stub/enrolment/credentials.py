@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from manager_stub.store import Store, Transaction
+from manager_stub.store import Store
+from manager_stub.transaction import Transaction
 from vsfwd.protocol import topology
 from vsfwd.protocol.sealing import seal_secret
 

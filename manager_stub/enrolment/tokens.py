@@ -14,7 +14,8 @@ from typing import Final
 from manager_stub import audit
 from manager_stub.checks import Refused
 from manager_stub.clock import now_ms
-from manager_stub.store import Store, Transaction
+from manager_stub.store import Store
+from manager_stub.transaction import Transaction
 
 MAX_TOKENS: Final = 10_000
 """Not yet expired: a large installation enrolled in one day."""

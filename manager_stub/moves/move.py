@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from manager_stub.store import Row
+from manager_stub.transaction import Row
 from vsfwd.protocol.messages import Binding
 
 
@@ -39,7 +39,7 @@ LIVES_S: Final[Mapping[State, float]] = {
 }
 """The states of a move that is not over, and how long one may last: memory of a VM takes minutes to copy,
 what is frozen should take a second."""
-
+LONGEST_S: Final = int(sum(LIVES_S.values()))
 
 KEPT: Final = 1000
 """Moves; the oldest that are over go."""

@@ -20,7 +20,7 @@ from manager_stub.checks import Conflict, Refused
 from manager_stub.clock import now_ms
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.levels import Position
-from manager_stub.moves.move import KEPT, Move, State, expected, move_row, stored_move, told
+from manager_stub.moves.move import KEPT, LONGEST_S, Move, State, expected, move_row, stored_move, told
 from manager_stub.presence import Presence
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, plain
@@ -50,6 +50,8 @@ MAX_WAITING: Final = 64 * 1024 * 1024
 """Bytes that wait to be sent, of all moves."""
 LIVES_S: Final = 60
 """Of what hosts are told: the next word makes good what one that was away has missed."""
+OFFER_LIVES_S: Final = LONGEST_S + LIVES_S
+"""By then hosts have heard how it ended."""
 PART_OF: Final = {
     Step.FREEZE: "source",
     Step.EXPORT: "source",
@@ -63,20 +65,25 @@ ORDERED_IN: Final = {Step.FREEZE: State.PREPARED, Step.ACTIVATE: State.TRANSFERR
 
 @dataclass(frozen=True)
 class Letter:
+    """`state_of`: the move of whose state it is a part."""
+
     host: str
     id: str
     body: bytes
+    state_of: str = ""
 
 
 @dataclass
 class _Way:
     """Of an open move, what need not be kept: the policy that the target is to have, whether the hosts were
     asked, which of them are ready, and whether the VM runs at the target: by the target's word, which counts
-    when the source has frozen it."""
+    when the source has frozen it. `passed`: the part of the state that went on last: its round, its number,
+    of how many."""
 
     floor: Position
     asked: bool = False
     ready: set[str] = field(default_factory=set)
+    passed: tuple[int, int, int] = (-1, -1, 0)
     runs: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -93,6 +100,8 @@ class Moves:
         self.outgoing: deque[Letter] = deque()
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to send."""
+        self._waiting = 0
+        """Bytes of what is outgoing."""
         self.wanted: Callable[[str, MoveWanted], None] = lambda host, said: None
         """Called with a host where a VM has appeared that nobody announced."""
         self.moves = {row["id"]: stored_move(row) for row in store.moves()}
@@ -131,7 +140,8 @@ class Moves:
             where = f"to {self._called(moving.target)} ({moving.id})"
             raise Conflict("vm", f"VM {self._vm_called(vm)} is moving already, {where}")
         for field_, host in (("vm", source), ("target", target)):
-            if self._presence.is_up(host) is False:
+            # Who asks for what a VM had is there, whatever the broker has told so far.
+            if self._presence.is_up(host) is False and not (pulled and host == target):
                 raise Conflict(field_, f"host {self._called(host)} is down")
             if self._credentials.public_key(host) is None:
                 raise Conflict(field_, f"the key of host {self._called(host)} is not known; enrol it anew")
@@ -216,7 +226,7 @@ class Moves:
                 self._remind(host, move)
             return False
         if isinstance(said, MoveState) and host == move.source:
-            self._relay(move, said)
+            return self._relay(move, said)
         elif isinstance(said, MoveDone):
             return self._done(move, host, said)
         elif isinstance(said, MoveRefused):
@@ -245,21 +255,30 @@ class Moves:
         ):
             self._tell_outcome(host, move)
 
-    def _relay(self, move: Move, part: MoveState) -> None:
+    def _relay(self, move: Move, part: MoveState) -> bool:
+        """Whether it goes on with the state."""
+        way = self._ways[move.id]
+        if not _is_next(part, *way.passed):
+            return False
+        way.passed = part.round, part.part, part.parts
         move = self.moves[move.id] = replace(move, bytes=move.bytes + len(part.data))
-        waiting = sum(len(letter.body) for letter in self.outgoing)
         if move.bytes > MAX_BYTES:
             self._end(move, State.FAILED, f"its state is more than {MAX_BYTES} bytes")
-        elif waiting + len(part.data) > MAX_WAITING:
-            self._end(move, State.FAILED, f"{waiting} bytes of all moves wait to be sent already")
+        elif self._waiting + len(part.data) > MAX_WAITING:
+            self._end(move, State.FAILED, f"{self._waiting} bytes of all moves wait to be sent already")
         else:
-            self._tell(move.target, part)
+            self._tell(move.target, part, state_of=move.id)
+        return True
+
+    def shut_out(self, host: str) -> None:
+        """It floods: what it has said of states, and waits to be sent, is left."""
+        self._leave({move.id for move in self._open() if move.source == host})
 
     def _done(self, move: Move, host: str, done: MoveDone) -> bool:
         """Whether it changes anything."""
         way = self._ways[move.id]
         _check_part(done.step, host, move)
-        if not _is_news(done.step, host, move, way):
+        if not _is_news(done, host, move, way):
             return False
         if done.step is Step.PREPARE:
             way.ready.add(host)
@@ -314,6 +333,7 @@ class Moves:
             floor.epoch,
             floor.generation,
             move.pulled,
+            OFFER_LIVES_S,
         )
 
     def _key_of(self, host: str) -> bytes:
@@ -327,6 +347,7 @@ class Moves:
     def _end(self, move: Move, state: State, reason: str = "") -> Move:
         over = move.at(state, now_ms(), reason)
         self._keep(over, move)
+        self._leave({move.id})
         if state is State.ACTIVE:
             self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
         for host in (move.source, move.target):
@@ -357,9 +378,22 @@ class Moves:
         """A move that a host wants does not take place."""
         self._tell(host, MoveAborted(str(uuid4()), vm, reason))
 
-    def _tell(self, host: str, message: migration.Move) -> None:
-        self.outgoing.append(Letter(host, str(uuid4()), migration.encode(message)))
+    def _tell(self, host: str, message: migration.Move, *, state_of: str = "") -> None:
+        letter = Letter(host, str(uuid4()), migration.encode(message), state_of)
+        self.outgoing.append(letter)
+        self._waiting += len(letter.body)
         self.wake()
+
+    def take(self, count: int) -> list[Letter]:
+        """The next ones to be sent, up to so many."""
+        letters = [self.outgoing.popleft() for _ in range(min(len(self.outgoing), count))]
+        self._waiting -= sum(len(letter.body) for letter in letters)
+        return letters
+
+    def _leave(self, moves: Collection[str]) -> None:
+        """What waits of their states is not sent."""
+        self.outgoing = deque(letter for letter in self.outgoing if letter.state_of not in moves)
+        self._waiting = sum(len(letter.body) for letter in self.outgoing)
 
     def _open(self) -> list[Move]:
         return [move for move in self.moves.values() if move.is_open]
@@ -384,13 +418,21 @@ def _check_part(step: Step, host: str, move: Move) -> None:
         raise BadReport(f"{step}: not its part of a migration", host)
 
 
-def _is_news(step: Step, host: str, move: Move, way: _Way) -> bool:
-    match step:
+def _is_next(part: MoveState, round: int, number: int, parts: int) -> bool:
+    """After that one, in the order and of the size in which `in_parts` makes them: so they are no more than a
+    state has, however small the source makes them, and none goes on twice. One between may have been lost."""
+    rises = part.round > round or (part.round == round and part.part > number and part.parts == parts)
+    is_last = part.part == part.parts - 1
+    return rises and (len(part.data) > 0 if is_last else len(part.data) == migration.MAX_PART)
+
+
+def _is_news(done: MoveDone, host: str, move: Move, way: _Way) -> bool:
+    match done.step:
         case Step.PREPARE:
             return host not in way.ready
         case Step.FREEZE:  # said late it is none: state goes first
             return move.state not in (State.FROZEN, State.TRANSFERRED)
-        case Step.IMPORT:
-            return move.state is not State.TRANSFERRED
+        case Step.IMPORT:  # of the rounds between the first and the last nothing follows
+            return move.state is State.PREPARING or (done.final and move.state is not State.TRANSFERRED)
         case _:
             return not way.runs

@@ -15,6 +15,7 @@ from tests.bench import (
     kernel,
     motion,
     packet,
+    plugging,
     report,
     scenarios,
     start,
@@ -34,7 +35,11 @@ PARTS: Final = ("traffic", "packet", "early", "start", "update", "compile", "flo
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default="build/bench", show_default=True
 )
-@click.option("--moves", type=click.IntRange(1), help="Of `motion`; 1,000 are its long form.")
+@click.option(
+    "--moves",
+    type=click.IntRange(1),
+    help="Of `motion`, and as many vNICs that are plugged; 1,000 are its long form.",
+)
 def main(what: str, quick: bool, rounds: int | None, out: Path, moves: int | None) -> None:
     rounds = rounds or (6 if quick else 31)
     moves = moves or (rounds if quick else 100)
@@ -51,7 +56,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path, moves: int | Non
         "compile": compiler.planned_s(sizes, rounds),
         "flood": flood.planned_s(rounds),
         "fleet": fleet.planned_s(fleets, rounds),
-        "motion": motion.planned_s(moves),
+        "motion": motion.planned_s(moves) + plugging.planned_s(moves),
     }
     progress = Progress(sum(seconds[part] for part in parts))
     figures = []
@@ -73,6 +78,7 @@ def main(what: str, quick: bool, rounds: int | None, out: Path, moves: int | Non
             figures += fleet.run(fleets, rounds, not quick, progress)
         if "motion" in parts:
             figures += motion.run(moves, progress)
+            figures += plugging.run(moves, progress)
         if "traffic" in parts:
             figures += scenarios.run(planned, progress)
     report.show(figures)

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from pathlib import Path
 
 from tests.bench import nft
 from tests.bench.kernel import inside, private_datapath
@@ -53,7 +54,7 @@ class Firewalls:
             yield
         finally:
             guard.remove()
-            _take_off(host, vms)
+            _take_off(host, self._datapaths[host], vms)
 
 
 def _numbers(host: str, vms: tuple[Vm, ...]) -> list[int]:
@@ -67,9 +68,9 @@ def _attach(host: str, datapath: Datapath, vms: tuple[Vm, ...]) -> None:
             datapath.attach(vm.vnic, number, vm.mac)
 
 
-def _take_off(host: str, vms: tuple[Vm, ...]) -> None:
+def _take_off(host: str, datapath: Datapath, vms: tuple[Vm, ...]) -> None:
     """No program on the devices, and the datapath not told."""
-    with inside(host), Hooks() as hooks:
+    with inside(host), Hooks(Path(datapath.status()["pins"]).parent) as hooks:
         for vm in vms:
             hooks.detach(socket.if_nametoindex(vm.device))
 
@@ -90,7 +91,7 @@ def firewalls(place: Place, rules: int) -> Iterator[Firewalls]:
             datapaths[host], stamps[host] = datapath, datapath.port_guard.stamp_in_force()
             datapath.port_guard.remove()
             _attach(host, datapath, vms)
-            _take_off(host, vms)
+            _take_off(host, datapath, vms)
             datapath.install(diff(None, compile(state, datapath.slots)))
         yield Firewalls(place, datapaths, stamps)
         for host, datapath in datapaths.items():

@@ -269,9 +269,9 @@ def _listens(installation: Installation) -> bool:
 
 
 def _processor_ms(pid: int) -> float:
-    """Of all its threads (sched-stats.rst of the kernel: /proc/PID/schedstat)."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(each.read_text().split()[0]) for each in threads) / 1e6
+    """Of all its threads, those that have ended among them: its CPU clock, by the number that
+    clock_getcpuclockid(3) gives it."""
+    return time.clock_gettime_ns(~pid << 3 | 2) / 1e6
 
 
 def _memory_kb(installation: Installation) -> int:

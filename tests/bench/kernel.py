@@ -17,6 +17,7 @@ from pyroute2 import netns
 
 from tests.bench.policy import LAB
 from vagrant.lab import network
+from vagrant.lab.layout import CACHE
 from vagrant.lab.probe import inside
 from vagrant.lab.processes import in_namespace
 from vsfwd.datapath import Datapath, Settings
@@ -75,7 +76,7 @@ def private_datapath(settings: Settings) -> Iterator[Datapath]:
     PINS.mkdir(exist_ok=True)
     pins = Path(mkdtemp(dir=PINS))
     try:
-        with Datapath.open(pins, settings) as datapath:
+        with Datapath.open(pins, settings, CACHE) as datapath:
             yield datapath
     finally:
         shutil.rmtree(pins)

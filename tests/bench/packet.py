@@ -25,13 +25,13 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from tests.bench.kernel import PINS, device, private_datapath
+from tests.bench.kernel import device, private_datapath
 from tests.bench.policy import CLIENT, NEAR, USED_PORTS, desired
 from tests.bench.ratios import Target, difference, ratio
 from tests.bench.report import RATIO, Figure
 from tests.bench.rounds import Progress, interleave
 from vsfwd.datapath import TIMEOUTS_S, Datapath, Settings, bpf
-from vsfwd.datapath.build import TC, compile_text
+from vsfwd.datapath.build import compile_text
 from vsfwd.image import diff
 from vsfwd.policy.compile import compile
 
@@ -142,7 +142,9 @@ def _cases() -> Iterator[dict[str, Case]]:
     """Everything that is measured, by name."""
     with ExitStack() as stack:
         ifindex = stack.enter_context(device("packet"))
-        cases = dict(_references(ifindex))
+        text = (Path(__file__).parent / "parse.c").read_text()
+        references = stack.enter_context(compile_text(text).loaded(bpf.ProgramType.TC))
+        cases = dict(_references(references, ifindex))
         for rules in SIZES:
             lasting = stack.enter_context(bench(rules, ifindex, TIMEOUTS_S))
             expired = stack.enter_context(bench(rules, ifindex, dict.fromkeys(TIMEOUTS_S, 0)))
@@ -161,10 +163,9 @@ def bench(rules: int, ifindex: int, timeouts_s: Mapping[str, float]) -> Iterator
         yield Bench(datapath, ifindex)
 
 
-def _references(ifindex: int) -> Iterator[tuple[str, Case]]:
+def _references(programs: Mapping[str, int], ifindex: int) -> Iterator[tuple[str, Case]]:
     """An empty program and parse only, in a loop and, for what is measured packet by packet, once."""
-    module = compile_text((Path(__file__).parent / "parse.c").read_text(), PINS)
-    empty, parse = (module.load_func(name, TC).fd for name in ("empty", "parse_only"))
+    empty, parse = programs["empty"], programs["parse_only"]
     for shape in SHAPES:
         frame = shape.frame("A")
         for name, program in ("empty", empty), ("parse only", parse):

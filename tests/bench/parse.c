@@ -7,6 +7,7 @@
 
 #include "types.h"
 #include "packet.h"
+#include "parse.h"
 
 BPF_PERCPU_ARRAY(draft, struct scratch, 1);
 

@@ -22,7 +22,7 @@ RATIO: Final = "×"
 LOAD_BEFORE: Final = os.getloadavg()[0]
 QUIET: Final = 0.3
 MET: Final = {True: "met", False: "NOT MET", None: "too few rounds"}
-COUNTED: Final = {"fleet": "hosts", "motion": "flows"}
+COUNTED: Final = {"fleet": "hosts", "motion": "flows, vNICs"}
 """What the size of a part's figures is a number of, where it is not rules."""
 BY_THE_INTERVAL: Final = "met by its interval"
 

@@ -52,7 +52,7 @@ def install(bank: Image | None, plan: Plan) -> Image:
     "examples",
     [
         200,
-        pytest.param(1500, marks=pytest.mark.slow),
+        pytest.param(500, marks=pytest.mark.slow),
         pytest.param(10_000, marks=[pytest.mark.deep, pytest.mark.timeout(1800)]),
     ],
 )
@@ -208,3 +208,12 @@ def test_rows_that_nothing_selects_are_left_out_in_the_end() -> None:
         most = max(most, len(compiler.update(state, SLOTS).rows))
     assert first + SPARE_ROWS <= most <= first + SPARE_ROWS + 2
     assert len(compiler.update(state, SLOTS).rows) < most
+
+
+def test_groups_that_a_vnic_was_in_are_forgotten() -> None:
+    """However often they change."""
+    compiler = Compiler()
+    for number in range(50):
+        state = policy(["allow from web"], {"web": []}, {"here": f"10.0.0.1 web unnamed{number}"})
+        compiler.update(state, {})
+    assert len(compiler._numbers) == 1

@@ -43,7 +43,14 @@ def test_each_rule_gives_the_verdict_the_model_says() -> None:
 PAIRS = ((A, B), (B, A), (C, X), (X, C), (A, "ff:ff:ff:ff:ff:ff"))
 
 
-@pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples",
+    [
+        100,
+        pytest.param(500, marks=pytest.mark.slow),
+        pytest.param(10_000, marks=[pytest.mark.deep, pytest.mark.timeout(1800)]),
+    ],
+)
 def test_random_policies_of_both_layers(examples: int) -> None:
     """Frames and packets get what the specification says, and neither layer's rules decide in the other."""
 

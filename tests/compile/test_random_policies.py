@@ -20,7 +20,7 @@ IN, OUT = Direction.IN, Direction.OUT
     "examples",
     [
         150,
-        pytest.param(1500, marks=pytest.mark.slow),
+        pytest.param(500, marks=pytest.mark.slow),
         pytest.param(10_000, marks=[pytest.mark.deep, pytest.mark.timeout(1800)]),
     ],
 )

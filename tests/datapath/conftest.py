@@ -1,11 +1,14 @@
 """One Datapath for all tests of this folder (to compile it takes seconds); each test plugs its own vNICs."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.harness.datapath import UNLIMITED, Host, inside, private_host
 from tests.harness.journey import Journey
+from tests.harness.moving import Pair, Site
 from tests.harness.packets import IPV4, IPV6, Net
 from tests.harness.wired import Wired
 from tests.harness.wired import wired as wired_host
@@ -65,3 +68,18 @@ def target(shared_target: tuple[Host, str]) -> Iterator[tuple[Host, str]]:
     host, namespace = shared_target
     with inside(namespace):
         host.unplug()
+
+
+@pytest.fixture
+def sites(shared_host: tuple[Host, str], shared_target: tuple[Host, str], tmp_path: Path) -> Iterator[Pair]:
+    """The VM is on the first, with a policy; the second has that policy."""
+    with ExitStack() as cleanup:
+        found = []
+        for name, (host, namespace) in (("a", shared_host), ("b", shared_target)):
+            found.append(Site(name, host, namespace, tmp_path))
+            cleanup.callback(found[-1].unplug)
+        a, b = found
+        a.plug()
+        for site in found:
+            site.install()
+        yield a, b

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -11,16 +12,18 @@ import pytest
 
 from tests.harness.datapath import DEVICES, Host, Port, dropped, passed, private_host, until
 from tests.harness.packets import IPV4, tcp, udp
+from tests.harness.policies import vnic_id
+from tests.harness.programs import CHAINS, detach, program_name, take_all_off
+from vagrant.lab.layout import CACHE
 from vsfwd.datapath import DatapathError, Settings, attach, bpf
 from vsfwd.datapath.attach import Hooks, kernel_has_tcx
-from vsfwd.datapath.build import TC, compile_text
+from vsfwd.datapath.build import compile_text
 from vsfwd.datapath.loader import Programs
 
 pytestmark = pytest.mark.slow
 
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 WAYS = ("tcx", "clsact") if kernel_has_tcx() else ("clsact",)
-CHAINS = (46, 47)
 OURS = ["vnic_out", "vnic_in"]
 only_tcx = pytest.mark.parametrize("way", [way for way in WAYS if way == "tcx"], indirect=True)
 
@@ -44,9 +47,8 @@ def shared_host(way: str) -> Iterator[tuple[Host, str]]:
 def foreign(host: Host) -> Iterator[int]:
     """Another tool's program, which lets the next one decide."""
     text = "#include <uapi/linux/bpf.h>\nint foreign(struct __sk_buff *skb) { return -1; }"
-    module = compile_text(text, host.pins)
-    yield module.load_func(b"foreign", TC).fd
-    module.cleanup()
+    with compile_text(text).loaded(bpf.ProgramType.TC) as programs:
+        yield programs["foreign"]
 
 
 def chained(device: str) -> list[int]:
@@ -68,7 +70,7 @@ def filtered(device: str) -> list[int]:
 
 
 def names(ids: list[int]) -> list[str]:
-    return [bpf.program_name(id) for id in ids]
+    return [program_name(id) for id in ids]
 
 
 def programs(device: str, way: str) -> list[int]:
@@ -82,7 +84,7 @@ def programs(device: str, way: str) -> list[int]:
 def take_off(port: Port, way: str) -> None:
     """One of the two by tcx, the whole qdisc by clsact."""
     if way == "tcx":
-        bpf.detach_program(port.ifindex, CHAINS[1], chained(port.device)[1])
+        detach(port.ifindex, CHAINS[1], chained(port.device)[1])
     else:
         subprocess.run(["tc", "qdisc", "del", "dev", port.device, "clsact"], check=True)
 
@@ -93,6 +95,7 @@ def test_both_programs_are_on_the_device(host: Host, way: str) -> None:
     assert names(programs(here.device, way)) == OURS
     status = host.datapath.status()
     assert (status["attached_by"], status["vnics_behind"]) == (way, 0)
+    assert status["kernel_lacks"] == {"tcx": "nothing", "clsact": "tcx"}[way]
 
 
 def test_a_takeover_replaces_them(host: Host, way: str) -> None:
@@ -113,7 +116,7 @@ def test_frames_never_pass_unseen_while_programs_are_replaced(host: Host, way: s
     frames = [bytes(here.frame_out(udp(IPV4.here, IPV4.peer)))] * 20_000
     workload = threading.Thread(target=here.wire, args=frames)
     host.unpin()
-    with Programs(host.pins) as other, Hooks() as hooks:
+    with Programs(host.pins, CACHE) as other, Hooks(host.pins) as hooks:
         workload.start()
         while workload.is_alive():
             for loaded in other, host.datapath._programs:
@@ -179,6 +182,26 @@ def test_o5_ours_are_the_first_of_several(host: Host, way: str, foreign: int) ->
 
 
 @only_tcx
+def test_o4_programs_whose_pins_somebody_removed_stay_behind(host: Host, way: str) -> None:
+    """A daemon that starts then does not know them for ours: its own come before them, and alone decide."""
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    before = programs(here.device, way)
+    shutil.rmtree(host.datapath._programs.directory)
+    host.restart()
+    assert host.datapath.bare() == {here.id}
+    host.datapath.attach(here.id, here.ifindex, here.mac)
+    try:
+        assert [chained(here.device)[at] for at in (1, 3)] == before
+        assert host.datapath.bare() == set()
+        host.install(["drop"], vnics=VNICS)
+        here.wire(bytes(here.frame_out(udp(IPV4.here, IPV4.peer))))
+        until(lambda: here.drops() == {"rule_drop": 1})
+    finally:
+        take_all_off(here.ifindex)
+
+
+@only_tcx
 def test_o5_a_program_that_passes_everything_does_not_stay_in_front(
     host: Host, way: str, foreign: int
 ) -> None:
@@ -228,8 +251,8 @@ def test_o5_a_filter_in_front_is_told(host: Host, way: str, foreign: int) -> Non
 def take_foreign_off(port: Port) -> None:
     for chain in CHAINS:
         for id in bpf.attached_programs(port.ifindex, chain):
-            if bpf.program_name(id) == "foreign":
-                bpf.detach_program(port.ifindex, chain, id)
+            if program_name(id) == "foreign":
+                detach(port.ifindex, chain, id)
 
 
 def test_whose_programs_are_gone_is_bare(host: Host, way: str) -> None:
@@ -242,6 +265,16 @@ def test_whose_programs_are_gone_is_bare(host: Host, way: str) -> None:
     host.datapath.attach(here.id, here.ifindex, here.mac)
     assert host.datapath.bare() == set()
     assert names(programs(here.device, way)) == OURS
+
+
+def test_whose_device_is_gone_is_not_bare(host: Host) -> None:
+    """Nobody took its programs: no alarm, and nothing to attach."""
+    subprocess.run(["ip", "link", "add", "leaving", "type", "veth"], check=True)
+    host.datapath.attach(vnic_id("leaving"), socket.if_nametoindex("leaving"), "02:00:00:00:00:09")
+    assert host.datapath.bare() == set()
+    subprocess.run(["ip", "link", "delete", "leaving"], check=True)
+    assert host.datapath.bare() == set()
+    host.datapath.detach(vnic_id("leaving"))
 
 
 def test_attach_is_idempotent(host: Host, way: str) -> None:
@@ -262,7 +295,7 @@ def test_a_device_number_proves_nothing(host: Host, way: str) -> None:
     """A vNIC's device went while no daemon ran, and its number is another device's: that one is left
     alone."""
     here = host.port("here")
-    with Hooks() as hooks:
+    with Hooks(host.pins) as hooks:
         hooks.detach(here.ifindex)
     host.restart()
     assert programs(here.device, way) == []

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -16,7 +15,7 @@ from scapy.packet import Packet, Raw
 from tests.harness.datapath import PEER_MAC, Host, until
 from tests.harness.packets import IPV4, IPV6, Net, udp
 from vsfwd.datapath import DatapathError, EarlyDrop, bpf
-from vsfwd.datapath.build import XDP, compile_text, load_function
+from vsfwd.datapath.build import compile_text
 from vsfwd.policy.bits import prefixes_of
 
 pytestmark = pytest.mark.slow
@@ -165,7 +164,7 @@ def test_a_source_may_send_its_burst(drop: Drop, net: Net) -> None:
 
 def test_a_bucket_fills_again(drop: Drop, net: Net) -> None:
     """At the rate, up to the burst."""
-    drop.attach(rate=20, burst=2)
+    drop.attach(rate=4, burst=2)
     assert drop.verdicts(udp(net.peer, net.here), 3) == [PASS, PASS, DROP]
     until(lambda: drop.verdict(udp(net.peer, net.here)) == PASS)
 
@@ -264,12 +263,17 @@ def test_it_outlives_the_daemon(drop: Drop, host: Host) -> None:
     assert host.datapath.early.all() == []
 
 
-def test_it_ends_with_its_device(host: Host) -> None:
-    """Nothing stays behind, and a device that comes with the same name begins without."""
+def test_it_ends_with_its_device(drop: Drop, host: Host) -> None:
+    """Nothing stays behind, and a device that comes with the same name begins without; others go on."""
+    drop.attach("10.0.9.9")
     ip("link", "add", "gone", "type", "veth", "peer", "name", "gone-far")
     host.datapath.early.attach("gone", prefixes_of("10.0.9.9"), 0, 0)
+    pins = host.pins / "early"
+    assert len(list(pins.iterdir())) == 2
     ip("link", "delete", "gone")
-    assert host.datapath.early.all() == []
+    host.datapath.remove_older_pins()
+    assert len(list(pins.iterdir())) == 1
+    assert host.datapath.early.all() == [drop.now()]
 
 
 def test_without_native_mode_it_is_generic(host: Host) -> None:
@@ -302,11 +306,12 @@ def test_what_cannot_be_is_refused_by_name(host: Host) -> None:
 def test_a_program_of_somebody_else_is_left_alone(host: Host) -> None:
     """It is neither replaced, nor taken off, nor shown."""
     early, netlink = host.datapath.early, IPRoute()
-    theirs = compile_text("int theirs(struct xdp_md *context) { return XDP_PASS; }", Path())
+    theirs = compile_text("int theirs(struct xdp_md *context) { return XDP_PASS; }")
     index = netlink.link_lookup(ifname=DEVICE)[0]
-    netlink.link("set", index=index, xdp_fd=load_function(theirs, "theirs", XDP))
+    with theirs.loaded(bpf.ProgramType.XDP) as programs:
+        netlink.link("set", index=index, xdp_fd=programs["theirs"])
     try:
-        with pytest.raises(DatapathError, match="has the XDP program 'theirs'"):
+        with pytest.raises(DatapathError, match=r"has the XDP program \d+ \(of another tool\)"):
             early.attach(DEVICE, (), 1, 1)
         with pytest.raises(DatapathError, match="has no early drop"):
             early.detach(DEVICE)
@@ -314,7 +319,6 @@ def test_a_program_of_somebody_else_is_left_alone(host: Host) -> None:
     finally:
         netlink.link("set", index=index, xdp_fd=-1)
         netlink.close()
-        theirs.cleanup()
 
 
 def test_real_frames_are_dropped_before_tc(drop: Drop, host: Host) -> None:

@@ -1,14 +1,16 @@
 """A packet sees one policy, whole, also while policies change under it."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from tests.harness.crosswise import VERSIONS, version
 from tests.harness.datapath import Host, Port, dropped, inside
 from tests.harness.packets import IPV4, IPV6, Net, udp
+from tests.harness.pieces import pieces
 from tests.harness.policies import policy
-from tests.harness.prober import DROP, PORTS, Prober
+from tests.harness.prober import DROP, PORTS, Prober, figures
 from tests.harness.wired import Wired
 from vsfwd.datapath import bpf
 
@@ -67,10 +69,10 @@ def test_no_packet_sees_a_mixture(host: Host, net: Net) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "generations", [100, pytest.param(10_000, marks=[pytest.mark.deep, pytest.mark.timeout(3600)])]
-)
-def test_x44_no_packet_of_many_generations_sees_a_mixture(wired: Wired, generations: int) -> None:
+@pytest.mark.parametrize("generations", [pytest.param(range(100), id="few"), *pieces(10_000, 5_000)])
+def test_x44_no_packet_of_many_generations_sees_a_mixture(
+    wired: Wired, generations: range, record_property: Callable[[str, str], None]
+) -> None:
     """Traffic of every kind between two vNICs, and besides a packet that must be dropped as fast as one CPU
     can send it, while one generation follows on the other."""
     here, _ = wired.replug()
@@ -81,15 +83,17 @@ def test_x44_no_packet_of_many_generations_sees_a_mixture(wired: Wired, generati
         flood = Traffic(wired.host, here, frame)
         flood.start()
         try:
-            for generation in range(generations):
+            for generation in generations:
                 prober.note(f"generation {generation}")
                 wired.host.flip(images[generation % VERSIONS])
         finally:
             verdicts = flood.finish()
+    passed = sum(count for verdict, count in verdicts.items() if verdict != 2)
+    flooded = f"of {sum(verdicts.values()):,} packets beside {passed} passed"
+    probes = figures([prober.counted()])
+    record_property("figure", f"{len(generations)} generations: {probes}; {flooded}")
     assert prober.violations() == []
     assert verdicts.keys() == {2}
-    probes = sum(tally.sent for tally in prober.tallies)
-    print(f"{generations} generations, {verdicts[2] + probes} packets: 0 saw a mixture")
 
 
 def test_a_bank_rests_before_it_is_written_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

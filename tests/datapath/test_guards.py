@@ -164,47 +164,6 @@ def test_each_family_has_its_own_icmp(here: Port) -> None:
     assert here.receive(four) == dropped("icmp_family")
 
 
-def test_a_closed_vnic_takes_only_what_a_workload_needs_to_come_up(host: Host) -> None:
-    """Without a policy: ARP, neighbour discovery, DHCP and DHCPv6 pass, nothing else, not even next to
-    them."""
-    here = host.port("here")
-    for packet, seen in (
-        (frame(ARP()), PASSED_UNSEEN),
-        (udp("0.0.0.0", "255.255.255.255", 67, sport=68), PASSED_UNSEEN),
-        (udp("fe80::1", "ff02::1:2", 547, sport=546), PASSED_UNSEEN),
-        (neighbour(135), PASSED_UNSEEN),
-        (neighbour(133), PASSED_UNSEEN),
-        (neighbour(127), dropped("closed")),
-        (neighbour(138), dropped("closed")),
-        (udp("0.0.0.0", "255.255.255.255", 66, sport=68), dropped("closed")),
-        (udp("10.0.0.1", "10.0.9.9", 68, sport=67), dropped("closed")),
-        (udp("fe80::1", "fe80::2", 546, sport=547), dropped("closed")),
-        (udp("0.0.0.0", "255.255.255.255", 67, sport=69), dropped("closed")),
-        (udp("10.0.0.1", "10.0.9.9", 547, sport=546), dropped("closed")),
-        (tcp("10.0.0.1", "10.0.9.9", 67, sport=68), dropped("closed")),
-        (tcp("fd00::1", "fd00::9:9"), dropped("closed")),
-    ):
-        assert here.send(packet) == seen, packet.summary()
-    assert here.receive(udp("10.0.9.9", "10.0.0.1", 68, sport=67)) == PASSED_UNSEEN
-    assert here.receive(udp("fe80::2", "fe80::1", 546, sport=547)) == PASSED_UNSEEN
-    assert here.receive(udp("10.0.9.9", "10.0.0.1", 67, sport=68)) == dropped("closed")
-    assert here.flows() == []
-
-
-def neighbour(type_: int) -> Packet:
-    """ICMPv6 of a type, long enough to be one."""
-    return IPv6(src="fe80::1", dst="ff02::1", nh=58, hlim=255) / Raw(bytes([type_]) + bytes(31))
-
-
-def test_a_vnic_that_loses_its_policy_is_closed_again(host: Host, net: Net) -> None:
-    """Taken out of the policy, a vNIC's flows end too."""
-    here = host.port("here")
-    host.install(["allow"], vnics=VNICS)
-    assert here.receive(udp(net.peer, net.here)) == passed(1, new=True)
-    host.install(["allow"], vnics={})
-    assert here.receive(udp(net.peer, net.here)) == dropped("closed")
-
-
 def test_groups_are_judged_packet_by_packet(here: Port, net: Net) -> None:
     """Broadcast and multicast ask the rules each time and never become flows."""
     for _ in range(2):

@@ -4,6 +4,7 @@ Row X33 of the attack catalogue: a lease makes its vNIC a member of groups, so n
 
 import struct
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -19,14 +20,17 @@ pytestmark = pytest.mark.slow
 
 SERVER, CLIENT = {"ipv4": 67, "ipv6": 547}, {"ipv4": 68, "ipv6": 546}
 VNICS = {"here": "10.0.0.1 fd00::1", "twin": "10.0.0.2 fd00::2"}
+MAC = "02:00:00:00:00:00"
 NUMBER = 0x123456
 ANSWER_NS = 64 * 10**9
 
 
 def message(net: Net, kind: int, number: int, size: int = 300) -> Raw:
     """As much of a DHCP message as the programs read; the rest is zero."""
-    numbered = struct.pack(">B3xI", kind, number) if net is IPV4 else struct.pack(">I", kind << 24 | number)
-    return Raw(numbered.ljust(size, b"\0"))
+    client = bytes.fromhex(MAC.replace(":", ""))
+    if net is IPV4:
+        return Raw(struct.pack(">B3xI20x6s", kind, number, client).ljust(size, b"\0"))
+    return Raw(struct.pack(">I", kind << 24 | number).ljust(size, b"\0"))
 
 
 def request(net: Net, number: int = NUMBER) -> Packet:
@@ -40,7 +44,7 @@ def request_to_all(net: Net, number: int = NUMBER) -> Packet:
     ends = ("0.0.0.0", "255.255.255.255") if net is IPV4 else ("fe80::ff:fe00:0", "ff02::1:2")
     group = "ff:ff:ff:ff:ff:ff" if net is IPV4 else "33:33:00:01:00:02"
     ports = UDP(sport=CLIENT[net.family], dport=SERVER[net.family])
-    return Ether(src="02:00:00:00:00:00", dst=group) / ip(*ends) / ports / message(net, 1, number)
+    return Ether(src=MAC, dst=group) / ip(*ends) / ports / message(net, 1, number)
 
 
 def answer(
@@ -48,6 +52,9 @@ def answer(
 ) -> Packet:
     ports = UDP(sport=sport or SERVER[net.family], dport=dport or CLIENT[net.family])
     return ip(net.peer, net.here) / ports / message(net, 2 if net is IPV4 else 7, number, size)
+
+
+ASKS = (request, request_to_all)
 
 
 @pytest.fixture
@@ -62,11 +69,14 @@ def shown(host: Host) -> list[Snoop]:
     return host.datapath.poll_snoops()
 
 
-@pytest.mark.parametrize("ask", [request, request_to_all])
 @pytest.mark.parametrize(
-    "rules",
-    [["allow"], ["allow stateless"], ["allow service udp monitored", "allow"], None],
-    ids=["flow", "stateless", "monitored", "closed"],
+    ("rules", "ask"),
+    [
+        *product((["allow"], ["allow stateless"], ["allow service udp monitored", "allow"]), ASKS),
+        (None, request_to_all),
+    ],
+    ids=[f"{rules}-{ask.__name__}" for rules, ask in product(("flow", "stateless", "monitored"), ASKS)]
+    + ["closed"],
 )
 def test_x33_an_answer_that_was_asked_for_is_shown(
     host: Host, net: Net, rules: list[str] | None, ask: Callable[[Net], Packet]
@@ -185,6 +195,7 @@ def test_x33_others_do_not_silence_what_a_workload_says_of_itself(host: Host, he
     here.send(claim)
     assert [each.direction for each in shown(host)][-1] == "out"
     twin = host.port("twin")
+    host.install(["allow"], vnics=VNICS)
     twin.send(ip(net.twin, net.peer) / request(net)[UDP])
     for n in range(1, 101):
         claims = Ether(src=twin.mac, dst=PEER_MAC) / ARP(hwsrc=twin.mac, psrc=f"10.7.0.{n}")

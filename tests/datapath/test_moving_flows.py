@@ -270,6 +270,32 @@ def test_rounds_put_together_are_the_last_table(host: Host, target: Target, net:
     assert after == counted(here)
 
 
+def test_a_table_that_is_amended_is_as_one_that_is_made_anew(host: Host, target: Target, net: Net) -> None:
+    """Round after round: flows that are new, that go on, that have ended, and that have begun anew since."""
+    here, since, states = host.port("here"), Round(), target[0].datapath.flow_states
+    host.install(["allow"], vnics=VNICS)
+    together = states.arrived(NO_FLOWS, NO_PINHOLES, same_policy=True)
+    with inside(target[1]):
+        there = target[0].port("here")
+        flows = put(target[0], there, together)
+    for begins in (1000, 1050, 1080):
+        for sport in range(begins, begins + 80):
+            here.receive(udp(net.peer, net.here, sport=sport))
+            here.send(udp(net.here, net.peer, sport, sport=53))
+        state = exported(host, here, since)
+        ended = state.flows["key"][:3]
+        arrived = states.arrived(np.delete(state.flows, (1, 2)), NO_PINHOLES, same_policy=True)
+        with inside(target[1]):
+            found = states.amended(there.slot, flows, arrived, ended)
+            assert found is not None
+            states.amend(there.slot, found)
+            amended, flows = counted(there), found.flows
+            together = states.merged(together, arrived, ended)
+            assert flows == len(amended) == put(target[0], there, together)
+            assert amended == counted(there)
+            assert states.amended(there.slot, flows + 1, arrived, NO_KEYS) is None
+
+
 def test_o34_nothing_of_the_first_visit_is_left(host: Host, target: Target, net: Net) -> None:
     """There and back again: the flow that ended meanwhile is not there, and the others are as they are
     now."""

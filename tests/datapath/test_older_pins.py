@@ -1,5 +1,6 @@
 """A daemon with other structs leaves maps under another name: they go, but not before what they serve."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,13 +8,18 @@ import pytest
 
 from tests.harness.datapath import Host, passed, until
 from tests.harness.packets import Net, udp
-from vsfwd.datapath import Datapath, DatapathError, loader
+from tests.harness.policies import vnic_id
+from vagrant.lab.layout import CACHE
+from vsfwd.datapath import Datapath, DatapathError, early, loader
+from vsfwd.datapath.inner import INNER
+from vsfwd.datapath.leave import leave
 from vsfwd.datapath.schema import schema as of_now
 
 pytestmark = pytest.mark.slow
 
 VNICS = {"here": "10.0.0.1 fd00::1", "twin": "10.0.0.2 fd00::2"}
 OLDER = "0123456789abcdef"
+NAME = bytes(range(32))
 
 
 @pytest.fixture
@@ -21,14 +27,14 @@ def older(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Two vNICs served by an older daemon, which is gone; the new one has only started."""
     newer = host.datapath
     monkeypatch.setattr(loader, "schema", lambda: OLDER)
-    host.datapath = Datapath.open(host.pins, host.settings)
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
     monkeypatch.setattr(loader, "schema", of_now)
     for name in VNICS:
         host.port(name)
     host.install(["allow"], vnics=VNICS)
+    host.datapath.remember(NAME)
     host.datapath.close()
     host.datapath, host._next = newer, 0
-    newer._programs.unpin_others()
     yield host.pins / OLDER
     host.unplug()
     until(lambda: host.datapath.remove_older_pins() is not None and not (host.pins / OLDER).exists())
@@ -48,6 +54,33 @@ def test_pins_stay_while_a_device_bears_older_programs(host: Host, older: Path, 
     assert here.send(udp(net.here, net.peer)) == passed(1)
 
 
+def test_o7_which_policy_was_in_force_is_known_to_a_daemon_with_other_structs(
+    host: Host, older: Path
+) -> None:
+    """Its tables are not made of that; but they are to be made of nothing older."""
+    host.datapath.close()
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+    assert (host.datapath.in_force(), host.datapath.last_in_force()) == (b"", NAME)
+
+
+def test_flows_that_an_older_version_has_not_pinned_begin_anew(host: Host, older: Path, net: Net) -> None:
+    """Of one that found maps by their ids: its vNICs are known, in their slots, and bear its programs until
+    the policy is in force; all of it but the flows is taken over."""
+    shutil.rmtree(older / INNER)
+    host.datapath.close()
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+    host.datapath.remove_older_pins()
+    assert older.exists()
+    slot = host.datapath.slots[vnic_id("here")]
+    assert host.datapath.flows(slot) == []
+    host.install(["allow"], vnics=VNICS)
+    host.datapath.remove_older_pins()
+    assert not older.exists()
+    here = host.port("here")
+    assert here.slot == slot
+    assert here.send(udp(net.here, net.peer)) == passed(1, new=True)
+
+
 def test_what_is_no_schema_stays(host: Host) -> None:
     """Whatever else lies there is somebody else's; and the daemon's own pins are no older ones."""
     other = host.pins / "somebody-elses"
@@ -63,11 +96,25 @@ def test_what_is_no_schema_stays(host: Host) -> None:
 
 def test_pins_that_cannot_be_read_are_an_error(host: Host) -> None:
     """Nothing is removed, and the daemon goes on."""
-    (host.pins / OLDER / "stages").mkdir(parents=True)
+    no_program = host.pins / OLDER / "programs-x" / "vnic_in"
+    no_program.mkdir(parents=True)
     try:
         with pytest.raises(DatapathError, match="pins of an older daemon"):
             host.datapath.remove_older_pins()
         assert (host.pins / OLDER).exists()
     finally:
-        (host.pins / OLDER / "stages").rmdir()
-        (host.pins / OLDER).rmdir()
+        for directory in no_program, *no_program.parents[:2]:
+            directory.rmdir()
+
+
+def test_detached_what_is_no_schema_stays(host: Host) -> None:
+    """Of `vsfwd --detach` too: a `pin_dir` may be the root of the BPF file system."""
+    pins = host.pins.with_name("shared-with-others")
+    other, ours = pins / "somebody-elses", (pins / OLDER, pins / early.PINS)
+    for directory in (other, *ours):
+        directory.mkdir(parents=True)
+    try:
+        assert list(leave(pins)) == []
+        assert list(pins.iterdir()) == [other]
+    finally:
+        shutil.rmtree(pins)

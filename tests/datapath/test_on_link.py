@@ -128,11 +128,11 @@ def test_x29_neighbour_discovery_hides_behind_nothing(
 
 @ONLY_IPV6
 def test_x28_neighbour_discovery_is_not_believed_before_a_policy_is_in(journey: Journey) -> None:
-    """A closed vNIC passes it, with the same conditions."""
+    """A closed vNIC passes it, with the same conditions; out of it what claims nothing."""
     journey.host.install(["allow"], vnics={})
     message = ICMPv6ND_NS(tgt="fd00::1")
-    assert journey.take(from_link(message, 255)).verdict == "pass"
-    assert journey.take(from_link(message, 254)) == dropped("not_on_link")
+    assert journey.take(from_link(message, 255, "::")).verdict == "pass"
+    assert journey.take(from_link(message, 254, "::")) == dropped("not_on_link")
 
 
 @ONLY_IPV6

@@ -12,6 +12,7 @@ from scapy.packet import Packet
 
 from tests.harness.datapath import Host, Port, inside, private_host, until
 from tests.harness.packets import IPV4, tcp, udp
+from tests.harness.programs import take_all_off
 from vsfwd.datapath import Settings, bpf
 from vsfwd.datapath.portguard import TABLE, PortGuard
 
@@ -127,17 +128,23 @@ def test_nothing_reaches_what_nobody_announced(host: Host) -> None:
 
 
 def test_vnics_speak_with_each_other_and_the_world(host: Host) -> None:
-    """Once they are attached; and before they have a policy ARP does, which is what closed means."""
+    """Once they are attached; and before they have a policy they may ask whether an address is free, which is
+    what closed means."""
     here, twin = host.port("here"), host.port("twin")
-    asks = Ether(src=here.mac, dst=EVERYBODY) / ARP(hwsrc=here.mac, psrc=IPV4.here, pdst=IPV4.twin)
+    claims, asks = (
+        Ether(src=here.mac, dst=EVERYBODY) / ARP(hwsrc=here.mac, psrc=sender, pdst=IPV4.twin)
+        for sender in (IPV4.here, "0.0.0.0")
+    )
     there, beyond = Tap("far1"), Tap(BEYOND)
+    send("far0", claims)
     send("far0", asks)
     until(lambda: there.got(asks) == 1 and beyond.got(asks) == 1)
+    assert (there.got(claims), beyond.got(claims)) == (0, 0)
     host.install(["allow"], vnics=VNICS)
     says = Ether(src=here.mac, dst=twin.mac) / udp(IPV4.here, IPV4.twin)
     send("far0", says, times=3)
     until(lambda: there.got(says) >= 1)
-    assert not here.drops()
+    assert here.drops() == {"spoofed_arp": 1}
 
 
 def test_the_stamp_is_on_no_frame_that_goes_on(host: Host) -> None:
@@ -178,9 +185,7 @@ def test_o4_without_its_out_program_a_port_is_closed(host: Host) -> None:
     here = host.port("here")
     host.install(["allow"], vnics=VNICS)
     beyond, frame = Tap(BEYOND), Ether(src=here.mac, dst=EVERYBODY) / udp(IPV4.here, IPV4.peer)
-    for chain in (46, 47):
-        for program in bpf.attached_programs(here.ifindex, chain):
-            bpf.detach_program(here.ifindex, chain, program)
+    take_all_off(here.ifindex)
     send("far0", frame, times=5)
     until(lambda: refused(host.datapath.port_guard) >= 5)
     assert beyond.got(frame) == 0
@@ -286,9 +291,7 @@ def test_what_bears_programs_stays_protected_under_a_daemon_that_knows_no_vnics(
     are not."""
     here, twin = host.port("here"), host.port("twin")
     host.datapath.close()
-    for chain in (46, 47):
-        for program in bpf.attached_programs(twin.ifindex, chain):
-            bpf.detach_program(twin.ifindex, chain, program)
+    take_all_off(twin.ifindex)
     forget(host, "vnics")
     host.datapath = type(host.datapath).open(host.pins, host.settings)
     assert host.datapath.slots == {}
@@ -323,9 +326,11 @@ def test_a_guard_that_is_not_wanted_goes(host: Host) -> None:
         host.restart()
         here = host.port("here")
         assert "vsfwd" not in sh("nft list tables")
-        frame = bytes(Ether(src=here.mac, dst=EVERYBODY) / ARP(hwsrc=here.mac, psrc=IPV4.here))
+        frame = bytes(Ether(src=here.mac, dst=EVERYBODY) / ARP(hwsrc=here.mac, psrc="0.0.0.0"))
         assert bpf.run_program(host.datapath.vnic_out, frame, ifindex=here.ifindex)[2] == 0
         assert host.datapath.status()["port_guard"].startswith("off")
+        assert not host.datapath.port_guard.restore()
+        assert "vsfwd" not in sh("nft list tables")
     finally:
         host.settings = GUARDED
         host.restart()

@@ -10,7 +10,7 @@ import pytest
 from tests.harness.datapath import Host, passed
 from tests.harness.packets import IPV4, udp
 from vsfwd.datapath import DatapathError, bpf
-from vsfwd.datapath.build import compile_text
+from vsfwd.datapath.build import module_of
 from vsfwd.datapath.schema import MAPS, SOURCE, Declarations, layouts
 
 pytestmark = pytest.mark.slow
@@ -22,10 +22,10 @@ def test_a_new_daemon_of_the_same_text_has_the_same_programs(host: Host) -> None
     host.restart()  # others may have unpinned them
     here = host.port("here")
     host.install(["allow logged"], vnics={"here": "10.0.0.1"})
-    before = bpf.program_info(host.datapath.vnic_in)
+    before = bpf.object_id(host.datapath.vnic_in)
     host.restart()
-    assert not host.datapath._programs.compiled
-    assert bpf.program_info(host.datapath.vnic_in) == before
+    assert not host.datapath._programs.loaded
+    assert bpf.object_id(host.datapath.vnic_in) == before
     seen = here.receive(udp(IPV4.peer, IPV4.here))
     assert (seen, [event.rule_id for event in seen.events]) == (passed(1, new=True), [1])
 
@@ -48,8 +48,17 @@ def test_what_a_build_that_was_killed_has_left_is_no_program(host: Host) -> None
     unfinished.mkdir()
     bpf.pin(host.datapath.vnic_in, unfinished / "vnic_in")
     host.restart()
-    assert host.datapath._programs.compiled
+    assert host.datapath._programs.loaded
     assert not unfinished.exists()
+
+
+def test_a_program_whose_pin_somebody_removed_is_built_again(host: Host) -> None:
+    """With all the others, as on a first start; the next one finds them whole."""
+    (host.datapath._programs.directory / "vnic_out_again").unlink()
+    host.restart()
+    assert host.datapath._programs.loaded
+    host.restart()
+    assert not host.datapath._programs.loaded
 
 
 def compiled(type_: Any) -> tuple[list[str], str]:
@@ -64,8 +73,7 @@ def compiled(type_: Any) -> tuple[list[str], str]:
 
 def test_every_map_has_the_layout_that_the_compiler_says(host: Host) -> None:
     """Names, order and sizes, of all that the daemon reads or writes; not what only programs know."""
-    module = compile_text((SOURCE / "dfw.c").read_text(), host.datapath._programs.pins)
-    try:
+    with module_of((SOURCE / "dfw.c").read_text()) as module:
         for table in MAPS.keys() - {"scratches", "reply_draft"}:
             known = module[table.encode()]
             # Of a per-CPU map, bcc's Leaf is one value for each CPU and sLeaf the one in C.
@@ -73,8 +81,6 @@ def test_every_map_has_the_layout_that_the_compiler_says(host: Host) -> None:
             for read, type_ in zip(layouts(table.removesuffix("_template")), types, strict=True):
                 assert (read.names, read._struct.format) == compiled(type_), table
                 assert read.size == ctypes.sizeof(type_), table
-    finally:
-        module.cleanup()
 
 
 def test_padding_that_is_not_written_out_is_refused() -> None:

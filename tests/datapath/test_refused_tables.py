@@ -55,6 +55,25 @@ def test_o22_a_full_map_in_the_middle_of_an_update_changes_nothing(
     assert here.receive(packet) == dropped("rule_drop", 2)
 
 
+def test_a_mistake_of_ours_in_the_middle_of_an_update_leaves_nothing(
+    host: Host, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No map that nobody uses: it is tried again every second."""
+
+    def mistaken(*_: object) -> None:
+        raise RuntimeError("half done")
+
+    here = host.port("here")
+    host.install(BEFORE, vnics=VNICS)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as broken:
+        broken.setattr(bpf, "update_batch", mistaken)
+        with pytest.raises(RuntimeError):
+            host.install(AFTER, vnics=VNICS)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert here.receive(udp(net.twin, net.here)) == passed(1, new=True)
+
+
 def test_o22_a_full_map_in_the_middle_of_a_change_in_place_changes_nothing(
     host: Host, net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:

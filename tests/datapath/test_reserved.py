@@ -1,5 +1,7 @@
 """A slot that is reserved for a vNIC which is to come: its policy, timers and flows wait there for it."""
 
+from scapy.layers.l2 import ARP
+
 from tests.harness.datapath import Host, dropped, passed
 from tests.harness.packets import Net, tcp
 from tests.harness.policies import vnic_id
@@ -53,9 +55,15 @@ def test_a_slot_is_one_vnic_s(host: Host) -> None:
     assert host.datapath.free_slots() == free - 1
 
 
-def test_what_is_reserved_goes_with_the_daemon(host: Host) -> None:
-    """The next one does not know of it, and gives the slot to whoever comes."""
+def test_o2_what_is_reserved_goes_with_the_daemon(host: Host) -> None:
+    """The next one does not know of it, and gives the slot to whoever comes: without the policy, and without
+    the addresses, of whom it was for."""
     host.datapath.reserve(vnic_id("here"))
+    host.install(["allow"], vnics={"here": "10.0.0.1 spoofguard=manual"})
     host.restart()
     assert host.datapath.places == {}
-    assert host.port("twin").slot == 0
+    twin = host.port("twin")
+    assert (twin.slot, host.datapath.closed()) == (0, {twin.id})
+    assert twin.receive(tcp("10.0.9.9", "10.0.0.1", port=22)) == dropped("closed")
+    assert twin.send(tcp("10.0.0.1", "10.0.9.9", port=22)) == dropped("closed")
+    assert twin.send(ARP(hwsrc=twin.mac, psrc="10.0.0.1", pdst="10.0.9.9")) == dropped("spoofed_arp")

@@ -7,6 +7,7 @@ import pytest
 from tests.harness.datapath import Host, dropped, passed
 from tests.harness.packets import IPV4, IPV6, Net, reply_to, tcp, udp
 from tests.harness.policies import policy
+from vagrant.lab.layout import CACHE
 from vsfwd.datapath import DatapathError, bpf
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.schema import STAGES
@@ -95,7 +96,7 @@ def test_programs_of_before_go_on_with_stages_of_now(host: Host, net: Net) -> No
     host.install(["allow out", "drop"], vnics=VNICS)
     host.unpin()
     try:
-        with Programs(host.pins):
+        with Programs(host.pins, CACHE):
             assert here.send(udp(net.here, net.peer)) == passed(1, new=True)
             assert here.receive(tcp(net.peer, net.here)) == dropped("rule_drop", 2)
     finally:
@@ -125,7 +126,7 @@ def test_stages_of_two_daemons_speak_of_one_packet(host: Host, net: Net, order: 
     stage = STAGES["PACKET" if order == "packet first" else "SEARCH"]
     host.unpin()
     try:
-        with Programs(host.pins) as later:
+        with Programs(host.pins, CACHE) as later:
             for number, name in enumerate(STAGES):
                 if number != stage:
                     program = host.datapath._programs._programs[name.lower()]

@@ -1,13 +1,14 @@
-"""What is done to a host in a schedule of chaos, and when: made from one integer. Pure."""
+"""What is done in a schedule of chaos, and when: made from one integer. Pure."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 STEPS: Final = 8
 LONGEST_PAUSE_S: Final = 0.3
 
-WEIGHTS: Final = {
+ON_A_HOST: Final = {
     # what the manager wants
     "rules": 6,
     "members": 6,
@@ -30,6 +31,19 @@ WEIGHTS: Final = {
     "plug anew": 2,
     "take programs off": 2,
 }
+IN_A_LAB: Final = {
+    # what the manager wants
+    "rules": 3,
+    "tags": 4,
+    # the VM
+    "move": 6,
+    "move unannounced": 3,
+    # one of the daemons
+    "kill": 3,
+    # the broker
+    "broker hangs": 1,
+    "broker hangs up": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -44,10 +58,10 @@ class Step:
         return f"{self.what} ({self.amount:.2f}), {self.pause_s:.2f} s"
 
 
-def schedule(seed: int) -> list[Step]:
+def schedule(seed: int, weights: Mapping[str, int] = ON_A_HOST) -> list[Step]:
     """The same for the same integer, in every version of Python."""
     chance = random.Random(seed)
     return [
         Step(what, chance.random() * LONGEST_PAUSE_S, chance.random())
-        for what in chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=STEPS)
+        for what in chance.choices(list(weights), list(weights.values()), k=STEPS)
     ]

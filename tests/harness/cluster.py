@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes that are one cluster, as manager_stub/README.md sets it up: each on a machine of its
+"""Three RabbitMQ nodes that are one cluster, as manager_stub/INSTALL.md sets it up: each on a machine of its
 own, as far as a network namespace is one, joined by a switch with the others and with the test.
 
 with cluster(tmp_path) as found:
@@ -7,7 +7,6 @@ with cluster(tmp_path) as found:
         ...
 """
 
-import re
 import secrets
 import shlex
 import socket
@@ -22,8 +21,11 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from manager_stub.state_dir import Addresses, StateDir
-from tests.harness.installation import Installation
+from manager_stub import config as manager_config
+from manager_stub.app import Parts
+from manager_stub.state_dir import StateDir
+from tests.harness.documents import commands
+from tests.harness.installation import Installation, Manager
 from tests.harness.lab import name_of
 from vagrant.lab import layout, network, spec
 from vagrant.lab.broker import Broker, Tls
@@ -32,7 +34,6 @@ from vagrant.lab.processes import in_namespace
 from vsfwd.config import Config
 from vsfwd.protocol import topology
 
-README = Path(__file__).parents[2] / "manager_stub" / "README.md"
 NODES = ("broker0", "broker1", "broker2")
 REJOIN_S = 40.0
 _CUT = """
@@ -59,8 +60,8 @@ class Cluster(Installation):
     def node(self) -> Broker:  # type: ignore[override]
         return self.nodes[0]
 
-    async def enrol(self, manager: object, id: str, url: str = "") -> Config:
-        config = await super().enrol(manager, id, url)  # type: ignore[arg-type]
+    async def enrol(self, manager: Manager | Parts, id: str, url: str = "") -> Config:
+        config = await super().enrol(manager, id, url)
         return msgspec.structs.replace(config, broker_urls=tuple(node.url for node in self.nodes))
 
     def complete(self) -> None:
@@ -148,14 +149,15 @@ def cluster(directory: Path) -> Iterator[Cluster]:
         for host in switch.hosts:
             network.build_host(switch, host)
         addresses = [host.address for host in switch.hosts]
-        state = StateDir(directory / "manager")
-        state.create(
-            Addresses(
-                f"{switch.root_address}:8443",
-                ",".join(f"{address}:5671" for address in addresses),
-                ",".join(f"https://{address}:15671" for address in addresses),
+        state = StateDir(
+            manager_config.Config(
+                listen=f"{switch.root_address}:8443",
+                brokers=tuple(f"{address}:5671" for address in addresses),
+                broker_apis=tuple(f"https://{address}:15671" for address in addresses),
+                state_dir=directory / "manager",
             )
         )
+        state.create()
         found = Cluster(directory, state, _nodes(directory, state, switch), switch)
         found._nft(_CUT)
         first, *others = found.nodes
@@ -195,13 +197,13 @@ def _nodes(directory: Path, state: StateDir, switch: Layout) -> list[Broker]:
 
 
 def _shown(etc: Path, addresses: list[str]) -> tuple[str, dict[str, str]]:
-    """What the README's commands write on the machine that has the first of these addresses: into
+    """What the shown commands write on the machine that has the first of these addresses: into
     rabbitmq.conf, and into the environment."""
-    section = README.read_text().partition("\n## A cluster of brokers\n")[2].partition("\n## ")[0]
-    commands = "".join(re.findall(r"^ {4}(.*\n)", section, re.MULTILINE)).replace("/etc/rabbitmq", str(etc))
+    (script,) = commands("manager_stub/INSTALL.md", "A cluster of brokers")
+    script = script.replace("/etc/rabbitmq", str(etc))
     for number, address in enumerate(addresses, 1):
-        commands = commands.replace(f"rabbit@10.0.0.{number}", f"rabbit@{address}")
+        script = script.replace(f"rabbit@10.0.0.{number}", f"rabbit@{address}")
     etc.mkdir(parents=True)
-    subprocess.run(["bash", "-euc", commands], check=True)
+    subprocess.run(["bash", "-euc", script], check=True)
     lines = shlex.split((etc / "rabbitmq-env.conf").read_text())
     return (etc / "rabbitmq.conf").read_text(), dict(line.split("=", 1) for line in lines)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from scapy.packet import Packet
 
 from tests.harness.policies import policy, vnic_id
 from vagrant.lab import processes
+from vagrant.lab.layout import CACHE
 from vagrant.lab.probe import inside
 from vsfwd.datapath import Datapath, Event, Flow, Hold, Limit, Settings, bpf
-from vsfwd.datapath.loader import PROGRAMS
+from vsfwd.datapath.known import PROGRAMS
 from vsfwd.image import Flip, Image
 from vsfwd.policy.compile import compile
 from vsfwd.policy.desired import DesiredState
@@ -150,8 +152,9 @@ class Host:
     def __init__(self, pins: Path, settings: Settings) -> None:
         self.pins = pins
         self.settings = settings
-        self.datapath = Datapath.open(pins, settings)
+        self.datapath = Datapath.open(pins, settings, CACHE)
         self._next = 0
+        self._older = count()
 
     def port(self, name: str) -> Port:
         """A vNIC, plugged and still closed."""
@@ -196,12 +199,13 @@ class Host:
     def restart(self) -> None:
         """The daemon dies and a new one takes over."""
         self.datapath.close()
-        self.datapath = Datapath.open(self.pins, self.settings)
+        self.datapath = Datapath.open(self.pins, self.settings, CACHE)
+        self.datapath.remove_older_pins()
 
     def unpin(self) -> None:
-        """Whoever opens the programs next compiles them, as those of another version."""
-        for programs in self.pins.glob(f"*/{PROGRAMS}*"):
-            shutil.rmtree(programs)
+        """Whoever opens the programs next compiles them: these are those of another version."""
+        for programs in [*self.pins.glob(f"*/{PROGRAMS}*")]:
+            programs.rename(programs.with_name(f"{PROGRAMS}older{next(self._older)}"))
 
     def unplug(self) -> None:
         """Back to a host without vNICs."""

@@ -37,7 +37,7 @@ class Connection:
 class FaultyProxy:
     def __init__(self, address: str, port: int, seed: int) -> None:
         self._to = address, port
-        self._chance = random.Random(seed)
+        self.chance = random.Random(seed)
         self._connections: set[Connection] = set()
         self._spoils: list[Spoil] = []
         self._server: asyncio.Server | None = None
@@ -108,7 +108,7 @@ class FaultyProxy:
     ) -> None:
         while data := await reader.read(CHUNK):
             if self.delay_s:
-                await asyncio.sleep(self._chance.uniform(0, 2 * self.delay_s))
+                await asyncio.sleep(self.chance.uniform(0, 2 * self.delay_s))
             if not connection.silent:
                 writer.write(self._spoiled(data))
                 await writer.drain()
@@ -124,5 +124,5 @@ class FaultyProxy:
         if how is Spoil.REPEAT:
             return data + data
         spoilt = bytearray(data)
-        spoilt[self._chance.randrange(len(spoilt))] ^= 1 << self._chance.randrange(8)
+        spoilt[self.chance.randrange(len(spoilt))] ^= 1 << self.chance.randrange(8)
         return bytes(spoilt)

@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from manager_stub import config as manager_config
+from manager_stub.app import Parts, compose
 from manager_stub.broker import Broker as BrokerApi
 from manager_stub.publisher import RESEND_AFTER_S, Publisher
 from manager_stub.register import Register
-from manager_stub.state_dir import Addresses, StateDir
+from manager_stub.state_dir import StateDir
 from manager_stub.statistics import RuleStatistics
 from manager_stub.vnics import Vnics
 from tests.harness.broker import free_ports
+from tests.harness.waiting import eventually
 from vagrant.lab.broker import Broker, Tls
 from vsfwd import identity
 from vsfwd.config import Config
@@ -39,10 +42,15 @@ class Installation:
     def __init__(self, path: Path) -> None:
         self.path = path
         rest, port, api_port, epmd_port, node_port = free_ports(5)
-        self.directory = StateDir(path / "manager")
-        self.password = self.directory.create(
-            Addresses(f"127.0.0.1:{rest}", f"127.0.0.1:{port}", f"https://127.0.0.1:{api_port}")
+        self.directory = StateDir(
+            manager_config.Config(
+                listen=f"127.0.0.1:{rest}",
+                brokers=(f"127.0.0.1:{port}",),
+                broker_apis=(f"https://127.0.0.1:{api_port}",),
+                state_dir=path / "manager",
+            )
         )
+        self.password = self.directory.create()
         here = self.directory.path
         self.node = Broker(
             path / "broker",
@@ -80,7 +88,22 @@ class Installation:
             await broker.close()
             store.close()
 
-    async def enrol(self, manager: Manager, id: str, url: str = "") -> Config:
+    @asynccontextmanager
+    async def composed(self) -> AsyncIterator[Parts]:
+        """The manager as it serves, but for REST and what it does by the clock; it has a session."""
+        parts = compose(self.directory)
+        running = asyncio.create_task(parts.publisher.run())
+        try:
+            await eventually(lambda: parts.publisher.connected_to is not None, "the manager connects")
+            yield parts
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            await parts.broker.close()
+            parts.store.close()
+
+    async def enrol(self, manager: Manager | Parts, id: str, url: str = "") -> Config:
         """A host with this id, of which nothing runs yet."""
         key = identity.new_key()
         certificate = self.directory.authority().issue_host(id, identity.signing_request(key))

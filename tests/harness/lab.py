@@ -10,17 +10,21 @@ e is beside all this, on a segment of its own, with tags.
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.harness.documents import by_shell, commands
+from vagrant.lab import layout as layouts
+from vagrant.lab import network
 from vagrant.lab.lab import Lab, take_down
-from vagrant.lab.layout import Vm
+from vagrant.lab.layout import Layout, Vm
 from vagrant.lab.probe import Attempt, Protocol, Seen, Servers, probe_all
-from vagrant.lab.rest import put
-from vagrant.lab.spec import parse
+from vagrant.lab.rest import put, request
+from vagrant.lab.spec import Spec, parse
 from vagrant.lab.state import LabError
 
 
@@ -91,14 +95,45 @@ class World:
         assert seen[::2] == seen[1::2], f"IPv4 and IPv6 differ: {list(zip(both, seen, strict=True))}"
         return seen[::2]
 
+    def by_hand(self, script: str) -> str:
+        """What a shell prints that asks the manager as the documents show it."""
+        about, *_ = commands("manager_stub/api/README.md", "By hand")
+        access = self.lab.access
+        here = {"HOST:PORT": access.url.removeprefix("https://"), "DIR/ca.crt": str(access.ca)}
+        for shown, known in (here | {"PASSWORD": access.password}).items():
+            about = about.replace(shown, known)
+        names = {"MANAGER": access.url, "CA": str(access.ca), "USER": access.user}
+        names["PASSWORD"] = access.password
+        settings = {f"VSFWCTL_{name}": text for name, text in names.items()}
+        vsfwctl = {"vsfwctl": [sys.executable, "-m", "vsfwd.ctl"]}
+        done = by_shell(about + script, vsfwctl, env={**os.environ, **settings})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def reset(self) -> None:
-        """As at the start: no rules, no tags (but those of e), every vsfwd running."""
+        """As at the start: no rules, no tags (but those of e), every vsfwd running, and nothing that a host
+        has refused among the dead letters."""
         for host in self.lab.layout.hosts:
             if self.lab.vsfwd(host.name) is None:
                 self.lab.start_vsfwd(host.name)
         self.enforce()
         for vm in self.lab.layout.vms:
             self.lab.set_tags(vm.name, *map(str, vm.tags))
+        request(self.lab.rest, "DELETE", "/api/v1/vsfw/dead-letters")
+
+
+@contextmanager
+def without_firewall(name: str, spec: Spec) -> Iterator[Layout]:
+    """The network of a lab, and nothing that decides: every VM is plugged."""
+    network.remove(name)
+    try:
+        layout = layouts.plan(name, network.claim_number(name), spec)
+        network.build(layout)
+        for vm in layout.vms:
+            network.plug(layout, vm)
+        yield layout
+    finally:
+        network.remove(name)
 
 
 @contextmanager

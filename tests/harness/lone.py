@@ -25,9 +25,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.harness.datapath import BPFFS, PREFIX, remove_leftovers
 from tests.harness.policies import HOST, Objects, after, message, objects, vnic_id
 from tests.harness.prober import RULES, Prober
+from tests.harness.programs import CHAINS, take_all_off
+from vagrant.lab.layout import CACHE
 from vagrant.lab.probe import inside
 from vagrant.lab.processes import in_namespace
+from vagrant.lab.rights import with_rights
 from vsfwd.datapath import bpf
+from vsfwd.datapath.inner import INNER
 from vsfwd.policy.desired import DesiredState
 from vsfwd.protocol import envelope
 from vsfwd.protocol.envelope import Kind
@@ -40,8 +44,6 @@ DEVICE: Final = "veth-web"
 VM_MAC: Final = "02:00:00:00:00:01"
 VM_ADDRESSES: Final = ("10.0.0.1", "fd00::1")
 NEIGHBOUR_ADDRESSES: Final = ("10.0.0.2", "fd00::2")
-CHAINS: Final = (46, 47)
-"""BPF_TCX_INGRESS and BPF_TCX_EGRESS of linux/bpf.h."""
 
 
 class LoneDaemon:
@@ -51,6 +53,9 @@ class LoneDaemon:
         self.directory = directory
         self.log = directory / "vsfwd.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+        """Beside this process's, from the next start on."""
+        self.program = with_rights([sys.executable, "-m", "vsfwd"])
         self._namespace = namespace
         self.key = Ed25519PrivateKey.generate()
         self._config = directory / "vsfwd.toml"
@@ -63,9 +68,11 @@ class LoneDaemon:
             "manager_key": public,
             "state_dir": str(directory / "state"),
             "socket": str(directory / "vsfwd.sock"),
+            "cache_dir": str(CACHE),
             "pin_dir": str(pins),
             **settings,
         }
+        self.settings = lines
         self._config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in lines.items()))
 
     def keep(self, objects: Objects) -> None:
@@ -100,12 +107,24 @@ class LoneDaemon:
 
     def guard(self) -> None:
         """What a host does before anything else when it boots."""
-        argv = [sys.executable, "-m", "vsfwd", "--guard", "--config", str(self._config)]
-        subprocess.run(in_namespace(self._namespace, argv), cwd=CHECKOUT, check=True)
+        self._once("--guard").check_returncode()
+
+    def compile_ahead(self) -> None:
+        """What a host does before an upgrade is started."""
+        self._once("--compile").check_returncode()
+
+    def detach(self) -> "subprocess.CompletedProcess[str]":
+        """What an operator does by whom this host is to be filtered no more."""
+        return self._once("--detach")
+
+    def _once(self, option: str) -> "subprocess.CompletedProcess[str]":
+        argv = in_namespace(self._namespace, [*self.program, option, "--config", str(self._config)])
+        return subprocess.run(argv, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
 
     def launch(self, checkout: Path = CHECKOUT, **environment: str) -> "subprocess.Popen[bytes]":
-        argv = in_namespace(self._namespace, [sys.executable, "-m", "vsfwd", "--config", str(self._config)])
-        environment = {**os.environ, **environment, "PYTHONPATH": str(checkout)}
+        argv = in_namespace(self._namespace, [*self.program, "--config", str(self._config)])
+        path = [str(checkout), *self.environment.get("PYTHONPATH", "").split(os.pathsep)]
+        environment = {**os.environ, **self.environment, **environment, "PYTHONPATH": os.pathsep.join(path)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, cwd=checkout, env=environment, stdout=log, stderr=log)
         return self.process
@@ -140,6 +159,14 @@ def refused_version(directory: Path) -> Path:
     return other_version(directory, "&now, sizeof(now), 0)", "&now, 4096, 0)", "dfw.c")
 
 
+def _id(path: Path) -> int:
+    fd = bpf.pinned(path)
+    try:
+        return bpf.object_id(fd)
+    finally:
+        os.close(fd)
+
+
 def _toml(value: object) -> str:
     return str(value) if isinstance(value, int) else repr(value)
 
@@ -164,12 +191,11 @@ class LoneHost:
             yield towards, away
 
     def pinned(self) -> dict[str, int]:
-        """Everything that is pinned, with its id."""
-        return {
-            str(path.relative_to(self.pins)): bpf.pinned_id(path)
-            for path in self.pins.rglob("*")
-            if not path.is_dir()
-        }
+        """Everything that is pinned, with its id; and of what is in maps of maps, how many."""
+        pins = [path for path in self.pins.rglob("*") if not path.is_dir()]
+        inner = [path for path in pins if path.parent.name == INNER]
+        ids = {str(path.relative_to(self.pins)): _id(path) for path in pins if path not in inner}
+        return {**ids, INNER: len(inner)}
 
     def forget(self) -> None:
         """All that a kernel does not have after a boot: pins, programs, the port guard. No daemon runs."""
@@ -177,10 +203,7 @@ class LoneHost:
         self.pins.mkdir()
         with inside(self.namespace):
             subprocess.run(["nft", "flush", "ruleset"], check=True)
-            device = socket.if_nametoindex(DEVICE)
-            for chain in CHAINS:
-                for program in bpf.attached_programs(device, chain):
-                    bpf.detach_program(device, chain, program)
+            take_all_off(socket.if_nametoindex(DEVICE))
 
     def attached(self) -> list[int]:
         """Ids of the programs on the device."""

@@ -9,7 +9,6 @@ import json
 import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,15 +17,17 @@ from typing import Any
 
 import httpx
 
+from manager_stub import config as manager_config
 from manager_stub.state_dir import StateDir
 from tests.harness.broker import free_ports
+from tests.harness.documents import by_shell, commands
+from tests.harness.manager import command
 from tests.harness.postgres import Postgres, private_postgres
 from vagrant.lab.broker import Broker, Tls
 from vagrant.lab.waiting import wait_until
 from vsfwd import identity
 from vsfwd.config import Config
 
-_COMMAND = [sys.executable, "-m", "manager_stub"]
 ANSWER_S = 30.0
 TAKEOVER_S = 60.0
 
@@ -40,7 +41,7 @@ class Manager:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            argv = [*_COMMAND, "serve", "--state", str(self.directory.path)]
+            argv = command(self.directory.config, "serve")
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
 
     def kill(self) -> None:
@@ -130,15 +131,23 @@ def managers(directory: Path, count: int) -> Iterator[Managers]:
     port, api_port, epmd_port, node_port, *rest_ports = free_ports(4 + count)
     with ExitStack() as stack:
         postgres = stack.enter_context(private_postgres())
-        first, *others = [StateDir(directory / f"manager{number}") for number in range(count)]
-        made = _run(
-            *("init", "--state", first.path, "--listen", f"127.0.0.1:{rest_ports[0]}"),
-            *("--broker", f"127.0.0.1:{port}", "--broker-api", f"https://127.0.0.1:{api_port}"),
-            *("--database", "-"),
-            input=postgres.make_database(),
-        )
-        for other, rest_port in zip(others, rest_ports[1:], strict=True):
-            _run("join", "--state", other.path, "--with", first.path, "--listen", f"127.0.0.1:{rest_port}")
+        first, *others = [
+            StateDir(
+                manager_config.Config(
+                    listen=f"127.0.0.1:{rest_port}",
+                    brokers=(f"127.0.0.1:{port}",),
+                    broker_apis=(f"https://127.0.0.1:{api_port}",),
+                    state_dir=directory / f"manager{number}",
+                )
+            )
+            for number, rest_port in enumerate(rest_ports)
+        ]
+        (init,) = commands("manager_stub/INSTALL.md", "Database")
+        init = init.replace("postgresql://vsfw:PASSWORD@db.example/vsfw", postgres.make_database())
+        done = by_shell(init, {"vsfw-manager": command(first.config)})
+        assert done.returncode == 0, done.stderr
+        for other in others:
+            _run(command(other.config, "join", "--with", str(first.path)))
         here = first.path
         broker = Broker(
             directory / "broker",
@@ -154,10 +163,10 @@ def managers(directory: Path, count: int) -> Iterator[Managers]:
         broker.start()
         broker.wait_ready()
         tls = ssl.create_default_context(cafile=str(first.ca))
-        auth = ("admin", json.loads(made)["password"])
+        auth = ("admin", json.loads(done.stdout)["password"])
         all: list[Manager] = []
         for each in (first, *others):
-            url = f"https://{each.addresses().listen}"
+            url = f"https://{each.config.listen}"
             rest = httpx.Client(base_url=url, auth=auth, verify=tls, trust_env=False)
             all.append(Manager(each, stack.enter_context(rest), directory / f"{each.path.name}.log"))
             all[-1].start()
@@ -168,6 +177,5 @@ def managers(directory: Path, count: int) -> Iterator[Managers]:
         yield found
 
 
-def _run(*argv: object, input: str = "") -> str:
-    command = [*_COMMAND, *map(str, argv)]
-    return subprocess.run(command, input=input, check=True, capture_output=True, text=True).stdout
+def _run(argv: list[str], input: str = "") -> str:
+    return subprocess.run(argv, input=input, check=True, capture_output=True, text=True).stdout

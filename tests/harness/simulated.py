@@ -50,7 +50,10 @@ class RecordingDatapath:
     def in_force(self) -> bytes:
         return self.name
 
-    def remember(self, name: bytes) -> None:
+    def last_in_force(self) -> bytes:
+        return self.name
+
+    def remember(self, name: bytes, *, ahead: bool = False) -> None:
         self.name = name
 
     def set_timers(self, profiles: dict[str, SessionTimers]) -> None:

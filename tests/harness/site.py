@@ -4,8 +4,6 @@ Of a host there is its directory; what speaks with it is the test's matter.
 """
 
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from yarl import URL
 
 from manager_stub.state_dir import ADMIN
 from tests.harness.installation import Installation, installed
-from vagrant.lab.waiting import wait_until
+from tests.harness.manager import serving
 from vsfwd.config import Config
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
 from vsfwd.protocol import topology
@@ -45,7 +43,7 @@ class Site:
         what = {"host": again} if again else {"display_name": name}
         token = self.call("POST", f"{VSFW}/enrolment-tokens", what)
         directory = self.installation.path / name
-        url = f"https://{self.installation.directory.addresses().listen}"
+        url = f"https://{self.installation.directory.config.listen}"
         enrol(Enrolment(url, token["token"], token["ca_hash"], directory))
         return Config.load(directory / CONFIG)
 
@@ -72,23 +70,8 @@ async def connect(
 @contextmanager
 def site(path: Path) -> Iterator[Site]:
     with installed(path) as installation:
-        url = f"https://{installation.directory.addresses().listen}"
+        url = f"https://{installation.directory.config.listen}"
         tls = ssl.create_default_context(cafile=str(installation.directory.ca))
-        argv = [sys.executable, "-m", "manager_stub", "serve", "--state", str(installation.directory.path)]
-        with (path / "manager.log").open("wb") as log:
-            process = subprocess.Popen(argv, stdout=log, stderr=log)
-        try:
-            auth = (ADMIN, installation.password)
-            with httpx.Client(base_url=url, auth=auth, verify=tls, trust_env=False, timeout=30) as rest:
-                wait_until(lambda: _answers(rest), "the manager answers", 60.0)
-                yield Site(installation, rest)
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _answers(rest: httpx.Client) -> bool:
-    try:
-        return rest.get("/api/v1/node").is_success
-    except httpx.TransportError:
-        return False
+        auth, config = (ADMIN, installation.password), installation.directory.config
+        with (path / "manager.log").open("wb") as log, serving(config, url, auth, tls, log) as rest:
+            yield Site(installation, rest)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pyroute2 import IPRoute
+
 from tests.harness.datapath import Host, Port, inside, private_host
 from vsfwd.datapath import Flow, Reason, Settings
 
@@ -82,6 +84,14 @@ class Wired:
     def carried(self, port: int) -> list[int]:
         """Bytes of the connection, in its larger direction, at each vNIC."""
         return [max(flow.bytes_in, flow.bytes_out) for flow in self._flows(port)]
+
+
+def kernel_has_ipv4_big_tcp() -> bool:
+    """Linux 6.3. pyroute2 has no name for the attribute."""
+    with IPRoute() as netlink:
+        (loopback,) = netlink.get_links(1)
+    unnamed = [value for name, value in loopback["attrs"] if name == "UNKNOWN"]
+    return IFLA_GSO_IPV4_MAX_SIZE in (value["header"]["type"] for value in unnamed)
 
 
 def _largest_segment(namespace: str, device: str, size: int) -> None:

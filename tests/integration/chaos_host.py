@@ -3,6 +3,7 @@ breaks, and a manager that knows what it has said and what the host has confirme
 
 import asyncio
 import os
+import random
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -56,7 +57,7 @@ def broker(directory: Path) -> Iterator[PrivateBroker]:
 
 
 class ChaosHost:
-    """`history`: of the policies since `forget`. What changes in them is the version (all say the same) and
+    """`history`: of the policies since `begin`. What changes in them is the version (all say the same) and
     whether those of group members may speak to each other on the port that the prober calls changing."""
 
     def __init__(self, host: LoneHost, wire: FaultyProxy, bus: "_Bus") -> None:
@@ -65,13 +66,15 @@ class ChaosHost:
         self._manager = Manager(HOST)
         self._manager.key = host.daemon.key
         self._manager.generation = 1  # is on disk
-        self._version, self._allows, self._members = 0, True, True
         self._numbers: dict[int, int] = {}
-        self.history = History()
         bus.host = self
 
-    def forget(self) -> None:
-        """A new history, from the policy on that is in force."""
+    async def begin(self, seed: int) -> None:
+        """As if nothing had been before: what follows is decided by the seed."""
+        self._version, self._allows, self._members = 0, True, True
+        self.wire.chance = random.Random(seed)
+        self.history = History()
+        await self.settled(f"before seed {seed}")
         self.history = History()
         self._numbers = {self._manager.generation: self.history.tell(self._lets, time.monotonic())}
 
@@ -101,13 +104,16 @@ class ChaosHost:
         self._numbers[self._manager.generation] = self.history.tell(self._lets, time.monotonic())
         await self._bus.policy(message)
 
-    def heard(self, applied: Applied) -> None:
-        if number := self._numbers.get(applied.generation):
+    async def heard(self, said: Applied | Hello) -> None:
+        """Who has no policy, or asks for a whole one, is sent it: a kill between enforcing and saving leaves
+        the next daemon without."""
+        if isinstance(said, Applied) and (number := self._numbers.get(said.generation)):
             self.history.confirm(number, time.monotonic())
+        if said.resync if isinstance(said, Applied) else said.generation == 0:
+            await self.snapshot()
 
     async def settled(self, why: str) -> None:
-        """The wire is good again, and the host has confirmed the last policy; a manager answers with a
-        snapshot who asks for it."""
+        """The wire is good again, and the host has confirmed the last policy."""
         self.wire.heal()
         self.wire.cut()
         self._bus.last = None
@@ -137,7 +143,7 @@ class ChaosHost:
 
 
 class _Bus(ManagersEnd):
-    """Tells the host's side what it confirms, at once."""
+    """Tells the host's side what it says, at once."""
 
     host: ChaosHost | None = None
     last: Any = None
@@ -147,15 +153,15 @@ class _Bus(ManagersEnd):
         if kind not in ("applied", "hello"):
             return
         event = self.last = msgspec.json.decode(message.body, type=Applied if kind == "applied" else Hello)
-        if isinstance(event, Applied) and self.host:
-            self.host.heard(event)
+        if self.host:
+            await self.host.heard(event)
 
 
 @asynccontextmanager
-async def chaos_host(directory: Path, node: PrivateBroker, seed: int) -> AsyncIterator[ChaosHost]:
-    """Its daemon runs, and the first policy of its manager is in force."""
+async def chaos_host(directory: Path, node: PrivateBroker) -> AsyncIterator[ChaosHost]:
+    """Its daemon runs, with what is on disk."""
     certificate, key = node.host_certificate
-    wire = FaultyProxy(BROKER_ADDRESS, node.node.port, seed)
+    wire = FaultyProxy(BROKER_ADDRESS, node.node.port, 0)
     async with wire.running(BROKER_ADDRESS), _Bus(node) as bus:
         node.purge()
         settings = {
@@ -171,9 +177,6 @@ async def chaos_host(directory: Path, node: PrivateBroker, seed: int) -> AsyncIt
             ip("-n", host.namespace, "link", "set", UP0, "up")
             try:
                 await asyncio.to_thread(host.daemon.start)
-                chaos = ChaosHost(host, wire, bus)
-                await chaos.settled("in the beginning")
-                chaos.forget()
-                yield chaos
+                yield ChaosHost(host, wire, bus)
             finally:
                 ip("-n", host.namespace, "link", "set", UP0, "netns", str(os.getpid()))

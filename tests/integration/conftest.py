@@ -28,7 +28,8 @@ def shared_world() -> Iterator[World]:
 
 @pytest.fixture
 def world(shared_world: World) -> Iterator[World]:
-    """No rules but the default one, no tags, every vsfwd running: before the test, and again after it."""
+    """No rules but the default one, no tags, no dead letters, every vsfwd running: before the test, and again
+    after it."""
     yield shared_world
     shared_world.reset()
 

@@ -20,6 +20,8 @@ from typing import Any, Final, TypeVar
 from tests.harness.datapath import BPFFS, PREFIX, inside, remove_leftovers
 from tests.integration.private_broker import ManagersEnd, PrivateBroker
 from tests.unit.policy_messages import HOST, WEB, WEB_VM, Manager, group, rule, vnic
+from vagrant.lab.layout import CACHE
+from vagrant.lab.rights import with_rights
 from vagrant.lab.waiting import wait_until
 from vsfwd.datapath.attach import Hooks
 from vsfwd.protocol.messages import Applied, Bindings
@@ -72,6 +74,8 @@ class DaemonHost:
         self.log = directory / "vsfwd.log"
         self.pins = BPFFS / HOST_NS / HOST
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+        """Beside this process's, from the next start on."""
 
     def up(self) -> None:
         """Namespaces, and the link to the broker."""
@@ -114,6 +118,7 @@ class DaemonHost:
             f'key = "{key}"\n'
             f'manager_key = "{public}"\n'
             f'state_dir = "{self.directory / "state"}"\n'
+            f'cache_dir = "{CACHE}"\n'
             f'socket = "{self.socket}"\n'
             f'pin_dir = "{self.pins}"\n'
             f"flows_per_vnic = {QUOTA}\n"
@@ -124,8 +129,13 @@ class DaemonHost:
         """Returns when the daemon says it is ready."""
         before = self.log.read_text().count("event=ready") if self.log.exists() else 0
         with self.log.open("ab") as log:
-            command = ["nsenter", f"--net=/run/netns/{HOST_NS}", sys.executable, "-m", "vsfwd"]
-            self.process = subprocess.Popen([*command, "--config", str(config)], stdout=log, stderr=log)
+            command = with_rights([sys.executable, "-m", "vsfwd", "--config", str(config)])
+            self.process = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{HOST_NS}", *command],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+            )
 
         def ready() -> bool:
             assert self.process is not None
@@ -187,7 +197,7 @@ class DaemonHost:
 
     def _on_hooks(self, do: Callable[[Hooks, int], T]) -> T:
         def inside_host() -> T:
-            with inside(HOST_NS), Hooks() as hooks:
+            with inside(HOST_NS), Hooks(self.pins) as hooks:
                 return do(hooks, socket.if_nametoindex(DEVICE))
 
         # pyroute2 runs an event loop, which it cannot on the thread of the test's own.

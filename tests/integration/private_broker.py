@@ -26,7 +26,7 @@ from yarl import URL
 from tests.harness.broker import free_ports
 from tests.unit.policy_messages import HOST
 from vagrant.lab.broker import Broker, Tls
-from vsfwd.protocol import components, envelope, topology
+from vsfwd.protocol import components, envelope, migration, topology
 from vsfwd.protocol.messages import EVENTS
 
 T = TypeVar("T")
@@ -196,7 +196,8 @@ class ManagersEnd:
         kind = (message.routing_key or "").rpartition(".")[2]
         async with self._arrived:
             self.users.add(message.user_id)
-            self.events.append(msgspec.json.decode(message.body, type=_KINDS[kind]))
+            said = migration.decode(message.body) if kind == topology.MOVE else None
+            self.events.append(said or msgspec.json.decode(message.body, type=_KINDS[kind]))
             self._arrived.notify_all()
 
     async def policy(self, message: envelope.Message) -> None:

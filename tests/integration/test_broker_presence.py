@@ -1,13 +1,11 @@
 """The broker says who comes and goes, is not let in, or is there twice: to the manager as it is composed."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import aio_pika
 import pytest
@@ -16,7 +14,8 @@ from aio_pika.abc import AbstractConnection
 from structlog.testing import LogCapture
 from yarl import URL
 
-from manager_stub.app import Parts, compose
+from manager_stub import floods
+from manager_stub.app import Parts
 from manager_stub.log import MOST, Bounded
 from manager_stub.presence import MAX_CONSUMERS
 from tests.harness.installation import Installation, installed
@@ -48,21 +47,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         yield installation
 
 
-@asynccontextmanager
-async def managed(installation: Installation) -> AsyncIterator[Parts]:
-    parts = compose(installation.directory)
-    running = asyncio.create_task(parts.publisher.run())
-    try:
-        await eventually(lambda: parts.publisher.connected_to is not None, "the manager connects")
-        yield parts
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        await parts.broker.close()
-        parts.store.close()
-
-
 async def connect(config: Config) -> AbstractConnection:
     url = URL(config.broker_urls[0]).with_path(f"/{topology.VHOST}").with_query(auth="external", heartbeat=10)
     return await aio_pika.connect(url, ssl_context=_tls(config))
@@ -80,12 +64,12 @@ async def _leave(message: object) -> None:
 
 
 async def enrol(installation: Installation, parts: Parts) -> Config:
-    return await installation.enrol(parts, str(uuid.uuid4()))  # type: ignore[arg-type]
+    return await installation.enrol(parts, str(uuid.uuid4()))
 
 
 async def test_a_host_is_up_while_it_takes_its_messages(installation: Installation) -> None:
     """At once, both ways; a new session of the manager's knows it again."""
-    async with managed(installation) as parts:
+    async with installation.composed() as parts:
         config = await enrol(installation, parts)
         connection = await consume(config)
         await eventually(lambda: parts.presence.is_up(config.host_id) is True, "the host is up")
@@ -96,7 +80,7 @@ async def test_a_host_is_up_while_it_takes_its_messages(installation: Installati
 async def test_o11_a_host_that_dies_in_silence_is_down_within_seconds(installation: Installation) -> None:
     """Its machine is there no more: the connection stays open and nothing comes. RabbitMQ misses two of its
     heartbeats of 10 s."""
-    async with managed(installation) as parts:
+    async with installation.composed() as parts:
         config = await enrol(installation, parts)
         url = f"{config.broker_urls[0]}/{topology.VHOST}?auth=external&heartbeat=10"
         argv = [url, config.ca, config.certificate, config.key, topology.policy_queue(config.host_id)]
@@ -114,7 +98,7 @@ async def test_o11_a_host_that_dies_in_silence_is_down_within_seconds(installati
 
 async def test_two_machines_with_one_certificate_are_an_alarm_with_both(installation: Installation) -> None:
     """One of them is given the messages, the other waits; the alarm goes when one of them does."""
-    async with managed(installation) as parts:
+    async with installation.composed() as parts:
         config = await enrol(installation, parts)
         first, second = await consume(config), await consume(config)
         await eventually(lambda: parts.presence.clones() == [config.host_id], "there are two")
@@ -131,15 +115,16 @@ async def test_two_machines_with_one_certificate_are_an_alarm_with_both(installa
 
 
 async def test_o38_a_host_that_comes_and_goes_in_a_loop_fills_neither_log_nor_memory(
-    installation: Installation,
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Consumers by the hundred, one after the other and side by side: what is known of it is bounded, and
-    another host is seen all the same."""
+    another host is seen all the same. Here nobody shuts it out."""
+    monkeypatch.setitem(floods._MOST, "read", 10**6)
     logged = LogCapture()
     processors = structlog.get_config()["processors"]
     structlog.configure(processors=[Bounded(), logged])
     try:
-        async with managed(installation) as parts:
+        async with installation.composed() as parts:
             config, other = await enrol(installation, parts), await enrol(installation, parts)
             connection = await connect(config)
             channel = await connection.channel()
@@ -160,7 +145,7 @@ async def test_o38_a_host_that_comes_and_goes_in_a_loop_fills_neither_log_nor_me
 
 async def test_who_knocks_with_a_revoked_certificate_is_known(installation: Installation) -> None:
     """The login it shows, and where it is."""
-    async with managed(installation) as parts:
+    async with installation.composed() as parts:
         config = await enrol(installation, parts)
         await parts.broker.remove_host(config.host_id)
         with pytest.raises(aio_pika.exceptions.CONNECTION_EXCEPTIONS):
@@ -172,8 +157,11 @@ async def test_who_knocks_with_a_revoked_certificate_is_known(installation: Inst
 
 
 async def test_o16_dead_letters_are_counted_and_an_alarm(installation: Installation) -> None:
-    """Here one that says nothing that can be read; when they are forgotten the alarm is gone."""
-    async with managed(installation) as parts:
+    """Here one that says nothing that can be read, with its host and why; when they are forgotten the alarm
+    is gone."""
+    async with installation.composed() as parts:
+        await parts.broker.forget_dead_letters()  # of a host that came and went with one in its hands
+        await counted(parts, 0)
         config = await enrol(installation, parts)
         connection = await connect(config)
         channel = await connection.channel()
@@ -181,6 +169,10 @@ async def test_o16_dead_letters_are_counted_and_an_alarm(installation: Installat
         nonsense = aio_pika.Message(b"nonsense", user_id=config.host_id)
         await events.publish(nonsense, topology.event_key(config.host_id, "hello"))
         await counted(parts, 1)
+        for _ in range(2):  # to look at them changes nothing
+            (letter,) = await parts.broker.oldest_dead_letters(10)
+        found = (letter.host, letter.to_host, letter.queue, letter.reason)
+        assert found == (config.host_id, False, topology.MANAGER_QUEUE, "refused")
         await parts.broker.forget_dead_letters()
         await counted(parts, 0)
         await connection.close()
@@ -197,6 +189,6 @@ async def test_without_its_events_policy_goes_out_all_the_same(
 ) -> None:
     """A broker that has no event exchange: nobody is up or down, and the manager has a session."""
     monkeypatch.setattr(topology, "BROKER_EVENTS", "not.there")
-    async with managed(installation) as parts:
+    async with installation.composed() as parts:
         config = await enrol(installation, parts)
         assert parts.presence.is_up(config.host_id) is None

@@ -325,7 +325,10 @@ async def suffer(installation: Installation, seed: int) -> None:
 @pytest.mark.usefixtures("hasty", "unrecorded")
 @pytest.mark.parametrize(
     "schedules",
-    [10, pytest.param(200, marks=[pytest.mark.deep, pytest.mark.timeout(3600)])],
+    [
+        pytest.param(10, marks=pytest.mark.timeout(600)),
+        pytest.param(200, marks=[pytest.mark.deep, pytest.mark.timeout(3600)]),
+    ],
 )
 async def test_o10_to_o14_hosts_converge_and_never_go_back(
     installation: Installation, schedules: int, pytestconfig: pytest.Config

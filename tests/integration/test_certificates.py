@@ -5,7 +5,6 @@ import asyncio
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from cryptography import x509
 from manager_stub import pki
 from manager_stub.state_dir import RENEWED
 from tests.harness.installation import installed
+from tests.harness.manager import command
 from tests.harness.site import VSFW, Site, connect, site
 from tests.harness.waiting import eventually
 from tests.unit.manager.rest import Manager
@@ -168,12 +168,11 @@ async def test_o28_the_manager_takes_renewed_certificates_without_a_gap(here: Si
     """`vsfw-manager renew` while it serves: new connections to the REST interface show the new certificate,
     for the name and the key of before; the manager's session with the broker is the one it was."""
     directory = here.installation.directory
-    listen = directory.addresses().listen
+    listen = directory.config.listen
     before = {name: (directory.path / f"{name}.crt").read_bytes() for name in RENEWED}
     keys = {name: (directory.path / f"{name}.key").read_bytes() for name in RENEWED}
     old = await asyncio.to_thread(shown_by, listen, directory.ca)
-    argv = [sys.executable, "-m", "manager_stub", "renew", "--state", str(directory.path)]
-    await asyncio.to_thread(subprocess.run, argv, check=True)
+    await asyncio.to_thread(subprocess.run, command(directory.config, "renew"), check=True)
     for name in RENEWED:
         first, second = (
             x509.load_pem_x509_certificate(pem)

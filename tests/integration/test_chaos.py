@@ -7,7 +7,8 @@ Every schedule is made from one integer. `pytest tests/integration/test_chaos.py
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import pytest
 
 from tests.harness.chaos import Step, schedule
 from tests.harness.faultyproxy import Spoil
-from tests.harness.lone import CHAINS, DEVICE, NEIGHBOUR_ADDRESSES, VM_ADDRESSES
-from tests.harness.prober import PASS, Prober
+from tests.harness.lone import DEVICE, NEIGHBOUR_ADDRESSES, VM_ADDRESSES
+from tests.harness.pieces import pieces
+from tests.harness.prober import LATE_S, PASS, STREAM, Prober, figures
+from tests.harness.programs import CHAINS, take_all_off
 from tests.harness.waiting import eventually
 from tests.integration.chaos_host import ChaosHost, broker, chaos_host
 from tests.integration.private_broker import PrivateBroker
@@ -24,8 +27,9 @@ from vagrant.lab.probe import inside
 from vsfwd.datapath import bpf
 
 pytestmark = pytest.mark.slow
-LONG = pytest.mark.timeout(3 * 3600)
 RATE = 50
+ON_DISK = int(RATE * LATE_S) + 5
+"""Probes under what a new daemon has found on disk: the step that follows excuses those just before it."""
 FEW = (1, 34, 133)
 """In which everything happens."""
 SPOILS = {"lose bytes": Spoil.LOSE, "repeat bytes": Spoil.REPEAT, "flip a bit": Spoil.FLIP}
@@ -43,6 +47,9 @@ class Trial:
     def __init__(self, chaos: ChaosHost, towards: Prober, away: Prober) -> None:
         self._chaos, self._daemon = chaos, chaos.host.daemon
         self._towards, self._away = towards, away
+        self._awaited = {PASS, STREAM}
+        """What passes again when the vNIC is open: what waits in a connection is said again, unless the step
+        that follows ends it."""
 
     async def do(self, step: Step) -> None:
         for prober in (self._towards, self._away):
@@ -85,7 +92,7 @@ class Trial:
             case "restart":
                 assert await asyncio.to_thread(self._daemon.end) == 0
         await asyncio.to_thread(self._daemon.start)
-        await asyncio.to_thread(self._towards.flowing, 5)  # under what it has found on disk
+        await asyncio.to_thread(self._towards.flowing, ON_DISK)
 
     def _harm_wire(self, step: Step) -> None:
         wire = self._chaos.wire
@@ -106,6 +113,7 @@ class Trial:
         """Until it is open nothing need pass; what must not never does. Connections went with the vNIC:
         only a migration takes them along."""
         with self._towards.excused("lost", "connections"), self._away.excused("lost", "connections"):
+            self._awaited = {PASS}
             await asyncio.to_thread(self._chaos.plug)
             await self._open()
 
@@ -114,10 +122,7 @@ class Trial:
         with self._towards.excused("lost", "delivered"), self._away.excused("lost"):
             with inside(self._chaos.host.namespace):
                 device = socket.if_nametoindex(DEVICE)
-            for chain in CHAINS:
-                for program in self._programs(device, chain):
-                    with inside(self._chaos.host.namespace):
-                        bpf.detach_program(device, chain, program)
+                take_all_off(device)
             await eventually(
                 lambda: all(self._programs(device, chain) for chain in CHAINS), "the programs back"
             )
@@ -128,7 +133,8 @@ class Trial:
             return list(bpf.attached_programs(device, chain))
 
     async def _open(self) -> None:
-        tallies = [tally for p in (self._towards, self._away) for tally in p.tallies if tally.kind == PASS]
+        all_ = self._towards.tallies + self._away.tallies
+        tallies = [tally for tally in all_ if tally.kind in self._awaited]
         before = [tally.arrived for tally in tallies]
         await eventually(
             lambda: all(t.arrived > b + 2 for t, b in zip(tallies, before, strict=True)),
@@ -148,18 +154,21 @@ async def probed(chaos: ChaosHost) -> AsyncIterator[tuple[Prober, Prober]]:
         yield towards, away
 
 
-async def suffer(chaos: ChaosHost, seed: int) -> None:
-    """One schedule, and what must hold after it."""
+async def suffer(chaos: ChaosHost, seed: int) -> Counter[str]:
+    """One schedule, and what must hold after it; what was counted."""
     steps = schedule(seed)
-    print(f"seed {seed}:", *steps, sep="\n  ")
-    await chaos.settled(f"before seed {seed}")
-    chaos.forget()
+    print(f"./run test tests/integration/test_chaos.py --seed {seed}", *steps, sep="\n  ")
+    await chaos.begin(seed)
     async with probed(chaos) as probers:
         trial = Trial(chaos, *probers)
-        for step in steps:
-            await trial.do(step)
-            await asyncio.sleep(step.pause_s)
-        await chaos.settled(f"after seed {seed}")
+        try:
+            for step in steps:
+                await trial.do(step)
+                await asyncio.sleep(step.pause_s)
+            await chaos.settled(f"after seed {seed}")
+        except TimeoutError as error:
+            error.add_note(chaos.host.daemon.log.read_text()[-4000:])
+            raise
         for prober in probers:
             prober.note("settled")
             await asyncio.to_thread(prober.flowing)
@@ -167,15 +176,21 @@ async def suffer(chaos: ChaosHost, seed: int) -> None:
     assert not violations, "\n".join(
         [f"seed {seed}:", *violations, chaos.host.daemon.log.read_text()[-4000:]]
     )
+    return sum((prober.counted() for prober in probers), Counter())
 
 
-@pytest.mark.parametrize("seeds", [FEW, pytest.param(range(200), marks=[pytest.mark.deep, LONG])], ids=len)
+@pytest.mark.parametrize("seeds", [pytest.param(FEW, id="few"), *pieces(200, 25)])
 async def test_no_packet_notices_what_is_done_to_the_host(
-    node: PrivateBroker, tmp_path: Path, seeds: Sequence[int], pytestconfig: pytest.Config
+    node: PrivateBroker,
+    tmp_path: Path,
+    seeds: Sequence[int],
+    pytestconfig: pytest.Config,
+    record_property: Callable[[str, str], None],
 ) -> None:
     """What must pass passes, what must not never does, connections go on; and what depends on the policy is
     judged by the last one that the host has confirmed, or one that it was told since."""
     chosen: int | None = pytestconfig.getoption("--seed")
-    async with chaos_host(tmp_path, node, chosen or 0) as chaos:
-        for seed in seeds if chosen is None else [chosen]:
-            await suffer(chaos, seed)
+    seeds = seeds if chosen is None else [chosen]
+    async with chaos_host(tmp_path, node) as chaos:
+        counts = [await suffer(chaos, seed) for seed in seeds]
+    record_property("figure", f"{len(seeds)} schedules of chaos on a host: {figures(counts)}")

@@ -43,7 +43,7 @@ async def test_a_new_vnic_is_closed_until_its_policy_is_in(setting: Setting) -> 
     applied = await setting.manager.reported(Applied)
     assert (applied.generation, applied.refusals) == (1, ())
     assert applied.digest == setting.host.manager.digest
-    assert setting.host.ping()
+    wait_until(setting.host.ping, "an answer: ARP asks again once a second", 5)
 
 
 async def test_a_device_that_is_there_is_closed_when_the_announcement_returns(setting: Setting) -> None:

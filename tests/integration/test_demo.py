@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.documents import by_shell, checkout, commands
 from vagrant.lab import network
 from vagrant.lab.waiting import wait_until
 
@@ -24,11 +25,10 @@ def nothing_left() -> bool:
 
 
 @pytest.mark.slow
-def test_the_demo_ends_well() -> None:
-    """A line for every attempt, the rule that decided beside it; after it nothing is left."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vagrant.lab.demo"], capture_output=True, text=True, timeout=150
-    )
+def test_the_demo_ends_well(tmp_path: Path) -> None:
+    """As the README has it: a line for every attempt, the rule that decided beside it; nothing is left."""
+    demo, _ = commands("README.md", "vsfwd")[0].splitlines()
+    done = by_shell(demo, {}, cwd=checkout(tmp_path), timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("clients to web", "nobody else to db", "rejected", "Every verdict was the expected one."):
         assert words in done.stdout

@@ -1,8 +1,8 @@
 """Components of a host and the manager, over the real broker: asked by REST, served by the program in
-vsfwd/README.md; and what a component that floods, or does not read, does to everybody else: nothing."""
+vsfwd/ipc/README.md; and what a component that floods, or does not read, does to everybody else: nothing."""
 
 import json
-import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import vsfwd
+from tests.harness.documents import blocks, by_shell, commands, session
 from tests.harness.lab import World, allow
 from vagrant.lab.probe import Seen
 from vagrant.lab.rest import request
@@ -26,7 +26,7 @@ FLOODING, BLOCKED = 64101, 64102
 """Users whom nobody is."""
 CONFIGURATION = f"""
 [components.hello]
-topics = ["hello"]
+topics = ["hello", "hello.*"]
 
 [components.flood]
 users = [{FLOODING}]
@@ -120,10 +120,9 @@ def running(*argv: str) -> Iterator[None]:
 @contextmanager
 def hello(world: World, host: str, directory: Path) -> Iterator[None]:
     """The program in the README, once it is answered."""
-    text = (Path(vsfwd.__file__).parent / "README.md").read_text()
-    (source,) = re.findall(r"    # hello\.py.*?\n\n(?=\S)", text, re.DOTALL)
+    (source,) = (block.text for block in blocks("vsfwd/ipc/README.md") if block.kind == "python")
     script = directory / "hello.py"
-    script.write_text(re.sub("^    ", "", source, flags=re.MULTILINE))
+    script.write_text(source)
     there = world.lab.host(host)
     with running(str(script), str(there.socket)):
         wait_until(lambda: answers(world, there.id), "hello answers", 60)
@@ -146,6 +145,39 @@ def test_the_manager_asks_a_component_and_reads_what_it_says(components: World, 
         assert "nobody there listens" in found["host1"]["reason"]
         (here,) = said(world, "hello")
         assert (here["host"]["display_name"], here["body"]) == ("host2", {"text": "here I am"})
+
+
+def test_a_component_is_asked_as_shown(world: World) -> None:
+    """At the shell, and by REST: both hosts of the cluster answer."""
+    vm = {"topic": "vm", "clusters": ["c"]}
+    wait_until(lambda: all(each["done"] for each in send(world, "context-agent", "calls", **vm)), "agents")
+    (ask,) = commands("manager_stub/api/README.md", "Components")
+    at_the_shell, _, by_rest = world.by_hand(ask).rpartition("\n{")
+    assert "host1" in at_the_shell
+    found = json.loads(f"{{{by_rest}")["results"]
+    answers = {each["host"]["display_name"]: each["done"] for each in found}
+    assert answers == {"host1": True, "host2": True}
+
+
+def test_a_component_speaks_at_the_shell_as_shown(components: World) -> None:
+    """It tells the manager something, answers what it is asked, and asks what nobody there answers."""
+    publish, subscribe, call = session("vsfwd/ipc/README.md", "Other components of the host: io.vsfwd.Bus")
+    there = components.lab.host("host1")
+    vsfwctl = {"vsfwctl": [sys.executable, "-u", "-m", "vsfwd.ctl", "--socket", str(there.socket)]}
+    assert by_shell(publish[0], vsfwctl).stdout.splitlines() == publish[1]
+    asked = by_shell(call[0], vsfwctl)
+    assert (asked.returncode, asked.stderr.splitlines()) == (1, call[1])
+    script = f"exec {shlex.join(vsfwctl['vsfwctl'])} {subscribe[0].removeprefix('vsfwctl ')}"
+    with subprocess.Popen(["bash", "-c", f"{script} 2>&1"], stdout=subprocess.PIPE, text=True) as listening:
+        try:
+            assert listening.stdout
+            heard = [listening.stdout.readline().rstrip()]
+            (answer,) = send(components, "hello", "calls", {"n": 1}, hosts=[there.id])
+            heard.append(listening.stdout.readline().rstrip())
+        finally:
+            listening.kill()
+    assert heard == subscribe[1]
+    assert answer["body"] == {"ok": True}
 
 
 def test_the_context_agent_tells_who_is_logged_on(world: World) -> None:

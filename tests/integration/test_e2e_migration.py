@@ -2,11 +2,13 @@
 after; what it allows passes again, and its connections go on. Rows O30 to O35 of the fault catalogue."""
 
 import functools
+import json
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.documents import commands
 from tests.harness.lab import World, allow
 from tests.harness.prober import DROP, STREAM, Prober
 from tests.harness.traffic import Stream
@@ -108,11 +110,13 @@ def test_o35_a_move_that_is_called_off(at_home: World) -> None:
     """Prepared, and then aborted at the manager: the VM goes on where it is, and can move later."""
     world = at_home
     world.enforce(allow("a", "c", "tcp/80"))
-    path, body = "/api/v1/vsfw/migrations", {"vm": world.vm("c").id, "target": world.lab.host("host1").id}
+    path = "/api/v1/vsfw/migrations"
     with connect(world.vm("a").namespace, world.address("c"), 80) as session:
-        answer = world.lab.rest.post(path, json=body)
-        assert (answer.status_code, answer.json()["state"]) == (201, "prepared")
-        assert world.lab.rest.delete(f"{path}/{answer.json()['id']}").json()["state"] == "aborted"
+        (begin,) = commands("manager_stub/api/README.md", "Migrations")
+        begin = begin.replace("VM", world.vm("c").id).replace("HOST", world.lab.host("host1").id)
+        move = json.loads(world.by_hand(begin))
+        assert move["state"] == "prepared"
+        assert world.lab.rest.delete(f"{path}/{move['id']}").json()["state"] == "aborted"
         assert echo(session, b"goes on")
         world.lab.migrate("c", "host1")
         assert echo(session, b"and again")
@@ -132,7 +136,7 @@ def test_o31_a_host_without_vsfwd_is_no_target(at_home: World) -> None:
 
 
 def echo(session: socket.socket, text: bytes) -> bool:
-    session.settimeout(5)
+    session.settimeout(15)  # TCP asks again after pauses that double
     try:
         session.sendall(text)
         return session.recv(64) == text

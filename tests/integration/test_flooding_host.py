@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, suppress
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractExchange
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
 from manager_stub import floods
-from manager_stub.app import Parts, compose
+from manager_stub.app import Parts
 from tests.harness.installation import Installation, installed
+from tests.harness.site import connect
 from tests.harness.waiting import eventually
 from vsfwd.config import Config
 from vsfwd.protocol import topology
@@ -25,7 +26,7 @@ from vsfwd.protocol.messages import digest_text
 
 pytestmark = pytest.mark.slow
 
-FLOOD = """
+REPORTS = """
 import asyncio, ssl, sys, aio_pika
 from yarl import URL
 host, url, ca, certificate, key = sys.argv[1:]
@@ -44,9 +45,26 @@ while True:
     except Exception:
         pass
 """
+CONSUMERS = """
+import asyncio, sys
+from types import SimpleNamespace
+from tests.harness.raw_amqp import raw_channel
+host, url, ca, certificate, key = sys.argv[1:]
+config = SimpleNamespace(broker_urls=[url], ca=ca, certificate=certificate, key=key)
+async def come_and_go():
+    async with raw_channel(config) as channel:
+        while True:
+            await channel.consume_and_cancel(f"vsfw.host.{host}", b"tag")
+while True:
+    try:
+        asyncio.run(come_and_go())
+    except Exception:
+        pass
+"""
 HEARD_S = 15.0
 """The broker keeps 10,000 messages of components: those that came before one take a while, not for ever."""
 SAID = 20
+SEEN_S = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +75,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 @pytest.fixture
 async def manager(installation: Installation) -> AsyncIterator[Parts]:
-    parts = compose(installation.directory)
-    running = asyncio.create_task(parts.publisher.run())
-    try:
-        await eventually(lambda: parts.publisher.connected_to is not None, "the manager connects")
+    async with installation.composed() as parts:
         yield parts
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        await parts.broker.close()
-        parts.store.close()
 
 
 @asynccontextmanager
@@ -113,10 +122,10 @@ async def flooding(config: Config) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def flooding_with_reports(config: Config) -> AsyncIterator[None]:
+async def flooding_by(program: str, config: Config) -> AsyncIterator[None]:
     """Programs of their own, as fast as they can. They go on when the broker closes the connection."""
     argv = (config.host_id, config.broker_urls[0], str(config.ca), str(config.certificate), str(config.key))
-    programs = [await asyncio.create_subprocess_exec(sys.executable, "-c", FLOOD, *argv) for _ in range(2)]
+    programs = [await asyncio.create_subprocess_exec(sys.executable, "-c", program, *argv) for _ in range(2)]
     try:
         yield
         assert all(program.returncode is None for program in programs)
@@ -126,8 +135,21 @@ async def flooding_with_reports(config: Config) -> AsyncIterator[None]:
             await program.wait()
 
 
+@asynccontextmanager
+async def consuming(config: Config) -> AsyncIterator[None]:
+    async with await connect(config) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(topology.policy_queue(config.host_id), passive=True)
+        await queue.consume(leave)
+        yield
+
+
+async def leave(message: object) -> None:
+    pass
+
+
 async def enrol(installation: Installation, parts: Parts) -> Config:
-    return await installation.enrol(parts, str(uuid.uuid4()))  # type: ignore[arg-type]
+    return await installation.enrol(parts, str(uuid.uuid4()))
 
 
 async def test_what_another_hosts_component_says_arrives(installation: Installation, manager: Parts) -> None:
@@ -154,11 +176,31 @@ async def test_a_host_that_says_more_than_can_be_read_is_shut_out_for_a_while(
     monkeypatch.setattr(floods, "SHUT_OUT_S", 5.0)
     rogue, good = await enrol(installation, manager), await enrol(installation, manager)
     hosts = manager.register.hosts
-    async with flooding_with_reports(rogue):
+    async with flooding_by(REPORTS, rogue):
         await eventually(lambda: "shut out" in str(hosts[rogue.host_id].left_out), "it is shut out")
         await greets(manager, good, "0.1")
     await greets(manager, rogue, "0.2")
     assert hosts[good.host_id].reports_refused == 0
+    assert not manager.publisher.last_error
+
+
+async def test_a_host_that_comes_and_goes_hides_no_other_host(
+    installation: Installation, manager: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Consumers begun and ended as fast as it can: each is an event in the queue in which those of all hosts
+    are. The broker gives it none any more; another host is seen to come and to go, and later the first is
+    heard again."""
+    monkeypatch.setattr(floods, "SHUT_OUT_S", 5.0)
+    rogue, good = await enrol(installation, manager), await enrol(installation, manager)
+    async with flooding_by(CONSUMERS, rogue):
+        reasons = manager.register.hosts
+        await eventually(lambda: "came and went" in str(reasons[rogue.host_id].left_out), "it is shut out")
+        async with consuming(good):
+            await eventually(lambda: manager.presence.is_up(good.host_id) is True, "the other is up", SEEN_S)
+        await eventually(lambda: manager.presence.is_up(good.host_id) is False, "the other is down", SEEN_S)
+    await eventually(lambda: rogue.host_id not in {host for host, _ in manager.broker._shut_out}, "let in")
+    async with consuming(rogue):
+        await eventually(lambda: manager.presence.is_up(rogue.host_id) is True, "it is up")
     assert not manager.publisher.last_error
 
 
@@ -176,5 +218,5 @@ async def greets(manager: Parts, config: Config, vsfwd: str) -> None:
 
     async with asyncio.timeout(60):
         while manager.register.hosts[config.host_id].vsfwd != vsfwd:
-            with suppress(AMQPError):
+            with suppress(AMQPError, ChannelInvalidStateError):  # it is shut out yet, or again
                 await greet()

@@ -1,166 +1,71 @@
 """vNICs that are plugged while they and everybody else send: a vsfwd as it runs, on a bridge.
 
-Nobody announces them before they are on the bridge. Frames are of two kinds: `ALLOWED` by the policy of the
-vNIC, once it is in force there, and `FORBIDDEN` always."""
+Nobody announces them before they are on the bridge."""
 
 import json
-import os
 import socket
-import struct
 import subprocess
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
 
 import pytest
-from scapy.all import IP, UDP, Ether
 
-from tests.harness.lone import CHAINS, LoneHost, lone_host, refused_version
-from tests.harness.policies import objects, vnic_id
+from tests.harness.hotplug import (
+    ALLOWED,
+    BEFORE,
+    FORBIDDEN,
+    NEIGHBOUR_MAC,
+    VNICS,
+    End,
+    arrived,
+    hot_host,
+    ip,
+    mac,
+    plug_unannounced,
+    plugged,
+    recognised,
+)
+from tests.harness.lone import LoneHost, refused_version
+from tests.harness.policies import vnic_id
+from tests.harness.programs import CHAINS, detach, program_name, take_all_off
+from tests.harness.resources import Resources
 from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
 from vsfwd.datapath import bpf
+from vsfwd.datapath.build import compile_text
 from vsfwd.ipc.client import ask
 
 pytestmark = pytest.mark.slow
 LONG = pytest.mark.timeout(3600)
 FEW, MANY = 12, 1000
-VNICS: Final = 16
-"""That the policy knows; they are plugged again and again."""
-ALLOWED, FORBIDDEN = 7000, 7001
-NEIGHBOUR_MAC: Final = "02:00:00:00:99:99"
-SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
-"""Of linux/socket.h and linux/if_packet.h."""
-SO_RCVBUFFORCE: Final = 33
-BEFORE: Final = 50
-"""Frames each way before anybody says whose device it is."""
-
-
-def mac(number: int) -> str:
-    return f"02:00:00:01:00:{number:02x}"
-
-
-def frame(source: str, address: str, port: int) -> bytes:
-    packet = Ether(src=source, dst="ff:ff:ff:ff:ff:ff") / IP(src=address, dst="10.0.0.255")
-    return bytes(packet / UDP(sport=4000, dport=port))
+CHAIN_LENGTH = 63
+"""bpf_mprog_max() of linux/bpf_mprog.h."""
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHost]:
-    directory = tmp_path_factory.mktemp("hotplug")
-    with lone_host(directory, flows_per_vnic=64, guard_ports=["hot*"]) as host:
-        vnics = {f"hot{n}": f"10.0.0.{100 + n} {mac(n)}" for n in range(VNICS)}
-        host.daemon.keep(objects([f"allow service udp/{ALLOWED}", "drop"], {}, vnics))
-        host.daemon.start()
+def plugged_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHost]:
+    with hot_host(tmp_path_factory.mktemp("hotplug")) as host:
         yield host
 
 
-def ip(namespace: str, *lines: str) -> None:
-    text = "".join(f"{line}\n" for line in lines)
-    subprocess.run(["ip", "-n", namespace, "-batch", "-"], input=text, text=True, check=True)
-
-
-class End:
-    """Sends a frame of each kind all the time by a device that is far from the bridge, and counts what comes
-    in there by sender and kind."""
-
-    def __init__(self, namespace: str, device: str, source: str, address: str) -> None:
-        self.sent = 0
-        self.got: Counter[tuple[str, int]] = Counter()
-        self._frames = [frame(source, address, port) for port in (ALLOWED, FORBIDDEN)]
-        with inside(namespace):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
-            self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
-            self._socket.bind((device, 0))
-        self._socket.settimeout(0.002)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            for each in self._frames:
-                try:
-                    self._socket.send(each)
-                    self.sent += 1
-                except OSError:  # the link is not up yet, or no longer
-                    pass
-            self._hear()
-
-    def _hear(self) -> None:
-        try:
-            while data := self._socket.recv(2048):
-                if len(data) >= 42 and data[23] == socket.IPPROTO_UDP:
-                    (port,) = struct.unpack_from("!H", data, 36)
-                    self.got[data[6:12].hex(":"), port] += 1
-        except OSError:  # nothing there
-            pass
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        self._socket.close()
-
-
-@contextmanager
-def plugged(host: LoneHost, number: int, device: str = "hot0") -> Iterator[End]:
-    """A VM that floods before its device is on the bridge, and while it is."""
-    far = f"far{number}"
-    ip(host.namespace, f"link add {device} type veth peer {far} netns {host.vm}")
-    try:
-        ip(host.vm, f"link set {far} addrgenmode none address {mac(number)} up")
-        with End(host.vm, far, mac(number), f"10.0.0.{100 + number}") as vm:
-            ip(host.namespace, f"link set {device} addrgenmode none up", f"link set {device} master bridge")
-            yield vm
-    finally:
-        ip(host.namespace, f"link delete {device}")
-
-
-def recognised(host: LoneHost, number: int, device: str = "hot0") -> None:
-    """As by whoever plugs it, late."""
-    ip(host.namespace, f"link set {device} alias vsfwd:{vnic_id(f'hot{number}')}")
-
-
-def nothing_passed(vm: End, neighbour: End, number: int, ports: tuple[int, ...]) -> bool:
-    return not any(neighbour.got[mac(number), port] or vm.got[NEIGHBOUR_MAC, port] for port in ports)
+@pytest.fixture
+def host(plugged_host: LoneHost) -> LoneHost:
+    """With a daemon that enforces, whatever the test before has done."""
+    if plugged_host.daemon.process is None:
+        plugged_host.daemon.start()
+    return plugged_host
 
 
 @pytest.mark.parametrize("times", [FEW, pytest.param(MANY, marks=[pytest.mark.deep, LONG])])
 def test_o8_no_frame_passes_a_new_vnic_before_its_policy(host: LoneHost, times: int) -> None:
     """In either direction: nothing as long as nobody says whose device it is, and then what its policy
     allows."""
-    sent = 0
     with End(host.neighbour, "eth0", NEIGHBOUR_MAC, "10.0.0.2") as neighbour:
-        for turn in range(times):
-            number, device = turn % VNICS, f"hot-{turn}"  # a name that was one's before would say whose it is
-            neighbour.got.clear()
-            with plugged(host, number, device) as vm:
-                there, here = neighbour.sent, vm.sent
-                wait_until(
-                    lambda: min(neighbour.sent - there, vm.sent - here) >= BEFORE,  # noqa: B023
-                    "frames in both directions",
-                )
-                assert nothing_passed(vm, neighbour, number, (ALLOWED, FORBIDDEN))
-                sent += vm.sent
-                recognised(host, number, device)
-                wait_until(
-                    lambda: neighbour.got[mac(number), ALLOWED] and vm.got[NEIGHBOUR_MAC, ALLOWED],  # noqa: B023
-                    "what the policy allows, both ways",
-                    30,
-                )
-                assert nothing_passed(vm, neighbour, number, (FORBIDDEN,))
-    print(f"{times} vNICs plugged unannounced: 0 of {sent} frames passed before policy")
+        found = [plug_unannounced(host, neighbour, turn) for turn in range(times)]
+    assert not any(each.early for each in found)
+    print(f"{times} vNICs: 0 of {sum(each.sent for each in found)} frames passed before policy")
 
 
 def test_o9_a_device_that_goes_elsewhere_and_comes_back_is_filtered_all_the_time(host: LoneHost) -> None:
@@ -175,7 +80,7 @@ def test_o9_a_device_that_goes_elsewhere_and_comes_back_is_filtered_all_the_time
             wait_until(
                 lambda: neighbour.got[mac(0), ALLOWED] and vm.got[NEIGHBOUR_MAC, ALLOWED], "traffic", 30
             )
-            assert nothing_passed(vm, neighbour, 0, (FORBIDDEN,))
+            assert not arrived(vm, neighbour, 0, (FORBIDDEN,))
 
         allowed()
         for _ in range(5):
@@ -188,7 +93,7 @@ def test_o9_a_device_that_goes_elsewhere_and_comes_back_is_filtered_all_the_time
             allowed()
     with End(host.neighbour, "eth0", NEIGHBOUR_MAC, "10.0.0.2") as neighbour, plugged(host, 0) as vm:
         wait_until(lambda: neighbour.got[mac(0), ALLOWED] and vm.got[NEIGHBOUR_MAC, ALLOWED], "traffic", 30)
-        assert nothing_passed(vm, neighbour, 0, (FORBIDDEN,))
+        assert not arrived(vm, neighbour, 0, (FORBIDDEN,))
 
 
 @pytest.mark.parametrize("times", [40, pytest.param(MANY, marks=[pytest.mark.deep, LONG])])
@@ -224,9 +129,7 @@ def test_o4_nothing_gets_out_while_programs_are_gone(host: LoneHost) -> None:
             wait_until(lambda: neighbour.got[mac(0), ALLOWED], "traffic", 30)
             with inside(host.namespace):
                 number = socket.if_nametoindex("hot0")
-                for chain in CHAINS:
-                    for program in bpf.attached_programs(number, chain):
-                        bpf.detach_program(number, chain, program)
+                take_all_off(number)
                 begun = time.monotonic()
                 wait_until(
                     lambda: all(bpf.attached_programs(number, chain) for chain in CHAINS),  # noqa: B023
@@ -249,11 +152,7 @@ def held(host: LoneHost) -> tuple[int, dict[str, int]]:
     """The daemon's descriptors (but sockets: it looks for its broker), and what is pinned."""
     assert host.daemon.process is not None
     ask(host.daemon.directory / "vsfwd.sock", lambda vsfwd: vsfwd.Status())  # after what it is at
-    names = []
-    for fd in Path("/proc", str(host.daemon.process.pid), "fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            names.append(os.readlink(fd))
-    return sum(not name.startswith("socket:") for name in names), host.pinned()
+    return Resources.of(host.daemon.process.pid).descriptors, host.pinned()
 
 
 def test_o6_a_host_that_boots_is_closed_until_its_policy_is_in(host: LoneHost) -> None:
@@ -264,11 +163,59 @@ def test_o6_a_host_that_boots_is_closed_until_its_policy_is_in(host: LoneHost) -
     host.daemon.guard()
     with End(host.neighbour, "eth0", NEIGHBOUR_MAC, "10.0.0.2") as neighbour, plugged(host, 0) as vm:
         wait_until(lambda: min(neighbour.sent, vm.sent) >= BEFORE, "frames in both directions")
-        assert nothing_passed(vm, neighbour, 0, (ALLOWED, FORBIDDEN))
+        assert not arrived(vm, neighbour, 0, (ALLOWED, FORBIDDEN))
         recognised(host, 0)
         host.daemon.start()
         wait_until(lambda: neighbour.got[mac(0), ALLOWED] and vm.got[NEIGHBOUR_MAC, ALLOWED], "traffic", 30)
-        assert nothing_passed(vm, neighbour, 0, (FORBIDDEN,))
+        assert not arrived(vm, neighbour, 0, (FORBIDDEN,))
+
+
+@contextmanager
+def full_chain(host: LoneHost, device: str) -> Iterator[None]:
+    """As many programs of another tool as the kernel lets run on what goes out by a device: there is no place
+    for the second of ours. They let the next one decide."""
+    text = "#include <uapi/linux/bpf.h>\nint foreign(struct __sk_buff *skb) { return -1; }"
+    compiled = compile_text(text)
+    with ExitStack() as stack:
+        programs = [
+            stack.enter_context(compiled.loaded(bpf.ProgramType.TC))["foreign"] for _ in range(CHAIN_LENGTH)
+        ]
+        with inside(host.namespace):
+            number = socket.if_nametoindex(device)
+            for program in programs:
+                bpf.attach_first(number, CHAINS[1], program)
+        yield
+        with inside(host.namespace):
+            for id_ in bpf.attached_programs(number, CHAINS[1]):
+                if program_name(id_) == "foreign":
+                    detach(number, CHAINS[1], id_)
+
+
+def test_o42_one_of_many_that_cannot_be_attached(host: LoneHost) -> None:
+    """The kernel takes only one of its two programs: nothing passes its port, it is told by name, with an
+    alarm, and all others are open; once there is room it is, too."""
+    with ExitStack() as stack:
+        names = [f"hot-full{number}" for number in range(3)]  # that no test before has announced
+        neighbour = stack.enter_context(End(host.neighbour, "eth0", NEIGHBOUR_MAC, "10.0.0.2"))
+        vms = [stack.enter_context(plugged(host, number, name)) for number, name in enumerate(names)]
+
+        def is_open(number: int) -> bool:
+            return bool(neighbour.got[mac(number), ALLOWED] and vms[number].got[NEIGHBOUR_MAC, ALLOWED])
+
+        with full_chain(host, names[1]):
+            for number in (1, 0, 2):
+                recognised(host, number, names[number])
+            wait_until(lambda: is_open(0) and is_open(2), "traffic of the others", 30)
+            sent = neighbour.sent, vms[1].sent
+            wait_until(lambda: min(neighbour.sent - sent[0], vms[1].sent - sent[1]) >= BEFORE, "frames")
+            assert not arrived(vms[1], neighbour, 1, (ALLOWED, FORBIDDEN))
+            status = ask(host.daemon.directory / "vsfwd.sock", lambda vsfwd: vsfwd.Status())["status"]
+            shown = {vnic.device: (vnic.state, vnic.why) for vnic in status.vnics}
+            assert [shown[name][0] for name in names] == ["open", "unattached", "open"]
+            assert shown[names[1]][1].startswith("attach the programs to device")
+        wait_until(lambda: is_open(1), "traffic once there is room", 30)
+        wait_until(lambda: "event_type=dfw_filter_not_applied" in host.daemon.log.read_text(), "alarm", 60)
+        assert not any(arrived(vms[number], neighbour, number, (FORBIDDEN,)) for number in range(3))
 
 
 @pytest.mark.parametrize("booted", [True, False], ids=["after a boot", "on a running host"])
@@ -286,7 +233,7 @@ def test_o40_a_new_port_is_closed_while_the_kernel_refuses_the_programs(
         assert host.daemon.launch(refused_version(tmp_path / "other")).wait(timeout=90) == 1
         ended = neighbour.sent, vm.sent
         wait_until(lambda: min(neighbour.sent - ended[0], vm.sent - ended[1]) >= BEFORE, "frames both ways")
-        assert nothing_passed(vm, neighbour, 0, (ALLOWED, FORBIDDEN))
+        assert not arrived(vm, neighbour, 0, (ALLOWED, FORBIDDEN))
         host.daemon.start()
         wait_until(lambda: neighbour.got[mac(0), ALLOWED] and vm.got[NEIGHBOUR_MAC, ALLOWED], "traffic", 30)
-        assert nothing_passed(vm, neighbour, 0, (FORBIDDEN,))
+        assert not arrived(vm, neighbour, 0, (FORBIDDEN,))

@@ -1,159 +1,171 @@
-"""The installation as the READMEs have it, command by command, in directories of this test: what `init` made,
-the shown rabbitmq.conf, a manager on it, a token, a host. Packages and system services are not touched."""
+"""An operator who does what the documents say, command by command: the installation, a host more, another
+version, certificates, passwords, settings. Manager, broker and host are on one machine, which systemd has
+booted. The tests follow each other, as an operator's days do."""
 
 import json
 import os
 import re
-import shlex
-import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Final
 
-import httpx
 import pytest
 
-from tests.harness.broker import free_ports
-from tests.integration.daemon_host import BROKER_ADDRESS, HOST_NS, DaemonHost
-from vagrant.lab.broker import Broker, Tls
-from vagrant.lab.processes import in_namespace
+from tests.harness.booted import SOURCE, Machine, booted
+from tests.harness.documents import commands, session
 from vagrant.lab.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60.0
-
-
-def shown(readme: str, heading: str) -> list[str]:
-    """The commands of a section; those that begin with # change the machine."""
-    section = (ROOT / readme).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"(?:^ {4}.*\n)+", section, re.MULTILINE)
-    assert blocks
-    return [block.replace("    ", "") for block in blocks if not block.startswith("    # ")]
+ADDRESS: Final = "10.0.0.1"
+"""As in the documents."""
+STATE: Final = "/var/lib/vsfw-manager"
+CHECKOUT: Final = "/opt/vsfwd"
+DEADLINE_S: Final = 60.0
 
 
-class ShownBroker(Broker):
-    """A node of its own directory, with the configuration of the README instead of the lab's."""
+@dataclass
+class Operator:
+    """Root, in a shell on the machine."""
 
-    def _write_files(self) -> None:
-        super()._write_files()
-        etc = self.directory.parent / "etc"
-        (self.directory / "rabbitmq.conf").write_text((etc / "rabbitmq.conf").read_text())
-        (self.directory / "plugins").write_text((etc / "enabled_plugins").read_text())
+    machine: Machine
+    knows: dict[str, str] = field(default_factory=dict)
+    """What is in the environment."""
 
+    def says(self, script: str, where: str = CHECKOUT) -> str:
+        (self.machine.root / "root/said").write_text(f"cd {where}\n{script}\n")
+        known = [f"{name}={text}" for name, text in self.knows.items()]
+        path = f"PATH={CHECKOUT}/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return self.machine.run("env", path, *known, "bash", "-eu", "-o", "pipefail", "/root/said")
 
-class Installation:
-    """What stands in the READMEs for something of the installation, and what it is here."""
+    def follows(self, page: str, heading: str) -> list[str]:
+        return [self.says(script) for script in commands(page, heading)]
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        rest, self.amqps, self.api, self.epmd, self.node = free_ports(5)
-        self.state, self.etc = directory / "manager", directory / "etc"
-        self.etc.mkdir()
-        self.settings = {name: text for name, text in os.environ.items() if not name.startswith("VSFWCTL_")}
-        self.url = f"https://{BROKER_ADDRESS}:{rest}"
-        self._values = {
-            "/var/lib/vsfw-manager": str(self.state),
-            "/etc/rabbitmq": str(self.etc),
-            "https://MANAGER:8443": self.url,
-            "10.0.0.1:8443": f"{BROKER_ADDRESS}:{rest}",
-            "10.0.0.1:5671": f"{BROKER_ADDRESS}:{self.amqps}",
-            "15671": str(self.api),
-            "10.0.0.1": BROKER_ADDRESS,
-        }
+    def succeeds(self, command: str) -> None:
+        def done() -> bool:
+            return self.says(f"{command} >/dev/null 2>&1 && echo yes || true").strip() == "yes"
 
-    def filled(self, commands: str, **more: str) -> str:
-        for placeholder, value in (self._values | more).items():
-            commands = commands.replace(placeholder, value)
-        return commands
+        wait_until(done, command, DEADLINE_S)
 
-    def run(self, commands: str, namespace: str | None = None, said: str = "") -> str:
-        """By a shell in which our programs have their names; what they print."""
-        programs = {"vsfw-manager": "manager_stub", "vsfwctl": "vsfwd.ctl"}
-        named = [f'{name}() {{ {sys.executable} -m {module} "$@"; }}\n' for name, module in programs.items()]
-        script = f"set -eu\nexport PYTHONPATH={ROOT}\n{''.join(named)}{commands}"
-        argv = in_namespace(namespace, ["bash", "-c", script])
-        done = subprocess.run(argv, input=said, env=self.settings, capture_output=True, text=True)
-        assert done.returncode == 0, f"{commands}\n{done.stderr}"
-        return done.stdout
-
-    def broker(self) -> Broker:
-        tls = Tls(self.state / "ca.crt", self.state / "broker.crt", self.state / "broker.key")
-        password = (self.state / "broker-admin").read_text().strip()
-        return ShownBroker(
-            self.directory / "broker",
-            BROKER_ADDRESS,
-            tls,
-            password,
-            port=self.amqps,
-            api_port=self.api,
-            epmd_port=self.epmd,
-            node_port=self.node,
-        )
+    def hosts(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = json.loads(self.says("vsfwctl hosts --json"))
+        return found
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[DaemonHost]:
-    host = DaemonHost(tmp_path)
-    host.up()
-    yield host
-    host.down()
-
-
-@pytest.mark.timeout(240)
-def test_the_shown_commands_make_an_installation(tmp_path: Path, host: DaemonHost) -> None:
-    """RabbitMQ starts with the shown configuration, key and password for its owner only; the manager declares
-    what it needs on it; a host enrols there and has its policy."""
-    here = Installation(tmp_path)
-    init, configure, serve = shown("manager_stub/README.md", "Installation")
-    ask, enroll = shown("README.md", "A host more")
-    made = json.loads(here.run(here.filled(init)))
-    here.run(here.filled(configure))
-    assert {(here.etc / name).stat().st_mode & 0o77 for name in ("broker.key", "rabbitmq.conf")} == {0}
-    broker = here.broker()
-    with ExitStack() as stack:
-        stack.callback(broker.kill)
-        broker.start()
-        broker.wait_ready()
-        program, *arguments = shlex.split(here.filled(serve))
-        assert program == "vsfw-manager"
-        manager = stack.enter_context(subprocess.Popen([sys.executable, "-m", "manager_stub", *arguments]))
-        stack.callback(manager.kill)
-        tls = ssl.create_default_context(cafile=made["ca"])
-        auth = (made["user"], made["password"])
-        rest = stack.enter_context(httpx.Client(base_url=here.url, auth=auth, verify=tls, trust_env=False))
-        wait_until(lambda: answers(rest), "the manager answers", DEADLINE_S)
-        here.settings["VSFWCTL_PASSWORD"] = made["password"]
-        token = json.loads(here.run(here.filled(ask, **{"ca.crt": made["ca"], "--user": "--json --user"})))
-
-        settings = {"state_dir": tmp_path / "vsfwd", "socket": host.socket, "pin_dir": host.pins}
-        config = tmp_path / "etc-vsfwd" / "vsfwd.toml"
-        config.parent.mkdir()
-        config.write_text("".join(f'{name} = "{path}"\n' for name, path in settings.items()))
-        command, daemon = enroll.splitlines()
-        assert daemon == "vsfwd"
-        directory = {
-            "sha256:...": token["ca_hash"],
-            "--token-file": f"--directory {config.parent} --token-file",
-        }
-        here.run(here.filled(command, **directory), HOST_NS, token["token"])
-        stack.callback(host.kill)
-        host.start(config)
-
-        def has_policy() -> bool:
-            (shown,) = rest.get("/api/v1/vsfw/hosts").raise_for_status().json()["results"]
-            return shown["display_name"] == "node-7" and shown["connected"] is True and shown["in_sync"]
-
-        wait_until(has_policy, "the host has its policy", DEADLINE_S)
-        status = json.loads(here.run(f"vsfwctl --socket {host.socket} status --json"))
-        assert status["generation"] >= 1, status
-
-
-def answers(rest: httpx.Client) -> bool:
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    namespace = f"vsfw-installation-{os.getpid()}"
+    ip(f"netns add {namespace}")
     try:
-        return rest.get("/api/v1/node").is_success
-    except httpx.TransportError:
-        return False
+        for line in ("link set lo up", "link add eth1 up type bridge", f"addr add {ADDRESS}/24 dev eth1"):
+            ip(f"-n {namespace} {line}")
+        with booted(tmp_path_factory.mktemp("installation"), namespace, by_hand=True) as machine:
+            machine.run("hostname", "host1")
+            (machine.root / "etc/hosts").write_text("127.0.0.1 localhost host1\n")
+            yield Operator(machine)
+    finally:
+        ip(f"netns delete {namespace}")
+
+
+def ip(arguments: str) -> None:
+    subprocess.run(["ip", *arguments.split()], check=True)
+
+
+def test_the_shown_commands_make_a_manager_with_its_broker(operator: Operator) -> None:
+    """From the checkout to its unit, which serves. RabbitMQ, which Debian's package has started, takes the
+    shown configuration; key and password are for their owner only."""
+    (checkout,) = commands("README.md", "A real installation")
+    operator.says(checkout.replace("URL", f"file://{SOURCE}"), where="/")
+    packages, init, configure, restart, unit = commands("manager_stub/INSTALL.md", "Installation")
+    operator.says(packages)
+    operator.machine.systemctl("start", "rabbitmq-server")
+    made = json.loads(operator.says(init))
+    operator.knows |= {"VSFWCTL_MANAGER": f"https://{ADDRESS}:8443", "VSFWCTL_CA": made["ca"]}
+    operator.knows |= {"VSFWCTL_USER": "admin", "VSFWCTL_PASSWORD": made["password"]}
+    operator.says(configure)
+    modes = operator.says("stat -c %a /etc/rabbitmq/broker.key /etc/rabbitmq/rabbitmq.conf")
+    assert modes.split() == ["600", "600"]
+    operator.says(restart)
+    operator.says(unit)
+    operator.succeeds("vsfwctl hosts")
+    assert operator.hosts() == []
+
+
+def test_the_shown_commands_make_a_host_more(operator: Operator) -> None:
+    """Its packages and units, a token, enrolment. It has its policy."""
+    operator.follows("vsfwd/INSTALL.md", "Installation")
+    operator.follows("vsfwd/INSTALL.md", "Under systemd")
+    ask, enroll = commands("README.md", "A host more")
+    token = json.loads(operator.says(f"{ask.strip()} --json".replace("MANAGER", ADDRESS), where=STATE))
+    enroll = enroll.replace("MANAGER", ADDRESS).replace("sha256:...", token["ca_hash"])
+    operator.says(f"echo {token['token']} | {enroll}")
+
+    def has_its_policy() -> bool:
+        return [(host["display_name"], host["in_sync"]) for host in operator.hosts()] == [("node-7", True)]
+
+    wait_until(has_its_policy, "the host has its policy", DEADLINE_S)
+
+
+def test_settings_are_checked_and_taken_as_shown(operator: Operator) -> None:
+    """Mistakes are told with their lines; what can be taken is taken at once."""
+    (check, mistakes), (reload, taken) = session("vsfwd/OPERATE.md", "Configuration")
+    configuration = "/etc/vsfwd/vsfwd.toml"
+    operator.says(f"cp -p {configuration} /root/before")
+    operator.says(f"printf 'log_rat = 50\\nlog_burst = \"many\"\\n' >> {configuration}")
+    told = operator.says(f"{check} || test $? = 2").splitlines()
+    assert [re.sub(r":\d+:", ":", line) for line in told] == [
+        re.sub(r":\d+:", ":", line) for line in mistakes
+    ]
+    operator.says(f"cp -p /root/before {configuration}")
+    operator.says(f"printf 'log_rate = 50\\nflows_per_vnic = 2048\\n' >> {configuration}")
+    assert operator.says(reload).splitlines() == taken
+    operator.says(f"cp -p /root/before {configuration}; vsfwctl reload")
+
+
+def test_the_port_guard_is_looked_at_and_closed_as_shown(operator: Operator) -> None:
+    """Its table is there; `vsfwctl status` says so."""
+    shown, closed = operator.follows("vsfwd/OPERATE.md", "Port guard")
+    assert "table bridge vsfwd" in shown
+    assert "port_guard  on" in shown
+    assert closed == ""
+
+
+def test_the_host_goes_to_another_version_as_shown(operator: Operator) -> None:
+    """Compiled first, then restarted; it says that it runs."""
+    (upgrade,) = commands("vsfwd/OPERATE.md", "Another version")
+    assert "generation" in operator.says(upgrade.replace("VERSION", "HEAD"))
+    assert operator.machine.show("vsfwd", "ActiveState") == "active"
+
+
+def test_the_manager_is_backed_up_and_goes_to_another_version_as_shown(operator: Operator) -> None:
+    """Passphrase, directory and file of the backup; then it serves again, and the host is there."""
+    backup, _ = commands("manager_stub/OPERATE.md", "Backup and restore")
+    operator.says(backup)
+    (upgrade,) = commands("manager_stub/OPERATE.md", "Another version")
+    operator.says(upgrade.replace("VERSION", "HEAD"))
+    operator.succeeds("vsfwctl hosts show node-7")
+    assert operator.says("stat -c %a /var/backups/vsfw/before").strip() == "600"
+
+
+def test_certificates_are_renewed_as_shown(operator: Operator) -> None:
+    """The manager answers with the new one; RabbitMQ has its own."""
+    before = operator.says(f"cat {STATE}/broker.crt")
+    operator.follows("manager_stub/OPERATE.md", "Certificates")
+    assert operator.says("cat /etc/rabbitmq/broker.crt") != before
+    operator.succeeds("vsfwctl hosts")
+
+
+def test_a_lost_password_is_made_anew_as_shown(operator: Operator) -> None:
+    """It is printed, and opens the manager; the one before does not."""
+    (printed,) = operator.follows("manager_stub/OPERATE.md", "A lost password")
+    lost, operator.knows["VSFWCTL_PASSWORD"] = operator.knows["VSFWCTL_PASSWORD"], printed.strip()
+    assert lost != printed.strip()
+    operator.succeeds("vsfwctl hosts")
+
+
+def test_the_firewall_is_taken_off_as_shown(operator: Operator) -> None:
+    """The daemon has ended, and its port guard is gone."""
+    operator.follows("vsfwd/OPERATE.md", "No firewall any more")
+    assert operator.machine.show("vsfwd", "ActiveState") == "inactive"
+    assert "table bridge vsfwd" not in operator.says("nft list tables")

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.lab import name_of
+from tests.harness.lab import name_of, without_firewall
 from vagrant.lab import layout as layouts
 from vagrant.lab import migration, network
 from vagrant.lab.layout import Layout, Vm
 from vagrant.lab.probe import Servers, connect
 from vagrant.lab.spec import Transport, parse
 
-NAME = name_of("move")
 PATIENCE_S = 10.0
 """TCP says again what was lost meanwhile, the first time after 0.2 s."""
 
@@ -23,19 +22,9 @@ PATIENCE_S = 10.0
 @pytest.fixture(params=list(Transport))
 def net(request: pytest.FixtureRequest) -> Iterator[Layout]:
     """Three VMs on two hosts: `near` shares the mover's host, `far` is where it will go."""
-    network.remove(NAME)
-    try:
-        wanted = parse(vms=["mover@host1", "near@host1", "far@host2"], transport=request.param)
-        layout = layouts.plan(NAME, network.claim_number(NAME), wanted)
-        network.build_fabric(layout)
-        for host in layout.hosts:
-            network.build_host(layout, host)
-        for vm in layout.vms:
-            network.build_vm(layout, vm)
-            network.plug(layout, vm)
+    vms = ["mover@host1", "near@host1", "far@host2"]
+    with without_firewall(name_of("move"), parse(vms=vms, transport=request.param)) as layout:
         yield layout
-    finally:
-        network.remove(NAME)
 
 
 def vm(layout: Layout, name: str) -> Vm:

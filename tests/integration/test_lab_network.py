@@ -6,32 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.lab import name_of
+from tests.harness.lab import name_of, without_firewall
 from vagrant.lab import layout as layouts
 from vagrant.lab import network
 from vagrant.lab.layout import Layout, Vm
 from vagrant.lab.processes import recall, spawn
 from vagrant.lab.spec import parse
 
-NAME = name_of("net")
-
 
 @pytest.fixture(scope="module")
 def net() -> Iterator[Layout]:
     """Two hosts, two segments: a and b share a host, c is across, x and y are on another segment."""
-    network.remove(NAME)
     vms = ["a@host1", "b@host1", "c@host2", "x@host1+blue", "y@host2+blue"]
-    try:
-        layout = layouts.plan(NAME, network.claim_number(NAME), parse(vms=vms, segments=["blue=77"]))
-        network.build_fabric(layout)
-        for host in layout.hosts:
-            network.build_host(layout, host)
-        for vm in layout.vms:
-            network.build_vm(layout, vm)
-            network.plug(layout, vm)
+    with without_firewall(name_of("net"), parse(vms=vms, segments=["blue=77"])) as layout:
         yield layout
-    finally:
-        network.remove(NAME)
 
 
 def vm(layout: Layout, name: str) -> Vm:

@@ -5,14 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.lab import name_of
-from vagrant.lab import layout as layouts
-from vagrant.lab import network
+from tests.harness.lab import name_of, without_firewall
 from vagrant.lab.layout import Layout
 from vagrant.lab.probe import Attempt, Protocol, Seen, Servers, probe_all
 from vagrant.lab.spec import parse
 
-NAME = name_of("probe")
 RULES = """
 table inet filter {
     chain input {
@@ -34,19 +31,10 @@ add rule inet filter input icmpv6 type echo-request {0}
 @pytest.fixture(scope="module")
 def net() -> Iterator[Layout]:
     """A client, and a server whose own nftables decide."""
-    network.remove(NAME)
-    try:
-        layout = layouts.plan(NAME, network.claim_number(NAME), parse(hosts=1, vms=["server", "client"]))
-        network.build_fabric(layout)
-        network.build_host(layout, layout.hosts[0])
-        for vm in layout.vms:
-            network.build_vm(layout, vm)
-            network.plug(layout, vm)
+    with without_firewall(name_of("probe"), parse(hosts=1, vms=["server", "client"])) as layout:
         nft(layout, RULES)
         with Servers(layout.vms[0].namespace, tcp=[80, 81, 82, 83], udp=[80, 81, 82]):
             yield layout
-    finally:
-        network.remove(NAME)
 
 
 def nft(layout: Layout, commands: str) -> None:

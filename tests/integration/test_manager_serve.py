@@ -1,9 +1,9 @@
 """The two commands as an operator gives them: `init`, then `serve`, over TLS."""
 
 import json
+import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from tests.harness.broker import free_ports
+from tests.harness.manager import COMMAND, alone, command
 from vagrant.lab.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-COMMAND = [sys.executable, "-m", "manager_stub"]
 HOSTS = "/api/v1/vsfw/hosts"
 
 
@@ -24,14 +24,18 @@ HOSTS = "/api/v1/vsfw/hosts"
 def made(tmp_path: Path) -> Any:
     """What `init` prints."""
     (port,) = free_ports(1)
-    argv = [*COMMAND, "init", "--state", str(tmp_path / "state"), "--listen", f"127.0.0.1:{port}"]
-    argv += ["--broker", "127.0.0.1:1", "--broker-api", "https://127.0.0.1:1"]
+    argv = command(alone(tmp_path / "state", port), "init")
     return json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+
+
+def manager(tmp_path: Path, *arguments: str) -> list[str]:
+    """With the configuration that `made` wrote."""
+    return [*COMMAND, "--config", str(tmp_path / "state.toml"), *arguments]
 
 
 @pytest.fixture
 def served(made: Any, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([*COMMAND, "serve", "--state", str(tmp_path / "state")])
+    process = subprocess.Popen(manager(tmp_path, "serve"))
     try:
         wait_until(lambda: answers(made), "the manager answers", 30.0)
         yield process
@@ -68,7 +72,7 @@ def test_a_change_nobody_confirmed_is_undone_though_the_manager_was_killed(
         rest.put(group, json={}).raise_for_status()
     served.kill()
     served.wait()
-    again = subprocess.Popen([*COMMAND, "serve", "--state", str(tmp_path / "state")])
+    again = subprocess.Popen(manager(tmp_path, "serve"))
     try:
         wait_until(lambda: answers(made), "the manager answers", 30.0)
         with client(made) as rest:
@@ -86,7 +90,7 @@ def client(made: Any) -> httpx.Client:
 
 
 def reset_password(tmp_path: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    argv = [*COMMAND, "reset-password", "--state", str(tmp_path / "state"), *more]
+    argv = manager(tmp_path, "reset-password", *more)
     return subprocess.run(argv, capture_output=True, text=True)
 
 
@@ -105,7 +109,7 @@ def test_a_lost_password_is_replaced_on_the_managers_machine(
     done = reset_password(tmp_path)
     assert done.returncode == 0, done.stderr
     fresh = {**made, "password": done.stdout.strip()}
-    again = subprocess.Popen([*COMMAND, "serve", "--state", str(tmp_path / "state")])
+    again = subprocess.Popen(manager(tmp_path, "serve"))
     try:
         wait_until(lambda: answers(fresh), "the manager answers", 30.0)
         assert get(made, made["ca"]).status_code == 403
@@ -128,18 +132,27 @@ def test_a_signal_ends_it_in_order(made: Any, served: subprocess.Popen[bytes]) -
 
 def test_a_second_init_is_refused(made: Any, tmp_path: Path) -> None:
     """There is a manager already: a sentence, and nothing is overwritten."""
-    argv = [*COMMAND, "init", "--state", str(tmp_path / "state"), "--listen", "127.0.0.1:1"]
-    argv += ["--broker", "127.0.0.1:1", "--broker-api", "https://127.0.0.1:1"]
-    done = subprocess.run(argv, capture_output=True, text=True)
+    done = subprocess.run(manager(tmp_path, "init"), capture_output=True, text=True)
     assert done.returncode == 1
     assert "there is a manager here already" in done.stderr
 
 
-def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
-    """HOST:PORT is asked for, and said so."""
-    argv = [*COMMAND, "init", "--state", str(tmp_path / "state"), "--listen", "8443"]
-    argv += ["--broker", "127.0.0.1:1", "--broker-api", "https://127.0.0.1:1"]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "'8443' is not HOST:PORT" in done.stderr
-    assert not (tmp_path / "state").exists()
+def test_what_was_changed_in_the_configuration_is_named(tmp_path: Path, made: Any) -> None:
+    """SIGHUP ends nothing: it says what needs a restart, or which mistake the next start would find."""
+    log = tmp_path / "log"
+    with log.open("wb") as written:
+        process = subprocess.Popen(manager(tmp_path, "serve"), stdout=written, stderr=written)
+    try:
+        wait_until(lambda: answers(made), "the manager answers", 30.0)
+        config = tmp_path / "state.toml"
+        config.write_text(config.read_text().replace('127.0.0.1:1"]', '127.0.0.1:2"]'))
+        process.send_signal(signal.SIGHUP)
+        said = "needs_a_restart=['brokers', 'broker_apis']"
+        wait_until(lambda: said in log.read_text(), "it is said", 10.0)
+        config.write_text("brokers = 5")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "listen: is missing" in log.read_text(), "it is said", 10.0)
+        assert get(made, made["ca"]).is_success
+    finally:
+        process.kill()
+        process.wait()

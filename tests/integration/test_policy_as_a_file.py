@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.broker import free_ports
 from tests.harness.manager import Served, served
-from vsfwd import policyfile
+from vsfwd.ctl import policyfile
 
 pytestmark = pytest.mark.slow
 

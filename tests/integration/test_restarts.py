@@ -6,23 +6,23 @@ pass is lost, nothing that must not is delivered, a connection from before goes 
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.harness.lone import VM_ADDRESSES, VM_MAC, LoneHost, lone_host
+from tests.harness.pieces import pieces
 from tests.harness.policies import objects
-from tests.harness.prober import RULES, Prober
+from tests.harness.prober import RULES, Prober, figures
 
 pytestmark = pytest.mark.slow
-KILLS, RESTARTS = 3, 10
 CUT_RULES = tuple(rule.replace("allow", "allow cut") for rule in RULES)
 """Every change of policy ends all flows: a restart that were one would be seen."""
 QUOTA = 256
 """Places of the flow table."""
-LONG = pytest.mark.timeout(7200)
+Record = Callable[[str, str], None]
 
 
 @pytest.fixture(scope="module")
@@ -44,30 +44,31 @@ def assert_unnoticed(probers: tuple[Prober, ...]) -> None:
     assert [line for prober in probers for line in prober.violations()] == []
 
 
-@pytest.mark.parametrize("kills", [KILLS, pytest.param(1000, marks=[pytest.mark.deep, LONG])])
-def test_o1_a_killed_daemon_is_not_missed(host: LoneHost, kills: int) -> None:
+@pytest.mark.parametrize("kills", [pytest.param(range(3), id="few"), *pieces(1000, 250)])
+def test_o1_a_killed_daemon_is_not_missed(host: LoneHost, kills: range, record_property: Record) -> None:
     """SIGKILL, a while without a daemon, the next one: programs, flows and verdicts are what they were."""
     before = host.attached()
     with host.probed() as probers:
-        for number in range(kills):
+        for number in kills:
             for prober in probers:
                 prober.note(f"kill {number}")
             host.daemon.kill()
             probers[0].flowing(10)
             host.daemon.start()
+    record_property("figure", f"{len(kills)} kills: {figures(prober.counted() for prober in probers)}")
     assert_unnoticed(probers)
     assert host.attached() == before
 
 
-@pytest.mark.parametrize("restarts", [RESTARTS, pytest.param(100, marks=[pytest.mark.deep, LONG])])
-def test_o2_a_crash_loop_leaves_nothing_behind(host: LoneHost, restarts: int) -> None:
+@pytest.mark.parametrize("restarts", [pytest.param(range(10), id="few"), *pieces(100, 100)])
+def test_o2_a_crash_loop_leaves_nothing_behind(host: LoneHost, restarts: range) -> None:
     """Killed at any point of its start, again and again: afterwards there is the same as before, by its ids
     (policy banks, which are exchanged, lie inside those maps)."""
-    chance = random.Random(restarts)
+    chance = random.Random(len(restarts))
     pinned, attached = host.pinned(), host.attached()
     host.daemon.kill()
     with host.probed() as probers:
-        for number in range(restarts):
+        for number in restarts:
             for prober in probers:
                 prober.note(f"restart {number}")
             host.daemon.launch()

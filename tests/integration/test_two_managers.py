@@ -110,8 +110,12 @@ async def test_o18_a_leader_that_is_killed_is_followed_by_the_other(fleet: Fleet
     assert leader is not killed
     killed.start()
     await eventually(killed.stands_by, "the killed one stands by")
-    answer = killed.rest.get("/api/v1/vsfw/hosts")
-    assert f"https://{leader.directory.addresses().listen} leads" in answer.json()["error_message"]
+
+    def says_who_leads() -> bool:
+        answer = killed.rest.get("/api/v1/vsfw/hosts")
+        return f"https://{leader.directory.config.listen} leads" in answer.json()["error_message"]
+
+    await eventually(says_who_leads, "the killed one says who leads")
 
 
 async def test_o18_a_leader_that_was_stopped_finds_out_before_it_writes_or_publishes(fleet: Fleet) -> None:

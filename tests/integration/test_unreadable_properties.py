@@ -2,16 +2,14 @@
 What no client can decode is refused like a report that cannot be read: no session ends, and no place is taken
 for ever."""
 
-import asyncio
 import json
 import struct
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 
 import pytest
 
-from manager_stub.app import Parts, compose
+from manager_stub.app import Parts
 from manager_stub.intake import AT_HAND
 from tests.harness.installation import Installation, installed
 from tests.harness.raw_amqp import (
@@ -61,18 +59,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 @pytest.fixture
 async def manager(installation: Installation) -> AsyncIterator[Parts]:
     """In one session, from beginning to end."""
-    parts = compose(installation.directory)
-    running = asyncio.create_task(parts.publisher.run())
-    try:
-        await eventually(lambda: parts.publisher.connected_to is not None, "the manager connects")
+    async with installation.composed() as parts:
         yield parts
         assert not parts.publisher.last_error
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        await parts.broker.close()
-        parts.store.close()
 
 
 async def greets(parts: Parts, channel: RawChannel, host: str) -> None:
@@ -87,7 +76,7 @@ async def test_properties_that_cannot_be_read_end_no_session(
 ) -> None:
     """More of them than the manager has at hand, as a report and as what a component says; then the next
     report is heard."""
-    config = await installation.enrol(manager, str(uuid.uuid4()))  # type: ignore[arg-type]
+    config = await installation.enrol(manager, str(uuid.uuid4()))
     user = short(config.host_id.encode())
     flags, properties = UNREADABLE[what]
     async with raw_channel(config) as channel:
@@ -95,4 +84,18 @@ async def test_properties_that_cannot_be_read_end_no_session(
             key = topology.event_key(config.host_id, kind)
             for _ in range(count):
                 await channel.publish(key, flags | USER_ID, properties + user)
+        await greets(manager, channel, config.host_id)
+
+
+async def test_a_consumer_that_nobody_can_read_of_ends_no_session(
+    installation: Installation, manager: Parts
+) -> None:
+    """What a host says of itself when it begins to consume is in the broker's event."""
+    config = await installation.enrol(manager, str(uuid.uuid4()))  # type: ignore[arg-type]
+    queue = topology.policy_queue(config.host_id)
+    long_one = short(b"a") + b"S" + long(bytes(10_000))
+    async with raw_channel(config) as channel:
+        for number, arguments in enumerate((long_one, nested(100), short(b"a") + b"T" + NO_TIME)):
+            await channel.consume_and_cancel(queue, b"%d" % number, arguments)
+        await eventually(lambda: manager.presence.is_up(config.host_id) is False, "they came and went")
         await greets(manager, channel, config.host_id)

@@ -6,19 +6,18 @@ through one vNIC (harness/prober.py); what is lost or delivered is counted by nu
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.harness.lone import CHECKOUT, LoneHost, lone_host, other_version, refused_version
-from tests.harness.prober import Prober
+from tests.harness.pieces import pieces
+from tests.harness.prober import Prober, figures
 from vagrant.lab.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-UPGRADES = 2
-LONG = pytest.mark.timeout(7200)
 FLOW = "struct flow {\n\tu64 expires;"
 VNIC = "/* Why nothing passes a vNIC while"
 SESSIONS = "\tu64 sessions;   /* flows created */"
@@ -64,17 +63,21 @@ def counted(host: LoneHost) -> dict[int, int]:
     return {rule["id"]: rule["packets"] for rule in json.loads(done.stdout)["rules"]}
 
 
-@pytest.mark.parametrize("upgrades", [UPGRADES, pytest.param(200, marks=[pytest.mark.deep, LONG])])
+@pytest.mark.parametrize("upgrades", [pytest.param(range(2), id="few"), *pieces(68, 34)])
 @pytest.mark.parametrize("change", PATCHES)
 def test_o3_flows_live_on_under_other_structs(
-    host: LoneHost, tmp_path: Path, change: str, upgrades: int
+    host: LoneHost,
+    tmp_path: Path,
+    change: str,
+    upgrades: range,
+    record_property: Callable[[str, str], None],
 ) -> None:
     """Upgrade and downgrade under traffic: nothing is lost, nothing is let by, counters go on; and what the
     version before had pinned is gone."""
     other = other_version(tmp_path / "other", *PATCHES[change])
     schemas, counters = [schema(host)], [counted(host)]
     with host.probed() as probers:
-        for number in range(upgrades):
+        for number in upgrades:
             for prober in probers:
                 prober.note(f"upgrade {number}")
             host.daemon.kill()
@@ -83,6 +86,8 @@ def test_o3_flows_live_on_under_other_structs(
             wait_until(lambda: len(list(host.pins.iterdir())) == 1, "older pins removed", timeout_s=60)
             schemas.append(schema(host))
             counters.append(counted(host))
+    probes = figures(prober.counted() for prober in probers)
+    record_property("figure", f"{len(upgrades)} upgrades and downgrades, {change}: {probes}")
     assert_unnoticed(probers)
     assert schemas[0] == schemas[2] != schemas[1]
     for before, after in pairwise(counters):

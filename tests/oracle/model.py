@@ -257,9 +257,14 @@ class Model:
             self.packets[rule] += 1
         return PASS
 
+    def _closed(self, port: Port, direction: str, packet: Read) -> Expected:
+        """Without a policy."""
+        trusted = direction == "in" or packet.is_icmp or self._is_at_home(port, packet, direction)
+        return PASS if trusted and comes_up(packet, direction) else drop("closed")
+
     def _stateless(self, port: Port, direction: str, packet: Read, group: bool) -> Expected:
         if port.id not in self._state.vnics:
-            return PASS if comes_up(packet, direction) else drop("closed")
+            return self._closed(port, direction, packet)
         if reason := rogue(packet, direction, self._state.vnics.get(port.id)):
             return drop(reason)
         if direction == "out" and not self._is_at_home(port, packet, direction):
@@ -276,7 +281,7 @@ class Model:
         if flow is None and reason:
             return drop(reason)
         if (flow is None or flow.policy != self._policy) and port.id not in self._state.vnics:
-            return PASS if comes_up(packet, direction) else drop("closed")
+            return self._closed(port, direction, packet)
         if flow is not None:
             if packet.segment and packet.segment.kind in DECISIVE and not packet.intact:
                 return drop("checksum")

@@ -29,14 +29,13 @@ class Speaker:
 
     @classmethod
     def at(cls, vnic: Vnic | None, mac: bytes) -> "Speaker | None":
-        """None: nobody watches."""
-        if vnic is None or vnic.spoofguard is SpoofGuard.DISABLED:
+        """None: nobody watches. Without a policy somebody does, and no address is its own."""
+        if vnic and vnic.spoofguard is SpoofGuard.DISABLED:
             return None
         # The link-local address that is made of the MAC address: RFC 4291 appendix A.
         made = bytes.fromhex("fe80") + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
-        return cls(
-            mac, frozenset(made if a is None else ip_address(a).packed for a in (None, *vnic.addresses))
-        )
+        bound = vnic.addresses if vnic else ()
+        return cls(mac, frozenset((made, *(ip_address(address).packed for address in bound))))
 
     def may_have(self, packet: Read, local: bytes) -> bool:
         """Whether a packet may begin a flow at this address, or leave it."""

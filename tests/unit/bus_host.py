@@ -32,6 +32,7 @@ class Host:
         self.said: list[ComponentEvent] = []
         self.away = False
         self.uid = 0
+        self.rights = Rights(COMPONENTS)
         self.relay = Relay(self._tell)
 
     async def _tell(self, event: ComponentEvent) -> None:
@@ -41,7 +42,7 @@ class Host:
 
     def interfaces(self, client: Client) -> tuple[Bus]:
         client.uid = self.uid
-        return (Bus(client, Rights(COMPONENTS), self.relay),)
+        return (Bus(client, self.rights, self.relay),)
 
     @property
     def messages(self) -> list[tuple[str, Any]]:

@@ -18,7 +18,7 @@ class FakeDatapath:
         self.unattachable: set[str] = set()
         self.taken_off: set[str] = set()
         self.overtaken: set[str] = set()
-        self.remembered = b""
+        self.remembered, self.ahead = b"", False
         self.timers: dict[str, SessionTimers] = {}
 
     @property
@@ -52,10 +52,13 @@ class FakeDatapath:
         return set(self.taken_off)
 
     def in_force(self) -> bytes:
+        return b"" if self.ahead else self.remembered
+
+    def last_in_force(self) -> bytes:
         return self.remembered
 
-    def remember(self, name: bytes) -> None:
-        self.remembered = name
+    def remember(self, name: bytes, *, ahead: bool = False) -> None:
+        self.remembered, self.ahead = name, ahead
 
     def set_timers(self, profiles: dict[str, SessionTimers]) -> None:
         self.timers = profiles

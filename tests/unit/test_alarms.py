@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
 
-from vsfwd.alarms import QUIET_SAMPLES, Alarms
+from vsfwd.alarms import CLOSED_SAMPLES, QUIET_SAMPLES, Alarms
 from vsfwd.datapath import Datapath, TableUse
 from vsfwd.incidents import Cause, Incidents
 from vsfwd.reconciler import ApplyThread
@@ -77,6 +78,40 @@ def test_x33_a_vnic_seen_with_anothers_address_is_an_alarm(alarms: Alarms) -> No
     for _ in range(QUIET_SAMPLES):
         alarms.sample({"web": TableUse(0.1, 0)}, {}, NOON)
     assert alarms.open == {}
+
+
+def test_o8_a_vnic_that_stays_without_a_policy_is_an_alarm(alarms: Alarms) -> None:
+    """After a minute in a row, until it has one; one that had to wait less is none."""
+    tables = {"web": TableUse(0.0, 0), "db": TableUse(0.0, 0)}
+    for _ in range(CLOSED_SAMPLES):
+        alarms.sample(tables, {}, NOON, closed={"web", "db"})
+    assert alarms.open == {}
+    for _ in range(CLOSED_SAMPLES):
+        alarms.sample(tables, {}, NOON, closed={"web"})
+        assert list(alarms.open) == [Cause("dfw_vnic_without_policy", "HIGH", "web")]
+    for _ in range(QUIET_SAMPLES):
+        alarms.sample(tables, {}, NOON)
+    assert alarms.open == {}
+
+
+async def test_o8_the_kernel_is_asked_who_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each sample, on the thread that applies policy."""
+    monkeypatch.setattr("vsfwd.alarms.PERIOD_S", 0)
+    samples = 0
+
+    def closed() -> set[str]:
+        nonlocal samples
+        samples += 1
+        if samples > CLOSED_SAMPLES + 1:
+            raise InterruptedError
+        return {"web"}
+
+    datapath, apply_thread = Mock(table_use=lambda: {"web": TableUse(0.0, 0)}, closed=closed), ApplyThread()
+    alarms = Alarms(datapath, apply_thread, dict)
+    with pytest.raises(InterruptedError):
+        await alarms.watch()
+    apply_thread.finish(lambda: None)
+    assert [cause.event_type for cause in alarms.open] == ["dfw_vnic_without_policy"]
 
 
 def test_an_incident_is_an_alarm_for_a_minute(alarms: Alarms) -> None:

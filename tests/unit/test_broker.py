@@ -27,7 +27,8 @@ from tests.harness.waiting import eventually
 from tests.unit.policy_messages import APP, HOST, WEB, Manager
 from vsfwd.amqp import Link, Session
 from vsfwd.broker import HELD_AT_MOST_S, BrokerLink
-from vsfwd.protocol.components import ComponentAnswer
+from vsfwd.protocol import migration, topology
+from vsfwd.protocol.components import ComponentAnswer, ComponentMessage
 from vsfwd.protocol.envelope import HEADER, REPORT_AFTER, SIGNATURE, Message
 from vsfwd.protocol.messages import Applied, Bindings, Event, Refusal, Reply, Request, digest_text
 from vsfwd.protocol.order import seal_order
@@ -57,7 +58,8 @@ class Asked(BrokerLink):
 
     async def take(self, message: Message) -> bool:
         headers = {HEADER: message.header, SIGNATURE: message.signature}
-        return await self._take_request(cast(Any, SimpleNamespace(body=message.body, headers=headers)))
+        given = SimpleNamespace(body=message.body, headers=headers, redelivered=False)
+        return await self._take_request(cast(Any, given))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,26 @@ async def test_a_request_that_comes_twice_is_done_once() -> None:
     message = MANAGER.request(FORGET)
     assert [await link.take(message) for _ in range(3)] == [True] * 3
     assert link.asked == [FORGET]
+
+
+@pytest.mark.parametrize("kind", ["move", "component"])
+async def test_what_comes_twice_is_given_once_to_whoever_it_is_for(kind: str) -> None:
+    """A step of a move, a message for a component."""
+    link, given = Asked(), list[object]()
+
+    async def take(said: migration.Move) -> None:
+        given.append(said)
+
+    link.move = take
+    link._component = given.append  # type: ignore[assignment]
+    said = {
+        "move": (topology.MOVE, migration.encode(migration.MoveAborted(WEB, APP, "by hand"))),
+        "component": ("component", msgspec.json.encode(ComponentMessage(WEB, "hello", "hello", {}))),
+    }
+    of_kind, body = said[kind]
+    order = seal_order(MANAGER.key, host=HOST, id="m", kind=of_kind, expires=int(time.time()) + 60, json=body)
+    assert [await link.take(order) for _ in range(2)] == [True, True]
+    assert len(given) == 1
 
 
 async def test_a_request_that_was_not_finished_is_done_when_it_comes_again() -> None:
@@ -278,6 +300,23 @@ async def test_of_what_is_held_back_only_the_newest_is_said() -> None:
     link.report(applied(3))
     link.send(applied(4))
     assert link.said() == [applied(2), applied(4)]
+    assert link._held is None
+
+
+async def test_what_is_held_back_ends_with_its_session(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The next one begins by saying where the host stands, and nothing older comes after that."""
+    monkeypatch.setattr(vsfwd.broker.identity, "load_certificate", lambda _: None)
+    monkeypatch.setattr(vsfwd.broker.identity, "login_of", lambda _: HOST)
+    link = _Busy()
+    link._config = cast(Any, SimpleNamespace(certificate=tmp_path / "host.crt"))
+    (tmp_path / "host.crt").touch()
+    await link.take(1 << 62)
+    link.report(applied(1))
+    tasks = SimpleNamespace(create_task=lambda work, name: work.close())
+    session = SimpleNamespace(outlet=AsyncMock(), intake=AsyncMock(), tasks=tasks)
+    await link.begin(cast(Session, session))
     assert link._held is None
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-import vsfwd
-from tests.unit.bus_host import AGENT, DEADLINE_S, OTHER, STRANGER, Host, serving, until
+from tests.harness.documents import blocks
+from tests.unit.bus_host import AGENT, COMPONENTS, DEADLINE_S, OTHER, STRANGER, Host, serving, until
 from vsfwd import relay
+from vsfwd.config import Component
 from vsfwd.ipc import server
 from vsfwd.protocol.components import ComponentAnswer, ComponentMessage
 
@@ -217,6 +217,17 @@ async def test_x48_who_may_speak_of_what_is_configuration(
     assert host.said == []
 
 
+async def test_x48_rights_that_are_taken_away_are_gone_for_who_is_connected(host: Host) -> None:
+    """It hears nothing more, and says nothing more, by the connection that it has."""
+    async with connected(host) as speaker, subscribed(host, "users") as listener:
+        host.rights.grant({**COMPONENTS, "agent": Component(users=(OTHER,), topics=("users",))})
+        host.send("agent", "users", n=1)
+        assert (await listener.hear())["error"] == "io.vsfwd.Bus.NotAllowed"
+        speaker.say("Publish", component="agent", topic="users", body={})
+        assert (await speaker.hear())["error"] == "io.vsfwd.Bus.NotAllowed"
+    assert host.said == []
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -333,11 +344,10 @@ async def test_x49_of_too_many_clients_those_of_the_user_with_most_go(
 
 async def test_the_client_in_the_readme_works(host: Host, tmp_path: Path) -> None:
     """As it stands there: it says hello, and answers what it is asked."""
-    text = (Path(vsfwd.__file__).parent / "README.md").read_text()
-    (source,) = re.findall(r"    # hello\.py.*?\n\n(?=\S)", text, re.DOTALL)
+    (source,) = (block.text for block in blocks("vsfwd/ipc/README.md") if block.kind == "python")
     assert source.count("\n") <= 32
     script = tmp_path / "hello.py"
-    script.write_text(re.sub("^    ", "", source, flags=re.MULTILINE))
+    script.write_text(source)
     process = await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", script, host.path)
     try:
         await until(lambda: not host.send("hello", "hello")[1].error)

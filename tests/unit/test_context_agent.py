@@ -5,7 +5,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from tests.unit.bus_host import Host, serving, until
 from vsfwd.components import context_agent, member
 from vsfwd.components.context_agent import Guests, run
+from vsfwd.config import Config
 from vsfwd.protocol.components import ComponentAnswer
 
 WEB, DB = "bbbbbbbb-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
@@ -35,7 +37,8 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def agent(host: Host, directory: Path) -> AsyncIterator[None]:
-    running = asyncio.create_task(run(host.path, directory))
+    config = cast(Config, SimpleNamespace(socket=host.path, guests_dir=directory))
+    running = asyncio.create_task(run(config))
     try:
         yield
     finally:
@@ -87,8 +90,8 @@ def test_a_bad_file_stops_no_other_and_the_last_good_one_stays(tmp_path: Path, t
 
 
 def test_other_files_are_nothing_to_it(tmp_path: Path) -> None:
-    """Names that are no VM's, and a directory that is not there: that is logged, once; what somebody just
-    writes is not."""
+    """Names that are no VM's, and a directory that is not there, which is no fault: that is
+    logged, once; what somebody just writes is not."""
     for name in ("web.json", f".{WEB}.json", f"{WEB}.json.new", f"{WEB.upper()}.json"):
         (tmp_path / name).write_text("{}")
     nowhere = tmp_path / "nowhere"
@@ -97,13 +100,14 @@ def test_other_files_are_nothing_to_it(tmp_path: Path) -> None:
             f"{tmp_path}/{WEB.upper()}.json: not the id of a VM",
             f"{tmp_path}/web.json: not the id of a VM",
         ],
-        nowhere: [f"{nowhere}: No such file or directory"],
+        nowhere: [f"{nowhere} does not exist yet"],
     }.items():
         guests = Guests(directory)
         with capture_logs() as logs:
             assert list(guests.changes()) == []
             assert list(guests.changes()) == []
         assert [entry["reason"] for entry in logs] == reasons
+        assert {entry["log_level"] for entry in logs} == {"info" if directory == nowhere else "error"}
 
 
 async def test_it_begins_anew_and_tells_all_it_knows(tmp_path: Path) -> None:

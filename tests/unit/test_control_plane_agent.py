@@ -44,9 +44,10 @@ class Scene:
         self.config = Config(
             host_id=HOST, broker_urls=("amqps://nowhere",), ca=ca, certificate=own, key=own,
             manager_key=base64.b64encode(manager).decode(), socket=path / "vsfwd.sock",
+            control_plane_dir=path / "control-plane",
         )  # fmt: skip
         self.directory = path / "control-plane"
-        self.agent = ControlPlane(self.config, self.directory)
+        self.agent = ControlPlane(self.config)
 
     def identity(
         self,
@@ -82,7 +83,7 @@ def test_what_it_is_given_is_on_disk_for_its_owner_alone(scene: Scene) -> None:
     assert msgspec.json.decode(scene.files()["controllers.json"]) == listed(5, ONE)
     pem = scene.files()["host.pem"]
     assert identity.load_key(pem).public_key() == identity.load_certificate(pem).public_key()
-    again = ControlPlane(scene.config, scene.directory)
+    again = ControlPlane(scene.config)
     assert again.status() == scene.agent.status()
     assert again.status()["generation"] == 5
 
@@ -191,7 +192,7 @@ async def test_it_asks_at_the_start_and_takes_what_is_sent(
     monkeypatch.setattr(member, "AGAIN_S", 0.01)
     monkeypatch.setattr(control_plane_agent, "ASK_AGAIN_S", 0.01)
     async with serving(scene.config.socket) as host:
-        running = asyncio.create_task(run(scene.config, scene.directory))
+        running = asyncio.create_task(run(scene.config))
         try:
             await answered(host, "controllers", listed(5, ONE))
             await answered(host, "identity", scene.identity())

@@ -9,13 +9,13 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from manager_stub.findings import Kind
-from vsfwd.ctl import STATUSES, main
-from vsfwd.enrolctl import enroll
-from vsfwd.fleetctl import COMMANDS as FLEET
-from vsfwd.lintctl import KINDS, lint
-from vsfwd.policyctl import COMMANDS
-from vsfwd.shell import print_table, wide_console
-from vsfwd.tracectl import trace
+from vsfwd.ctl.enrol import enroll
+from vsfwd.ctl.fleet import COMMANDS as FLEET
+from vsfwd.ctl.lint import KINDS, lint
+from vsfwd.ctl.policy import COMMANDS
+from vsfwd.ctl.shell import print_table, wide_console
+from vsfwd.ctl.trace import trace
+from vsfwd.ctl.vsfwctl import STATUSES, main
 
 EXPLAIN = ["explain", "--vnic", "web", "--proto", "tcp", "--src", "10.0.0.1", "--dst", "10.0.0.2"]
 

@@ -10,11 +10,17 @@ from typing import cast
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
+from structlog.testing import capture_logs
 
 import vsfwd.daemon
-from vsfwd.daemon import AWAY_S, Daemon, TaskEnded, _essential, notify
-from vsfwd.datapath import DatapathError
+from tests.unit.test_config import COMPLETE
+from vsfwd.config import Config
+from vsfwd.configfile import ConfigError
+from vsfwd.daemon import AWAY_S, Daemon, TaskEnded, _essential, notify, warn_of
+from vsfwd.datapath import DatapathError, Limit, Settings
+from vsfwd.datapath.kernel import WITHOUT
 from vsfwd.incidents import Cause
+from vsfwd.ipc.rights import Rights
 
 AWAY = "management_channel_to_manager_node_down"
 
@@ -35,6 +41,15 @@ def test_without_systemd_nothing_happens(tmp_path: Path, monkeypatch: pytest.Mon
     notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "none"))
     notify("READY=1")
+
+
+def test_what_the_kernel_lacks_is_in_the_log() -> None:
+    """A line for each feature, with what that means; none where nothing is missing."""
+    with capture_logs() as logged:
+        warn_of({})
+        warn_of(WITHOUT)
+    assert {line["feature"]: line["so"] for line in logged} == WITHOUT
+    assert {line["log_level"] for line in logged} == {"warning"}
 
 
 async def test_a_task_that_returns_is_an_error() -> None:
@@ -98,15 +113,23 @@ def test_o33_a_vnic_that_nothing_passes_for_long_is_an_alarm() -> None:
 
 
 async def test_what_cannot_be_mended_now_is_mended_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel refuses for a moment: the daemon goes on, and so does what else it looks after."""
+    """The kernel refuses for a moment: the daemon goes on, and so does what else it looks after. Meanwhile
+    systemd's watchdog is not fed, whose patience ends when it lasts."""
     refusals: list[Exception] = [DatapathError("bare"), NetlinkError(12), OSError("nft")]
-    mended = asyncio.Event()
+    mended, watched = asyncio.Event(), asyncio.Event()
 
     def restore() -> bool:
         if refusals:
             raise refusals.pop()
         mended.set()
         return False
+
+    told: list[str] = []
+
+    def fed(state: str) -> None:
+        told.append(f"{state} with {len(refusals)} refusals to come")
+        if state.startswith("WATCHDOG"):
+            watched.set()
 
     async def at_once(work: Callable[[], object]) -> object:
         return work()
@@ -115,13 +138,69 @@ async def test_what_cannot_be_mended_now_is_mended_later(monkeypatch: pytest.Mon
     looked: list[bool] = []
     daemon = SimpleNamespace(
         apply_thread=at_once,
-        datapath=SimpleNamespace(port_guard=guard),
+        datapath=SimpleNamespace(port_guard=guard, check=lambda: None),
         reconciler=SimpleNamespace(mend=lambda: looked.append(True)),
+        _status_line=lambda: "well",
     )
+    monkeypatch.setattr(vsfwd.daemon, "notify", fed)
     daemon._mend_guard = partial(Daemon._mend_guard, cast(Daemon, daemon))
     monkeypatch.setattr(vsfwd.daemon, "MEND_PERIOD_S", 0.0)
     mending = asyncio.create_task(Daemon._mend(cast(Daemon, daemon)))
     async with asyncio.timeout(20):
         await mended.wait()
+        await watched.wait()
     assert len(looked) >= 3
+    assert told[:2] == ["STATUS=well with 2 refusals to come", "WATCHDOG=1 with 0 refusals to come"]
     mending.cancel()
+
+
+async def test_a_reload_takes_what_can_be_taken() -> None:
+    """Limits go to the kernel, brokers and users to their parts; what needs a restart is named and stays as
+    it was, and so does everything when the configuration has a mistake, or the kernel refuses it."""
+    old = Config.parse(COMPLETE, "old")
+    changed = (
+        "log_rate = 7\nreject_burst = 8\nstatistics_period_s = 5\nipc_uids = [107]\nflows_per_vnic = 64\n"
+    )
+    components = '[components.backup]\nusers = [7]\ntopics = ["done"]\n'
+    new = Config.parse(COMPLETE.replace("10.0.0.2", "10.0.0.3") + changed + components, "new")
+    configured: list[Settings] = []
+
+    async def at_once(work: Callable[..., object], *arguments: object) -> object:
+        return work(*arguments)
+
+    daemon = SimpleNamespace(
+        config=old,
+        _reread=lambda: new,
+        apply_thread=at_once,
+        datapath=SimpleNamespace(configure=configured.append),
+        broker=SimpleNamespace(urls=old.broker_urls),
+        statistics=SimpleNamespace(period_s=old.statistics_period_s),
+        rights=Rights({}),
+    )
+    taken, left = await Daemon.reload(cast(Daemon, daemon))
+    assert left == ["flows_per_vnic"]
+    assert taken == [
+        *("broker_urls", "components", "ipc_uids", "log_rate", "reject_burst", "statistics_period_s"),
+    ]
+    (settings,) = configured
+    assert (settings.log_limit, settings.reject_limit) == (Limit(7, 200), Limit(100, 8))
+    assert settings.flows_per_vnic == old.flows_per_vnic
+    assert daemon.config.ipc_uids == (107,)
+    assert (daemon.broker.urls, daemon.statistics.period_s) == (new.broker_urls, 5)
+    daemon.rights.check(7, "backup", "done")
+
+    def mistaken() -> Config:
+        raise ConfigError("vsfwd.toml:3: no")
+
+    daemon._reread = mistaken
+    with pytest.raises(ConfigError):
+        await Daemon.reload(cast(Daemon, daemon))
+    assert (daemon.config.log_rate, len(configured)) == (7, 1)
+
+    def refused(_: Settings) -> None:
+        raise DatapathError("no room")
+
+    daemon._reread, daemon.datapath.configure = lambda: old, refused
+    with pytest.raises(DatapathError):
+        await Daemon.reload(cast(Daemon, daemon))
+    assert daemon.config.log_rate == 7

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+from structlog.testing import capture_logs
 
 from vsfwd.datapath import Datapath
 from vsfwd.discovery import Discovery, current, duplicates, learn, reports
@@ -74,6 +78,22 @@ class Knowing:
 
     def know(self, slot: int, addresses: frozenset[int]) -> None:
         self.known[slot] = len(addresses)
+
+
+async def test_o27_what_a_full_disk_did_not_take_is_saved_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing is learned since; that there is no room is said once."""
+    statefile, claim = StateFile(tmp_path), Claim("10.0.0.1", ARP)
+    ports = {"v": Port("v", "veth", 1, "02:00:00:00:00:01", 0)}
+    discovery = Discovery(statefile, cast(Datapath, Knowing()), AsyncMock(), lambda: ports, Mock())
+    with monkeypatch.context() as full, capture_logs() as lines:
+        full.setattr(statefile, "save_addresses", Mock(side_effect=OSError(28, "No space left on device")))
+        await discovery.take_over("v", [claim])
+        await discovery.take([], 1)
+    assert len(lines) == 1
+    await discovery.take([], 2)
+    assert statefile.load_addresses() == Addresses({"v": (claim,)})
 
 
 async def test_what_the_manager_forgets_is_forgotten_here(tmp_path: Path) -> None:

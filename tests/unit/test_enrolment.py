@@ -197,7 +197,9 @@ def test_a_manager_that_is_not_ready_is_asked_again(manager: FalseOrTrue, asked:
     keys = {x509.load_pem_x509_csr(csr.encode()).public_key().public_numbers() for csr in requests}
     assert (len(requests), len(keys)) == (3, 1)
     manager.stands_by, manager.away = 2, "this manager stands by; nobody leads yet"
-    enrol(asked, again=True)
+    told.clear()
+    enrol(asked, again=True, waits=told.append)
+    assert told == [f"{manager.url}: {manager.away}"]
     manager.busy = 10**6
     with pytest.raises(NotReady, match="ask again"):
         enrol(asked, again=True, patience_s=0.0)

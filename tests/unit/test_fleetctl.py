@@ -49,7 +49,7 @@ def vsfwctl(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         monkeypatch.setenv(f"VSFWCTL_{name}", value)
 
     def run(answers: dict[str, Any], *arguments: str) -> Result:
-        monkeypatch.setattr("vsfwd.managerctl.Rest", lambda login: Answering(answers))
+        monkeypatch.setattr("vsfwd.ctl.manager.Rest", lambda login: Answering(answers))
         return CliRunner().invoke(main, arguments)
 
     return run
@@ -77,6 +77,14 @@ def test_what_a_host_is_sent_waits_for_the_broker(
     host = HOST | {"no_broker": no_broker}
     answers = {"GET vsfw/hosts": [host], f"POST vsfw/hosts/{HOST['id']}": host}
     assert vsfwctl(answers, "hosts", "sync", "host1").stdout == said
+
+
+def test_a_manager_of_before_says_less(vsfwctl: Callable[..., Result]) -> None:
+    """Of an earlier release, which does not say whether it has a broker: its hosts are shown."""
+    host = {key: value for key, value in HOST.items() if key != "no_broker"}
+    answers = {"GET vsfw/hosts": [host], f"POST vsfw/hosts/{HOST['id']}": host}
+    assert "host1" in vsfwctl(answers, "hosts").stdout
+    assert vsfwctl(answers, "hosts", "sync", "host1").stdout == "host1 is sent generation 9, all of it\n"
 
 
 def test_an_alarm_that_is_none_is_not_acknowledged(vsfwctl: Callable[..., Result]) -> None:

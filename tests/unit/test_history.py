@@ -1,6 +1,8 @@
 """What chaos is judged by: which policies may be in force (harness/history.py); what a seed decides."""
 
-from tests.harness.chaos import STEPS, WEIGHTS, schedule
+import pytest
+
+from tests.harness.chaos import IN_A_LAB, ON_A_HOST, STEPS, schedule
 from tests.harness.history import History
 
 
@@ -30,8 +32,9 @@ def test_what_was_overtaken_is_confirmed_with_what_came_after() -> None:
     assert said.admissible(23, 24) == {False}
 
 
-def test_a_seed_is_a_schedule() -> None:
+@pytest.mark.parametrize("weights", [ON_A_HOST, IN_A_LAB], ids=["host", "lab"])
+def test_a_seed_is_a_schedule(weights: dict[str, int]) -> None:
     """The same again; and in some of them everything happens."""
-    assert schedule(17) == schedule(17) != schedule(18)
-    assert len(schedule(17)) == STEPS
-    assert {step.what for seed in range(40) for step in schedule(seed)} == WEIGHTS.keys()
+    assert schedule(17, weights) == schedule(17, weights) != schedule(18, weights)
+    assert len(schedule(17, weights)) == STEPS
+    assert {step.what for seed in range(40) for step in schedule(seed, weights)} == weights.keys()

@@ -7,14 +7,17 @@ import threading
 from collections.abc import AsyncIterator, Mapping, Set
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWTFILTER
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_DELQDISC, RTM_DELTFILTER, RTM_NEWLINK, RTM_NEWTFILTER
 
 import vsfwd.interfaces
+from tests.harness.waiting import eventually
 from tests.unit.policy_messages import APP, WEB, WEB_VM
-from vsfwd.interfaces import Conflict, Interfaces, Link, recognise
+from vsfwd.interfaces import UNKNOWN_MAC, Conflict, Interfaces, Link, recognise
+from vsfwd.policy.model import Vnic
 from vsfwd.protocol import messages
 from vsfwd.protocol.messages import Binding, Bindings, Guest
 from vsfwd.reconciler import Port
@@ -73,9 +76,10 @@ class Message(dict[Any, Any]):
 
 
 class Netlink:
-    """The kernel's links by index; a dump leaves out those in `missed`."""
+    """The kernel's links by index; a dump leaves out those in `missed`, and is counted."""
 
     def __init__(self) -> None:
+        self.dumps = 0
         self.links: dict[int, dict[Any, Any]] = {}
         self.missed: set[int] = set()
         self.events: list[dict[Any, Any]] = []
@@ -92,6 +96,7 @@ class Netlink:
     async def get_links(self, *asked: int) -> AsyncIterator[dict[Any, Any]]:
         if not self.links.keys() >= set(asked):
             raise NetlinkError(errno.ENODEV)
+        self.dumps += not asked
         return _each([self.links[index] for index in asked or self.links.keys() - self.missed])
 
     async def get(self) -> AsyncIterator[dict[Any, Any]]:
@@ -118,12 +123,15 @@ class Devices:
         self.bare: Set[str] = set()
         self.statefile = StateFile(directory)
         self.reports: list[Bindings] = []
-        self.interfaces = Interfaces(self.statefile, dict, self._connect, self.reports.append)
+        self.policy: dict[str, Vnic] = {}
+        self.macs: dict[str, str] = {}
+        self.interfaces = Interfaces(self.statefile, lambda: self.policy, self._connect, self.reports.append)
         self.netlink: Any = self.interfaces._netlink
         self.events: Any = self.interfaces._events
 
     async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
         self.attached = {vnic: port.device for vnic, port in ports.items()}
+        self.macs = {vnic: port.mac for vnic, port in ports.items()}
         self.bare = bare
 
     async def announce(self, device: str = "veth-web", name: str = "") -> bool:
@@ -168,6 +176,22 @@ async def test_a_vnic_is_not_let_go_on_a_dump_that_may_have_missed_it(devices: D
     assert devices.attached == {WEB: "veth-web"}
 
 
+async def test_what_is_announced_again_looks_at_no_other_link(devices: Devices) -> None:
+    """Its device has come and been recognised meanwhile, and a VM may wait: one link is looked at, and
+    attached if it is not. Unless that is another one by now."""
+    await devices.announce()
+    devices.netlink.add(7, "veth-web")
+    await devices.interfaces.sync()
+    dumps, devices.attached = devices.netlink.dumps, {}
+    assert await devices.announce()
+    assert (devices.attached, devices.netlink.dumps) == ({WEB: "veth-web"}, dumps)
+    devices.netlink.links[7]["ifname"] = "veth-other"
+    devices.netlink.add(8, "veth-web")
+    assert await devices.announce()
+    assert devices.attached == {WEB: "veth-web"}
+    assert devices.netlink.links[7]["ifalias"] == ""
+
+
 async def test_what_is_announced_of_a_vm_is_reported_whenever_it_changes(devices: Devices) -> None:
     """Once each; it survives a restart of the daemon, and a device that comes later."""
     await devices.announce(name="web-01")
@@ -206,6 +230,27 @@ async def test_whose_filter_is_deleted_is_told_once(devices: Devices, kind: int)
     assert devices.bare == set()
 
 
+async def test_o5_a_deleted_filter_is_told_again_when_the_kernel_was_busy(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On clsact nothing else ever tells of it."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    devices.events.events = [{"header": {"type": RTM_DELTFILTER}, "index": 7}]
+    with pytest.raises(asyncio.CancelledError):
+        await devices.interfaces.watch()
+
+    async def busy(*_: object) -> None:
+        raise NetlinkError(errno.EBUSY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(devices.interfaces, "_connect", busy)
+        with pytest.raises(NetlinkError):
+            await devices.interfaces.sync()
+    await devices.interfaces.sync()
+    assert devices.bare == {WEB}
+
+
 @pytest.mark.parametrize(("name", "bare"), [("foreign", {WEB}), ("vsfwd_in", set())])
 async def test_o5_another_tool_s_filter_is_looked_at(devices: Devices, name: str, bare: set[str]) -> None:
     """It may have come in front of ours. Those that we attach are no news."""
@@ -217,6 +262,34 @@ async def test_o5_another_tool_s_filter_is_looked_at(devices: Devices, name: str
         await devices.interfaces.watch()
     await devices.interfaces.sync()
     assert devices.bare == bare
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "looked"),
+    [
+        (RTM_NEWLINK, {}, False),
+        (RTM_NEWLINK, {"family": 7}, False),
+        (RTM_NEWLINK, {"ifname": "veth9"}, True),
+        (RTM_NEWLINK, {"ifalias": ""}, True),
+        (RTM_NEWLINK, {"index": 8}, True),
+        (RTM_NEWLINK, {"index": 8, ("linkinfo", "kind"): "vxlan"}, False),
+        (RTM_DELLINK, {"index": 8, ("linkinfo", "kind"): "vxlan"}, False),
+        (RTM_DELLINK, {}, True),
+        (RTM_DELLINK, {"family": 7}, False),
+    ],
+)
+async def test_what_changes_nothing_of_a_vnic_is_no_news(
+    devices: Devices, kind: int, changed: dict[str, object], looked: bool
+) -> None:
+    """Up, down, in a bridge or out of it: not all links are looked at for that. For what may be another
+    vNIC's, or nobody's now, they are."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    link = devices.netlink.links[7]
+    devices.events.events = [{**link, "header": {"type": kind}, "family": 0, **changed}]
+    with pytest.raises(asyncio.CancelledError):
+        await devices.interfaces.watch()
+    assert devices.interfaces._changed.is_set() == looked
 
 
 @pytest.mark.parametrize("another", [True, False], ids=["number reused", "gone"])
@@ -232,6 +305,22 @@ async def test_a_vnic_whose_device_is_gone_is_let_go(devices: Devices, another: 
     assert devices.attached == {}
 
 
+async def test_o9_the_last_announcement_of_a_name_counts(devices: Devices) -> None:
+    """A vNIC has gone, and the hypervisor gives the name of its device to another; the one that was there is
+    known by its alias, wherever that is, and by no name."""
+    devices.netlink.add(6, "veth-web")
+    assert await devices.announce()
+    del devices.netlink.links[6]
+    assert not await devices.interfaces.announce(Binding(APP, WEB_VM, "02:00:00:00:00:02", "veth-web"))
+    devices.netlink.add(7, "veth-web")
+    await devices.interfaces.sync()
+    assert devices.attached == {APP: "veth-web"}
+    assert {each.vnic: each.device for each in devices.statefile.load_bindings()} == {
+        WEB: "",
+        APP: "veth-web",
+    }
+
+
 async def test_the_event_loop_does_not_wait_for_the_disk(
     devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,3 +330,62 @@ async def test_the_event_loop_does_not_wait_for_the_disk(
     await devices.announce()
     assert len(writers) == 1
     assert threading.get_ident() not in writers
+
+
+async def test_o27_no_vnic_waits_for_a_disk_that_hangs(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is attached before it is saved; others are attached and let go meanwhile. When the disk is back it
+    gets what is so by then."""
+    there, save = threading.Event(), devices.statefile.save_bindings
+    monkeypatch.setattr(devices.statefile, "save_bindings", lambda all: there.wait(20) and save(all))
+    devices.netlink.add(7, "veth-web")
+    announced = asyncio.create_task(devices.announce())
+    try:
+        await eventually(lambda: devices.attached == {WEB: "veth-web"}, "the vNIC attached", 10)
+        devices.netlink.add(8, "veth-app")
+        devices.netlink.links[8]["ifalias"] = f"vsfwd:{APP}"
+        async with asyncio.timeout(10):
+            await devices.interfaces.sync()
+        assert devices.attached == {WEB: "veth-web", APP: "veth-app"}
+        followed = asyncio.create_task(devices.interfaces.follow())
+        withdrawn = asyncio.create_task(devices.interfaces.withdraw(WEB))
+        await eventually(lambda: devices.attached == {APP: "veth-app"}, "the vNIC let go", 10)
+        del devices.netlink.links[8]
+        await eventually(lambda: devices.attached == {}, "the device that went noticed", 10)
+        assert [task.done() for task in (announced, withdrawn)] == [False, False]
+    finally:
+        there.set()
+    assert await withdrawn
+    assert [each.vnic for each in devices.statefile.load_bindings()] == [APP]
+    followed.cancel()
+
+
+async def test_a_policy_that_says_a_mac_address_says_it_at_once(devices: Devices) -> None:
+    """Known by its alias only, a vNIC has no frame of its own; with the policy it has, and nobody waits for
+    the next look at the links. A policy about others changes nothing."""
+    devices.netlink.add(7, "veth-web")
+    devices.netlink.links[7]["ifalias"] = f"vsfwd:{WEB}"
+    await devices.interfaces.sync()
+    assert devices.macs == {WEB: UNKNOWN_MAC}
+    dumps, devices.macs = devices.netlink.dumps, {}
+    await devices.interfaces.policy_changed()
+    assert devices.macs == {}
+    devices.policy[WEB] = Vnic(vm=WEB_VM, vm_name="web", mac="02:00:00:00:00:01")
+    await devices.interfaces.policy_changed()
+    assert devices.macs == {WEB: "02:00:00:00:00:01"}
+    assert devices.netlink.dumps == dumps
+
+
+async def test_a_policy_is_taken_whatever_netlink_says(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker's part of the daemon does not end by it: the links are looked at again at once."""
+    devices.netlink.add(7, "veth-web")
+    devices.netlink.links[7]["ifalias"] = f"vsfwd:{WEB}"
+    await devices.interfaces.sync()
+    devices.policy[WEB] = Vnic(vm=WEB_VM, vm_name="web", mac="02:00:00:00:00:01")
+    with monkeypatch.context() as busy:
+        busy.setattr(devices.interfaces, "_connect", AsyncMock(side_effect=NetlinkError(errno.EBUSY)))
+        await devices.interfaces.policy_changed()
+    assert devices.interfaces._changed.is_set()

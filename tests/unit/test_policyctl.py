@@ -1,11 +1,15 @@
 """What vsfwctl prints of what a manager answers."""
 
 import json
+from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
+from click.testing import CliRunner
 
-from vsfwd.policyctl import Way, show, show_left_out, take
+from vsfwd.ctl import main
+from vsfwd.ctl.policy import Way, show, show_left_out, take
 from vsfwd.rest import Denied, Rest
 
 NASTY = "a\rb\u202ec\x07"
@@ -80,3 +84,17 @@ def test_a_script_is_told_that_the_manager_refuses(capsys: pytest.CaptureFixture
         "results": [],
         "refused": "rules.0.colour: unknown field",
     }
+
+
+def test_each_wrong_object_of_a_file_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As the manager tells them one by one; none of them makes up a line of its own."""
+    told = ["/infra/services/a: display_name: missing", f"/infra/services/b: {NASTY}\nvsfwctl: x"]
+    body = {"error_message": "; ".join(told), "related_errors": [{"error_message": each} for each in told]}
+    monkeypatch.setattr("httpx.Client.request", lambda *_, **__: httpx.Response(400, json=body))
+    file = tmp_path / "policy.json"
+    file.write_text("{}")
+    login = {"VSFWCTL_MANAGER": "https://manager", "VSFWCTL_USER": "admin", "VSFWCTL_PASSWORD": "x"}
+    said = CliRunner(env=login).invoke(main, ["apply", "--yes", str(file)])
+    first, second = said.stderr.splitlines()
+    assert (said.exit_code, first) == (1, f"vsfwctl: {told[0]}")
+    assert second == f"vsfwctl: /infra/services/b: {SHOWN}\ufffdvsfwctl: x"

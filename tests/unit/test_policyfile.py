@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vsfwd.policyfile import MAX_DEPTH, Unreadable, read, write
+from vsfwd.ctl.policyfile import MAX_DEPTH, Unreadable, read, write
 
 
 @pytest.mark.parametrize("name", ["p.yaml", "p.json"])

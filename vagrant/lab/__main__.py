@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import httpx
@@ -15,10 +15,15 @@ from rich.table import Table
 from vagrant.lab import agents
 from vagrant.lab.lab import Lab, take_down
 from vagrant.lab.network import NetworkError
+from vagrant.lab.processes import Process
 from vagrant.lab.spec import BadSpec, Default, Transport, check_name, parse
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import step
 from vsfwd.ipc.client import Unreachable
+
+_ALONE: Final = ("manager", "broker")
+"""What there is once, and not on every host."""
+_what = click.argument("what", metavar="HOST|manager|broker")
 
 
 class Commands(click.Group):
@@ -116,27 +121,57 @@ def run_inside(name: str, vm: str, command: Sequence[str]) -> NoReturn:
 
 
 @main.command()
-@click.argument("what", metavar="HOST|manager")
+@_what
 @click.pass_obj
 def start(name: str, what: str) -> None:
-    """Start the vsfwd of HOST and its agents, or the manager, again, after they were killed."""
+    """Start the vsfwd of HOST and its agents, the manager or the broker again, after they were stopped or
+    killed."""
     lab = Lab.attach(name)
-    if what == "manager":
-        process, called = lab.manager.process(), "the manager"
-    else:
-        process, called = lab.vsfwd(what), f"the vsfwd of {what}"
-        if process is not None and None in agents.running(lab.host(what)).values():
-            with step(f"agents of {what}"):
-                agents.start(lab.host(what))
-            return
+    process, called = _process(lab, what), _called(what)
     if process is not None:
-        raise LabError(f"{called} is running, pid {process.pid}")
+        if what in _ALONE or None not in agents.running(lab.host(what)).values():
+            raise LabError(f"{called} is running, pid {process.pid}")
+        with step(f"agents of {what}"):
+            agents.start(lab.host(what))
+        return
     with step(called.removeprefix("the ")):
         if what == "manager":
             lab.manager.start()
             lab.manager.wait_ready(lab.rest)
+        elif what == "broker":
+            lab.broker.start()
+            lab.broker.wait_ready()
         else:
             lab.start_vsfwd(what)
+
+
+@main.command()
+@_what
+@click.pass_obj
+def stop(name: str, what: str) -> None:
+    """Stop the vsfwd of HOST, the manager or the broker, in order. The kernel goes on enforcing."""
+    lab = Lab.attach(name)
+    process, called = _process(lab, what), _called(what)
+    if process is None:
+        raise LabError(f"{called} is not running")
+    with step(f"stopping {called}"):
+        if what == "broker":
+            lab.broker.stop()  # with its epmd
+        else:
+            process.stop()
+
+
+def _process(lab: Lab, what: str) -> Process | None:
+    """If it lives."""
+    if what == "manager":
+        return lab.manager.process()
+    if what == "broker":
+        return lab.broker.processes()["node"] if lab.broker.running() else None
+    return lab.vsfwd(what)
+
+
+def _called(what: str) -> str:
+    return f"the {what}" if what in _ALONE else f"the vsfwd of {what}"
 
 
 @main.command()

@@ -28,16 +28,10 @@ def running(host: Host) -> dict[str, int | None]:
 
 
 def _programs(host: Host) -> dict[str, list[str]]:
-    config, kept = host.directory / CONFIG, host.directory / "control-plane"
+    config = ["--config", str(host.directory / CONFIG)]
     return {
-        context.COMPONENT: [
-            "vsfwd.components.context_agent",
-            *("--socket", str(host.socket), "--guests", str(host.guests)),
-        ],
-        control_plane.COMPONENT: [
-            "vsfwd.components.control_plane_agent",
-            *("--config", str(config), "--directory", str(kept)),
-        ],
+        context.COMPONENT: ["vsfwd.components.context_agent", *config],
+        control_plane.COMPONENT: ["vsfwd.components.control_plane_agent", *config],
     }
 
 

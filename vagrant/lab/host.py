@@ -9,9 +9,10 @@ from typing import cast
 import httpx
 from asyncvarlink import VarlinkErrorReply
 
-from vagrant.lab.layout import GUARD_PORTS, Host, Vm
+from vagrant.lab.layout import CACHE, GUARD_PORTS, Host, Vm
 from vagrant.lab.processes import Process, in_namespace, recall, spawn, tail
 from vagrant.lab.rest import checked
+from vagrant.lab.rights import with_rights
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import wait_until
 from vsfwd.config import Config
@@ -26,7 +27,14 @@ def enrol(rest: httpx.Client, host: Host, manager: str) -> str:
     enroll` there. The id the manager gives it."""
     token = checked(rest.post("/api/v1/vsfw/enrolment-tokens", json={"display_name": host.name}))
     host.directory.mkdir(mode=0o700)
-    settings = {"state_dir": host.directory / "state", "socket": host.socket, "pin_dir": host.pins}
+    settings = {
+        "state_dir": host.directory / "state",
+        "cache_dir": CACHE,
+        "socket": host.socket,
+        "pin_dir": host.pins,
+        "control_plane_dir": host.directory / "control-plane",
+        "guests_dir": host.guests,
+    }
     lines = "".join(f'{name} = "{path}"\n' for name, path in settings.items())
     lines += f"guard_ports = {json.dumps(GUARD_PORTS)}\n"
     (host.directory / CONFIG).write_text(f"{lines}statistics_period_s = 1\n")
@@ -42,7 +50,7 @@ def enrol(rest: httpx.Client, host: Host, manager: str) -> str:
 
 def start(host: Host) -> Process:
     """Its vsfwd, in its namespace; `wait_ready` waits for it."""
-    argv = [sys.executable, "-m", "vsfwd", "--config", str(host.directory / CONFIG)]
+    argv = with_rights([sys.executable, "-m", "vsfwd", "--config", str(host.directory / CONFIG)])
     return spawn(argv, pid_file=host.pid_file, log=host.log, namespace=host.namespace)
 
 
@@ -53,13 +61,18 @@ def wait_ready(host: Host, timeout_s: float = 60.0) -> None:
     def ready() -> bool:
         if process is None or not process.alive():
             raise LabError(f"vsfwd of {host.name} did not start, see {host.log}:\n{tail(host.log)}")
-        try:
-            ask(host.socket, lambda vsfwd: vsfwd.Status())
-        except Unreachable:
-            return False
-        return True
+        return answers(host)
 
     wait_until(ready, f"vsfwd of {host.name} ready", timeout_s)
+
+
+def answers(host: Host) -> bool:
+    """Does vsfwd, on its socket?"""
+    try:
+        ask(host.socket, lambda vsfwd: vsfwd.Status())
+    except Unreachable:
+        return False
+    return True
 
 
 def guest(vm: Vm) -> GuestInfo:

@@ -81,11 +81,7 @@ class Lab:
         with step(f"network: {len(spec.hosts)} hosts, {len(spec.vms)} VMs"):
             layout = layouts.plan(name, network.claim_number(name), spec)
             state.save(State(layout, owner))
-            network.build_fabric(layout)
-            for host in layout.hosts:
-                network.build_host(layout, host)
-            for vm in layout.vms:
-                network.build_vm(layout, vm)
+            network.build(layout)
         with step("manager's keys and certificates"):
             access = Manager(layout).init()
             state.save(State(layout, owner, access))

@@ -23,13 +23,16 @@ from vagrant.lab.spec import Default, Segment, Spec, Tag, Transport
 
 RUN: Final = Path("/run")
 PINS: Final = Path("/sys/fs/bpf/vsfwd")
+CACHE: Final = Path(__file__).parents[2] / "build" / "cache"
+"""Compiled programs, of all labs of this checkout. It stays."""
 GUARD_PORTS: Final = ("v*",)
 """Devices of VMs, and of nothing else in a host's namespace."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """`id` is the manager's to give, None until then. `directory` holds all that its vsfwd has on disk."""
+    """`id` is the manager's to give, None until then. `directory` holds all that its vsfwd has on disk.
+    Without a namespace ("") it is the machine itself."""
 
     name: str
     namespace: str

@@ -17,7 +17,6 @@ from vagrant.lab.waiting import wait_until
 PORT = 8443
 BROKER_PORT = 5671
 BROKER_API_PORT = 15671
-_COMMAND = [sys.executable, "-m", "manager_stub"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,10 @@ class Manager:
         return self.layout.directory / "manager"
 
     @property
+    def config(self) -> Path:
+        return self.layout.directory / "manager.toml"
+
+    @property
     def log(self) -> Path:
         return self.layout.directory / "manager.log"
 
@@ -41,14 +44,14 @@ class Manager:
     def init(self) -> Access:
         """CA, certificates, keys, database, first user."""
         address = self.layout.mgmt_address
-        argv = [*_COMMAND, "init", "--state", str(self.directory), "--listen", f"{address}:{PORT}"]
-        argv += [
-            "--broker",
-            f"{address}:{BROKER_PORT}",
-            "--broker-api",
-            f"https://{address}:{BROKER_API_PORT}",
-        ]
-        done = subprocess.run(argv, capture_output=True, text=True)
+        self.config.touch(0o600)
+        self.config.write_text(
+            f'state_dir = "{self.directory}"\n'
+            f'listen = "{address}:{PORT}"\n'
+            f'brokers = ["{address}:{BROKER_PORT}"]\n'
+            f'broker_apis = ["https://{address}:{BROKER_API_PORT}"]\n'
+        )
+        done = subprocess.run(self._command("init"), capture_output=True, text=True)
         if done.returncode:
             raise LabError(f"vsfw-manager init: {done.stderr.strip()}")
         said = json.loads(done.stdout)
@@ -63,8 +66,10 @@ class Manager:
         )
 
     def start(self) -> None:
-        argv = [*_COMMAND, "serve", "--state", str(self.directory)]
-        spawn(argv, pid_file=self.pid_file, log=self.log, namespace=self.layout.mgmt)
+        spawn(self._command("serve"), pid_file=self.pid_file, log=self.log, namespace=self.layout.mgmt)
+
+    def _command(self, name: str) -> list[str]:
+        return [sys.executable, "-m", "manager_stub", "--config", str(self.config), name]
 
     def process(self) -> Process | None:
         """If it lives."""

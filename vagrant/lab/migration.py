@@ -4,11 +4,11 @@ namespace, stays the same, and the port it hangs on becomes another host's.
     manager   may it move? The target has its policy, and what it takes along so far
     source    freeze: nothing passes any more, and the rest of what it takes along follows
               the port leaves, down and in no bridge
-    target    the port is the vNIC, and lets nothing pass; up and into the bridge
-              the VM says where it is: now all that its policy allows passes
+    target    the port is up and in the bridge, and the VM says where it is; nothing passes: vsfwd recognises
+              the vNIC that it was told of, and until its programs are there the port guard is in the way
+              what it takes along is there: now all that its policy allows passes
 
-Nothing is in a bridge, or up, from before the VM leaves one host until the programs of the other are on its
-port; where that cannot be, the VM goes back to where it was.
+Where that cannot be, the VM goes back to where it was.
 """
 
 import functools
@@ -42,10 +42,10 @@ def migrate(layout: Layout, manager: httpx.Client, vm: Vm, host: str) -> tuple[L
         hosts.freeze(source, vm)
         network.carry(layout, vm, host)
         try:
-            hosts.announce(target, arrived, hosts.guest(arrived))
             network.plug(there, arrived)
             network.redirect(there, arrived)
             with network.announcing(arrived):
+                hosts.announce(target, arrived, hosts.guest(arrived))
                 move = _active(manager, path)
         except BaseException:
             network.carry(there, arrived, vm.host)

@@ -76,6 +76,15 @@ def claim_number(name: str) -> int:
     raise NetworkError("all 255 lab numbers are taken")
 
 
+def build(layout: Layout) -> None:
+    """All of it, but no VM is plugged."""
+    build_fabric(layout)
+    for host in layout.hosts:
+        build_host(layout, host)
+    for vm in layout.vms:
+        build_vm(layout, vm)
+
+
 def build_fabric(layout: Layout) -> None:
     """The bridge that joins hosts, management and the root namespace."""
     vlans = layout.segments if layout.transport is Transport.VLAN else ()
@@ -108,13 +117,26 @@ def build_host(layout: Layout, host: Host) -> None:
         "link set uplink up",
     )
     _ip(layout.mgmt, f"link set {port} mtu {FABRIC_MTU} master fabric up")
+    join(layout, host)
+    if layout.transport is Transport.VLAN:
+        for segment in layout.segments:
+            _ip(layout.mgmt, f"link set {_port(segment, host)} master {_switch(segment)} up")
+
+
+def join(layout: Layout, host: Host) -> None:
+    """The segments' bridges, and the way from there to those of the other hosts."""
     for segment in layout.segments:
         _ip(host.namespace, *_segment(layout, segment, host))
-        if layout.transport is Transport.VLAN:
-            _ip(layout.mgmt, f"link set {_port(segment, host)} master {_switch(segment)} up")
     for other in layout.hosts:
         if other != host:
             introduce(layout, host, other)
+
+
+def leave(layout: Layout, host: Host) -> None:
+    """Take away what `join` made, if it is there."""
+    for segment in layout.segments:
+        for device in (f"br-{segment.name}", f"ov-{segment.name}"):
+            subprocess.run(["ip", *_in(host.namespace), "link", "del", device], capture_output=True)
 
 
 def introduce(layout: Layout, host: Host, other: Host) -> None:
@@ -124,7 +146,7 @@ def introduce(layout: Layout, host: Host, other: Host) -> None:
     for segment in layout.segments:
         there = [vm.mac for vm in layout.vms if vm.host == other.name and vm.segment == segment.name]
         _run(
-            ["bridge", "-n", host.namespace, "-batch", "-"],
+            ["bridge", *_in(host.namespace), "-batch", "-"],
             [
                 f"fdb append {mac} dev ov-{segment.name} dst {other.address} self permanent"
                 for mac in (_FLOOD, *there)
@@ -272,7 +294,11 @@ def _add_namespace(namespace: str, sysctls: Iterable[str]) -> None:
 
 
 def _ip(namespace: str | None, *lines: str) -> None:
-    _run(["ip", *(["-n", namespace] if namespace else []), "-batch", "-"], lines)
+    _run(["ip", *_in(namespace), "-batch", "-"], lines)
+
+
+def _in(namespace: str | None) -> list[str]:
+    return ["-n", namespace] if namespace else []
 
 
 def _run(argv: list[str], lines: Iterable[str] = ()) -> None:

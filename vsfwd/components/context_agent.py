@@ -1,10 +1,8 @@
 """The context agent: tells the manager what guests say of themselves, and who is logged on to them, as the
 context agent of an NSX host does for guest introspection.
 
-    vsfw-context-agent --guests /run/vsfwd/guests
-
 Whatever knows a guest - VMware's or QEMU's guest tools, a hypervisor's hook, the lab - keeps a file for it in
-that directory, ID-OF-THE-VM.json, written beside and renamed:
+`guests_dir` of vsfwd.toml, ID-OF-THE-VM.json, written beside and renamed:
 
     {"os_name": "Debian 12", "computer_name": "web01",
      "users": [{"name": "alice", "domain": "EXAMPLE", "session": "ssh", "since": 1795390000}]}
@@ -18,20 +16,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
-import click
 import msgspec
 import structlog
 
 import vsfwd.ipc.bus_interface as api
-from vsfwd.components.member import Member, run_agent
-from vsfwd.ipc import SOCKET
+from vsfwd.components.member import Member, agent
+from vsfwd.config import Config
 from vsfwd.policy.model import is_uuid
-from vsfwd.protocol.components import MAX_BODY, Body
+from vsfwd.protocol.components import MAX_BODY, Body, as_body
 from vsfwd.protocol.context import COMPONENT, GONE, START, VM, Guest
 
 log = structlog.get_logger(log="vsfwd.context")
 
-GUESTS: Final = Path("/run/vsfwd/guests")
 LOOK_S: Final = 1.0
 REPEAT_S: Final = 600.0
 MAX_FILES: Final = 4096
@@ -84,6 +80,12 @@ class Guests:
     def _files(self) -> Iterator[tuple[str, Stamp]]:
         try:
             paths = sorted(path for path in self._directory.iterdir() if path.match("[!.]*.json"))
+        except FileNotFoundError:
+            reason = f"{self._directory} does not exist yet"
+            if reason not in self._complaints:
+                log.info("no guests yet", reason=reason)
+            self._complaints = {reason}
+            return
         except OSError as error:
             self._complain({f"{self._directory}: {error.strerror}"})
             return
@@ -109,11 +111,11 @@ class Guests:
         if len(text) > MAX_BODY:
             raise ValueError(f"more than {MAX_BODY} bytes")
         guest = msgspec.json.decode(text, type=Guest)
-        return {"vm": vm, **msgspec.json.decode(msgspec.json.encode(guest))}
+        return {"vm": vm, **as_body(guest)}
 
 
-async def run(socket: Path, directory: Path) -> None:
-    member, guests = Member(socket, COMPONENT), Guests(directory)
+async def run(config: Config) -> None:
+    member, guests = Member(config.socket, COMPONENT), Guests(config.guests_dir)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_tell(member, guests), name="tell")
         tasks.create_task(member.serve({VM: guests.asked}), name="serve")
@@ -142,19 +144,7 @@ async def _publish(member: Member, topic: str, body: Body) -> None:
         log.error("guest not told", vm=body["vm"], reason=error.parameters["reason"])
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--guests",
-    type=click.Path(path_type=Path),
-    default=GUESTS,
-    show_default=True,
-    help="Directory with a file ID-OF-THE-VM.json for each guest.",
-)
-@click.option("--socket", type=click.Path(path_type=Path), default=SOCKET, show_default=True)
-@click.version_option(package_name="vsfwd", prog_name="vsfw-context-agent")
-def main(guests: Path, socket: Path) -> None:
-    """Tell the manager what guests say of themselves, and who is logged on to them."""
-    run_agent("vsfw-context-agent", run(socket, guests))
+main = agent("vsfw-context-agent", "Tell the manager what guests say of themselves, and who is on them.", run)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,16 @@
 """The control-plane agent, in the role of NSX's netcpa: receives the controllers and a certificate with its
 key, and keeps them on disk for whatever speaks with controllers on this host.
 
-    vsfw-control-plane-agent --directory /var/lib/vsfwd/control-plane
-
-`controllers.json` is the list, `host.pem` key and certificate together, `ca.pem` what controllers are
-verified by; each is whole at any moment, and its owner's alone. The key comes sealed to the host's own key,
-and is opened here: vsfwd and the broker carry what they cannot read. A list older than the one on disk is
-refused."""
+In `control_plane_dir` of vsfwd.toml, `controllers.json` is the list, `host.pem` key and certificate together,
+`ca.pem` what controllers are verified by; each is whole at any moment, and its owner's alone. The key comes
+sealed to the host's own key, and is opened here: vsfwd and the broker carry what they cannot read. A list
+older than the one on disk is refused."""
 
 import asyncio
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
-import click
 import msgspec
 import structlog
 from asyncvarlink import VarlinkErrorReply
@@ -22,10 +18,10 @@ from cryptography import x509
 
 import vsfwd.ipc.bus_interface as api
 from vsfwd import files, identity
-from vsfwd.components.member import Member, run_agent
-from vsfwd.config import Config, ConfigError
+from vsfwd.components.member import Member, agent
+from vsfwd.config import Config
 from vsfwd.ipc.client import Unreachable
-from vsfwd.protocol.components import Body
+from vsfwd.protocol.components import Body, as_body
 from vsfwd.protocol.control_plane import (
     COMPONENT,
     CONTROLLERS,
@@ -41,7 +37,6 @@ from vsfwd.protocol.renewal import is_due
 
 log = structlog.get_logger(log="vsfwd.control-plane")
 
-DIRECTORY: Final = Path("/var/lib/vsfwd/control-plane")
 ASK_EVERY_S: Final = 300.0
 ASK_AGAIN_S: Final = 10.0
 """After a question that was not answered."""
@@ -50,7 +45,8 @@ ASK_AGAIN_S: Final = 10.0
 class ControlPlane:
     """What is on disk."""
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(self, config: Config) -> None:
+        directory = config.control_plane_dir
         self._config = config
         self._controllers = directory / "controllers.json"
         self._identity = directory / "host.pem"
@@ -93,7 +89,7 @@ class ControlPlane:
         """Never the key."""
         certificate = self._certificate()
         return {
-            **msgspec.json.decode(msgspec.json.encode(self.controllers())),
+            **as_body(self.controllers()),
             "certificate": certificate
             and {
                 "serial_number": f"{certificate.serial_number:x}",
@@ -129,8 +125,8 @@ def _keep(path: Path, content: bytes) -> None:
         raise ValueError(f"{path.name} is not kept: {error.strerror}") from None
 
 
-async def run(config: Config, directory: Path) -> None:
-    member, kept, woken = Member(config.socket, COMPONENT), ControlPlane(config, directory), asyncio.Event()
+async def run(config: Config) -> None:
+    member, kept, woken = Member(config.socket, COMPONENT), ControlPlane(config), asyncio.Event()
     served = {CONTROLLERS: kept.take_controllers, STATUS: lambda _: kept.status()}
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(member.serve(served, woken.set), name="serve")
@@ -159,31 +155,11 @@ async def _ask(member: Member, kept: ControlPlane, woken: asyncio.Event) -> NoRe
             pass
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/vsfwd/vsfwd.toml"),
-    show_default=True,
-    help="That of vsfwd: who this host is, its key, the socket.",
+main = agent(
+    "vsfw-control-plane-agent",
+    "Keep the controllers, and the certificate to prove this host to them with.",
+    run,
 )
-@click.option(
-    "--directory",
-    type=click.Path(path_type=Path),
-    default=DIRECTORY,
-    show_default=True,
-    help="Where controllers.json, host.pem and ca.pem are kept.",
-)
-@click.version_option(package_name="vsfwd", prog_name="vsfw-control-plane-agent")
-def main(path: Path, directory: Path) -> None:
-    """Keep the controllers, and the certificate to prove this host to them with."""
-    try:
-        config = Config.load(path)
-    except ConfigError as error:
-        click.echo(f"vsfw-control-plane-agent: {error}", err=True)
-        sys.exit(2)
-    run_agent("vsfw-control-plane-agent", run(config, directory))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import click
 import structlog
 
 import vsfwd.ipc.bus_interface as api
+from vsfwd.config import Config, check_option, config_option, configured
 from vsfwd.ipc.client import Unreachable, connected
 from vsfwd.log import log_to_stderr
 from vsfwd.protocol.components import Body
@@ -95,12 +96,22 @@ class Member:
             log.warning("answer not taken", topic=message.topic, reason=reason.parameters["reason"])
 
 
-def run_agent(name: str, running: Coroutine[Any, Any, None]) -> None:
-    """As a process of its own, which ends when vsfwd does not allow it what it does."""
-    log_to_stderr()
-    try:
-        asyncio.run(running)
-    except* api.NotAllowed as refused:
-        for each in refused.exceptions:
-            click.echo(f"{name}: {each}", err=True)
-        sys.exit(1)
+def agent(name: str, purpose: str, run: Callable[[Config], Coroutine[Any, Any, None]]) -> click.Command:
+    """The program of an agent, a process of its own, which ends when vsfwd does not allow it what it does.
+    It has vsfwd's configuration: who this host is, its key, the socket."""
+
+    @click.command(help=purpose, context_settings={"help_option_names": ["-h", "--help"]})
+    @config_option
+    @check_option
+    @click.version_option(package_name="vsfwd", prog_name=name)
+    def main(path: Path, check_config: bool) -> None:
+        config = configured(name, path, check_config)
+        log_to_stderr()
+        try:
+            asyncio.run(run(config))
+        except* api.NotAllowed as refused:
+            for each in refused.exceptions:
+                click.echo(f"{name}: {each}", err=True)
+            sys.exit(1)
+
+    return main

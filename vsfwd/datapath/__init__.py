@@ -1,6 +1,6 @@
 """Between images and the kernel: the only package that knows bcc, maps and devices.
 
-image ──diff──► plan ──► maps (banks, flip) ──► kernel     programs: build, loader, attach
+image ──diff──► plan ──► maps (banks, flip) ──► kernel     programs: build, compiled, loader, attach
                                                 kernel ──► flows (conntrack), counters, drops, events
                                                 early: drops on XDP, on demand and apart from policy
 """

@@ -5,13 +5,16 @@ receives is *egress*. In and out, everywhere else, are the workload's.
 
 Two ways, and the kernel says which: a tcx chain (Linux 6.6), else filters of a clsact qdisc. Both outlive the
 daemon, and in both a program is replaced in one step, so there is no moment without one. A restarted daemon
-recognises its programs by their names.
+recognises its programs by their pins (`known`), and filters by their names.
 
 Of each program there are two, the same but for the name: a chain takes a program only once, and to come to
 its front again without a moment outside of it takes another."""
 
 import errno
+import socket
+import struct
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -20,14 +23,16 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.errors import DatapathError
+from vsfwd.datapath.known import Known
 
 _CHAIN: Final = {"out": 46, "in": 47}  # BPF_TCX_INGRESS and BPF_TCX_EGRESS of linux/bpf.h
-TWINS: Final = {"out": ("vnic_out", "vnic_out_again"), "in": ("vnic_in", "vnic_in_again")}
 _LOOPBACK: Final = 1
 _CLSACT_PARENT: Final = 0xFFFFFFF1
 _PARENT: Final = {"out": 0xFFFFFFF2, "in": 0xFFFFFFF3}  # clsact's ingress and egress
 _FILTER: Final = {"out": "vsfwd_out", "in": "vsfwd_in"}
 _ALL_PROTOCOLS: Final = 3
+_PROGRAM_ID: Final = 11
+"""TCA_BPF_ID of linux/pkt_cls.h."""
 _PRIORITY: Final = 1
 _HANDLE: Final = 1
 _GONE: Final = (errno.ENODEV, errno.ENOENT)
@@ -50,9 +55,14 @@ def kernel_has_tcx() -> bool:
 class Hooks:
     """Programs on the devices of this network namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, pin_dir: Path) -> None:
+        """`pin_dir` is where our programs are pinned, of all versions."""
+        try:
+            self.known = Known(pin_dir)
+        except OSError as error:
+            raise DatapathError(f"open the programs below {pin_dir}: {error}") from None
         self._clsact = _Clsact()
-        self._tcx = _Tcx() if kernel_has_tcx() else None
+        self._tcx = _Tcx(self.known) if kernel_has_tcx() else None
 
     @property
     def way(self) -> str:
@@ -66,6 +76,10 @@ class Hooks:
     def programs(self, ifindex: int) -> set[int]:
         """Ids of ours on a device, of whichever version."""
         return (self._tcx.programs(ifindex) if self._tcx else set()) | self._clsact.programs(ifindex)
+
+    def borne(self) -> set[int]:
+        """Ids of ours on all devices."""
+        return {id_ for ifindex, _ in socket.if_nameindex() for id_ in self.programs(ifindex)}
 
     def bare(self, devices: Iterable[int]) -> set[int]:
         """Devices on which a program is missing, or behind another tool's; cheap enough for every second. By
@@ -101,6 +115,7 @@ class Hooks:
             raise DatapathError(f"detach the programs from device {ifindex}: {error}") from None
 
     def close(self) -> None:
+        self.known.close()
         self._clsact.close()
 
     def __enter__(self) -> "Hooks":
@@ -115,40 +130,46 @@ class Hooks:
 class _Tcx:
     """Without a bpf_link, which would end with the daemon or have to be pinned."""
 
+    def __init__(self, known: Known) -> None:
+        self._known = known
+
+    def _ours(self, chain: list[int]) -> list[int]:
+        return [id_ for id_ in chain if id_ in self._known]
+
     def programs(self, ifindex: int) -> set[int]:
-        return {id_ for direction in _CHAIN for id_ in _ours(direction, self._chain(ifindex, direction))}
+        return {id_ for direction in _CHAIN for id_ in self._ours(self._chain(ifindex, direction))}
 
     def attached(self, ifindex: int) -> bool:
-        return all(_ours(direction, self._chain(ifindex, direction)) for direction in _CHAIN)
+        return all(self._ours(self._chain(ifindex, direction)) for direction in _CHAIN)
 
     def bare(self, devices: Iterable[int]) -> set[int]:
         return {ifindex for ifindex in devices if self.behind(ifindex) or not self.attached(ifindex)}
 
     def behind(self, ifindex: int) -> bool:
-        chains = ((direction, self._chain(ifindex, direction)) for direction in _CHAIN)
-        return any(_ours(direction, chain)[:1] != chain[:1] for direction, chain in chains)
+        chains = (self._chain(ifindex, direction) for direction in _CHAIN)
+        return any(self._ours(chain)[:1] != chain[:1] for chain in chains)
 
     def attach(self, ifindex: int, twins: Twins) -> None:
         for direction, pair in twins.items():
             chain = self._chain(ifindex, direction)
-            first, rest = _ours(direction, chain)[:1], _ours(direction, chain)[1:]
+            first, rest = self._ours(chain)[:1], self._ours(chain)[1:]
             self._take_off(ifindex, direction, rest)
-            ids = {bpf.program_info(program).id: program for program in pair}
+            ids = {bpf.object_id(program): program for program in pair}
             other = next(program for id_, program in ids.items() if id_ not in first)
             if not first or first != chain[:1]:
                 bpf.attach_first(ifindex, _CHAIN[direction], other)
                 self._take_off(ifindex, direction, first)
             elif first[0] not in ids:
-                bpf.replace_program(ifindex, _CHAIN[direction], other, first[0])
+                bpf.replace_program(ifindex, _CHAIN[direction], other, self._known[first[0]])
 
     def detach(self, ifindex: int) -> None:
         for direction in _CHAIN:
-            self._take_off(ifindex, direction, _ours(direction, self._chain(ifindex, direction)))
+            self._take_off(ifindex, direction, self._ours(self._chain(ifindex, direction)))
 
     def _take_off(self, ifindex: int, direction: str, programs: list[int]) -> None:
         for program in programs:
             try:
-                bpf.detach_program(ifindex, _CHAIN[direction], program)
+                bpf.detach_program(ifindex, _CHAIN[direction], self._known[program])
             except OSError as error:
                 if error.errno not in _GONE:
                     raise
@@ -163,10 +184,6 @@ class _Tcx:
             raise
 
 
-def _ours(direction: str, chain: list[int]) -> list[int]:
-    return [id_ for id_ in chain if bpf.program_name(id_) in TWINS[direction]]
-
-
 def filter_name(message: Any) -> str:
     """Of a filter that netlink tells of: what its program was attached as."""
     options = message.get_attr("TCA_OPTIONS") if message.get_attr("TCA_KIND") == "bpf" else None
@@ -175,6 +192,14 @@ def filter_name(message: Any) -> str:
 
 def is_ours(message: Any) -> bool:
     return filter_name(message) in _FILTER.values()
+
+
+def _program_id(message: Any) -> int:
+    """pyroute2 does not know the attribute, and leaves it as it came."""
+    for name, attribute in message.get_attr("TCA_OPTIONS")["attrs"]:
+        if name == "UNKNOWN" and attribute["header"]["type"] == _PROGRAM_ID:
+            return int(struct.unpack_from("<I", attribute.data, attribute.offset + 4)[0])
+    raise DatapathError(f"device {message['index']}: the kernel does not tell which program a filter has")
 
 
 class _Clsact:
@@ -187,9 +212,8 @@ class _Clsact:
         return all(self._filtered(ifindex, direction) for direction in _PARENT)
 
     def programs(self, ifindex: int) -> set[int]:
-        """Where there is a filter of ours, every program that may be in it: pyroute2 does not tell which."""
-        names = {name for end in _PARENT if self._filtered(ifindex, end) for name in TWINS[end]}
-        return {id_ for id_ in bpf.programs() if bpf.program_name(id_) in names} if names else set()
+        filters = (each for direction in _PARENT for each in self._filters(ifindex, direction))
+        return {_program_id(each) for each in filters if is_ours(each)}
 
     def bare(self, devices: Iterable[int]) -> set[int]:
         qdiscs = self._netlink.get_qdiscs()
@@ -241,14 +265,18 @@ class _Clsact:
         return _FILTER[direction] in self._names(ifindex, direction)
 
     def _names(self, ifindex: int, direction: str) -> list[str]:
-        """Of the filters in the order they run; those that are no programs have none."""
+        """Those that are no programs have none."""
+        return [filter_name(each) for each in self._filters(ifindex, direction)]
+
+    def _filters(self, ifindex: int, direction: str) -> list[Any]:
+        """In the order they run."""
         try:
             filters = list(self._netlink.get_filters(ifindex, parent=_PARENT[direction]))
         except NetlinkError as error:
             if error.code in _NO_FILTER:
                 return []
             raise
-        return [filter_name(each) for each in filters if each["handle"]]
+        return [each for each in filters if each["handle"]]
 
     def close(self) -> None:
         self._netlink.close()

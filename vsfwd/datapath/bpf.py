@@ -1,7 +1,8 @@
 """The few bpf(2) calls the datapath needs, under our names.
 
 bcc compiles and loads; what it has no call for is here: inner maps of any size, whole batches, test runs. Map
-descriptors are plain integers and belong to whoever asked for them.
+descriptors are plain integers and belong to whoever asked for them. Nothing is opened by its id, for which
+the kernel wants CAP_SYS_ADMIN (linux/kernel/bpf/syscall.c): what is to be found again is pinned.
 """
 
 import ctypes
@@ -9,7 +10,6 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,12 @@ F_REPLACE: Final = 1 << 2
 F_BEFORE: Final = 1 << 3
 CHAIN_MAX: Final = 64
 """Programs that a tcx chain has room for: BPF_MPROG_MAX of linux/bpf_mprog.h."""
+INSTRUCTION: Final = 8
+"""Bytes."""
+_PROGRAM_INFO: Final = 224
+"""Bytes of struct bpf_prog_info of linux/bpf.h, as Linux 5.16 has it; an older kernel fills its part."""
+_VERIFIER_LOG: Final = 1 << 24
+"""Bytes; before Linux 6.4 the verifier wants room for all that it says."""
 MAX_CPUS_TEXT: Final = "/sys/devices/system/cpu/possible"
 
 
@@ -35,14 +41,12 @@ class Command(IntEnum):
     MAP_LOOKUP = 1
     MAP_UPDATE = 2
     MAP_DELETE = 3
+    PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_ATTACH = 8
     PROG_DETACH = 9
     TEST_RUN = 10
-    PROG_NEXT_ID = 11
-    PROG_BY_ID = 13
-    MAP_BY_ID = 14
     INFO = 15
     PROG_QUERY = 16
     MAP_LOOKUP_BATCH = 24
@@ -53,6 +57,21 @@ class MapType(IntEnum):
     HASH = 1
     ARRAY = 2
     LPM_TRIE = 11
+
+
+class Shape(NamedTuple):
+    """Of a map, as `create_map` is told. `key` and `value` are sizes in bytes."""
+
+    type: int
+    key: int
+    value: int
+    entries: int
+    flags: int
+
+
+class ProgramType(IntEnum):
+    TC = 3
+    XDP = 6
 
 
 def _bpf(command: Command, attributes: bytearray) -> int:
@@ -73,9 +92,9 @@ def _buffer(content: bytes | int) -> ctypes.Array[ctypes.c_char]:
     return ctypes.create_string_buffer(content, content if isinstance(content, int) else max(len(content), 1))
 
 
-def create_map(type_: MapType, key: int, value: int, entries: int, flags: int, name: str) -> int:
-    """`key` and `value` are sizes in bytes."""
-    head = struct.pack("<6I", type_, key, value, entries, flags, 0)
+def create_map(type_: int, key: int, value: int, entries: int, flags: int, name: str, inner: int = 0) -> int:
+    """`key` and `value` are sizes in bytes. `inner`: a map like those that a map of maps is to have."""
+    head = struct.pack("<6I", type_, key, value, entries, flags, inner)
     return _bpf(Command.MAP_CREATE, bytearray(head + struct.pack("<I16s", 0, name.encode()[:15])))
 
 
@@ -170,13 +189,13 @@ def items(fd: int, key_size: int, value_size: int, entries: int) -> Iterator[tup
             )
 
 
-def map_by_id(id_: int) -> int:
-    return _bpf(Command.MAP_BY_ID, bytearray(struct.pack("<III", id_, 0, 0)))
-
-
 def _info(fd: int, info: ctypes.Array[ctypes.c_char]) -> bytes:
     _bpf(Command.INFO, bytearray(struct.pack("<IIQ", fd, len(info.raw), _address(info))))
     return info.raw
+
+
+def shape_of(fd: int) -> Shape:
+    return Shape(*struct.unpack_from("<I4x4I", _info(fd, _buffer(80))))
 
 
 def sizes_of(fd: int) -> tuple[int, int, int]:
@@ -185,14 +204,16 @@ def sizes_of(fd: int) -> tuple[int, int, int]:
     return key, value, entries
 
 
-def map_name(fd: int) -> str:
-    return _info(fd, _buffer(80))[24:40].rstrip(b"\0").decode()
+def object_id(fd: int) -> int:
+    """Of a map or a program."""
+    (id_,) = struct.unpack_from("<I", _info(fd, _buffer(80)), 4)
+    return int(id_)
 
 
-def inner_map(outer: int, index: int) -> int | None:
-    """A descriptor of the map at `index` of an array of maps."""
+def inner_id(outer: int, index: int) -> int | None:
+    """Of the map at `index` of an array of maps."""
     raw = lookup(outer, struct.pack("<I", index), 4)
-    return map_by_id(struct.unpack("<I", raw)[0]) if raw else None
+    return int.from_bytes(raw, "little") if raw else None
 
 
 def put_inner(outer: int, index: int, inner: int) -> None:
@@ -208,48 +229,39 @@ def possible_cpus() -> int:
 
 
 class ProgramInfo(NamedTuple):
-    id: int
+    """`jited`: bytes of machine code, 0 of a program that is interpreted. `verified`: instructions that the
+    verifier has looked at, on all ways."""
+
     name: str
+    jited: int
+    verified: int
 
 
 def program_info(fd: int) -> ProgramInfo:
-    id_, name = struct.unpack_from("<I56x16s", _info(fd, _buffer(80)), 4)
-    return ProgramInfo(id_, name.rstrip(b"\0").decode())
+    info = _info(fd, _buffer(_PROGRAM_INFO))
+    jited, name = struct.unpack_from("<I44x16s", info, 16)
+    (verified,) = struct.unpack_from("<I", info, 216)
+    return ProgramInfo(name.rstrip(b"\0").decode(), jited, verified)
 
 
-@contextmanager
-def program_by_id(id_: int) -> Iterator[int]:
-    fd = _bpf(Command.PROG_BY_ID, bytearray(struct.pack("<III", id_, 0, 0)))
+def load_program(type_: ProgramType, name: str, instructions: bytes, license_: str) -> int:
+    """Raises OSError, with what the verifier said last."""
+    code, terms = _buffer(instructions), _buffer(license_.encode() + b"\0")
+
+    def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
+        logged = (0, 0, 0) if log is None else (1, len(log), _address(log))
+        made_of = type_, len(instructions) // INSTRUCTION, _address(code), _address(terms), *logged
+        return _bpf(Command.PROG_LOAD, bytearray(struct.pack("<IIQQIIQ8x16s", *made_of, name.encode()[:15])))
+
     try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def program_name(id_: int) -> str:
-    """Empty when it is gone."""
-    try:
-        with program_by_id(id_) as fd:
-            return program_info(fd).name
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return ""
-        raise
-
-
-def programs() -> Iterator[int]:
-    """Ids of all that are loaded on this host, whoever loaded them."""
-    attributes = bytearray(struct.pack("<III", 0, 0, 0))
-    while True:
+        return load(None)
+    except OSError:
+        log = _buffer(_VERIFIER_LOG)  # only then, for it takes the verifier time to write it
         try:
-            _bpf(Command.PROG_NEXT_ID, attributes)
+            return load(log)
         except OSError as error:
-            if error.errno == errno.ENOENT:
-                return
-            raise
-        (id_,) = struct.unpack_from("<I", attributes, 4)
-        yield id_
-        struct.pack_into("<I", attributes, 0, id_)
+            said = log.value.decode(errors="replace").splitlines()[-2:]
+            raise OSError(error.errno, "; ".join((os.strerror(error.errno or 0), *said))) from None
 
 
 def pin(fd: int, path: Path) -> None:
@@ -261,29 +273,6 @@ def pinned(path: Path) -> int:
     """A descriptor of the map or program that is pinned there."""
     name = _buffer(bytes(path) + b"\0")
     return _bpf(Command.OBJ_GET, bytearray(struct.pack("<QII", _address(name), 0, 0)))
-
-
-def pinned_id(path: Path) -> int:
-    """Of the map that is pinned there."""
-    fd = pinned(path)
-    try:
-        (id_,) = struct.unpack_from("<I", _info(fd, _buffer(80)), 4)
-        return int(id_)
-    finally:
-        os.close(fd)
-
-
-def program_maps(fd: int) -> list[int]:
-    """A descriptor of each map the program uses, up to 64."""
-    return [map_by_id(id_) for id_ in program_map_ids(fd)]
-
-
-def program_map_ids(fd: int) -> tuple[int, ...]:
-    # struct bpf_prog_info: how many ids there is room for, and are, at 52; where they go, at 56.
-    ids = _buffer(4 * 64)
-    info = _info(fd, _buffer(bytes(52) + struct.pack("<IQ", 64, _address(ids)) + bytes(16)))
-    (count,) = struct.unpack_from("<I", info, 52)
-    return struct.unpack_from(f"<{count}I", ids.raw)
 
 
 def attached_programs(ifindex: int, attach_type: int) -> list[int]:
@@ -310,14 +299,12 @@ def attach_first(ifindex: int, attach_type: int, program: int) -> None:
 
 
 def replace_program(ifindex: int, attach_type: int, program: int, old: int) -> None:
-    """In the place of the one with the id `old`, in one step."""
-    with program_by_id(old) as fd:
-        _change_chain(Command.PROG_ATTACH, ifindex, attach_type, program, F_REPLACE, fd)
+    """In the place of `old`, in one step."""
+    _change_chain(Command.PROG_ATTACH, ifindex, attach_type, program, F_REPLACE, old)
 
 
-def detach_program(ifindex: int, attach_type: int, id_: int) -> None:
-    with program_by_id(id_) as fd:
-        _change_chain(Command.PROG_DETACH, ifindex, attach_type, fd)
+def detach_program(ifindex: int, attach_type: int, program: int) -> None:
+    _change_chain(Command.PROG_DETACH, ifindex, attach_type, program)
 
 
 def run_program(

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vsfwd.datapath import bpf
+from vsfwd.datapath import bpf, inforce
 from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.loader import TYPES_PIN, Programs
+from vsfwd.datapath.inner import INNER, MapOfMaps
+from vsfwd.datapath.loader import IN_FORCE, TYPES_PIN, Programs
 from vsfwd.datapath.schema import HERE, MODES, Declarations, Layout, same, schema
 
 _ENUMS: Final = ("reason", "state", "direction", "existing", "speech", "hold")
@@ -63,18 +64,17 @@ class Before:
         layout = self._types.layout("struct vnic")
         with _pinned(self._pins / "vnics") as fd:
             rows = [layout.unpack(raw) for raw in _entries(fd, layout.size)]
-            ours = bpf.pinned_id(self._pins / "stages")
+        theirs = hooks.known.below(self._pins)
         return [
             Served(row, self._mode(row["slot"]))
             for row in rows
-            if row["ifindex"] and any(ours in maps_of(id_) for id_ in hooks.programs(row["ifindex"]))
+            if row["ifindex"] and theirs & hooks.programs(row["ifindex"])
         ]
 
     def _mode(self, slot: int) -> str:
         """What its programs do at a vNIC."""
         layout = self._types.layout("struct policy")
-        with _pinned(self._pins / "policies") as outer:
-            inner = bpf.inner_map(outer, self._control() & 1)
+        inner = self._inner("policies", self._control() & 1)
         if inner is None:
             return MODES[0]
         try:
@@ -82,6 +82,10 @@ class Before:
             return str(MODES[policy["mode"]])
         finally:
             os.close(inner)
+
+    def _inner(self, table: str, index: int) -> int | None:
+        with _pinned(self._pins / table) as outer:
+            return MapOfMaps(outer, self._pins / INNER).get(index)
 
     def _control(self) -> int:
         with _pinned(self._pins / "control") as fd:
@@ -109,7 +113,8 @@ class Before:
 
     def fill(self, programs: Programs) -> None:
         """Into our maps, which no device uses yet: secrets, since flows lie where the seeds say; a sequence
-        that no flow was decided under; and rule counters, if they could not be linked."""
+        that no flow was decided under; which policy was in force last; and rule counters, if they could not
+        be linked."""
         theirs, ours = (types.layout("struct settings") for types in (self._types, HERE))
         with _pinned(self._pins / "settings") as fd:
             raw = bpf.lookup(fd, bytes(4), theirs.size) or b""
@@ -119,7 +124,19 @@ class Before:
             bpf.update(programs.fd("settings"), bytes(4), ours.pack(**secrets))
         sequence = (self._control() >> 1) + 1
         bpf.update(programs.fd("control"), bytes(4), struct.pack("<Q", sequence << 1))
+        self._fill_in_force(programs)
         self._fill_counters(programs)
+
+    def _fill_in_force(self, programs: Programs) -> None:
+        """The name as the last one, unless ours have had policies since."""
+        fd = programs.fd(IN_FORCE)
+        _, ours = inforce.LAYOUT.unpack(bpf.lookup(fd, bytes(4), inforce.LAYOUT.size) or b"")
+        if any(ours) or not (self._pins / IN_FORCE).exists():
+            return
+        with _pinned(self._pins / IN_FORCE) as theirs:
+            if bpf.sizes_of(theirs)[1] == inforce.LAYOUT.size:
+                _, name = inforce.LAYOUT.unpack(bpf.lookup(theirs, bytes(4), inforce.LAYOUT.size) or b"")
+                bpf.update(fd, bytes(4), inforce.LAYOUT.pack(inforce.NEVER, name))
 
     def _fill_counters(self, programs: Programs) -> None:
         theirs, ours = (types.layout("struct counters") for types in (self._types, HERE))
@@ -134,13 +151,10 @@ class Before:
                     converted = b"".join(converted_by_name(one, theirs, ours) for one in each)
                     bpf.update(programs.fd("rule_counters"), key, converted)
 
-    def flows(self, slot: int) -> int:
-        """A descriptor of the table of a vNIC, for the caller to close."""
-        with _pinned(self._pins / "flows") as outer:
-            inner = bpf.inner_map(outer, slot)
-        if inner is None:
-            raise DatapathError(f"{self._pins.name}: slot {slot} has no flow table")
-        return inner
+    def flows(self, slot: int) -> int | None:
+        """A descriptor of the table of a vNIC, for the caller to close. A version that did not pin it has
+        left none."""
+        return self._inner("flows", slot)
 
     @property
     def bucket(self) -> Layout:
@@ -169,15 +183,6 @@ def _read(pins: Path, hooks: Hooks) -> Before | None:
         return before if before.readable else None
     except (FileNotFoundError, NotADirectoryError, KeyError, DatapathError):
         return None
-
-
-def maps_of(program: int) -> tuple[int, ...]:
-    """Ids of the maps a program uses; none of one that is gone."""
-    try:
-        with bpf.program_by_id(program) as fd:
-            return bpf.program_map_ids(fd)
-    except FileNotFoundError:
-        return ()
 
 
 def converted_by_name(raw: bytes, theirs: Layout, ours: Layout) -> bytes:

@@ -64,7 +64,7 @@ def key_fields(raw: dict[str, Any]) -> dict[str, Any]:
 
 class FlowTables:
     def __init__(self, programs: Programs) -> None:
-        self._outer = programs.fd("flows")
+        self._outer = programs.outer("flows")
         self._programs = programs
         self._bucket = programs.layouts("flows")[1]
         self._place = self._bucket.parts["place"]
@@ -74,7 +74,7 @@ class FlowTables:
         """An empty table for `slot`, in place of the one a former vNIC had there."""
         inner = self._create(buckets)
         try:
-            bpf.put_inner(self._outer, slot, inner)
+            self._outer.put(slot, inner)
         finally:
             os.close(inner)
 
@@ -89,7 +89,7 @@ class FlowTables:
         try:
             with mmap.mmap(inner, -(-len(content) // mmap.PAGESIZE) * mmap.PAGESIZE) as pages:
                 pages[: len(content)] = content
-            bpf.put_inner(self._outer, slot, inner)
+            self._outer.put(slot, inner)
         finally:
             os.close(inner)
 
@@ -106,7 +106,7 @@ class FlowTables:
         """Until packets that have begun by now are done with the table."""
         inner = self._inner(slot)
         try:
-            bpf.put_inner(self._outer, slot, inner)
+            self._outer.put(slot, inner)
         finally:
             os.close(inner)
 
@@ -119,7 +119,7 @@ class FlowTables:
             os.close(inner)
 
     def _inner(self, slot: int) -> int:
-        inner = bpf.inner_map(self._outer, slot)
+        inner = self._outer.get(slot)
         if inner is None:
             raise DatapathError(f"slot {slot} has no flow table")
         return inner
@@ -130,7 +130,7 @@ class FlowTables:
 
     def drop(self, slot: int) -> None:
         """Gives the memory back."""
-        bpf.delete(self._outer, struct.pack("<I", slot))
+        self._outer.empty(slot)
 
     def flows(self, slot: int) -> list[Flow]:
         """What lives now, half-open flows too."""
@@ -171,7 +171,7 @@ class FlowTables:
 
     def _taken(self, slot: int) -> Iterator[tuple[bytes, bytes]]:
         """Keys and flows of all places that are not free."""
-        inner = bpf.inner_map(self._outer, slot)
+        inner = self._outer.get(slot)
         if inner is None:
             return
         try:

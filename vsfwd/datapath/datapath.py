@@ -6,11 +6,13 @@ is where), `takeover` (from older programs), `maps` (policy), `guards` (SpoofGua
 them. Closing a Datapath, or dying with it open, changes nothing that is enforced."""
 
 from collections.abc import Iterable, Mapping, Set
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from vsfwd.datapath import bpf
 from vsfwd.datapath import settings as settings_map
 from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.carry import find
@@ -21,6 +23,7 @@ from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.events import Event, Events
 from vsfwd.datapath.guards import Bindings
 from vsfwd.datapath.inforce import InForce
+from vsfwd.datapath.kernel import lacking
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import Policy, RuleCounters
 from vsfwd.datapath.pins import remove_older
@@ -47,6 +50,8 @@ class Datapath:
     def __init__(self, programs: Programs, hooks: Hooks, settings: Settings) -> None:
         self._programs = programs
         self._hooks = hooks
+        self.lacks = lacking({"tcx": hooks.way == "tcx", "jit": bpf.program_info(programs.vnic_in).jited > 0})
+        """Features that this kernel has not got, and what that means."""
         self.port_guard = PortGuard(settings.guard_ports)
         if not self.port_guard.on:
             self.port_guard.remove()  # while the programs still stamp what it asks for
@@ -67,16 +72,24 @@ class Datapath:
         self.early = Early(programs)
 
     @classmethod
-    def open(cls, pin_dir: Path, settings: Settings = _DEFAULTS) -> "Datapath":
-        """Opens the programs, or compiles them, and takes over whatever is pinned under `pin_dir`: flows,
-        slots and counters go on, and devices that bear our programs get these in one step each. The port
-        guard comes last: by then every program stamps."""
-        hooks = Hooks()
+    def open(cls, pin_dir: Path, settings: Settings = _DEFAULTS, cache_dir: Path | None = None) -> "Datapath":
+        """Opens the programs, or loads them as `cache_dir` has kept them, or compiles them; and takes over
+        whatever is pinned under `pin_dir`: flows, slots and counters go on, and devices that bear our
+        programs get these in one step each. The port guard comes last: by then every program stamps."""
+        with ExitStack() as unless_opened:
+            hooks = unless_opened.enter_context(Hooks(pin_dir))
+            datapath = cls._open(pin_dir, settings, cache_dir, hooks)
+            unless_opened.pop_all()
+        return datapath
+
+    @classmethod
+    def _open(cls, pin_dir: Path, settings: Settings, cache_dir: Path | None, hooks: Hooks) -> "Datapath":
         try:
             before = find(pin_dir, hooks)
             if before:
                 before.link(pin_dir / schema())
-            programs = Programs(pin_dir)
+            programs = Programs(pin_dir, cache_dir)
+            hooks.known.read()
             if before:
                 before.fill(programs)
         except OSError as error:
@@ -89,14 +102,14 @@ class Datapath:
         # Those that bear another version's programs and are in no map of this one are attached later.
         filtered = {n for n in guard.protected_in_force() if datapath._hooks.attached(n)}
         guard.install(datapath._stamp, filtered.union(taken_over))
-        datapath._programs.unpin_others()
         return datapath
 
     def remove_older_pins(self) -> list[str]:
-        """Those of daemons with other structs, once all devices that they served bear our programs; answers
-        their schemas."""
+        """Those of other versions, once all devices that they served bear our programs; answers the schemas
+        that are gone with all their maps. And those of early drops that have ended with their device."""
         try:
-            return remove_older(self._programs.pins)
+            self.early.tidy()
+            return remove_older(self._programs.directory, self._hooks)
         except OSError as error:
             raise DatapathError(f"remove pins of an older daemon: {error}") from None
 
@@ -129,9 +142,9 @@ class Datapath:
         self._slots.give_up(vnic_id)
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
-        """Puts the programs on a device and answers the vNIC's slot. A new vNIC is closed: only ARP,
-        neighbour discovery and DHCP pass until a plan names its slot; nothing does if it is held.
-        Idempotent; a known vNIC on another device keeps slot and flows."""
+        """Puts the programs on a device and answers the vNIC's slot. A new vNIC is closed until a plan names
+        its slot: DHCP passes, and ARP and neighbour discovery by which it claims no address; nothing does if
+        it is held. Idempotent; a known vNIC on another device keeps slot and flows."""
         return self._devices.attach(vnic_id, ifindex, mac)
 
     def detach(self, vnic_id: str) -> None:
@@ -148,10 +161,14 @@ class Datapath:
 
     # ---- vNICs whose VM changes host ----
 
-    def hold(self, vnic_id: str, why: Hold) -> None:
-        """Nothing passes from when this returns on, or all that the policy allows does (`Hold.NONE`). Of a
-        vNIC that is not attached yet: from when it is."""
-        self._vnics.hold(vnic_id, why)
+    def hold(self, vnic_id: str, why: Hold, *, settled: bool = True) -> None:
+        """No packet that comes from now on passes, or all that the policy allows do (`Hold.NONE`). Of a vNIC
+        that is not attached yet: from when it is. `settled`: those under way are done when this returns."""
+        self._vnics.hold(vnic_id, why, settled=settled)
+
+    def settle(self, vnic_id: str) -> None:
+        """Returns when packets that are under way are done with the flows of a vNIC that is attached."""
+        self._flows.settle(self.slots[vnic_id])
 
     def holds(self) -> dict[str, Hold]:
         """Of the vNICs that are held. One that its VM has brought to life is not any more."""
@@ -176,7 +193,7 @@ class Datapath:
     # ---- policy ----
 
     def install(self, plan: Plan) -> None:
-        """When this returns, every packet is decided by `plan.image`. On DatapathError the policy is what it
+        """When this returns, every packet is decided by `plan.image`. On an exception the policy is what it
         was."""
         guards = plan.image.guards
         added = self._bindings.add(guards)
@@ -188,7 +205,7 @@ class Datapath:
                 self._vnics.ask_ahead(ahead)
             elif isinstance(plan, InPlace):
                 self._policy.in_place(plan)
-        except DatapathError:
+        except Exception:
             self._bindings.remove(added)
             raise
         guarded = self._vnics.guard(guards)
@@ -200,8 +217,13 @@ class Datapath:
         """The name by which a daemon, this one or an earlier, remembers the policy in force; or none."""
         return self._in_force.name()
 
-    def remember(self, name: bytes) -> None:
-        self._in_force.remember(name)
+    def last_in_force(self) -> bytes:
+        """The name remembered last, whether the tables are still made of that or about to be."""
+        return self._in_force.last()
+
+    def remember(self, name: bytes, *, ahead: bool = False) -> None:
+        """`ahead`: before it is in force, so that a daemon that is killed meanwhile has said it."""
+        self._in_force.remember(name, ahead=ahead)
 
     def modes(self) -> dict[int, str]:
         """By slot of the attached vNICs, what the kernel does there: closed, enforced or excluded, by this
@@ -210,6 +232,11 @@ class Datapath:
             slot: self._takeover.mode(id_) if id_ in self._takeover else self._policy.mode(slot)
             for id_, slot in self.slots.items()
         }
+
+    def closed(self) -> set[str]:
+        """Attached vNICs without a policy."""
+        modes = self.modes()
+        return {id_ for id_, slot in self.slots.items() if modes[slot] == "closed"}
 
     def set_timers(self, profiles: Mapping[str, SessionTimers]) -> None:
         """By vNIC id: how long its flows live, each from its next packet on."""
@@ -262,6 +289,10 @@ class Datapath:
     def poll_events(self) -> list[Event]:
         return self._events.ring.poll()
 
+    def check(self) -> None:
+        """That the kernel runs our programs. Raises DatapathError."""
+        self._programs.jiffies()
+
     def status(self) -> dict[str, Any]:
         return {
             "schema": schema(),
@@ -271,6 +302,7 @@ class Datapath:
             "bank": self._policy.bank,
             "vnics": len(self._vnics),
             "attached_by": self._hooks.way,
+            "kernel_lacks": ", ".join(self.lacks) or "nothing",
             "vnics_behind": sum(self._hooks.behind(vnic.ifindex) for vnic in self._vnics.values()),
             "port_guard": self.port_guard.status(),
             "events_lost": self._events.lost(),

@@ -2,6 +2,7 @@
 
 So no packet meets programs that do not know its vNIC, and none passes a guarded port before they see it."""
 
+import socket
 from dataclasses import replace
 
 from vsfwd.datapath.attach import Hooks
@@ -85,12 +86,20 @@ class Devices:
         self._slots.let_go(vnic_id)
 
     def bare(self) -> set[str]:
-        """vNICs whose programs somebody took off, or has put others before: to be attached again."""
+        """vNICs whose programs somebody took off, or has put others before: to be attached again. Where the
+        device is gone nobody did, and `Interfaces` hears of it."""
         missing = self._hooks.bare(vnic.ifindex for vnic in self._vnics.values())
-        return {id_ for id_, vnic in self._vnics.items() if vnic.ifindex in missing}
+        return {id_ for id_, vnic in self._vnics.items() if vnic.ifindex in missing and _exists(vnic.ifindex)}
 
     def behind(self) -> set[str]:
         """vNICs at which another program stays before ours, as far as `attach` found any."""
         found = {id_: self._vnics[id_].ifindex for id_ in self._behind & self._vnics.keys()}
         self._behind = {id_ for id_, ifindex in found.items() if self._hooks.behind(ifindex)}
         return set(self._behind)
+
+
+def _exists(ifindex: int) -> bool:
+    try:
+        return bool(socket.if_indextoname(ifindex))
+    except OSError:
+        return False

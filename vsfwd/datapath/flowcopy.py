@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vsfwd.datapath import bpf
+from vsfwd.datapath.amendment import candidates
 from vsfwd.datapath.conntrack import FlowTables
-from vsfwd.datapath.flowstate import FlowStates, candidates, dtype, spread
+from vsfwd.datapath.flowstate import FlowStates, dtype, spread
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.schema import Layout, State
 from vsfwd.migration.state import Array

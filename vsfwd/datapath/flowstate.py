@@ -3,7 +3,7 @@
 What is in `flows` and `pinholes` in terms of one host (jiffies, counters, places that a secret hash
 chooses) becomes what `migration.state` says, and back. Tables are read and made whole, as arrays: a table
 is built beside the one that is there and put in its place in one step, so no packet and no crash ever sees
-a part of it."""
+a part of it. Only what the VM waits for is put into the table itself, while nothing passes."""
 
 import mmap
 import os
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsfwd.datapath import bpf
+from vsfwd.datapath.amendment import Changes, candidates, changes, names
 from vsfwd.datapath.conntrack import FlowTables
 from vsfwd.datapath.departed import Table
 from vsfwd.datapath.errors import DatapathError
@@ -54,6 +55,16 @@ class Arrived:
 
     places: Array
     pinholes: Array
+
+
+@dataclass(frozen=True)
+class Amended:
+    """What a small round changes in a table, ready to be done, and how many flows are in it then."""
+
+    places: Array
+    changes: Changes
+    pinholes: Array
+    flows: int
 
 
 @dataclass(frozen=True)
@@ -109,10 +120,14 @@ class FlowStates:
         if since.table is None or since.live is None or len(since.table) != len(table):
             changed, gone = live, NO_KEYS
         else:
-            differs = (_words(table) != _words(since.table))[:, _WAYS:].reshape(*live.shape, -1)
-            changed = live & (differs.any(axis=2) | ~since.live)
+            # Few buckets of all: the VM waits for the last round.
+            few = (_words(table) != _words(since.table)).any(axis=1) | (live != since.live).any(axis=1)
+            is_, was, before = live[few], since.live[few], since.table["place"][few]
+            places = places[few]
+            differs = (_words(places) != _words(before)).reshape(*is_.shape, self._place.itemsize // 8)
+            changed = is_ & (differs.any(axis=2) | ~was)
             moved = differs[:, :, : KEY.itemsize // 8].any(axis=2)
-            gone = self._keys(since.table["place"][since.live & (~live | moved)])
+            gone = self._keys(before[was & (~is_ | moved)])
         since.table, since.live = table, live
         return self._flows(places[changed], now, policy_seq), gone
 
@@ -165,21 +180,18 @@ class FlowStates:
 
     def merged(self, before: Arrived, now: Arrived, gone: Array) -> Arrived:
         """What is there after a round more."""
-        replaced = np.concatenate((_names(self._keys(now.places)), _names(gone)))
-        kept = before.places[~np.isin(_names(self._keys(before.places)), replaced)]
+        replaced = np.concatenate((names(self._keys(now.places)), names(gone)))
+        kept = before.places[~np.isin(names(self._keys(before.places)), replaced)]
         return Arrived(np.concatenate((kept, now.places)), now.pinholes)
 
     def build(self, slot: int, arrived: Arrived, *, beside_own: bool = False) -> Built:
         """A table with these flows and no others; `beside_own`: with those that it has, which know better.
         The policy is asked about each at its first packet. Raises NoRoom when flows that have been answered
         have no place; those that have not give way, as they do to new ones."""
-        places = arrived.places.copy()
-        self._disbelieve(places["flow"], slot)
-        places["flow"]["policy_seq"] = self._seq - np.uint32(1)
-        places["flow"]["counter"] = self._counters(places["flow"]["rule_id"])
+        places = self._unasked(slot, arrived.places)
         if beside_own:
             own = self.own(slot)
-            foreign = ~np.isin(_names(self._keys(places)), _names(self._keys(own)))
+            foreign = ~np.isin(names(self._keys(places)), names(self._keys(own)))
             places = np.concatenate((own, places[foreign]))
         buckets = self._tables.buckets(slot)
         hashes = self.hashes(self._keys(places))
@@ -205,6 +217,40 @@ class FlowStates:
         """In place of what is there. Nothing passes the vNIC meanwhile."""
         self._tables.put(slot, built.table)
         self._open_pinholes(slot, built.pinholes)
+
+    def amended(self, slot: int, flows: int, arrived: Arrived, gone: Array) -> Amended | None:
+        """What a round changes in the table of a vNIC that nothing passes, which has so many flows. None: it
+        has others by now, or it is less work to build it anew."""
+        table = self._mapped(slot)
+        if np.count_nonzero(table["check"]) != flows:
+            return None
+        places = self._unasked(slot, arrived.places)
+        keys = self._keys(places)
+        found = changes(table, (keys, self.hashes(keys)), (gone, self.hashes(gone)))
+        return None if found is None else Amended(places, found, arrived.pinholes, flows + found.more)
+
+    def amend(self, slot: int, amended: Amended) -> None:
+        """In the table that is there: nothing passes the vNIC until all of it is done. A crash leaves flows
+        out, and none that is written in part."""
+        table, at = self._mapped(slot), amended.changes.put
+        table["check"][amended.changes.free] = 0
+        table["check"][at] = 0
+        table["place"][at] = amended.places
+        table["check"][at] = self.hashes(self._keys(amended.places)) | np.uint64(1)
+        self._open_pinholes(slot, amended.pinholes)
+
+    def _mapped(self, slot: int) -> Array:
+        """The table as it is; who writes into this writes into it."""
+        pages = self._tables.mapped(slot)
+        return np.frombuffer(pages, self._bucket, count=self._tables.buckets(slot))
+
+    def _unasked(self, slot: int, places: Array) -> Array:
+        """As flows of this host of which the policy is asked at their first packet."""
+        places = places.copy()
+        self._disbelieve(places["flow"], slot)
+        places["flow"]["policy_seq"] = self._seq - np.uint32(1)
+        places["flow"]["counter"] = self._counters(places["flow"]["rule_id"])
+        return places
 
     def own(self, slot: int) -> Array:
         """The live places of a table, as they are."""
@@ -238,7 +284,7 @@ class FlowStates:
 
     def _rules(self) -> Array:
         """In force."""
-        inner = bpf.inner_map(self._programs.fd("rules"), self._policy.bank)
+        inner = self._programs.outer("rules").get(self._policy.bank)
         if inner is None:
             return np.zeros(0, self._rule)
         try:
@@ -247,6 +293,8 @@ class FlowStates:
             os.close(inner)
 
     def _open_pinholes(self, slot: int, pinholes: Array) -> None:
+        if not len(pinholes):
+            return
         rules = self._rules()
         listening = rules["id"][(rules["action"] == _ALLOW) & ((rules["ftp"] | rules["tftp"]) != 0)]
         pinholes = pinholes[np.isin(pinholes["rule"], listening)]
@@ -272,6 +320,10 @@ class FlowStates:
             bpf.update(self._programs.fd("pinholes"), struct.pack("<I", place), content)
 
     # ---- what belongs to this host ----
+
+    @property
+    def policy_seq(self) -> int:
+        return self._policy.seq
 
     @property
     def _seq(self) -> np.uint32:
@@ -317,20 +369,6 @@ def _bytes(rows: Array) -> npt.NDArray[np.uint8]:
 
 def _words(rows: Array) -> npt.NDArray[np.uint64]:
     return rows.view("<u8").reshape(-1, rows.dtype.itemsize // 8)
-
-
-def _names(keys: Array) -> npt.NDArray[np.bytes_]:
-    """Keys as values that can be sorted. All are of one length, so the zeros numpy does not see at the end
-    are equal."""
-    return np.ascontiguousarray(keys).view(f"S{KEY.itemsize}")
-
-
-def candidates(hashes: npt.NDArray[np.uint64], buckets: int) -> tuple[_Numbers, _Numbers]:
-    """The two buckets of each flow."""
-    mask, size = np.uint64(0xFFFF), np.uint64(buckets)
-    first = ((hashes >> np.uint64(32) & mask) * size >> np.uint64(16)).astype(np.int64)
-    second = ((hashes >> np.uint64(48)) * size >> np.uint64(16)).astype(np.int64)
-    return first, second
 
 
 def spread(

@@ -2,7 +2,10 @@
 
 Guards are in no bank. They are changed around the store that shows a new bank: what is newly trusted before
 it, what is no longer trusted after it. So no packet that the new policy trusts is dropped; one it does not
-trust may pass until the end of the change, which raises `policy_seq`, and flows are asked again."""
+trust may pass until the end of the change, which raises `policy_seq`, and flows are asked again.
+
+A vNIC without a policy has no address yet (`NO_POLICY`): it may say what needs nobody's trust, and so cannot
+take an address of its neighbours in the moment before its policy is in."""
 
 import struct
 from collections.abc import Mapping, Set
@@ -16,6 +19,7 @@ from vsfwd.image import Guard
 
 Binding = tuple[int, int]
 """Slot and address."""
+NO_POLICY: Final = Guard(spoof=True)
 _TRUSTED: Final = constant("BINDING_TRUSTED")
 _KNOWN: Final = constant("BINDING_KNOWN")
 

@@ -12,6 +12,8 @@ from vsfwd.datapath.maps import Policy
 
 LAYOUT: Final = struct.Struct("<Q32s")
 """Sequence and name."""
+NEVER: Final = 2**64 - 1
+"""No sequence: of a name that is only the last."""
 
 
 class InForce:
@@ -23,5 +25,9 @@ class InForce:
         sequence, name = LAYOUT.unpack(bpf.lookup(self._fd, bytes(4), LAYOUT.size) or bytes(LAYOUT.size))
         return bytes(name) if sequence == self._policy.seq else b""
 
-    def remember(self, name: bytes) -> None:
-        bpf.update(self._fd, bytes(4), LAYOUT.pack(self._policy.seq, name))
+    def last(self) -> bytes:
+        """Whatever has altered verdicts since."""
+        return bytes(LAYOUT.unpack(bpf.lookup(self._fd, bytes(4), LAYOUT.size) or bytes(LAYOUT.size))[1])
+
+    def remember(self, name: bytes, *, ahead: bool = False) -> None:
+        bpf.update(self._fd, bytes(4), LAYOUT.pack(NEVER if ahead else self._policy.seq, name))

@@ -1,68 +1,71 @@
-"""Opens the programs and their maps: pinned ones as they are, else compiled and pinned.
+"""Opens the programs and their maps: pinned ones as they are, else loaded as they were compiled, and pinned.
 
-Owns their descriptors. Maps are pinned under `<pin_dir>/<schema>/`, the programs of one text of bpf/ in a
-directory of that: so a new daemon takes over from a dead one, and needs the compiler only where its text is
-another. Maps that are not pinned are those of their programs."""
+Owns their descriptors. Maps are pinned under `<pin_dir>/<schema>/`, the programs of one text of bpf/ and the
+maps that only those have in a directory of that: so a new daemon takes over from a dead one, and loads
+programs only where its text is another."""
 
-import hashlib
 import os
 import shutil
 import struct
 import time
 import zlib
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from vsfwd.datapath import bpf
-from vsfwd.datapath.attach import TWINS, Twins
+from vsfwd.datapath.attach import Twins
+from vsfwd.datapath.compiled import compiled, identity
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.schema import SOURCE, STAGES, TYPES, Layout, is_outer, layouts, schema
+from vsfwd.datapath.inner import INNER, MapOfMaps, tidy
+from vsfwd.datapath.known import PROGRAMS, TWINS
+from vsfwd.datapath.schema import OWN, SOURCE, STAGES, TYPES, Layout, is_outer, layouts, schema
 
+TEXT: Final = (SOURCE / "dfw.c").read_text()
 TYPES_PIN: Final = "types"
 """A map with nothing in it but types.h, for a daemon with other structs."""
 IN_FORCE: Final = "in_force"
 """See `inforce`."""
 _IN_FORCE_SIZE: Final = 40
-PROGRAMS: Final = "programs-"
-"""How directories of programs begin."""
 _STAGES: Final = tuple(name.lower() for name in STAGES)
+_NAME: Final = "datapath"
 _NAMES: Final = ("jiffies", *TWINS["in"], *TWINS["out"], *_STAGES)
+_MAPS: Final = "maps"
+"""Beside the programs: the directory of the maps that only they have."""
 _TICK_BITS: Final = 16
 """As in limit.h: tokens cost 1/65536 jiffies."""
 _KERNEL_HZ: Final = (100, 250, 300, 1000)
 
 
-def build_id() -> str:
-    """Names all that programs are made of: the text, and what compiles it. The kernel is not in it: pins end
-    with theirs."""
-    made_of = hashlib.sha256()
-    for path in sorted(path for path in SOURCE.rglob("*.[ch]")):
-        made_of.update(path.read_bytes())
-    made_of.update((Path(__file__).with_name("build.py")).read_bytes())
-    bcc = find_spec("bcc")
-    for place in bcc.submodule_search_locations or () if bcc else ():
-        made_of.update(Path(place, "version.py").read_bytes())
-    return made_of.hexdigest()[:16]
+def compile_ahead(cache_dir: Path) -> None:
+    """So that the next start finds this text compiled. Raises DatapathError."""
+    compiled(TEXT, _NAME, cache_dir)
 
 
 class Programs:
     """The loaded programs and their maps. Closing it leaves what is attached attached and what is pinned
     pinned."""
 
-    def __init__(self, pin_dir: Path) -> None:
+    def __init__(self, pin_dir: Path, cache_dir: Path | None = None) -> None:
+        """`cache_dir` keeps what was compiled."""
         self.pins = pin_dir / schema()
-        self.directory = self.pins / f"{PROGRAMS}{build_id()}"
-        self._make_room(self.pins)
+        self.cache_dir = cache_dir
+        self.directory = self.pins / f"{PROGRAMS}{identity(TEXT)}"
+        self._make_room(self.pins / INNER)
         self._keep(TYPES_PIN, zlib.compress(TYPES.encode()))
         self._keep(IN_FORCE, bytes(_IN_FORCE_SIZE))
-        self.compiled = not self.directory.exists()
-        if self.compiled:
+        pins = (*_NAMES, *(f"{_MAPS}/{name}" for name in OWN))
+        self.loaded = not all((self.directory / name).exists() for name in pins)
+        """Whether they were not there yet."""
+        if self.loaded:
             self._build()
         try:
             self._programs = {name: bpf.pinned(self.directory / name) for name in _NAMES}
             self._maps = self._open_maps()
+            self._outers = {
+                name: MapOfMaps(fd, self.pins / INNER) for name, fd in self._maps.items() if is_outer(name)
+            }
+            tidy(self.pins / INNER, self._outers.values())
             # All are loaded before any is put in place: those of a daemon before this one may be running.
             for number, name in enumerate(_STAGES):
                 program = struct.pack("<I", self._programs[name])
@@ -92,13 +95,14 @@ class Programs:
 
     def _build(self) -> None:
         """The directory bears its name when everything is in it."""
-        from vsfwd.datapath.build import build  # LLVM, only where it is needed
-
+        made = compiled(TEXT, _NAME, self.cache_dir)
         unfinished = self.pins / f"{PROGRAMS}unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        self._make_room(unfinished)
+        self._make_room(unfinished / _MAPS)
         try:
-            build(self.pins, _NAMES, unfinished)
+            with made.loaded(bpf.ProgramType.TC, unfinished / _MAPS, self.pins) as programs:
+                for name in _NAMES:
+                    bpf.pin(programs[name], unfinished / name)
             shutil.rmtree(self.directory, ignore_errors=True)
             unfinished.rename(self.directory)
         except BaseException:
@@ -106,19 +110,8 @@ class Programs:
             raise
 
     def _open_maps(self) -> dict[str, int]:
-        maps = {path.name: bpf.pinned(path) for path in self.pins.iterdir() if not path.is_dir()}
-        for program in self._programs.values():
-            for id_ in bpf.program_map_ids(program):
-                fd = bpf.map_by_id(id_)
-                if maps.setdefault(bpf.map_name(fd), fd) != fd:
-                    os.close(fd)
-        return maps
-
-    def unpin_others(self) -> None:
-        """Programs of other texts, of all schemas of this daemon: those on devices live on there."""
-        for directory in self.pins.parent.glob(f"*/{PROGRAMS}*"):
-            if directory != self.directory:
-                shutil.rmtree(directory)
+        pins = (*self.pins.iterdir(), *(self.directory / _MAPS).iterdir())
+        return {path.name: bpf.pinned(path) for path in pins if not path.is_dir()}
 
     @property
     def vnic_in(self) -> int:
@@ -137,6 +130,9 @@ class Programs:
 
     def fd(self, table: str) -> int:
         return self._maps[table]
+
+    def outer(self, table: str) -> MapOfMaps:
+        return self._outers[table]
 
     def layouts(self, table: str) -> tuple[Layout, Layout]:
         """Of the keys and the values of a map, or of the inner maps of a map of maps."""

@@ -140,7 +140,7 @@ class Policy:
         """Everything in `plan.image`, in force at once."""
         image, unseen = plan.image, 1 - self.bank
         counters = self.counters.reserve(rule.id for rule in image.rules)
-        fds = {table: self._programs.fd(table) for table in TABLES}
+        outers = {table: self._programs.outer(table) for table in TABLES}
         made: list[int] = []
         try:
             # Changing an inner map waits for a grace period; in threads those of the six tables pass
@@ -149,10 +149,12 @@ class Policy:
                 quiet = pool.submit(self._wait_for_packets)
                 bank, inner = self._build(image, counters, made)
                 quiet.result()
-                list(pool.map(lambda table: bpf.put_inner(fds[table], unseen, inner[table]), TABLES))
-        except (OSError, ValueError, IndexError) as error:
+                list(pool.map(lambda table: outers[table].put(unseen, inner[table]), TABLES))
+        except Exception as error:
             for fd in made:
                 os.close(fd)
+            if not isinstance(error, OSError | ValueError | IndexError):
+                raise
             raise DatapathError(f"write bank {unseen} of {len(image.rules)} rules: {error}") from None
         gone = self.counters.owners() - counters.keys()
         self.counters.disown(gone)
@@ -170,10 +172,10 @@ class Policy:
     def _wait_for_packets(self) -> None:
         """Until packets that began before the last flip are done with the bank that is now unseen. Putting
         the live bank's map where it is already changes nothing but waits for a grace period."""
-        hosts = self._programs.fd("hosts")
-        live = bpf.inner_map(hosts, self.bank)
+        hosts = self._programs.outer("hosts")
+        live = hosts.get(self.bank)
         if live is not None:
-            bpf.put_inner(hosts, self.bank, live)
+            hosts.put(self.bank, live)
             os.close(live)
 
     def _build(self, image: Image, counters: dict[int, int], made: list[int]) -> tuple[Bank, dict[str, int]]:
@@ -285,7 +287,7 @@ class Policy:
                 policies.close()
 
     def _open_policies(self) -> ArrayMap | None:
-        fd = bpf.inner_map(self._programs.fd("policies"), self.bank)
+        fd = self._programs.outer("policies").get(self.bank)
         return ArrayMap(fd, self._layouts["policies"][1].size, constant("SLOTS")) if fd is not None else None
 
     def _write(

@@ -1,47 +1,34 @@
-"""Pins that a daemon with other structs has left beside those of this one (bpf/README.md, Maps).
+"""Pins that other versions have left beside those of this daemon (bpf/README.md, Maps).
 
-They go when no device bears that daemon's programs any more, and not before: what is attached goes on with
-the stages in a pinned map, which the kernel empties when nobody in user space refers to it."""
+They go when no device bears their programs any more, and not before: by its pins a program is known as ours
+(`known`), and what is attached goes on with the stages in a pinned map, which the kernel empties when nobody
+in user space refers to it."""
 
-import errno
 import re
 import shutil
 from pathlib import Path
 from typing import Final
 
-from vsfwd.datapath import bpf
-from vsfwd.datapath.attach import TWINS
+from vsfwd.datapath.attach import Hooks
+from vsfwd.datapath.known import PROGRAMS
 
-_SCHEMA: Final = re.compile(r"[0-9a-f]{16}")
-_ATTACHED: Final = (*TWINS["in"], *TWINS["out"])
-"""Programs that live while a device bears them, once the daemon that loaded them is gone and they are not
-pinned."""
-_STAGES: Final = "stages"
-"""The map that every attached program uses, and that no daemon takes over from one with other structs."""
+SCHEMA: Final = re.compile(r"[0-9a-f]{16}")
+"""How directories of pins are named, each of one schema."""
 
 
-def remove_older(current: Path) -> list[str]:
-    """All beside `current` that no program needs; answers which."""
-    beside = [path for path in current.parent.iterdir() if _SCHEMA.fullmatch(path.name) and path != current]
-    needed = _maps_of_attached() if beside else set()
-    older = [path for path in beside if not (path / _STAGES).exists() or _id(path) not in needed]
+def remove_older(current: Path, hooks: Hooks) -> list[str]:
+    """Directories of programs beside `current` that no device bears, and schemas without any; answers these.
+    Raises OSError."""
+    schemas = [path for path in current.parents[1].iterdir() if SCHEMA.fullmatch(path.name)]
+    texts = [path for schema in schemas for path in schema.glob(f"{PROGRAMS}*") if path != current]
+    if texts or len(schemas) > 1:
+        hooks.known.read()
+        borne = hooks.borne() if texts else set()
+        for path in texts:
+            if not hooks.known.below(path) & borne:
+                shutil.rmtree(path)
+        hooks.known.read()
+    older = [path for path in schemas if path != current.parent and not any(path.glob(f"{PROGRAMS}*"))]
     for path in older:
         shutil.rmtree(path)
     return sorted(path.name for path in older)
-
-
-def _id(pins: Path) -> int:
-    return bpf.pinned_id(pins / _STAGES)
-
-
-def _maps_of_attached() -> set[int]:
-    found: set[int] = set()
-    for id_ in bpf.programs():
-        try:
-            with bpf.program_by_id(id_) as fd:
-                if bpf.program_info(fd).name in _ATTACHED:
-                    found |= set(bpf.program_map_ids(fd))
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # it has gone meanwhile
-                raise
-    return found

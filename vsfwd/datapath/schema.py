@@ -116,17 +116,24 @@ class Declarations:
 TYPES: Final = (SOURCE / "types.h").read_text()
 HERE: Final = Declarations(TYPES)
 constant: Final = cache(HERE.constant)
+_DECLARED: Final = (SOURCE / "maps.h").read_text()
 MAPS: Final = {
     name or inner: (key or "u32", value or leaf)
     for key, value, name, leaf, inner in _MAP.findall(
-        re.sub(
-            r"INNER_ARRAY\(([\w ]+), (\w+)\)",
-            r"INNER_ARRAY(\1, \2_template)",
-            (SOURCE / "maps.h").read_text(),
-        )
+        re.sub(r"INNER_ARRAY\(([\w ]+), (\w+)\)", r"INNER_ARRAY(\1, \2_template)", _DECLARED)
     )
 }
 """Types of key and value, by map. What a map of maps has is its template's."""
+PINNED: Final = frozenset(
+    re.findall(r'^(?:PINNED\("\w+", [\w ]+, [\w ]+, |MAP_OF\()(\w+)', _DECLARED, re.MULTILINE)
+)
+"""Maps that are one for all programs of a schema."""
+OWN: Final = frozenset(
+    re.findall(
+        r'^(?:BPF_F_TABLE\("\w+", [\w ]+, [\w ]+, |BPF_RINGBUF_OUTPUT\()(\w+)(?<!_template),', _DECLARED, re.M
+    )
+)
+"""Maps that each text has for itself."""
 
 Reason = IntEnum("Reason", HERE.enum("reason"))  # type: ignore[misc]
 State = IntEnum("State", HERE.enum("state"))  # type: ignore[misc]

@@ -11,7 +11,7 @@ from vsfwd.datapath import bpf
 from vsfwd.datapath.conntrack import FlowTables
 from vsfwd.datapath.departed import Departed
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.guards import Bindings
+from vsfwd.datapath.guards import NO_POLICY, Bindings, guard_bits
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import Policy
 from vsfwd.datapath.schema import Reason, constant
@@ -80,11 +80,10 @@ class Slots:
             return slot, self._vnics.guard_of(slot)
         slot = self._free(vnic_id)
         self._make_room(slot, vnic_id)
-        return slot, 0
+        return slot, guard_bits(NO_POLICY)
 
     def came(self, vnic_id: str) -> None:
-        """It is attached: nothing is reserved for it, and what it has left behind elsewhere is its past."""
-        self.departed.drop(vnic_id)
+        """It is attached: nothing is reserved for it."""
         self._reserved.pop(vnic_id, None)
 
     def let_go(self, vnic_id: str) -> None:
@@ -101,9 +100,16 @@ class Slots:
         raise DatapathError(f"attach vNIC {vnic_id}: all {constant('SLOTS')} slots are in use")
 
     def _make_room(self, slot: int, vnic_id: str) -> None:
-        self._flows.make(slot, self._buckets)
+        if self._policy.mode(slot) != "closed":
+            self._policy.close_slot(slot)  # of a daemon that died before it had cleared what was there
+        self._bindings.clear(slot)
+        self.make_table(slot)
         self._clear_counts(slot)
         self.fill(slot, vnic_id)
+
+    def make_table(self, slot: int) -> None:
+        """For its flows, with none in it."""
+        self._flows.make(slot, self._buckets)
 
     def fill(self, slot: int, vnic_id: str) -> None:
         """All limits and lifetimes, and nothing counts towards a limit yet."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import structlog
+
 from vsfwd.datapath import bpf
 from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.carry import Before
@@ -19,6 +21,9 @@ from vsfwd.datapath.vnics import Vnic, Vnics
 if TYPE_CHECKING:
     from vsfwd.datapath.flowcopy import FlowCopy
     from vsfwd.datapath.flowstate import FlowStates
+
+
+log = structlog.get_logger(log="vsfwd.datapath")
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,13 @@ class Takeover:
         from vsfwd.datapath.flowcopy import FlowCopy  # numpy, only where there is something to copy
 
         theirs = before.flows(slot)
+        if theirs is None:
+            self._slots.make_table(slot)
+            log.warning("flows are not taken over: the version before did not pin them", slot=slot)
+            return None
         copy = FlowCopy(self._programs, self._flows, flow_states, slot, theirs, before.bucket)
         if same(before.bucket, layouts("flows")[1]) and copy.agrees():
-            bpf.put_inner(self._programs.fd("flows"), slot, theirs)
+            self._programs.outer("flows").put(slot, theirs)
             copy.close()
             return None
         self._flows.make(slot, bpf.sizes_of(theirs)[2])

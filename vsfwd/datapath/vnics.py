@@ -10,7 +10,7 @@ from uuid import UUID
 
 from vsfwd.datapath.conntrack import FlowTables
 from vsfwd.datapath.errors import DatapathError
-from vsfwd.datapath.guards import guard_bits
+from vsfwd.datapath.guards import NO_POLICY, guard_bits
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import ArrayMap
 from vsfwd.datapath.schema import Hold, constant
@@ -108,9 +108,9 @@ class Vnics(Mapping[str, Vnic]):
                 return place
         return None
 
-    def hold(self, vnic_id: str, why: Hold) -> None:
-        """Nothing passes from when this returns on, or all that the policy allows does (`Hold.NONE`). Of a
-        vNIC that is not attached yet: from when it is."""
+    def hold(self, vnic_id: str, why: Hold, *, settled: bool = True) -> None:
+        """No packet that comes from now on passes, or all that the policy allows do (`Hold.NONE`). Of a vNIC
+        that is not attached yet: from when it is. `settled`: those under way are done when this returns."""
         before = self.holds().get(vnic_id, Hold.NONE)
         self._held[vnic_id] = why
         vnic = self.get(vnic_id)
@@ -119,7 +119,7 @@ class Vnics(Mapping[str, Vnic]):
             if place is not None:
                 self._map.write(place, self._layout.size - 1, bytes([why]))
             self.put(vnic_id, vnic)
-            if before == Hold.NONE != why:
+            if settled and before == Hold.NONE != why:
                 self._flows.settle(vnic.slot)
         self.holds()
 
@@ -163,7 +163,7 @@ class Vnics(Mapping[str, Vnic]):
         return changed
 
     def guard_of(self, slot: int) -> int:
-        return guard_bits(self._guards.get(slot, Guard()))
+        return guard_bits(self._guards.get(slot, NO_POLICY))
 
     def close(self) -> None:
         self._map.close()

@@ -36,6 +36,9 @@ class Bus(api.BusInterface):
                     coming.cancel()
                     break
                 message = coming.result()
+                # What it may may have changed since.
+                with _told():
+                    self._rights.check(self._client.uid, component, *topics)
                 call = message.id if message.answer_within_s else None
                 yield api.BusMessage(message.topic, message.body, call)
         finally:

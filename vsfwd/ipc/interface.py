@@ -37,9 +37,9 @@ class RefusedObject:
 
 @dataclass(frozen=True)
 class VnicStatus:
-    """`state`: open (its policy decides), closed (no policy for it yet: only ARP, ND and DHCP pass), excluded
-    (on the exclusion list: everything passes) or unattached (the programs are not on it, `why` says why; its
-    slot is -1)."""
+    """`state`: open (its policy decides), closed (no policy for it yet: DHCP passes, and ARP and ND by which
+    it claims no address), excluded (on the exclusion list: everything passes) or unattached (the programs are
+    not on it, `why` says why; its slot is -1)."""
 
     vnic: str
     vm: str
@@ -308,6 +308,15 @@ class GuestInfo:
     power_state: str | None = None
 
 
+@dataclass(frozen=True)
+class Reloaded:
+    """Settings that differ from those that were in force: those that are in force now, and those that will be
+    after a restart."""
+
+    taken: list[str]
+    needs_restart: list[str]
+
+
 class HostInterface(VarlinkInterface, name=NAME):
     """vNICs are named by their id, or by their VM's id or name."""
 
@@ -383,4 +392,9 @@ class HostInterface(VarlinkInterface, name=NAME):
 
     @varlinkmethod
     async def DetachEarlyDrop(self, *, device: str) -> None:
+        raise NotImplementedError
+
+    @varlinkmethod(return_parameter="reloaded")
+    async def Reload(self) -> Reloaded:
+        """Reads the configuration again; one with a mistake is refused, and what was in force stays."""
         raise NotImplementedError

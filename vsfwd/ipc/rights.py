@@ -1,6 +1,7 @@
 """Which user of this host may be which component, and what that one may speak of: configuration, by the uid
 that the kernel vouches for."""
 
+import os
 import pwd
 from collections.abc import Mapping
 from typing import Final
@@ -20,9 +21,14 @@ class NotAllowed(Exception):
 
 class Rights:
     def __init__(self, components: Mapping[str, Component]) -> None:
-        """Users are looked up here, once: one that is not there closes no other's door."""
+        self.grant(components)
+
+    def grant(self, components: Mapping[str, Component]) -> None:
+        """From now on these, and no others. Root, and the user that vsfwd runs as, may be any. Users are
+        looked up here, once: one that is not there closes no other's door."""
         self._topics = {name: component.topics for name, component in components.items()}
-        self._uids = {name: _uids(name, component) | {ROOT} for name, component in components.items()}
+        always = {ROOT, os.geteuid()}
+        self._uids = {name: _uids(name, component) | always for name, component in components.items()}
 
     def check(self, uid: int, component: str, *topics: str) -> None:
         """Raises NotAllowed."""

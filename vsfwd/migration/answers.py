@@ -28,8 +28,8 @@ class Migration(api.MigrationInterface):
     async def Prepare(self, *, offer: Any) -> None:
         with self._allowed():
             try:
-                parsed = msgspec.json.decode(msgspec.json.encode(offer), type=MoveOffer)
-            except msgspec.MsgspecError as error:
+                parsed = msgspec.convert(offer, MoveOffer)
+            except msgspec.ValidationError as error:
                 raise Refused(f"offer: {error}") from None
             await self._moves.prepare(parsed, hooked=True)
 

@@ -104,6 +104,8 @@ class Coming:
 
     async def take_round(self, number: int, whole: bytes) -> MoveDone:
         """Raises Refused."""
+        if self.final:
+            raise Refused("round: the last one is here")
         if number != self.rounds:
             raise Refused(f"round: {number} is not the next one, which is {self.rounds}")
         state = await asyncio.to_thread(self._opened, whole)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -9,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from vsfwd.datapath import Datapath, Hold
 from vsfwd.discovery import Discovery
 from vsfwd.identity import Unfit, load_key
+from vsfwd.incidents import Incidents
 from vsfwd.policy.desired import DesiredState
 from vsfwd.protocol.envelope import Refused
 from vsfwd.protocol.messages import Binding
@@ -29,6 +31,7 @@ class Here:
     bindings: Callable[[], Iterable[Binding]]
     expect: Callable[[Collection[str]], None]
     give_up: Callable[[Collection[str]], None]
+    incidents: Incidents
 
     def key(self) -> ec.EllipticCurvePrivateKey:
         """Raises Refused."""
@@ -44,9 +47,9 @@ class Here:
     async def held(self) -> Mapping[str, Hold]:
         return await self.apply_thread(self.datapath.holds)
 
-    async def hold(self, vnics: Iterable[str], why: Hold) -> None:
+    async def hold(self, vnics: Iterable[str], why: Hold, *, settled: bool = True) -> None:
         for vnic in vnics:
-            await self.apply_thread(self.datapath.hold, vnic, why)
+            await self.apply_thread(partial(self.datapath.hold, vnic, why, settled=settled))
 
     async def clear(self, vnics: Collection[str]) -> None:
         """No flow of theirs is left."""

@@ -53,8 +53,9 @@ class Leaving:
         return self._luggage.flows
 
     async def freeze(self) -> MoveDone:
-        """From now on nothing passes, and no flow changes."""
-        await self._hold(Hold.FROZEN)
+        """No packet that comes from now on passes. The hypervisor goes on at once: for those under way, which
+        may change a flow yet, the last round waits."""
+        await self._hold(Hold.FROZEN, settled=False)
         self.step = Step.FREEZE
         log.info("VM is frozen", migration=self.offer.migration, vm=self.offer.vm)
         return MoveDone(self.offer.migration, self.offer.vm, Step.FREEZE)
@@ -74,7 +75,7 @@ class Leaving:
 
     async def _export(self, number: int, frozen: bool) -> bytes:
         policy = self._here.policy()
-        vnics = await self._here.apply_thread(self._luggage.read, self._here.discovery.learned)
+        vnics = await self._here.apply_thread(self._luggage.read, self._here.discovery.learned, frozen)
 
         def packed() -> bytes:
             from vsfwd.migration.luggage import encode  # numpy
@@ -96,6 +97,6 @@ class Leaving:
         """All is as before."""
         await self._hold(Hold.NONE)
 
-    async def _hold(self, why: Hold) -> None:
+    async def _hold(self, why: Hold, *, settled: bool = True) -> None:
         attached = await self._here.attached()
-        await self._here.hold([vnic for vnic in self.vnics if vnic in attached], why)
+        await self._here.hold([vnic for vnic in self.vnics if vnic in attached], why, settled=settled)

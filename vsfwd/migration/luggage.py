@@ -12,7 +12,7 @@ from vsfwd.config import FLOWS_AT_MOST
 from vsfwd.datapath import Datapath, Hold
 from vsfwd.datapath.flowstate import Arrived, NoRoom, Round
 from vsfwd.migration import blob
-from vsfwd.migration.state import NO_FLOWS, NO_PINHOLES, Learned, VmState, VnicState
+from vsfwd.migration.state import NO_FLOWS, NO_PINHOLES, Array, Learned, VmState, VnicState
 from vsfwd.protocol.envelope import Refused
 from vsfwd.protocol.messages import Claim
 
@@ -31,13 +31,16 @@ class Outgoing:
         self._read = self._since
         self.flows = 0
 
-    def read(self, learned: Claims) -> list[VnicState]:
-        """One round, of all vNICs that are here, or were a moment ago. It is read again until `keep`."""
+    def read(self, learned: Claims, last: bool) -> list[VnicState]:
+        """One round, of all vNICs that are here, or were a moment ago. It is read again until `keep`. The
+        `last` has all that frozen vNICs have let pass: those that are gone were done with their flows."""
         self._read = {vnic: replace(since) for vnic, since in self._since.items()}
         states, slots, now = self._datapath.flow_states, self._datapath.slots, int(time.time())
         found = []
         for vnic, since in self._read.items():
             if vnic in slots:
+                if last:
+                    self._datapath.settle(vnic)
                 flows, gone = states.export(slots[vnic], since)
                 addresses = _relative(learned.get(vnic, {}), now)
                 found.append(VnicState(vnic, flows, gone, states.pinholes(slots[vnic]), addresses))
@@ -62,6 +65,10 @@ class Incoming:
         self._datapath = datapath
         self._running = running
         self._arrived: dict[str, Arrived] = dict.fromkeys(vnics, nothing)
+        self._flows: dict[str, int] = {}
+        """In each table that was put in its place."""
+        self._seq = -1
+        """Of the policy that was in force then."""
         self._learned: dict[str, tuple[Claim, ...]] = {}
         self._homeless: set[str] = set()
 
@@ -71,21 +78,24 @@ class Incoming:
 
     @property
     def flows(self) -> int:
-        return sum(len(arrived.places) for arrived in self._arrived.values())
+        return sum(self._flows.get(vnic, len(arrived.places)) for vnic, arrived in self._arrived.items())
 
     def take(self, state: VmState, same_policy: bool) -> None:
         """A round, all of it or nothing. Raises Refused."""
-        states, now = self._datapath.flow_states, int(time.time())
-        together = dict(self._arrived)
+        states, now, round_ = self._datapath.flow_states, int(time.time()), {}
         for vnic in state.vnics:
-            if vnic.vnic not in together:
+            if vnic.vnic not in self._arrived:
                 raise Refused(f"state: vNIC {vnic.vnic} is none of the VM's")
             self._check_room(vnic.vnic, len(vnic.flows))
-            round_ = states.arrived(vnic.flows, vnic.pinholes, same_policy=same_policy)
-            together[vnic.vnic] = states.merged(together[vnic.vnic], round_, vnic.gone)
-            self._check_room(vnic.vnic, len(together[vnic.vnic].places))
-        self._install(together)
-        self._arrived = together
+            arrived = states.arrived(vnic.flows, vnic.pinholes, same_policy=same_policy)
+            round_[vnic.vnic] = arrived, vnic.gone
+        if not (state.final and self._amend(round_)):
+            together = dict(self._arrived)
+            for id_, (arrived, gone) in round_.items():
+                together[id_] = states.merged(together[id_], arrived, gone)
+                self._check_room(id_, len(together[id_].places))
+            self._install(together)
+            self._arrived = together
         self._learned = {vnic.vnic: _absolute(vnic.learned, now) for vnic in state.vnics}
 
     def _check_room(self, vnic: str, flows: int) -> None:
@@ -106,6 +116,25 @@ class Incoming:
         self._learned = {vnic: claims for vnic, claims in self._learned.items() if vnic not in here}
         return here
 
+    def _amend(self, round_: Mapping[str, tuple[Arrived, Array]]) -> bool:
+        """The last round into the tables that are there, which takes less than making them anew: the VM waits
+        for it. What has arrived is not put together any more. Not for a VM that runs, nor under another
+        policy than the round before."""
+        slots, states, held = self._datapath.places, self._datapath.flow_states, self._datapath.holds()
+        waiting = self._arrived.keys() <= held.keys() & self._flows.keys() & slots.keys()
+        if self._running or not waiting or self._seq != states.policy_seq:
+            return False
+        found = {}
+        for vnic, (arrived, gone) in round_.items():
+            amended = states.amended(slots[vnic], self._flows[vnic], arrived, gone)
+            if amended is None:
+                return False
+            found[vnic] = amended
+        for vnic, amended in found.items():
+            states.amend(slots[vnic], amended)
+            self._flows[vnic] = amended.flows
+        return True
+
     def _install(self, together: Mapping[str, Arrived]) -> None:
         """All tables are made before one is put in its place. Of a VM that runs, nothing passes for that
         moment."""
@@ -120,6 +149,8 @@ class Incoming:
             }
             for vnic in here:
                 states.put(slots[vnic], built[vnic])
+                self._flows[vnic] = built[vnic].flows
+            self._seq = states.policy_seq
         except NoRoom as error:
             raise Refused(f"flow quota: {error}") from None
         finally:

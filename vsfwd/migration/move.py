@@ -20,6 +20,8 @@ from typing import Final, NamedTuple, NoReturn
 import structlog
 
 from vsfwd.datapath import DatapathError, Hold
+from vsfwd.datapath.departed import KEPT_S
+from vsfwd.incidents import Cause
 from vsfwd.migration import sealed
 from vsfwd.migration.coming import LOOK_S, Coming
 from vsfwd.migration.here import Here
@@ -57,8 +59,9 @@ class MoveStatus(NamedTuple):
 class Moves:
     def __init__(self, here: Here) -> None:
         self._here = here
-        self.say: Callable[[Move], Awaitable[None]] = _to_nobody
-        """Takes what the manager has not asked for: that a VM runs here now, and whose state is missing."""
+        self.say: Callable[[Move], Awaitable[bool]] = _to_nobody
+        """Takes what the manager has not asked for: that a VM runs here now, and whose state is missing.
+        Answers whether the manager is told."""
         self._moves: dict[str, Leaving | Coming] = {}
         self._preparing: dict[str, MoveOffer] = {}
         self._woken = asyncio.Event()
@@ -68,6 +71,8 @@ class Moves:
         self._left: set[str] = set()
         self._following: set[asyncio.Task[None]] = set()
         self._known: set[str] | None = None
+        self._unasked: dict[str, float] = {}
+        """vNICs of which the manager is not told yet that they have come, and until when it helps."""
 
     # ---- steps. All raise Refused ----
 
@@ -96,17 +101,21 @@ class Moves:
 
     def follow_up(self, frozen: MoveDone) -> None:
         """At the source: the manager hears that the VM is frozen, and is sent the last round, while the
-        hypervisor goes on. What the kernel has is read before anything else changes there."""
+        hypervisor goes on. What the kernel has is read before anything else changes there. Whatever becomes
+        of the round, the manager hears the rest: the VM has stopped here, and may run there."""
         task = asyncio.create_task(self._follow_up(frozen), name=f"last round of {frozen.vm}")
         self._following.add(task)
         task.add_done_callback(self._following.discard)
 
     async def _follow_up(self, frozen: MoveDone) -> None:
+        parts: tuple[MoveState, ...] = ()
         try:
             parts = await self.export(frozen.vm)
         except (DatapathError, Refused) as error:
             log.error("the last round is not exported", vm=frozen.vm, reason=str(error))
-            parts = ()
+        except Exception as error:
+            reason = f"internal error: {error!r}"
+            log.error("the last round is not exported", vm=frozen.vm, reason=reason, exc_info=error)
         for part in parts:
             await self.say(part)
         await self.say(frozen)
@@ -122,7 +131,7 @@ class Moves:
         """At the target: with the last part of a round, all of it is installed. None: there are more to
         come."""
         done = await self._coming(part.vm).take(part)
-        self._woken.set()  # the VM may have been heard already
+        self.wake()  # the VM may have been heard already
         return done
 
     async def activate(self, vm: str) -> MoveDone | None:
@@ -175,7 +184,7 @@ class Moves:
             raise Refused("state: not what a vsfwd exports")
         (number,) = _ROUND.unpack_from(whole)
         done = await self._coming(vm).take_round(number, whole[_ROUND.size :])
-        self._woken.set()
+        self.wake()
         return done
 
     def of_manager(self, vm: str) -> str:
@@ -280,6 +289,10 @@ class Moves:
                 await asyncio.wait_for(self._woken.wait(), LOOK_S if coming else PERIOD_S)
             self._woken.clear()
 
+    def wake(self) -> None:
+        """It is worth a look."""
+        self._woken.set()
+
     async def look(self) -> None:
         """VMs that say themselves that they run here, vNICs that are here at last, and those that nobody
         announced. One look at a time: what it finds is said once."""
@@ -288,11 +301,14 @@ class Moves:
 
     async def _look(self) -> None:
         for move in list(self._moves.values()):
-            if isinstance(move, Coming):
-                try:
+            try:
+                if isinstance(move, Coming):
                     await self._look_after(move)
-                except (DatapathError, Refused) as error:  # the others are looked after all the same
-                    log.error("move not looked after; tried again", vm=move.offer.vm, reason=str(error))
+                is_late = time.monotonic() - move.began >= move.offer.lives_s
+                if is_late and self._moves.get(move.offer.vm) is move:
+                    await self._lose(move)
+            except (DatapathError, Refused) as error:  # the others are looked after all the same
+                log.error("move not looked after; tried again", vm=move.offer.vm, reason=str(error))
         await self._here.apply_thread(self._here.datapath.departed.expire)
         held, now = await self._here.held(), time.monotonic()
         self._left &= held.keys()
@@ -311,19 +327,38 @@ class Moves:
             if not move.hooked:
                 await self.say(done)
 
+    async def _lose(self, move: Leaving | Coming) -> None:
+        """Nobody has said how it ended. At the target nothing is left of it: a VM that appears yet is one
+        that nobody has announced. What is frozen at the source stays so, since the VM may run elsewhere. The
+        manager's last word counts, should it come: the move is not over."""
+        if isinstance(move, Coming):
+            await move.abort()
+        if self._moves.get(move.offer.vm) is move:
+            del self._moves[move.offer.vm]
+        lost = f"migration {move.offer.migration} is lost: its end is unknown after {move.offer.lives_s} s"
+        log.error("move given up", vm=move.offer.vm, part=move.role, reason=lost)
+        for vnic in move.vnics:
+            self._here.incidents.note(failed(vnic), lost)
+
     async def _ask_about_strangers(self) -> None:
-        """What their VMs had may be at another host."""
-        known, self._known = self._known, set(await self._here.attached())
+        """What their VMs had may be at another host, which keeps it for a while. Until then, whom the manager
+        was not asked about is asked about later: there is no broker, there are many, or nobody has said yet
+        which VM it is."""
+        now, known, self._known = time.monotonic(), self._known, set(await self._here.attached())
         if known is None:
             return  # what was attached when the daemon came
         expected = {vnic for move in self._moves.values() for vnic in move.vnics}
-        strange = self._known - known - expected
+        until = dict.fromkeys(self._known - known, now + KEPT_S) | self._unasked
+        strange = {vnic: until[vnic] for vnic in self._known - expected if until.get(vnic, now) > now}
+        self._unasked = strange
         by_vm: dict[str, list[Binding]] = {}
         for binding in self._here.bindings() if strange else ():
             if binding.vnic in strange and binding.vm and binding.vm not in self._moves:
                 by_vm.setdefault(binding.vm, []).append(binding)
         for vm, found in list(by_vm.items())[:MAX_WANTED]:
-            await self.say(MoveWanted(vm, tuple(found)))
+            if await self.say(MoveWanted(vm, tuple(found))):
+                for each in found:
+                    del strange[each.vnic]
 
     def held_long(self) -> Mapping[str, str]:
         """vNICs that are held for longer than a move takes, and in words why."""
@@ -336,5 +371,11 @@ class Moves:
         }
 
 
-async def _to_nobody(move: Move) -> None:
+def failed(vnic: str) -> Cause:
+    """The alarm, in NSX's words."""
+    return Cause("dfw_vmotion_failure", "CRITICAL", vnic)
+
+
+async def _to_nobody(move: Move) -> bool:
     log.debug("nobody is told", said=type(move).__name__)
+    return False

@@ -1,8 +1,12 @@
 """What the manager says of moves, carried out by `move.Moves`, and what becomes of it said to the manager.
 
+An offer takes as long as the policy that it names: what is said of other VMs is carried out meanwhile; what
+is said of its own VM waits for it, unless it is that the move does not take place.
+
 A host that has no broker at the moment goes on all the same: the manager finds out by the time that a step
 may take, and the VM is the hypervisor's."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -34,30 +38,61 @@ class MoveOrders:
     def __init__(self, moves: Moves, tell: Callable[[Move], Awaitable[None]]) -> None:
         self._moves = moves
         self._tell = tell
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        """By VM: the last of what waits for an offer of it, or the offer."""
         moves.say = self.say
 
     async def take(self, said: Move) -> None:
         """From the manager."""
-        if isinstance(said, _Said):
-            step = _step(said)
-            try:
-                answers = await self._carry_out(step, said)
-            except (Refused, DatapathError) as refused:
-                log.error("step of a migration refused", vm=said.vm, step=str(step), reason=str(refused))
-                answers = [MoveRefused(said.migration, said.vm, step, str(refused))]
-            for answer in answers:
-                await self.say(answer)
-            if any(isinstance(answer, MoveDone) and answer.final for answer in answers):
-                with suppress(Refused, DatapathError):
-                    await self._moves.look()  # the VM may have been heard before
-        else:
+        if not isinstance(said, _Said):
             log.error("not for a host to hear", said=type(said).__name__)
+            return
+        before = self._under_way.get(said.vm)
+        ends = isinstance(said, MoveAborted) and said.migration == self._moves.under_way(said.vm)
+        if isinstance(said, MoveOffer) or (before and not ends):
+            task = asyncio.create_task(self._in_turn(before, said), name=f"migration of {said.vm}")
+            self._under_way[said.vm] = task
+        else:
+            await self._take(said)
 
-    async def say(self, said: Move) -> None:
+    async def _in_turn(self, before: asyncio.Task[None] | None, said: _Said) -> None:
+        if before:
+            await asyncio.wait([before])
+        try:
+            await self._take(said)
+        except Exception as error:
+            log.error("migration: a mistake of ours", vm=said.vm, reason=repr(error), exc_info=error)
+        finally:
+            if self._under_way[said.vm] is asyncio.current_task():
+                del self._under_way[said.vm]
+
+    async def _take(self, said: _Said) -> None:
+        step = _step(said)
+        try:
+            answers = await self._carry_out(step, said)
+        except (Refused, DatapathError) as refused:
+            log.error("step of a migration refused", vm=said.vm, step=str(step), reason=str(refused))
+            answers = [MoveRefused(said.migration, said.vm, step, str(refused))]
+        except Exception as error:
+            reason = f"internal error: {error!r}"
+            log.error(
+                "step of a migration refused", vm=said.vm, step=str(step), reason=reason, exc_info=error
+            )
+            answers = [MoveRefused(said.migration, said.vm, step, reason)]
+        for answer in answers:
+            await self.say(answer)
+        if any(isinstance(answer, MoveDone) and answer.final for answer in answers):
+            with suppress(Refused, DatapathError):
+                await self._moves.look()  # the VM may have been heard before
+
+    async def say(self, said: Move) -> bool:
+        """Whether the manager is told."""
         try:
             await self._tell(said)
         except NotConnected as error:
             log.warning("the manager is not told of a migration", said=type(said).__name__, reason=str(error))
+            return False
+        return True
 
     async def _carry_out(self, step: Step, said: _Said) -> Sequence[Move]:
         moves, vm = self._moves, said.vm

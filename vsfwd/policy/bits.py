@@ -74,8 +74,11 @@ def mask(numbers: Iterable[int]) -> int:
 
 
 def union(all_hits: Iterable[Hits]) -> Hits:
+    some = [hits for hits in all_hits if hits is not NO_HITS]
+    if len(some) < 2:
+        return some[0] if some else NO_HITS
     source = not_source = destination = not_destination = scope = 0
-    for hits in all_hits:
+    for hits in some:
         source |= hits.source
         not_source |= hits.not_source
         destination |= hits.destination
@@ -179,6 +182,8 @@ def rule_bits(rules: Mapping[int, Rule]) -> RuleBits:
 
 
 def _frame_bits(rules: Numbered) -> FrameBits:
+    if not rules:
+        return _NO_FRAMES
     naming: Naming[int] = _naming(rules, [], lambda _: ())
     selected = {
         direction: mask(n for n, rule in rules if rule.direction in (direction, Direction.INOUT))
@@ -189,9 +194,10 @@ def _frame_bits(rules: Numbered) -> FrameBits:
         *_sweep(rules, _vlans, POINTS_VLAN, POINTS_SOURCE),
     )
     monitored = mask(number for number, rule in rules if rule.monitored)
-    return FrameBits(
-        naming.groups, naming.literals, naming.unnamed, selected, services if rules else (), monitored
-    )
+    return FrameBits(naming.groups, naming.literals, naming.unnamed, selected, services, monitored)
+
+
+_NO_FRAMES: Final = FrameBits({}, {}, NO_HITS, {Direction.IN: 0, Direction.OUT: 0}, (), 0)
 
 
 def _naming(rules: Numbered, scoped: Numbered, literals_of: Callable[[str], Iterable[K]]) -> Naming[K]:

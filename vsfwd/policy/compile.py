@@ -91,6 +91,8 @@ class Compiler:
         self._rows = _Rows()
         self._literals = Literals(bits, state.groups)
         self._vnics = _Vnics(bits, state.vnics, slots)
+        # By groups, for addresses that are known by those of their vNIC alone: most, and many by the same.
+        self._numbers: dict[tuple[str, ...], tuple[int, int, int]] = {}
         self._contested: dict[int, tuple[Refusal, ...]] = {}
         self._segments: dict[int, set[int]] = {}
         hosts: Hosts = {}
@@ -132,6 +134,7 @@ class Compiler:
         others = different(done.state.vnics, state.vnics) | moved
         addresses = relisted | self._vnics.change(others, state.vnics, slots)
         segments_before = self._segments_in_use()
+        self._numbers.clear()  # of groups that no vNIC may be in any more
         hosts: Hosts = {}
         for address in addresses:
             self._leave(address, hosts)
@@ -203,13 +206,23 @@ class Compiler:
         self._contested.pop(address, None)
 
     def _host_entry(self, literal: Hits, vnic: str | None) -> HostEntry:
+        groups = self._vnics.objects[vnic].groups if vnic else ()
+        if literal is not NO_HITS:
+            numbers = self._row_numbers(literal, vnic)
+        elif (known := self._numbers.get(groups)) is not None:
+            numbers = known
+        else:
+            numbers = self._numbers[groups] = self._row_numbers(literal, vnic)
+        return HostEntry(*numbers, owner=self._vnics.owner(vnic) if vnic else OWNER_NONE)
+
+    def _row_numbers(self, literal: Hits, vnic: str | None) -> tuple[int, int, int]:
+        """In the order of the fields of HostEntry."""
         bits = self._literals.bits
         hits = union((literal, self._vnics.member_hits(vnic))) if vnic else literal
-        return HostEntry(
-            source=self._rows.number(bits.source_row(hits)),
-            destination=self._rows.number(bits.destination_row(hits)),
-            literal=self._rows.number(bits.source_row(literal)),
-            owner=self._vnics.owner(vnic) if vnic else OWNER_NONE,
+        return (
+            self._rows.number(bits.source_row(hits)),
+            self._rows.number(bits.destination_row(hits)),
+            self._rows.number(bits.source_row(literal)),
         )
 
     def _prefix_entry(self, key: PrefixKey, bits: RuleBits) -> PrefixEntry:
@@ -320,8 +333,7 @@ class _Vnics:
 
 
 def _guards(state: DesiredState, slots: Mapping[str, int]) -> Mapping[int, Guard]:
-    guards = {slot: _guard(state.vnics[id]) for id, slot in slots.items() if id in state.vnics}
-    return {slot: guard for slot, guard in guards.items() if guard != Guard()}
+    return {slot: _guard(state.vnics[id]) for id, slot in slots.items() if id in state.vnics}
 
 
 def _guard(vnic: Vnic) -> Guard:

@@ -1,6 +1,4 @@
-"""The protocol as an AsyncAPI 3.0 document, made from the code that reads and writes it.
-
-    python -m vsfwd.protocol.asyncapi > vsfwd/protocol/asyncapi.json
+"""The protocol as an AsyncAPI 3.0 document, made from the code that reads and writes it: asyncapi.json.
 
 For people and tools that speak with a manager or a host without this code. It says what README.md says of
 exchanges, keys and messages, as far as AsyncAPI has words for it; signatures and order it has not. Pure.
@@ -156,7 +154,3 @@ def _said(type_: type[msgspec.Struct]) -> str:
 
 def text() -> str:
     return msgspec.json.format(msgspec.json.encode(document()), indent=1).decode() + "\n"
-
-
-if __name__ == "__main__":
-    print(text(), end="")

@@ -94,6 +94,12 @@ def check_topic(topic: str) -> None:
         )
 
 
+def as_body(said: msgspec.Struct) -> Body:
+    """As it is in JSON: `msgspec.to_builtins` would leave tuples, which are no lists."""
+    body: Body = msgspec.json.decode(msgspec.json.encode(said))
+    return body
+
+
 def check_body(body: object) -> None:
     """Raises ValueError."""
     if not isinstance(body, dict):

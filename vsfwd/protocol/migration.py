@@ -33,7 +33,8 @@ _Key = Annotated[bytes, msgspec.Meta(max_length=256)]
 
 
 class Step(StrEnum):
-    """Of a move, in their order; `ABORT` may come at any time before the end."""
+    """Of a move, in their order. `ABORT` may come at any time before the end: it is said by MoveAborted, not
+    by an order, and named where a host refuses that."""
 
     PREPARE = "prepare"
     FREEZE = "freeze"
@@ -59,7 +60,8 @@ class MoveOffer(_Of, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """To both hosts. `vnics` as they are plugged at the source. The keys are those of the hosts'
     certificates (SubjectPublicKeyInfo, DER): the source signs with its own and seals for the target's.
     `epoch` and `generation`: the oldest policy of the target under which the VM may run there. `running`:
-    the VM runs at the target already, since nobody announced the move."""
+    the VM runs at the target already, since nobody announced the move. `lives_s`: a host that has not heard
+    by then how it ended does not wait any longer."""
 
     source: str
     target: str
@@ -69,6 +71,7 @@ class MoveOffer(_Of, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     epoch: _Number = 0
     generation: _Number = 0
     running: bool = False
+    lives_s: Annotated[int, msgspec.Meta(ge=1, lt=2**31)] = 900
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,11 +84,9 @@ class MoveOffer(_Of, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class MoveOrder(_Of, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="order"):
-    """The manager, to one of the hosts: do `step`. `round`: of an export, counted from 0; those after the
-    freeze have all that has changed since the round before."""
+    """The manager, to one of the hosts: do `step`, one of freeze, export, activate and finish."""
 
     step: Step
-    round: Annotated[int, msgspec.Meta(ge=0, lt=MAX_ROUNDS)] = 0
 
 
 class MoveState(_Of, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="state"):

@@ -42,10 +42,16 @@ def app_queue(host: str) -> str:
     return f"vsfw.host.{host}.app"
 
 
+def owner_of(queue: str) -> str:
+    """The host whose queue it is; empty: nobody's."""
+    host = queue.removeprefix(policy_queue(""))
+    return host.removesuffix(".app") if queue != host else ""
+
+
 def host_of_queue(queue: str) -> str:
     """Whose policy queue it is; empty: nobody's."""
-    host = queue.removeprefix(policy_queue(""))
-    return host if queue != host and "." not in host else ""
+    host = owner_of(queue)
+    return host if queue == policy_queue(host) else ""
 
 
 def policy_key(host: str) -> str:

@@ -1,6 +1,7 @@
 """A manager for each test."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,12 +12,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fastapi import routing
 from fastapi.dependencies import utils as dependencies
 
 from manager_stub import auth
-from manager_stub.state_dir import Addresses, StateDir
+from manager_stub.state_dir import StateDir
+from tests.harness.manager import alone
 from tests.harness.postgres import Postgres, private_postgres
-from tests.unit.manager.rest import Manager
+from tests.unit.manager.expressions import named, vm
+from tests.unit.manager.moving import HERE, OTHER, SOURCE, TARGET, plugged
+from tests.unit.manager.rest import DOMAIN, Manager
+from vsfwd.protocol.messages import Hello, digest_text
 
 MOST_PARAMETERS: Final = 2000
 
@@ -52,11 +58,28 @@ def _parameters_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _answers_once() -> Iterator[None]:
+    """Likewise what pydantic makes of an answer, which is a JSON object for all but a few calls."""
+    make, known = routing.create_model_field, dict[Any, Any]()
+
+    def remembered(*, name: str, type_: Any, mode: Any) -> Any:
+        if type_ not in known:
+            known[type_] = make(name=name, type_=type_, mode=mode)
+        field = copy(known[type_])
+        field.name = name
+        return field
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routing, "create_model_field", remembered)
+        yield
+
+
 @pytest.fixture(scope="session")
 def initialised(_cheap_hashes: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[StateDir, str]:
     """Made once: keys and the password's hash take their time. Tests work on copies of its database."""
-    directory = StateDir(tmp_path_factory.mktemp("manager"))
-    return directory, directory.create(Addresses("127.0.0.1:1", "127.0.0.1:1", "https://127.0.0.1:1"))
+    directory = StateDir(alone(tmp_path_factory.mktemp("manager")))
+    return directory, directory.create()
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +105,7 @@ def give_database(dialect: str, request: pytest.FixtureRequest) -> Callable[[Pat
         if dialect == "postgresql":
             server: Postgres = request.getfixturevalue("postgres")
             (directory / "database-url").write_text(server.make_database())
-        return StateDir(directory).database_url()
+        return StateDir(alone(directory)).database_url()
 
     return give
 
@@ -99,8 +122,8 @@ async def manager(
         (tmp_path / file.name).write_bytes(file.read_bytes())
     if dialect != "sqlite":
         give_database(tmp_path)
-        copy_users(template, StateDir(tmp_path))
-    manager = Manager(StateDir(tmp_path), password)
+        copy_users(template, StateDir(alone(tmp_path)))
+    manager = Manager(StateDir(alone(tmp_path)), password)
     yield manager
     await manager.close()
 
@@ -121,3 +144,15 @@ def csr() -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "manager")])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+async def hosts_of_a_move(manager: Manager) -> None:
+    """Three; the first has the VM, which a rule is about."""
+    for host in (SOURCE, TARGET, OTHER):
+        manager.register.add_host(host, f"host{host[-1]}")
+        manager.register.reported({host: Hello(0, 0, digest_text(0), "0.1.0")})
+    await manager.call("PUT", f"{DOMAIN}/groups/web", {"expression": [vm("Name", "STARTSWITH", "web")]})
+    rule = {"id": "r", "destination_groups": [named("web")], "action": "ALLOW"}
+    await manager.call("PUT", f"{DOMAIN}/security-policies/s", {"rules": [rule]})
+    plugged(manager, SOURCE, HERE)

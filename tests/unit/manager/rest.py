@@ -1,11 +1,15 @@
 """A manager without a broker, which takes itself to have one: REST called directly, SQLite in a directory
 of the test."""
 
+from functools import cached_property
 from typing import Any
 
 import httpx
+from starlette.types import Receive, Scope, Send
 
+from manager_stub.api.interface import interface
 from manager_stub.app import Parts, compose
+from manager_stub.guard import Guard
 from manager_stub.lead import Lead
 from manager_stub.state_dir import ADMIN, StateDir
 
@@ -24,10 +28,18 @@ class Manager:
         self.register, self.vnics = self.parts.register, self.parts.vnics
         self.admin = (ADMIN, password)
         self.rest = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.parts.web),
+            transport=httpx.ASGITransport(self._serve),
             base_url="https://manager",
             auth=self.admin,
         )
+
+    @cached_property
+    def interface(self) -> Guard:
+        """Made when it is asked for the first time: that takes longer than all the rest."""
+        return interface(self.parts, self.directory)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.interface(scope, receive, send)
 
     async def answer(self, method: str, path: str, body: Any = None) -> httpx.Response:
         return await self.rest.request(method, path, json=body)

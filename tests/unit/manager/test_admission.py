@@ -14,7 +14,6 @@ from cryptography.x509.oid import NameOID
 
 from manager_stub.broker import Broker, Unreachable
 from manager_stub.enrolment import tokens as tokens_module
-from manager_stub.state_dir import StateDir
 from tests.unit.manager.rest import VSFW, Manager
 from vsfwd.protocol.fingerprint import fingerprint
 
@@ -88,7 +87,7 @@ async def token(manager: Manager, **fields: Any) -> str:
 
 async def ask(manager: Manager, text: str, csr: str, **more: Any) -> httpx.Response:
     """As a host does: with nothing but the token."""
-    transport = httpx.ASGITransport(manager.parts.web)
+    transport = httpx.ASGITransport(manager.interface)
     async with httpx.AsyncClient(transport=transport, base_url="https://manager") as nobody:
         return await nobody.post(ENROL, json={"token": text, "csr": csr, **more})
 
@@ -124,7 +123,7 @@ async def test_a_token_lets_a_host_in(manager: Manager, told: Calls) -> None:
 async def test_the_authority_is_there_to_compare(manager: Manager) -> None:
     """For everybody; the hash that comes with a token is that of its key."""
     hash = (await manager.call("POST", TOKENS, {}))["ca_hash"]
-    transport = httpx.ASGITransport(manager.parts.web)
+    transport = httpx.ASGITransport(manager.interface)
     async with httpx.AsyncClient(transport=transport, base_url="https://manager") as nobody:
         answer = (await nobody.get(f"{VSFW}/ca")).json()
     certificate = x509.load_pem_x509_certificate(answer["pem_encoded"].encode())
@@ -372,7 +371,7 @@ async def test_what_hosts_have_is_known_after_a_restart(manager: Manager, told: 
     host = (await enrolled(manager, await token(manager, display_name="a"), new_request()))["id"]
     given = await anew(manager, host, new_request())
     await manager.close()
-    reborn = Manager(StateDir(manager.directory.path), "")
+    reborn = Manager(manager.directory, "")
     try:
         assert reborn.parts.broker.logins(host) == (host, f"{host}.2")
         assert given["certificate"] in [row["certificate"] for row in reborn.parts.store.credentials()]

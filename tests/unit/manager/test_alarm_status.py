@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from manager_stub.api.alarms import HOUR_S, Alarms
+from manager_stub.alarms.alarm import Alarm
+from manager_stub.alarms.alarms import HOUR_S, Alarms
+from manager_stub.alarms.causes import Causes
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.expiries import Expiries
 from manager_stub.presence import Presence
@@ -63,21 +65,30 @@ async def test_what_was_acknowledged_is_gone_with_its_cause(manager: Manager, br
     assert (await manager.call("GET", f"{ALARMS}/{AWAY}"))["status"] == "OPEN"
 
 
+async def test_a_suppressed_alarm_says_who_does_not_want_to_see_it(manager: Manager, broker: Broker) -> None:
+    """And for how long."""
+    alarm = await say(manager, "new_status=SUPPRESSED&suppress_duration=2")
+    assert (alarm["status"], alarm["suppressed_by"], alarm["suppress_duration"]) == ("SUPPRESSED", "admin", 2)
+
+
 async def test_an_alarm_is_suppressed_for_so_many_hours(manager: Manager, broker: Broker) -> None:
     """And open after them."""
     now = 1_000_000.0
     expiries = Expiries(manager.directory.path, Credentials(manager.parts.store))
     parts = manager.parts
-    alarms = Alarms(
-        manager.register, parts.presence, parts.broker, parts.store, expiries, parts.publisher, lambda: now
-    )
-    alarms.say(await alarms.existing(AWAY), "SUPPRESSED", 2)
-    alarm = await alarms.existing(AWAY)
-    assert (alarm["status"], alarm["suppress_duration"]) == ("SUPPRESSED", 2)
+    causes = Causes(manager.register, parts.presence, parts.broker, expiries, parts.publisher)
+    alarms = Alarms(causes, parts.store, lambda: now)
+
+    async def found() -> Alarm:
+        alarm = await alarms.find(AWAY)
+        assert alarm is not None
+        return alarm
+
+    alarms.say(await found(), "SUPPRESSED", 2)
     now += 2 * HOUR_S - 1
-    assert (await alarms.existing(AWAY))["status"] == "SUPPRESSED"
+    assert (await found()).status == "SUPPRESSED"
     now += 1
-    assert (await alarms.existing(AWAY))["status"] == "OPEN"
+    assert (await found()).status == "OPEN"
 
 
 @pytest.mark.parametrize(

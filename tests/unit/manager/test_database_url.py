@@ -9,15 +9,15 @@ from click.testing import CliRunner, Result
 
 from manager_stub.__main__ import main
 from manager_stub.state_dir import StateDir
+from tests.harness.manager import COMMAND, alone, command
 from tests.harness.postgres import Postgres
 from tests.unit.manager.rest import DOMAIN, Manager
 
 
 def init(state: Path, database: str) -> Result:
     """With the URL on standard input."""
-    argv = ["init", "--state", str(state), "--listen", "127.0.0.1:1", "--broker", "127.0.0.1:1"]
-    argv += ["--broker-api", "https://127.0.0.1:1", "--database", "-"]
-    return CliRunner().invoke(main, argv, input=database)
+    argv = command(alone(state), "init", "--database", "-")
+    return CliRunner().invoke(main, argv[len(COMMAND) :], input=database)
 
 
 @pytest.mark.slow
@@ -27,7 +27,7 @@ async def test_a_manager_keeps_everything_in_the_database_of_its_url(
     """The URL has a password and is the owner's alone to read; a restart finds there what was written."""
     made = init(tmp_path / "state", f"{postgres.make_database()}\n")
     assert made.exit_code == 0, made.output
-    directory = StateDir(tmp_path / "state")
+    directory = StateDir(alone(tmp_path / "state"))
     assert stat.S_IMODE((directory.path / "database-url").stat().st_mode) == 0o600
     assert not (directory.path / "manager.db").exists()
     for number in range(2):

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from manager_stub import lead
 from manager_stub.components.courier import Courier
 from manager_stub.lead import Lead, Lost
-from manager_stub.state_dir import Addresses, StateDir
+from manager_stub.state_dir import StateDir
 from manager_stub.store import Store
+from tests.harness.manager import alone
 from tests.harness.postgres import Postgres
 from tests.unit.manager.rest import DOMAIN, Manager
 from vagrant.lab.waiting import wait_until
@@ -155,6 +156,7 @@ async def test_a_database_that_is_gone_ends_the_lead(manager: Manager, postgres:
     over = asyncio.Event()
     assert held.take(over.set)
     leading = Manager(manager.directory, manager.admin[1], held)
+    assert (await leading.answer("GET", f"{DOMAIN}/groups/g")).status_code == 404
     postgres.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '' "
         f"AND datname = '{held._engine.url.database}'"
@@ -174,8 +176,8 @@ def test_a_password_is_not_reset_while_another_manager_leads(
     whoever serves next takes the lead at once."""
     url = give_database(tmp_path)
     text = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    state = StateDir(tmp_path / "state")
-    lost = state.create(Addresses("127.0.0.1:1", "127.0.0.1:1", "https://127.0.0.1:1"), text)
+    state = StateDir(alone(tmp_path / "state"))
+    lost = state.create(text)
     other = Lead(url, "b:1")
     try:
         assert takes(other)

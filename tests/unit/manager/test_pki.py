@@ -12,7 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from manager_stub.pki import Authority
-from manager_stub.state_dir import Addresses, StateDir
+from manager_stub.state_dir import StateDir
+from tests.harness.manager import alone
 
 HOST = "33333333-0000-4000-8000-000000000001"
 P256 = bytes.fromhex("06082a8648ce3d030107")
@@ -79,9 +80,8 @@ def test_a_request_that_was_tampered_with_is_refused(authority: Authority, csr: 
 
 def test_secrets_of_the_state_directory_are_the_owners_alone(tmp_path: Path) -> None:
     """Keys, the broker's password and the database: mode 0600; a second init touches nothing."""
-    directory = StateDir(tmp_path / "state")
-    addresses = Addresses("127.0.0.1:1", "127.0.0.1:2", "https://127.0.0.1:3")
-    password = directory.create(addresses)
+    directory = StateDir(alone(tmp_path / "state"))
+    password = directory.create()
     secret = {path.name for path in directory.path.iterdir() if stat.S_IMODE(path.stat().st_mode) == 0o600}
     assert secret >= {
         "ca.key",
@@ -96,7 +96,7 @@ def test_secrets_of_the_state_directory_are_the_owners_alone(tmp_path: Path) -> 
     assert all(password.encode() not in path.read_bytes() for path in directory.path.iterdir())
     before = {path.name: path.read_bytes() for path in directory.path.iterdir()}
     with pytest.raises(FileExistsError):
-        directory.create(addresses)
+        directory.create()
     assert {path.name: path.read_bytes() for path in directory.path.iterdir()} == before
 
 

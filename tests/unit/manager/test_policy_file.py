@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from manager_stub.api.declared import change
 from manager_stub.api.errors import Problem
 from manager_stub.state_dir import StateDir
+from tests.harness.manager import alone
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
-from vsfwd import policyfile
+from vsfwd.ctl import policyfile
 
 POLICY = f"{VSFW}/policy"
 GROUPS = "/infra/domains/default/groups"
@@ -229,6 +230,22 @@ async def test_a_document_with_a_fault_changes_nothing(manager: Manager) -> None
         assert said in message
 
 
+async def test_each_object_that_cannot_be_read_is_told_by_itself(manager: Manager) -> None:
+    """As NSX's `related_errors`, a hundred at most and how many more; the message has the first ten. One
+    alone is the message."""
+    wrong = [{"id": f"g{number}", "colour": "red"} for number in range(103)]
+    for count, told in ((1, 0), (3, 3), (103, 101)):
+        answer = await manager.answer("POST", f"{POLICY}/diff", web() | {"groups": wrong[:count]})
+        body = answer.json()
+        related = [each["error_message"] for each in body.get("related_errors", ())]
+        lines = [f"{GROUPS}/g{number}: colour: unknown field" for number in range(count)]
+        assert (answer.status_code, len(related)) == (400, told)
+        assert related[:100] == (lines[:100] if told else [])
+        more = [f"and {count - 10} more"] if count > 10 else []
+        assert body["error_message"] == "; ".join([*lines[:10], *more])
+    assert related[-1] == "and 3 more"
+
+
 async def test_what_a_document_does_not_name_is_not_taken_for_empty(manager: Manager) -> None:
     """Nothing is removed by a list that is not there; what is missing is named. So a file that was cut off
     anywhere is refused."""
@@ -294,7 +311,7 @@ def test_applying_what_was_exported_is_the_identity(
         home.mkdir()
         for file in template.path.iterdir():
             (home / file.name).write_bytes(file.read_bytes())
-        homes.append(StateDir(home))
+        homes.append(StateDir(alone(home)))
 
     async def check(manager: Manager, other: Manager, policy: Any) -> None:
         for one in (manager, other):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from manager_stub.publish import MAX_MANUAL
-from manager_stub.store import MAX_SAVED
+from manager_stub.transaction import MAX_SAVED
 from tests.unit.manager.rest import DOMAIN, VSFW, Manager
 
 SAVED = f"{VSFW}/configurations"

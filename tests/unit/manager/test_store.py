@@ -10,7 +10,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 from manager_stub.schema import metadata
-from manager_stub.store import OutboxRow, Store
+from manager_stub.store import Store
+from manager_stub.transaction import OutboxRow
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

@@ -16,7 +16,9 @@ from manager_stub.enrolment.credentials import Credential
 from manager_stub.moves.move import Move, State, move_row
 from manager_stub.schema import metadata
 from manager_stub.state_dir import StateDir
-from manager_stub.store import Row, Store
+from manager_stub.store import Store
+from manager_stub.transaction import Row
+from tests.harness.manager import alone
 from tests.unit.manager.expressions import named, vm
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from tests.unit.manager.test_migrations import old_database
@@ -141,7 +143,7 @@ def as_it_was(url: sa.URL, revision: str, everything: Content) -> Content:
 def beside(lived_in: Manager, give_database: Callable[[Path], sa.URL]) -> StateDir:
     """The keys and settings of that manager, with an empty database."""
     directory = lived_in.directory
-    other = StateDir(directory.path / "upgraded")
+    other = StateDir(alone(directory.path / "upgraded"))
     other.path.mkdir()
     for file in directory.path.iterdir():
         if file.is_file() and not file.name.startswith("manager.db"):

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
+from tests.harness.documents import ROOT, by_shell, commands
 from vsfwd.ctl import main
 from vsfwd.ipc.server import Client, IpcServer
 from vsfwd.migration.answers import Migration
@@ -122,6 +124,32 @@ async def test_what_is_exported_can_be_imported(host: Host) -> None:
     imported = await host("import", VM, given=exported.stdout_bytes)
     assert imported.stdout == "round 3, the last one: 10000 flows are here\n"
     assert host.moves.done[-1] == ("import", VM, WHOLE)
+
+
+@pytest.mark.slow
+async def test_the_shown_commands_are_the_steps_of_a_move(host: Host, tmp_path: Path) -> None:
+    """For a hook that the manager helps, and for one that does it all; here both hosts are one."""
+    (tmp_path / "offer.json").write_bytes(msgspec.json.encode(OFFER))
+    programs = {"vsfwctl": [sys.executable, "-m", "vsfwd.ctl", "--socket", str(host.path)]}
+    done: list[list[str]] = []
+    for script in commands("vsfwd/migration/README.md", "Live migration: io.vsfwd.Migration"):
+        here = script.replace("ssh TARGET ", "").replace(" VM", f" {VM}")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ran = await asyncio.to_thread(by_shell, here, programs, cwd=tmp_path, env=environment)
+        assert (ran.returncode, ran.stderr) == (0, ""), script
+        done.append([step for step, *_ in host.moves.done])
+        host.moves.done.clear()
+    round = ["export", "import"]
+    assert done == [["freeze"], ["prepare", *round, "freeze", *round, "finish"]]
+
+
+async def test_states_of_two_vms_that_come_at_once_are_kept_apart() -> None:
+    """A hook may import both on one connection, part by part."""
+    moves, other = Moves(), VM[:-1] + "9"
+    answers = Migration(0, moves)  # type: ignore[arg-type]
+    for vm, part, more in ((VM, b"on", True), (other, b"tw", True), (VM, b"e", False), (other, b"o", False)):
+        await answers.Import(vm=vm, part=base64.b64encode(part).decode(), more=more)
+    assert moves.done == [("import", VM, b"one"), ("import", other, b"two")]
 
 
 async def test_a_freeze_of_the_managers_move_is_followed_up(host: Host) -> None:

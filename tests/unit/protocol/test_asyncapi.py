@@ -13,11 +13,6 @@ from vsfwd.protocol.messages import EVENTS
 COMMITTED = Path(asyncapi.__file__).with_name("asyncapi.json")
 
 
-def test_the_committed_document_is_current() -> None:
-    """If this fails: `python -m vsfwd.protocol.asyncapi > vsfwd/protocol/asyncapi.json`."""
-    assert COMMITTED.read_text() == asyncapi.text()
-
-
 def test_everything_a_host_says_and_hears_is_in_it() -> None:
     """Every key has its channel, on its exchange, and a message whose body has a schema."""
     document = asyncapi.document()

@@ -34,7 +34,7 @@ def offer(**fields: object) -> MoveOffer:
     "move",
     [
         offer(epoch=1, generation=9, running=True),
-        MoveOrder(ID, VM, Step.EXPORT, 3),
+        MoveOrder(ID, VM, Step.EXPORT),
         MoveState(ID, VM, 0, 1, 2, b"\0\1"),
         MoveDone(ID, VM, Step.IMPORT, 1, 10_000, True),
         MoveRefused(ID, VM, Step.PREPARE, "no free slot"),

@@ -1,0 +1,91 @@
+"""A VM that is on another host all at once: it gets what it had, if that can still be had."""
+
+import pytest
+
+from tests.harness.datapath import passed
+from tests.harness.moving import MAC, VM, Pair, carry, connect, offer
+from tests.harness.packets import IPV4, Net, tcp
+from tests.harness.policies import vnic_id
+from vsfwd.datapath import departed
+from vsfwd.migration import move as move_module
+from vsfwd.protocol.messages import Binding
+from vsfwd.protocol.migration import MoveWanted
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def net() -> Net:
+    """The other family's flows move in test_moving_flows.py."""
+    return IPV4
+
+
+async def test_a_vm_that_came_unannounced_gets_its_state_while_it_runs(sites: Pair, net: Net) -> None:
+    """The host asks; until it comes the policy decides. What began meanwhile stays as it is."""
+    a, b = sites
+    connect(a, net)
+    await b.moves.look()
+    b.plug()
+    await b.moves.look()
+    assert b.said == [MoveWanted(VM, (Binding(vnic_id("here"), VM, MAC, "port0"),))]
+    assert b.send(tcp(net.here, net.peer, 1000, "A", sport=80)).verdict == "drop"
+    connect(b, net, sport=1001)
+    given = offer(a, b, running=True)
+    for site in (b, a):
+        await site.moves.prepare(given)
+    await a.moves.freeze(VM)
+    assert (await carry(a, b)).final
+    assert b.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
+    assert b.receive(tcp(net.peer, net.here, sport=1001, flags="A")) == passed(1)
+    await b.moves.look()
+    assert len(b.said) == 1
+
+
+async def test_without_a_broker_a_host_asks_later_about_a_vm_that_nobody_announced(
+    sites: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; and not any more when nobody can have what it left."""
+    _, b = sites
+    wanted = MoveWanted(VM, (Binding(vnic_id("here"), VM, MAC, "port0"),))
+    await b.moves.look()
+    b.cut_off = True
+    b.plug()
+    await b.moves.look()
+    await b.moves.look()
+    assert b.said == []
+    b.cut_off = False
+    await b.moves.look()
+    await b.moves.look()
+    assert b.said == [wanted]
+    b.detach()
+    await b.moves.look()
+    monkeypatch.setattr(move_module, "KEPT_S", 0.0)
+    b.cut_off, b.port = True, None
+    b.plug()
+    await b.moves.look()
+    b.cut_off = False
+    await b.moves.look()
+    assert b.said == [wanted]
+
+
+async def test_a_vm_that_is_gone_from_its_source_is_pulled_from_what_it_left(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hypervisor that says nothing has taken the device away there. A moment later nothing is left of
+    it."""
+    a, b = sites
+    connect(a, net)
+    assert b.port is None
+    b.plug()
+    a.detach()
+    given = offer(a, b, running=True)
+    for site in (b, a):
+        await site.moves.prepare(given)
+    await a.moves.freeze(VM)
+    assert (await carry(a, b)).flows == 1
+    assert b.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
+    await a.moves.finish(VM)
+    monkeypatch.setattr(departed, "KEPT_S", -1.0)
+    b.detach()
+    await b.moves.look()
+    assert b.host.datapath.departed.get(vnic_id("here")) is None

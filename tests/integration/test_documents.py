@@ -1,0 +1,78 @@
+"""What the documents show of a host, by a shell on one; the alarms and reasons that they name; and that their
+links lead somewhere."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.documents import by_shell, headings, session
+from tests.integration.daemon_host import HOST_NS, POLICY, VM_ADDRESS, Setting, sh
+from tests.unit.policy_messages import WEB, vnic
+from vsfwd.datapath.schema import Reason
+from vsfwd.protocol.messages import Applied
+
+ROOT = Path(__file__).parents[2]
+VSFWD = ROOT / "vsfwd"
+PAGES = {name: (VSFWD / name).read_text() for name in ("FAULTS.md", "TROUBLESHOOTING.md")}
+SHOWN = [
+    *(("vsfwd/FAULTS.md", heading) for heading in headings("vsfwd/FAULTS.md")),
+    *(("vsfwd/TROUBLESHOOTING.md", heading) for heading in headings("vsfwd/TROUBLESHOOTING.md")),
+    ("vsfwd/ctl/README.md", "What a host enforces"),
+    ("vsfwd/ctl/README.md", "Early drop"),
+    ("bpf/README.md", "Maps"),
+]
+
+
+@pytest.mark.slow
+async def test_every_command_shows_what_the_page_says(setting: Setting) -> None:
+    """None fails, and the first line that is shown begins as one that is said; a few lines all do."""
+    guarded = {WEB: {**vnic(VM_ADDRESS), "spoofguard": "tofu"}}
+    await setting.plugged()
+    await setting.manager.policy(setting.host.manager.snapshot(**{**POLICY, "vnics": guarded}))
+    await setting.manager.reported(Applied)
+    sh(f"ip -n {HOST_NS} link add eth1 type veth peer name other1")
+    vsfwctl = [sys.executable, "-m", "vsfwd.ctl", "--socket", str(setting.host.socket)]
+    for page, heading in SHOWN:
+        for command, shown in session(page, heading):
+            done = by_shell(command, {"vsfwctl": vsfwctl}, HOST_NS)
+            assert (done.returncode, done.stderr) == (0, ""), command
+            wanted, said = ([line.split()[0] for line in text] for text in (shown, done.stdout.splitlines()))
+            assert set(wanted[:1]) <= set(said), command
+            assert "grep" not in command or wanted in ([], said), command
+
+
+def test_the_alarms_that_they_name_are_those_there_are() -> None:
+    """By their names in the code."""
+    named = {name for page in PAGES.values() for name in re.findall(r"larms? (`\w+`(?:, `\w+`)*)", page)}
+    alarms = {name for names in named for name in re.findall(r"\w+", names)}
+    roots = (VSFWD, VSFWD.parent / "manager_stub")
+    code = "".join(path.read_text() for root in roots for path in root.rglob("*.py"))
+    assert len(alarms) > 10
+    assert {name for name in alarms if f'"{name}"' not in code} == set()
+
+
+def test_the_reasons_that_they_name_are_those_there_are() -> None:
+    """Every reason has its line in DROPS.md, which is written from the code."""
+    listed = set(re.findall(r"^\| `(\w+)` \|", (VSFWD / "DROPS.md").read_text(), re.MULTILINE))
+    assert listed == {each.name.lower() for each in Reason if each.name != "NONE"}
+    spoken = PAGES["TROUBLESHOOTING.md"].partition("## A packet arrives that")[0]
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", spoken, re.MULTILINE) for name in re.findall(r"\w+", row)
+    }
+    assert named
+    assert named <= listed
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[!.]*/**/*.md")), ids=str)
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    """To a file that is there, and to a heading of it, as GitHub makes anchors of headings."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]*)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        to = page.parent / path if path else page
+        assert to.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", to.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+            assert anchor in anchors, target

@@ -1,0 +1,51 @@
+"""The lines with `./run` in the documents of tests and benchmarks: each is run, up to what it hands to pytest
+or to the bench, which take it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.__main__ import main as bench
+from tests.harness.documents import ROOT, by_shell, checkout, commands, headings
+
+pytestmark = pytest.mark.slow
+
+LINES = [
+    line.partition("  #")[0].strip()
+    for page in ("README.md", "tests/README.md", "tests/bench/README.md")
+    for heading in headings(page)
+    for script in commands(page, heading)
+    for line in script.splitlines()
+    if line.startswith(("./run test", "./run bench"))
+]
+TELLS = f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose Python says what it is asked to run."""
+    directory = checkout(tmp_path_factory.mktemp("checkout"))
+    programs = directory / ".venv" / "bin"
+    programs.unlink()
+    programs.mkdir()
+    (programs / "python").write_text(TELLS)
+    (programs / "python").chmod(0o755)
+    return directory
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_shown_line_is_one_that_can_be_run(here: Path, pytestconfig: pytest.Config, line: str) -> None:
+    """There are such options, such a part, such a file."""
+    done = by_shell(line, {}, cwd=here)
+    assert done.returncode == 0, done.stderr
+    _, module, *arguments = json.loads(done.stdout)
+    if module == "tests.bench":
+        assert bench.make_context("bench", arguments)
+        return
+    assert module == "pytest"
+    known, unknown = pytestconfig._parser.parse_known_and_unknown_args(arguments)
+    assert unknown == []
+    files = [name.partition("::")[0] for name in known.file_or_dir]
+    assert [name for name in files if not (ROOT / name).exists()] == []

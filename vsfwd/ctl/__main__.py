@@ -1,0 +1,5 @@
+"""`python -m vsfwd.ctl` is vsfwctl."""
+
+from vsfwd.ctl import main
+
+main()
