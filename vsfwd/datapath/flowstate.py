@@ -335,10 +335,7 @@ class FlowStates:
         return np.array(indices, np.uint32)[where] if len(known) else np.zeros(0, np.uint32)
 
     def hashes(self, keys: Array) -> npt.NDArray[np.uint64]:
-        """flow_hash() of bpf/classify.h."""
-        words = np.ascontiguousarray(keys).view("<u4").reshape(-1, KEY.itemsize // 4).astype("<u8")
-        hashes: npt.NDArray[np.uint64] = self._seeds[0] + (words * self._seeds[1:]).sum(axis=1, dtype="<u8")
-        return hashes
+        return flow_hashes(keys, self._seeds)
 
     def _read(self, inner: int, of: np.dtype[np.void]) -> Array:
         size = bpf.sizes_of(inner)[2] * of.itemsize
@@ -369,6 +366,15 @@ def _bytes(rows: Array) -> npt.NDArray[np.uint8]:
 
 def _words(rows: Array) -> npt.NDArray[np.uint64]:
     return rows.view("<u8").reshape(-1, rows.dtype.itemsize // 8)
+
+
+def flow_hashes(keys: Array, seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """flow_hash() of bpf/classify.h."""
+    words = np.ascontiguousarray(keys).view("<u4").reshape(-1, KEY.itemsize // 4).astype("<u8")
+    hashes: npt.NDArray[np.uint64] = seeds[0] + (words * seeds[1:]).sum(axis=1, dtype="<u8")
+    upper = (hashes >> np.uint64(32)).astype("<u4")
+    upper = (upper ^ upper >> np.uint32(16)) * np.uint32(0x85EBCA6B)
+    return upper.astype("<u8") << np.uint64(32) | hashes & np.uint64(0xFFFF_FFFF)
 
 
 def spread(
