@@ -32,7 +32,7 @@ def sh(command: str) -> str:
 def shared_host() -> Iterator[tuple[Host, str]]:
     """A bridge with an uplink and the ports of the harness, which are guarded."""
     with private_host("guard", GUARDED) as (host, namespace):
-        sh(f"ip -n {namespace} link add br-test up type bridge mcast_snooping 0 forward_delay 0")
+        sh(f"ip -n {namespace} link add br-test type bridge mcast_snooping 0 forward_delay 0")
         sh(f"ip -n {namespace} link add {UPLINK} type veth peer {BEYOND}")
         for device in (UPLINK, BEYOND, "br-test"):
             sh(f"ip -n {namespace} link set {device} addrgenmode none up")
@@ -144,7 +144,7 @@ def test_vnics_speak_with_each_other_and_the_world(host: Host) -> None:
     says = Ether(src=here.mac, dst=twin.mac) / udp(IPV4.here, IPV4.twin)
     send("far0", says, times=3)
     until(lambda: there.got(says) >= 1)
-    assert here.drops()["spoofed_arp"] == 1
+    assert here.drops() == {"spoofed_arp": 1}
 
 
 def test_the_stamp_is_on_no_frame_that_goes_on(host: Host) -> None:
