@@ -374,7 +374,8 @@ def flow_hashes(keys: Array, seeds: npt.NDArray[np.uint64]) -> npt.NDArray[np.ui
     hashes: npt.NDArray[np.uint64] = seeds[0] + (words * seeds[1:]).sum(axis=1, dtype="<u8")
     upper = (hashes >> np.uint64(32)).astype("<u4")
     upper = (upper ^ upper >> np.uint32(16)) * np.uint32(0x85EBCA6B)
-    return upper.astype("<u8") << np.uint64(32) | hashes & np.uint64(0xFFFF_FFFF)
+    hashes = upper.astype("<u8") << np.uint64(32) | hashes & np.uint64(0xFFFF_FFFF)
+    return hashes
 
 
 def spread(
