@@ -11,6 +11,7 @@ may be newer than another while something is applied.
 """
 
 import asyncio
+import itertools
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -450,14 +451,27 @@ class Reconciler:
 
     @no_collection()
     def _install(self, state: DesiredState) -> Plan:
-        """Raises DatapathError after a few attempts; the kernel then still shows packets the bank it had."""
+        """Raises DatapathError; the kernel then still shows packets the bank it had."""
         closed = schedule.closed(state.rules, self._now())
         image = self._compiler.update(state, self._datapath.places, closed)
         plan, name = diff(None if self._stale else self.image, image), self._name(state, closed)
         if self.image is None and self._datapath.in_force() == name:
             plan = Flip(image, same_policy=True)
         before = self._datapath.last_in_force()
-        for attempt in range(1, INSTALL_ATTEMPTS + 1):
+        try:
+            plan = self._put(plan, name)
+        except Exception:
+            self._datapath.remember(before, ahead=True)
+            raise
+        self._datapath.set_timers(timers(state, self._datapath.places))
+        self._datapath.remember(name)
+        self.image, self._stale, self._closed, self.not_installed = plan.image, False, closed, ""
+        self.warnings = image.warnings
+        return plan
+
+    def _put(self, plan: Plan, name: bytes) -> Plan:
+        """What has been put into the kernel at last. Raises DatapathError after a few attempts."""
+        for attempt in itertools.count(1):
             try:
                 if not isinstance(plan, Nothing):
                     self._datapath.remember(name, ahead=True)
@@ -466,18 +480,10 @@ class Reconciler:
             except DatapathError as error:
                 log.warning("the kernel refused the tables", attempt=attempt, reason=str(error))
                 # What the unseen bank holds is not known any more: build it whole.
-                self._stale, plan = True, diff(None, image)
+                self._stale, plan = True, diff(None, plan.image)
                 if attempt == INSTALL_ATTEMPTS:
-                    self._datapath.remember(before, ahead=True)
                     raise
                 time.sleep(INSTALL_PAUSE_S)
-            except Exception:
-                self._datapath.remember(before, ahead=True)
-                raise
-        self._datapath.set_timers(timers(state, self._datapath.places))
-        self._datapath.remember(name)
-        self.image, self._stale, self._closed, self.not_installed = plan.image, False, closed, ""
-        self.warnings = image.warnings
         return plan
 
     def _name(self, state: DesiredState, closed: frozenset[int]) -> bytes:
