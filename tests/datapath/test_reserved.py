@@ -1,10 +1,12 @@
 """A slot that is reserved for a vNIC which is to come: its policy, timers and flows wait there for it."""
 
+import pytest
 from scapy.layers.l2 import ARP
 
 from tests.harness.datapath import Host, dropped, passed
 from tests.harness.packets import Net, tcp
 from tests.harness.policies import vnic_id
+from vsfwd.datapath import DatapathError
 from vsfwd.datapath.flowstate import Round
 
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
@@ -37,6 +39,19 @@ def test_flows_that_were_there_before_it_go_on(host: Host, net: Net) -> None:
     here = host.port("here")
     assert here.slot == slot
     assert here.states() == twin.states() != []
+
+
+def test_o33_what_waits_for_a_vnic_waits_while_it_cannot_be_attached(host: Host, net: Net) -> None:
+    """Its device is gone again, say: when it is there the policy is in force, and nobody has said it anew."""
+    id = vnic_id("here")
+    host.datapath.reserve(id)
+    host.install(RULES, vnics=VNICS)
+    slot = host.datapath.places[id]
+    with pytest.raises(DatapathError, match="attach the programs to device 99999"):
+        host.datapath.attach(id, 99999, "02:00:00:00:00:00")
+    assert (host.datapath.slots, host.datapath.places) == ({}, {id: slot})
+    here = host.port("here")
+    assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
 
 
 def test_a_slot_is_one_vnic_s(host: Host) -> None:

@@ -54,7 +54,6 @@ class Devices:
             self._vnics.put(vnic_id, Vnic(slot, ifindex, address, guard))
         except OSError as error:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
-        self._slots.came(vnic_id)
         try:
             self._hooks.attach(ifindex, self._programs.twins)
             if self._hooks.behind(ifindex):
@@ -65,6 +64,7 @@ class Devices:
             elif self._hooks.bare([ifindex]):
                 self._port_guard.release(ifindex)
             raise
+        self._slots.came(vnic_id)
         self._port_guard.protect(ifindex)
         return slot
 

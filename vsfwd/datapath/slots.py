@@ -87,8 +87,11 @@ class Slots:
         self._reserved.pop(vnic_id, None)
 
     def let_go(self, vnic_id: str) -> None:
-        """It is gone, and its flows with it."""
+        """It is gone, and its flows with it. One that could not be attached, and is to come yet, keeps its slot
+        with policy and flows: nobody would put them there again."""
         slot = self._vnics.pop(vnic_id).slot
+        if vnic_id in self._reserved:
+            return
         self.departed.keep(vnic_id, self._flows.held_open(slot), self._policy.seq)
         self._clear(slot)
 
