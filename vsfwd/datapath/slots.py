@@ -87,8 +87,8 @@ class Slots:
         self._reserved.pop(vnic_id, None)
 
     def let_go(self, vnic_id: str) -> None:
-        """It is gone, and its flows with it. One that could not be attached, and is to come yet, keeps its slot
-        with policy and flows: nobody would put them there again."""
+        """It is gone, and its flows with it. One that could not be attached, and is still to come, keeps its
+        slot with what waits there: nobody would put it there again."""
         slot = self._vnics.pop(vnic_id).slot
         if vnic_id in self._reserved:
             return
