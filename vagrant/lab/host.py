@@ -2,6 +2,7 @@
 
 import json
 import platform
+import socket
 import subprocess
 import sys
 from typing import cast
@@ -9,6 +10,7 @@ from typing import cast
 import httpx
 from asyncvarlink import VarlinkErrorReply
 
+from vagrant.lab import probe
 from vagrant.lab.layout import CACHE, GUARD_PORTS, Host, Vm
 from vagrant.lab.processes import Process, in_namespace, recall, spawn, tail
 from vagrant.lab.rest import checked
@@ -16,6 +18,7 @@ from vagrant.lab.rights import with_rights
 from vagrant.lab.state import LabError
 from vagrant.lab.waiting import wait_until
 from vsfwd.config import Config
+from vsfwd.datapath.attach import Hooks
 from vsfwd.enrolment import CONFIG
 from vsfwd.ipc.client import Unreachable, ask
 from vsfwd.ipc.interface import GuestInfo, HostStatus
@@ -101,6 +104,13 @@ def announce(host: Host, vm: Vm, guest: GuestInfo) -> None:
 def withdraw(host: Host, vm: Vm) -> None:
     """The VM is not there any more."""
     ask(host.socket, lambda vsfwd: vsfwd.WithdrawVnic(vnic=vm.vnic))
+
+
+def take_off(host: Host, vm: Vm, namespace: str) -> None:
+    """From a device that has left the host for this namespace: one that a hypervisor makes anew has nobody's
+    programs on it."""
+    with probe.inside(namespace), Hooks(host.pins) as hooks:
+        hooks.detach(socket.if_nametoindex(vm.device))
 
 
 def freeze(host: Host, vm: Vm) -> None:

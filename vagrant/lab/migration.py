@@ -57,6 +57,7 @@ def migrate(layout: Layout, manager: httpx.Client, vm: Vm, host: str) -> tuple[L
         network.plug(layout, vm)
         raise
     hosts.withdraw(source, vm)
+    hosts.take_off(source, vm, target.namespace)
     return there, move
 
 
@@ -82,6 +83,7 @@ def migrate_unannounced(layout: Layout, vm: Vm, host: str) -> Layout:
         network.plug(layout, vm)
         raise
     go_on(there, arrived)
+    hosts.take_off(layout.host(vm.host), vm, there.host(host).namespace)
     return there
 
 
