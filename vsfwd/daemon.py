@@ -187,6 +187,7 @@ class Daemon:
                 "broker": self.broker.run(),
             }.items():
                 tasks.create_task(_essential(name, task), name=name)
+            await asyncio.sleep(0)  # all have begun: a reload, from now on, does not end the daemon
             notify(f"STATUS={self._status_line()}")
             notify("READY=1")
             log.info("ready", host=self.config.host_id, vnics=len(self.reconciler.ports))
