@@ -49,3 +49,13 @@ def test_a_shown_line_is_one_that_can_be_run(here: Path, pytestconfig: pytest.Co
     assert unknown == []
     files = [name.partition("::")[0] for name in known.file_or_dir]
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("command", ["setup", "package", "reference", "check"])
+def test_a_command_without_arguments_only_answers_who_asks_for_help(here: Path, command: str) -> None:
+    """It does nothing, nor with an argument that it has no use for."""
+    told = by_shell(f"./run {command} --help", {}, cwd=here)
+    assert (told.returncode, told.stdout.splitlines()[0]) == (0, "usage: ./run COMMAND [ARG...]")
+    refused = by_shell(f"./run {command} now", {}, cwd=here)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"==> {command} takes no arguments\n"
