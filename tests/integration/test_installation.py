@@ -139,13 +139,17 @@ def test_the_host_goes_to_another_version_as_shown(operator: Operator) -> None:
 
 
 def test_the_manager_is_backed_up_and_goes_to_another_version_as_shown(operator: Operator) -> None:
-    """Passphrase, directory and file of the backup; then it serves again, and the host is there."""
-    backup, _ = commands("manager_stub/OPERATE.md", "Backup and restore")
+    """Passphrase, directory and file of the backup, from which it is made anew; then it serves again, and the
+    host is there."""
+    backup, restore = commands("manager_stub/OPERATE.md", "Backup and restore")
     operator.says(backup)
+    operator.says(restore.replace("DAY", "$(date +%F)"))
+    operator.succeeds("vsfwctl hosts show node-7")
+    wait_until(lambda: [host["in_sync"] for host in operator.hosts()] == [True], "the host", DEADLINE_S)
     (upgrade,) = commands("manager_stub/OPERATE.md", "Another version")
     operator.says(upgrade.replace("VERSION", "HEAD"))
     operator.succeeds("vsfwctl hosts show node-7")
-    assert operator.says("stat -c %a /var/backups/vsfw/before").strip() == "600"
+    assert operator.says("stat -c %a /var/backups/vsfw/before-*").strip() == "600"
 
 
 def test_certificates_are_renewed_as_shown(operator: Operator) -> None:
