@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+import numpy as np
 import pytest
 from scapy.packet import Packet
 
@@ -14,6 +15,8 @@ from tests.harness.datapath import Host, Port, dropped, inside, passed, private_
 from tests.harness.packets import IPV4, reply_to, tcp, udp
 from vsfwd.alarms import HELD_HIGH
 from vsfwd.datapath import Settings, TableUse, bpf
+from vsfwd.datapath.flowstate import flow_hashes
+from vsfwd.migration.state import KEY
 
 VNICS = {"here": "10.0.0.1 web", "twin": "10.0.0.2 web"}
 QUOTA = 64
@@ -196,14 +199,14 @@ def seeds(host: Host, then: bytes | None = None) -> bytes:
 
 def crowd(seed: bytes) -> list[Packet]:
     """Questions of 17 flows that these seeds put into one pair of buckets, which has 16 places."""
-    words = struct.unpack("<11Q", seed)
+    seeds = np.frombuffer(seed, "<u8")
     chance = random.Random(43)
     crowds: dict[tuple[int, ...], list[Packet]] = {}
     while True:
         peer, sport = ip_address(0x0A010000 + chance.randrange(1 << 16)), chance.randrange(1024, 65536)
         ends = b"".join(bytes(10) + b"\xff\xff" + address.packed for address in (peer, ip_address(NET.here)))
-        key = struct.unpack("<10I", ends + struct.pack("!HHBBH", sport, 53, 17, 0, 0))
-        hash = words[0] + sum(seed * word for seed, word in zip(words[1:], key, strict=True))
+        key = np.frombuffer(ends + struct.pack("!HHBBH", sport, 53, 17, 0, 0), KEY)
+        hash = int(flow_hashes(key, seeds)[0])
         pair = tuple(sorted((hash >> bits & 0xFFFF) * (QUOTA // 8) >> 16 for bits in (32, 48)))
         crowds.setdefault(pair, []).append(udp(str(peer), NET.here, sport=sport))
         if len(crowds[pair]) == 17:
