@@ -6,7 +6,6 @@ request, of which nothing but the public key is believed.
 """
 
 import ipaddress
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,19 +17,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from vsfwd import files
 from vsfwd.protocol.fingerprint import fingerprint
 
 CA_LIFE: Final = timedelta(days=3650)
 SERVER_LIFE: Final = timedelta(days=825)
 HOST_LIFE: Final = timedelta(days=93)
 """So that at two thirds, when it is renewed, more is left than the 30 days of the first alarm."""
+PUBLIC: Final = 0o644
+"""The mode of a certificate's file."""
 _CLOCK_SKEW: Final = timedelta(minutes=5)
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """A file that only its owner can read, at no moment otherwise. Fails if it is there already."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
 
 
 def key_pem(key: PrivateKeyTypes) -> bytes:
@@ -75,8 +71,8 @@ class Authority:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def save(self, certificate: Path, key: Path) -> None:
-        write_secret(key, key_pem(self._key))
-        certificate.write_bytes(self.pem)
+        files.create(key, key_pem(self._key))
+        files.create(certificate, self.pem, PUBLIC)
 
     def issue_server(self, name: str, addresses: list[str]) -> tuple[bytes, bytes]:
         """Certificate and key, in PEM, of a server reached under these names or IP addresses."""

@@ -9,14 +9,15 @@
     signing.key signing.pub            Ed25519: signs policy; the public half is base64, as hosts are given it
     broker-admin                       password of the user "admin" of the broker's management API
 
-Keys, broker-admin and what is of the database are readable by their owner only.
+Keys, broker-admin and what is of the database are readable by their owner only. What root makes here is
+whose the directory is.
 """
 
 import base64
 import secrets
 import socket
 import ssl
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,9 +32,10 @@ from manager_stub.access import Role
 from manager_stub.auth import hash_password
 from manager_stub.config import Config, split
 from manager_stub.lead import Lead
-from manager_stub.pki import Authority, key_pem, write_secret
+from manager_stub.pki import PUBLIC, Authority, key_pem
 from manager_stub.store import Store
 from manager_stub.users import Users
+from vsfwd import files
 from vsfwd.protocol.topology import MANAGER_USER
 
 ADMIN = "admin"
@@ -67,14 +69,14 @@ class StateDir:
         authority.save(self.ca, self.path / "ca.key")
         self._certify(authority)
         signing = Ed25519PrivateKey.generate()
-        write_secret(self.path / "signing.key", key_pem(signing))
-        write_secret(self.path / "broker-admin", secrets.token_urlsafe(24).encode())
+        files.create(self.path / "signing.key", key_pem(signing))
+        files.create(self.path / "broker-admin", secrets.token_urlsafe(24).encode())
         password = secrets.token_urlsafe(18)
         with store.begin() as transaction:
             transaction.put_user(ADMIN, hash_password(password), Role.ENTERPRISE_ADMIN)
         store.close()
         raw = signing.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        self._last.write_text(base64.b64encode(raw).decode() + "\n")
+        files.create(self._last, base64.b64encode(raw) + b"\n", PUBLIC)
         return password
 
     def _certify(self, authority: Authority) -> None:
@@ -146,7 +148,7 @@ class StateDir:
         return database.sqlite_file(self.path / "manager.db")
 
     def save_database_url(self, url: str) -> None:
-        write_secret(self._database_url, url.strip().encode() + b"\n")
+        files.create(self._database_url, url.strip().encode() + b"\n")
 
     def open_store(self, lead: Lead | None = None) -> Store:
         return Store(self.made_database_url(), lead)
@@ -154,7 +156,8 @@ class StateDir:
     def made_database_url(self) -> sa.URL:
         """With SQLite the file is there, for its owner alone."""
         if not self._database_url.exists():
-            (self.path / "manager.db").touch(mode=0o600)
+            with suppress(FileExistsError):
+                files.create(self.path / "manager.db", b"")
         return self.database_url()
 
     def lead(self) -> Lead | None:
@@ -178,9 +181,9 @@ class StateDir:
         self.check_is_free()
         for file in other.iterdir():
             if file.is_file() and file.name not in (*_OWN, self._last.name):
-                write_secret(self.path / file.name, file.read_bytes())
+                files.create(self.path / file.name, file.read_bytes())
         self._save_pair("server", self.authority().issue_server("manager", [split(self.config.listen)[0]]))
-        self._last.write_bytes((other / self._last.name).read_bytes())
+        files.create(self._last, (other / self._last.name).read_bytes(), PUBLIC)
 
     def secrets(self) -> dict[str, bytes]:
         """By the names of the files."""
@@ -197,7 +200,7 @@ class StateDir:
         if secrets.keys() != set(SECRETS):
             raise ValueError(f"{', '.join(sorted(secrets.keys() ^ set(SECRETS)))}: not what a manager has")
         for name, content in secrets.items():
-            write_secret(self.path / name, content)
+            files.create(self.path / name, content)
         self._certify(self.authority())
 
     def adopt(self, staged: "StateDir") -> None:
@@ -225,9 +228,7 @@ class StateDir:
         authority = self.authority()
         for name in RENEWED:
             path = self.path / f"{name}.crt"
-            fresh = path.with_suffix(".crt.new")
-            fresh.write_bytes(authority.renew(path.read_bytes()))
-            fresh.replace(path)
+            files.replace(path, authority.renew(path.read_bytes()), PUBLIC)
 
     def broker_tls(self) -> ssl.SSLContext:
         """Verifies the broker by the installation's CA and its name, and shows the manager's certificate."""
@@ -238,5 +239,5 @@ class StateDir:
 
     def _save_pair(self, name: str, pair: tuple[bytes, bytes]) -> None:
         certificate, key = pair
-        (self.path / f"{name}.crt").write_bytes(certificate)
-        write_secret(self.path / f"{name}.key", key)
+        files.create(self.path / f"{name}.crt", certificate, PUBLIC)
+        files.create(self.path / f"{name}.key", key)

@@ -1,7 +1,9 @@
 """The certificate authority: what it certifies, and that a request is believed in nothing but its key."""
 
 import base64
+import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from manager_stub.pki import Authority
-from manager_stub.state_dir import StateDir
+from manager_stub.state_dir import RENEWED, StateDir
 from tests.harness.manager import alone
 
+MANAGER = 65534
+"""The user that the manager runs as."""
 HOST = "33333333-0000-4000-8000-000000000001"
 P256 = bytes.fromhex("06082a8648ce3d030107")
 """The name of the curve, in DER."""
@@ -98,6 +102,51 @@ def test_secrets_of_the_state_directory_are_the_owners_alone(tmp_path: Path) -> 
     with pytest.raises(FileExistsError):
         directory.create()
     assert {path.name: path.read_bytes() for path in directory.path.iterdir()} == before
+
+
+@pytest.fixture
+def of_another(tmp_path: Path) -> Iterator[StateDir]:
+    """The manager's user's, where root works with a umask that leaves nothing to others."""
+    directory = StateDir(alone(tmp_path / "state"))
+    directory.path.mkdir()
+    os.chown(directory.path, MANAGER, MANAGER)
+    umask = os.umask(0o077)
+    yield directory
+    os.umask(umask)
+
+
+def owners_and_certificates(directory: StateDir) -> tuple[set[tuple[int, int]], dict[str, str]]:
+    """Whose the files are, and the modes of certificates."""
+    found = {path.name: path.stat() for path in directory.path.iterdir()}
+    modes = {name: f"{stat.S_IMODE(at.st_mode):o}" for name, at in found.items() if name.endswith(".crt")}
+    return {(at.st_uid, at.st_gid) for at in found.values()}, modes
+
+
+def test_what_root_makes_for_the_manager_is_the_managers(of_another: StateDir, tmp_path: Path) -> None:
+    """systemd has made the directory before `init`, or before `join`, and changes no owner of what is in
+    it."""
+    of_another.create()
+    made = dict.fromkeys(("ca.crt", "server.crt", "broker.crt", "amqp.crt"), "644")
+    assert owners_and_certificates(of_another) == ({(MANAGER, MANAGER)}, made)
+    of_another.save_database_url("postgresql://user:word@host/database")
+    further = StateDir(alone(tmp_path / "further"))
+    further.path.mkdir()
+    os.chown(further.path, MANAGER, MANAGER)
+    further.join(of_another.path)
+    owners, joined = owners_and_certificates(further)
+    assert (owners, joined["server.crt"]) == ({(MANAGER, MANAGER)}, "644")
+
+
+def test_what_root_renews_for_the_manager_is_the_managers(of_another: StateDir) -> None:
+    """It serves meanwhile, and is to take the new certificates."""
+    of_another.create()
+    for path in of_another.path.iterdir():
+        os.chown(path, MANAGER, MANAGER)
+    before = {name: (of_another.path / f"{name}.crt").read_bytes() for name in RENEWED}
+    of_another.renew()
+    assert all((of_another.path / f"{name}.crt").read_bytes() != before[name] for name in RENEWED)
+    made = dict.fromkeys(("ca.crt", "server.crt", "broker.crt", "amqp.crt"), "644")
+    assert owners_and_certificates(of_another) == ({(MANAGER, MANAGER)}, made)
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"\x02\x01\x00", b"\x02\x01\x4a"), (P256, b"\x06\x08" + bytes(8))])
