@@ -31,6 +31,7 @@ _POSITIONS: Final = "policy.positions.json"
 _BINDINGS: Final = "vnics.json"
 _ADDRESSES: Final = "addresses.json"
 _LOCK: Final = "lock"
+_ANOTHERS: Final = "; it belongs to another user than the one vsfwd runs as (User= of vsfwd.service)"
 
 
 class Unusable(Exception):
@@ -73,8 +74,8 @@ class StateFile:
                 directory / _LOCK, os.O_CREAT | os.O_CLOEXEC, 0o600
             )  # also of a disk that is read-only
         except OSError as error:
-            as_root = "; vsfwd runs as root" if isinstance(error, PermissionError) else ""
-            raise Unusable(f"{directory}: {error.strerror}{as_root}") from None
+            whose = _ANOTHERS if isinstance(error, PermissionError) else ""
+            raise Unusable(f"{directory}: {error.strerror}{whose}") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

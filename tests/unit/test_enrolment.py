@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 
 from manager_stub.pki import Authority
@@ -22,6 +23,7 @@ from tests.unit.policy_messages import HOST
 from vagrant.lab.waiting import wait_until
 from vsfwd import enrolment, files, identity
 from vsfwd.config import Config
+from vsfwd.ctl import enrol as ctl_enrol
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
 from vsfwd.rest import Denied, Login, NotReady, Rest, Unreachable, Unusable
 
@@ -367,6 +369,25 @@ def test_the_token_stands_in_no_process_list(
     assert process.returncode == 0
     assert TOKEN.encode() not in seen
     assert f"enrolled as host {HOST}; start vsfwd" in said
+
+
+@pytest.mark.parametrize("given", [(), ("--directory", "/srv/lab")], ids=["default", "another"])
+def test_who_has_enrolled_is_told_what_to_start(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
+) -> None:
+    """The units, each as its user: root's vsfwd would leave state and pins that theirs may not open. A
+    directory of which they know nothing is said to the program."""
+    monkeypatch.setattr(ctl_enrol, "enrol", lambda *_, **__: HOST)
+    argv = ["--manager", "https://m:8443", "--token", TOKEN, "--ca-hash", "sha256:", *given]
+    said = CliRunner().invoke(ctl_enrol.enroll, argv).output
+    enrolled, _, then = said.strip().partition("; ")
+    assert enrolled == f"enrolled as host {HOST}"
+    if given:
+        assert then == "start vsfwd --config /srv/lab/vsfwd.toml"
+        return
+    units = {path.stem for path in (Path(enrolment.__file__).parent / "systemd").glob("*.service")}
+    before, _, named = then.partition("--now ")
+    assert (before, set(named.split())) == ("next: systemctl enable ", units)
 
 
 def test_without_a_token_the_ways_to_say_it_are_named(asked: Enrolment) -> None:

@@ -274,13 +274,14 @@ def test_one_daemon_at_a_time(disk: Disk) -> None:
 
 
 def test_a_directory_that_may_not_be_used_is_named(tmp_path: Path) -> None:
-    """As anybody but root, with what to do; and where a file is in its place."""
+    """As another user than the one it belongs to, with where that is said; and where a file is in its
+    place."""
     (tmp_path / "file").touch()
     with pytest.raises(Unusable, match="file/state: Not a directory"):
         StateFile(tmp_path / "file" / "state")
     os.seteuid(65534)
     try:
-        with pytest.raises(Unusable, match="vsfwd runs as root"):
+        with pytest.raises(Unusable, match=r"another user than the one vsfwd runs as \(User= of vsf"):
             StateFile(Path("/etc/vsfwd-state"))
     finally:
         os.seteuid(0)

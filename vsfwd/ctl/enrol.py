@@ -5,12 +5,14 @@ from typing import IO, Final
 
 import click
 
+from vsfwd.config import PATH
 from vsfwd.ctl.manager import under_way
 from vsfwd.ctl.shell import EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, end, printable
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
 from vsfwd.rest import Denied, Unreachable, Unusable
 
 TOKEN: Final = "VSFWCTL_ENROLMENT_TOKEN"
+UNITS: Final = "vsfwd vsfwd-context-agent vsfwd-control-plane-agent"
 
 
 @click.command(short_help="Make this host one of the manager's.")
@@ -41,7 +43,7 @@ TOKEN: Final = "VSFWCTL_ENROLMENT_TOKEN"
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("/etc/vsfwd"),
+    default=PATH.parent,
     show_default=True,
     help="For configuration, key and certificates.",
 )
@@ -73,7 +75,11 @@ def enroll(
         end(str(error), EXIT_REFUSED)
     except OSError as error:
         end(f"{error.filename}: {error.strerror}", EXIT_USAGE)
-    click.echo(f"enrolled as host {host}; start vsfwd --config {directory / CONFIG}")
+    by_unit = directory == PATH.parent
+    then = (
+        f"next: systemctl enable --now {UNITS}" if by_unit else f"start vsfwd --config {directory / CONFIG}"
+    )
+    click.echo(f"enrolled as host {host}; {then}")
 
 
 def _say_waiting(reason: str) -> None:
