@@ -86,12 +86,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "PEM file with the certificates that the broker's certificate is verified by.",
             needs=ENROLMENT,
             example="/etc/vsfwd/ca.pem",
+            file=True,
         ),
     ]
     certificate: Annotated[
         Path,
         setting(
-            "PEM file with this host's client certificate.", needs=ENROLMENT, example="/etc/vsfwd/host.pem"
+            "PEM file with this host's client certificate.",
+            needs=ENROLMENT,
+            example="/etc/vsfwd/host.pem",
+            file=True,
         ),
     ]
     key: Annotated[
@@ -100,6 +104,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "PEM file with its private key. Certificates are renewed where it is the same file.",
             needs=ENROLMENT,
             example="/etc/vsfwd/host.pem",
+            file=True,
         ),
     ]
     manager_key: Annotated[
@@ -221,19 +226,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         except (binascii.Error, ValueError) as error:
             raise ValueError(f"manager_key: not the base64 of an Ed25519 public key: {error}") from None
 
-    def check_files(self) -> None:
-        """That there is what the next session with the broker needs. Raises ConfigError."""
-        for name in ("ca", "certificate", "key"):
-            path: Path = getattr(self, name)
-            try:
-                path.read_bytes()
-            except OSError as error:
-                raise ConfigError(f"{name}: {path}: {error.strerror}; {ENROLMENT}") from None
-
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """With what the environment says. Raises ConfigError."""
-        return configfile.load(cls, path, os.environ, PREFIX, ENROLMENT)
+    def load(cls, path: Path, *, with_files: bool = False) -> Self:
+        """With what the environment says; `with_files`: only if what the next session needs is there. Raises
+        ConfigError."""
+        return configfile.load(cls, path, os.environ, PREFIX, ENROLMENT, with_files=with_files)
 
     @classmethod
     def parse(cls, toml: str, source: str) -> Self:
@@ -257,9 +254,7 @@ check_option = click.option(
 def configured(program: str, path: Path, check: bool) -> Config:
     """Of a program of this host. Ends it where that is all, or there is a mistake, which is named."""
     try:
-        config = Config.load(path)
-        if check:
-            config.check_files()
+        config = Config.load(path, with_files=check)
     except ConfigError as error:
         for line in str(error).splitlines():
             click.echo(f"{program}: {line}", err=True)

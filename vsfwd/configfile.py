@@ -11,7 +11,7 @@ import re
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin
 
@@ -59,16 +59,27 @@ def setting(
     reload: bool = False,
     example: object = None,
     needs: str = "",
+    file: bool = False,
     ge: int | None = None,
     le: int | None = None,
 ) -> msgspec.Meta:
-    """`reload`: taken while the daemon runs. `needs`: where the value of one without a default comes from."""
-    extra = {"reload": reload, "example": example, "needs": needs}
+    """`reload`: taken while the daemon runs. `needs`: where the value of one without a default comes from, or
+    what is in a `file`, which has to be there."""
+    extra = {"reload": reload, "example": example, "needs": needs, "file": file}
     return msgspec.Meta(description=" ".join(description.split()), extra=extra, ge=ge, le=le)
 
 
-def load(type_: type[T], path: Path, environment: Mapping[str, str], prefix: str, missing: str) -> T:
-    """`missing` says what to do where there is no such file. Raises ConfigError."""
+def load(
+    type_: type[T],
+    path: Path,
+    environment: Mapping[str, str],
+    prefix: str,
+    missing: str,
+    *,
+    with_files: bool = False,
+) -> T:
+    """`missing` says what to do where there is no such file. `with_files`: the files that settings name have
+    to be there, too. Raises ConfigError."""
     mistakes = _Mistakes(str(path))
     try:
         text = path.read_text()
@@ -78,7 +89,8 @@ def load(type_: type[T], path: Path, environment: Mapping[str, str], prefix: str
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return _typed(type_, text, _overrides(type_, environment, prefix, mistakes), mistakes)
+    said = _overrides(type_, environment, prefix, mistakes)
+    return _typed(type_, text, said, mistakes, prefix, with_files)
 
 
 def parse(type_: type[T], text: str, source: str) -> T:
@@ -86,8 +98,15 @@ def parse(type_: type[T], text: str, source: str) -> T:
     return _typed(type_, text, {}, _Mistakes(source))
 
 
-def _typed(type_: type[T], text: str, said: dict[str, Any], mistakes: _Mistakes) -> T:
-    """What is `said` elsewhere takes the place of what stands in the text."""
+def _typed(
+    type_: type[T],
+    text: str,
+    said: dict[str, Any],
+    mistakes: _Mistakes,
+    prefix: str = "",
+    with_files: bool = False,
+) -> T:
+    """What is `said` elsewhere, in variables with this prefix, takes the place of what stands in the text."""
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -95,14 +114,33 @@ def _typed(type_: type[T], text: str, said: dict[str, Any], mistakes: _Mistakes)
         mistakes.end()
     wrong: list[tuple[str, str]] = []
     typed = _struct(type_, table | said, "", wrong)
+    if with_files:
+        wrong += _unreadable(type_, table | said)
     for key, reason in wrong:
-        if key.partition(".")[0] in said:
-            mistakes.of_the_environment(f"{key}: {reason}")
+        name, _, inner = key.partition(".")
+        if name in said:
+            where = f"{inner}: " if inner else ""
+            mistakes.of_the_environment(f"{_variable(prefix, name)}: {where}{reason}")
         else:
             mistakes.add(_line(text, key), f"{key}: {reason}")
     mistakes.end()
     assert typed is not None
     return typed
+
+
+def _unreadable(type_: type[msgspec.Struct], table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files that settings name, so far as they name any."""
+    for each in fields(type_):
+        path = table.get(each.name)
+        if _meta(each).extra["file"] and isinstance(path, str):
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                yield each.name, f"{path}: {error.strerror}; {_meta(each).extra['needs']}"
+
+
+def _variable(prefix: str, name: str) -> str:
+    return f"{prefix}{name.upper()}"
 
 
 def _broken(error: str, text: str) -> tuple[int, str]:
@@ -118,7 +156,7 @@ def _broken(error: str, text: str) -> tuple[int, str]:
 def _overrides(
     type_: type[msgspec.Struct], environment: Mapping[str, str], prefix: str, mistakes: _Mistakes
 ) -> dict[str, Any]:
-    known = {f"{prefix}{each.name.upper()}": each for each in fields(type_)}
+    known = {_variable(prefix, each.name): each for each in fields(type_)}
     said = {}
     for name, text in environment.items():
         if not name.startswith(prefix):

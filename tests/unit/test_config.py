@@ -113,8 +113,8 @@ def test_the_sample_has_every_setting_as_it_is_without_one() -> None:
 
 @pytest.mark.parametrize("program", ["vsfwd", "vsfwd.components.context_agent"])
 def test_a_configuration_can_be_checked_without_a_start(tmp_path: Path, program: str) -> None:
-    """Status 0, or 2 with the file, the line and the key, or with the file of keys that is missing and who
-    makes it."""
+    """Status 0, or 2 with the file, the line and the key of each mistake, also where a file is missing that
+    enrolment makes."""
 
     def check(text: str) -> tuple[int, str]:
         (tmp_path / "vsfwd.toml").write_text(text)
@@ -123,14 +123,14 @@ def test_a_configuration_can_be_checked_without_a_start(tmp_path: Path, program:
         return done.returncode, done.stdout + done.stderr
 
     here = COMPLETE.replace("/etc/vsfwd", str(tmp_path))
+    missing = "No such file or directory; vsfwctl enroll writes it"
+    unfound = [(4, "ca", "ca.pem"), (5, "certificate", "host.pem"), (6, "key", "host.key")]
+    lines = [f"vsfwd.toml:{line}: {key}: {tmp_path}/{name}: {missing}" for line, key, name in unfound]
     status, said = check(here)
-    assert (
-        status,
-        f"ca: {tmp_path}/ca.pem: No such file or directory; vsfwctl enroll writes it" in said,
-    ) == (
-        2,
-        True,
-    )
+    assert (status, [line.partition(f": {tmp_path}/")[2] for line in said.splitlines()]) == (2, lines)
+    status, said = check(here + "log_rat = 5\n")
+    misspelt = "vsfwd.toml:8: log_rat: there is no such key; did you mean log_rate?"
+    assert [line.partition(f": {tmp_path}/")[2] for line in said.splitlines()] == [*lines, misspelt]
     for name in ("ca.pem", "host.pem", "host.key"):
         (tmp_path / name).touch()
     assert check(here) == (0, f"{tmp_path}/vsfwd.toml: in order\n")

@@ -106,12 +106,17 @@ def test_the_environment_takes_the_place_of_the_file(tmp_path: Path) -> None:
         ("HOUSE_ROOMS", "many", "HOUSE_ROOMS: 'many' is not written as in TOML, as in 3"),
         ("HOUSE_ROOMS", "5\nstreet = 1", "HOUSE_ROOMS: '5\\nstreet = 1' is not written as in TOML, as in 3"),
         ("HOUSE_NAMES", "a", "HOUSE_NAMES: 'a' is not written as in TOML, as in '[\"nobody\"]'"),
-        ("HOUSE_ROOMS", "10", "rooms: must be a whole number from 1 to 9, as 3"),
-        ("HOUSE_STREET", "none", "street: there is no such street"),
+        ("HOUSE_ROOMS", "10", "HOUSE_ROOMS: must be a whole number from 1 to 9, as 3"),
+        ("HOUSE_STREET", "none", "HOUSE_STREET: there is no such street"),
+        (
+            "HOUSE_DOORS",
+            "{front = {width = 0}}",
+            "HOUSE_DOORS: front.width: must be a whole number, 1 or more",
+        ),
     ],
 )
 def test_a_mistake_in_the_environment_is_named(tmp_path: Path, name: str, text: str, said: str) -> None:
-    """The file is not blamed for it."""
+    """By the variable; the file is not blamed for it."""
     with pytest.raises(ConfigError) as error:
         read(tmp_path, 'street = "Elm"', **{name: text})
     assert str(error.value) == f"environment: {said}"
@@ -124,7 +129,7 @@ def test_all_mistakes_are_told_each_on_a_line(tmp_path: Path) -> None:
         read(tmp_path, text, HOUSE_CELAR="/", HOUSE_ROOMS="10")
     assert str(error.value).replace(f"{tmp_path}/", "").splitlines() == [
         "environment: HOUSE_CELAR: there is no such setting; did you mean HOUSE_CELLAR?",
-        "environment: rooms: must be a whole number from 1 to 9, as 3",
+        "environment: HOUSE_ROOMS: must be a whole number from 1 to 9, as 3",
         "house.toml: street: is missing; the town says it",
         "house.toml:1: roms: there is no such key; did you mean rooms?",
         'house.toml:2: names: must be a list of text, as ["nobody"]',

@@ -85,7 +85,7 @@ def test_a_configuration_can_be_checked_without_a_start(tmp_path: Path) -> None:
     said = wrong.invoke(main, ["--config", str(tmp_path / "state.toml"), "serve", "--check-config"])
     assert (said.exit_code, said.output) == (
         2,
-        "Error: environment: listen: '8443' is not HOST:PORT\n",
+        "Error: environment: VSFW_MANAGER_LISTEN: '8443' is not HOST:PORT\n",
     )
 
 
