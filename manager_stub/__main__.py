@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 from sqlalchemy.exc import OperationalError
@@ -58,6 +58,8 @@ def init(path: Path, database: TextIO | None) -> None:
     try:
         url = database.read() if database else ""
         password = directory.create(url)
+    except PermissionError:
+        _end_denied(directory)
     except (ValueError, FileExistsError) as error:
         raise click.ClickException(str(error)) from None
     except OperationalError as error:
@@ -196,7 +198,14 @@ def _manager(path: Path) -> StateDir:
         directory.check()
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
+    except PermissionError:
+        _end_denied(directory)
     return directory
+
+
+def _end_denied(directory: StateDir) -> NoReturn:
+    click.echo(f"Error: {directory.path}: Permission denied; run it as root", err=True)
+    sys.exit(2)
 
 
 def _line(file: TextIO) -> str:

@@ -121,7 +121,7 @@ class StateDir:
         return self.path / "signing.pub"
 
     def check(self) -> None:
-        """Raises FileNotFoundError where there is no manager."""
+        """Raises FileNotFoundError where there is no manager, PermissionError where nobody else may look."""
         if not self._last.exists():
             raise FileNotFoundError(f"{self.path}: there is no manager here; make one with init")
 

@@ -1,7 +1,10 @@
 """vsfw-manager: what is wrong is said in one line, with what to do next."""
 
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -86,6 +89,35 @@ def test_a_configuration_can_be_checked_without_a_start(tmp_path: Path) -> None:
     assert (said.exit_code, said.output) == (
         2,
         "Error: environment: VSFW_MANAGER_LISTEN: '8443' is not HOST:PORT\n",
+    )
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that every user may look into, which those of pytest are not."""
+    with TemporaryDirectory() as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.mark.parametrize(
+    "argv", [("serve", "--check-config"), ("renew",), ("init",)], ids=["check", "renew", "init"]
+)
+def test_who_may_not_look_into_the_state_directory_is_told_so(open_path: Path, argv: tuple[str, ...]) -> None:
+    """In a line, with who may."""
+    config = alone(open_path / "state")
+    StateDir(config).create()
+    arguments = command(config, *argv)[len(COMMAND) :]
+    open_path.joinpath("state.toml").chmod(0o644)
+    os.seteuid(65534)
+    try:
+        said = CliRunner().invoke(main, arguments)
+    finally:
+        os.seteuid(0)
+    assert (said.exit_code, said.output) == (
+        2,
+        f"Error: {config.state_dir}: Permission denied; run it as root\n",
     )
 
 
