@@ -3,11 +3,12 @@
 import pytest
 
 from tests.harness.datapath import passed
-from tests.harness.moving import MAC, VM, Pair, carry, connect, offer
-from tests.harness.packets import IPV4, Net, tcp
+from tests.harness.moving import MAC, VM, Pair, Site, carry, connect, move, offer
+from tests.harness.packets import IPV4, Net, tcp, udp
 from tests.harness.policies import vnic_id
 from vsfwd.datapath import departed
 from vsfwd.migration import move as move_module
+from vsfwd.protocol.envelope import Refused
 from vsfwd.protocol.messages import Binding
 from vsfwd.protocol.migration import MoveWanted
 
@@ -89,3 +90,42 @@ async def test_a_vm_that_is_gone_from_its_source_is_pulled_from_what_it_left(
     b.detach()
     await b.moves.look()
     assert b.host.datapath.departed.get(vnic_id("here")) is None
+
+
+async def test_o34_a_vm_that_is_back_before_its_move_is_over_goes_on(sites: Pair, net: Net) -> None:
+    """The manager's word that it runs elsewhere comes late: what it was about has left."""
+    a, b = sites
+    await move(a, b)
+    come_back(a)
+    await a.moves.finish(VM)
+    assert a.receive(tcp(net.peer, net.here)) == passed(1, new=True)
+    assert a.host.datapath.holds() == {}
+
+
+async def test_o34_a_vm_that_is_back_is_not_pulled_away(sites: Pair, net: Net) -> None:
+    """The host where it was for a moment has asked for what it had: it is not stopped for that, before its
+    state is read nor after."""
+    a, b = sites
+    b.plug()
+    a.detach()
+    given = offer(a, b, running=True)
+    for site in (b, a):
+        await site.moves.prepare(given)
+    come_back(a)
+    with pytest.raises(Refused, match="has left, and is here again"):
+        await a.moves.freeze(VM)
+    await a.moves.abort(VM)
+    assert a.receive(tcp(net.peer, net.here)) == passed(1, new=True)
+    a.detach()
+    await a.moves.prepare(offer(a, b, number=2, running=True))
+    await a.moves.freeze(VM)
+    come_back(a)
+    await a.moves.finish(VM)
+    assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)
+
+
+def come_back(site: Site) -> None:
+    """The VM's device is gone and comes again, and nobody has said so."""
+    site.detach()
+    site.port = None
+    site.plug()

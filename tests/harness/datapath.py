@@ -213,6 +213,7 @@ class Host:
             self.datapath.hold(id, Hold.NONE)
             self.datapath.detach(id)
             self.datapath.give_up(id)
+        self.datapath.departed.close()
         self.datapath.poll_events()
         self.datapath.poll_snoops()
         self._next = 0

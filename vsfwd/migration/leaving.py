@@ -3,6 +3,7 @@ flows here end with it. Nothing is done to the target."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -54,8 +55,10 @@ class Leaving:
 
     async def freeze(self) -> MoveDone:
         """No packet that comes from now on passes. The hypervisor goes on at once: for those under way, which
-        may change a flow yet, the last round waits."""
-        await self._hold(Hold.FROZEN, settled=False)
+        may change a flow yet, the last round waits. Raises Refused."""
+        if self.offer.running and (back := await self._here.apply_thread(self._back)):
+            raise Refused(f"vnics: {back[0]} has left, and is here again")
+        await self._hold(Hold.FROZEN, self.vnics, settled=False)
         self.step = Step.FREEZE
         log.info("VM is frozen", migration=self.offer.migration, vm=self.offer.vm)
         return MoveDone(self.offer.migration, self.offer.vm, Step.FREEZE)
@@ -88,15 +91,23 @@ class Leaving:
         return await asyncio.to_thread(packed)
 
     async def finish(self) -> None:
-        """The VM runs elsewhere: nothing passes its vNICs for as long as they are here."""
-        await self._hold(Hold.FROZEN)
-        await self._here.clear(self.vnics)
+        """The VM runs elsewhere: nothing passes its vNICs for as long as they are here. What was frozen, and
+        is not any more, has gone since: a vNIC by that name has come anew, and its VM with it."""
+        held, frozen = await self._here.held(), self.step is Step.FREEZE
+        left = [vnic for vnic in self.vnics if not frozen or held.get(vnic) == Hold.FROZEN]
+        await self._hold(Hold.FROZEN, left)
+        await self._here.clear(left)
         log.info("VM has left", migration=self.offer.migration, vm=self.offer.vm)
 
     async def abort(self) -> None:
         """All is as before."""
-        await self._hold(Hold.NONE)
+        await self._hold(Hold.NONE, self.vnics)
 
-    async def _hold(self, why: Hold, *, settled: bool = True) -> None:
+    async def _hold(self, why: Hold, vnics: Sequence[str], *, settled: bool = True) -> None:
         attached = await self._here.attached()
-        await self._here.hold([vnic for vnic in self.vnics if vnic in attached], why, settled=settled)
+        await self._here.hold([vnic for vnic in vnics if vnic in attached], why, settled=settled)
+
+    def _back(self) -> list[str]:
+        """vNICs that were gone a moment ago, and are here."""
+        here, departed = self._here.datapath.slots, self._here.datapath.departed
+        return [vnic for vnic in self.vnics if vnic in here and departed.get(vnic)]
