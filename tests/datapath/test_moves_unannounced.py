@@ -102,6 +102,19 @@ async def test_o34_a_vm_that_is_back_before_its_move_is_over_goes_on(sites: Pair
     assert a.host.datapath.holds() == {}
 
 
+async def test_o34_a_host_asks_about_a_vm_that_is_back_whose_move_has_just_ended(sites: Pair) -> None:
+    """Between two looks: that it has left is no reason to know it when it comes."""
+    a, b = sites
+    await move(a, b)
+    a.detach()
+    await a.moves.look()
+    await a.moves.finish(VM)
+    a.port = None
+    a.plug()
+    await a.moves.look()
+    assert a.said == [MoveWanted(VM, (Binding(vnic_id("here"), VM, MAC, "port0"),))]
+
+
 async def test_o34_a_vm_that_is_back_is_not_pulled_away(sites: Pair, net: Net) -> None:
     """The host where it was for a moment has asked for what it had: it is not stopped for that, before its
     state is read nor after."""

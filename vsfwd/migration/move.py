@@ -271,7 +271,7 @@ class Moves:
 
     def _end(self, move: Leaving | Coming) -> None:
         self._over.append(move.offer.migration)
-        if self._known is not None:
+        if self._known is not None and isinstance(move, Coming):
             self._known |= set(move.vnics)  # what has come since the last look, and was announced
         if self._moves.get(move.offer.vm) is move:
             del self._moves[move.offer.vm]
