@@ -454,7 +454,8 @@ class Reconciler:
         """Raises DatapathError; the kernel then still shows packets the bank it had."""
         closed = schedule.closed(state.rules, self._now())
         image = self._compiler.update(state, self._datapath.places, closed)
-        plan, name = diff(None if self._stale else self.image, image), self._name(state, closed)
+        spoilt = self._stale or not self._datapath.emptied.isdisjoint(image.vnics)
+        plan, name = diff(None if spoilt else self.image, image), self._name(state, closed)
         if self.image is None and self._datapath.in_force() == name:
             plan = Flip(image, same_policy=True)
         before = self._datapath.last_in_force()

@@ -30,6 +30,7 @@ class RecordingDatapath:
         self.image: Image | None = None
         self.name = b""
         self.failures = 0
+        self.emptied = frozenset[int]()
 
     @property
     def places(self) -> dict[str, int]:

@@ -18,6 +18,7 @@ class FakeDatapath:
         self.unattachable: set[str] = set()
         self.taken_off: set[str] = set()
         self.overtaken: set[str] = set()
+        self.emptied: set[int] = set()
         self.remembered, self.ahead = b"", False
         self.timers: dict[str, SessionTimers] = {}
 
@@ -42,7 +43,7 @@ class FakeDatapath:
         return self.slots[vnic_id]
 
     def detach(self, vnic_id: str) -> None:
-        del self.slots[vnic_id]
+        self.emptied.add(self.slots.pop(vnic_id))
         self.calls.append(f"detach {vnic_id}")
 
     def behind(self) -> set[str]:
@@ -74,3 +75,5 @@ class FakeDatapath:
         self.image = plan.image
         self.plans.append(plan)
         self.calls.append("flip" if isinstance(plan, Flip) else "in place")
+        if isinstance(plan, Flip):
+            self.emptied.clear()

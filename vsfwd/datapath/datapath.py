@@ -213,6 +213,11 @@ class Datapath:
             self._policy.ask_again()
         self._takeover.relieve()
 
+    @property
+    def emptied(self) -> Set[int]:
+        """Slots that were closed since `install` has last put a whole image in force."""
+        return self._policy.emptied
+
     def in_force(self) -> bytes:
         """The name by which a daemon, this one or an earlier, remembers the policy in force; or none."""
         return self._in_force.name()

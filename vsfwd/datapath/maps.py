@@ -116,6 +116,8 @@ class Policy:
         self._control = mmap.mmap(control, mmap.PAGESIZE)
         self._in_force = memoryview(self._control).cast("Q")
         self._live: Bank | None = None
+        self.emptied: set[int] = set()
+        """Slots that were closed since an image was put in force: whatever it says of them is not there."""
         self.counters = Counters(programs)
 
     @property
@@ -159,6 +161,7 @@ class Policy:
         gone = self.counters.owners() - counters.keys()
         self.counters.disown(gone)
         self._commit(unseen, same_policy=plan.same_policy)
+        self.emptied.clear()
         if self._live:
             self._live.close()
         self._live = bank
@@ -265,6 +268,7 @@ class Policy:
 
     def close_slot(self, slot: int) -> None:
         """Whoever gets this slot next starts without a policy, whichever bank is live."""
+        self.emptied.add(slot)
         policies = self._live.policies if self._live else self._open_policies()
         if policies is not None:
             policies[slot] = bytes(self._layouts["policies"][1].size)
