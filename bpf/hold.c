@@ -20,7 +20,7 @@ static __always_inline bool announces_itself(struct passage *p)
 	       announces_by_advertisement(frame);
 }
 
-/* Why a frame does not pass; 0 if it does, since it has brought its vNIC to life. The daemon need not be there for
+/* Why a frame does not pass; 0 if it does, mostly since it has brought its vNIC to life. The daemon need not be there for
  * that. `hold` is not HOLD_NONE. */
 static __always_inline u32 stop(struct passage *p, u8 hold)
 {
@@ -28,6 +28,8 @@ static __always_inline u32 stop(struct passage *p, u8 hold)
 		return REASON_FROZEN;
 	if (hold == HOLD_HEARD || !announces_itself(p))
 		return REASON_DEAD;
+	if (hold == HOLD_PAUSED)
+		return 0;
 	*(volatile u8 *)&p->vnic->hold = hold == HOLD_DEAD ? HOLD_NONE : HOLD_HEARD;
 	return hold == HOLD_DEAD ? 0 : REASON_DEAD;
 }

@@ -181,6 +181,8 @@ enum hold {
 	HOLD_WAITING, /* the VM is coming, and what it needs is not here yet */
 	HOLD_HEARD,   /* nor is it, but the VM has announced itself meanwhile; for the daemon to know */
 	HOLD_DEAD,    /* all is here: the VM's first announcement of itself, or the daemon, ends it */
+	HOLD_PAUSED,  /* the VM runs here, and what it had elsewhere comes into its table, which is the daemon's meanwhile:
+		       * only announcements pass, since they have no flow, and switches wait for them */
 };
 
 /* A token bucket's measures (limit.h), in 1/65536 jiffies. */

@@ -201,6 +201,27 @@ def test_o30_what_is_held_is_held_whoever_dies(host: Host, here: Port) -> None:
     assert here.send(udp(IPV6.here, IPV6.peer)) == passed(1, new=True)
 
 
+def test_of_a_vnic_that_is_paused_only_announcements_pass(host: Host, here: Port, net: Net) -> None:
+    """Its VM runs here, and they are no news to the daemon. Of flows nothing passes, in neither direction."""
+    host.datapath.hold(here.id, Hold.PAUSED)
+    for out, answer in some_packets(net):
+        assert (here.send(out), here.receive(answer)) == (DEAD, DEAD)
+    for frame in (arp(here.mac), rarp(here.mac), advertisement(here.mac)):
+        assert here.send(frame).verdict == "pass"
+    assert (here.receive(arp(PEER_MAC)), here.flows()) == (DEAD, [])
+    assert host.datapath.holds() == {here.id: Hold.PAUSED}
+
+
+@pytest.mark.slow
+def test_o2_a_vnic_that_was_paused_goes_on_when_its_daemon_has_died(host: Host, here: Port, net: Net) -> None:
+    """Its VM runs here, and what nobody finishes need not be waited for."""
+    host.datapath.hold(here.id, Hold.PAUSED)
+    assert here.send(udp(net.here, net.peer)) == DEAD
+    host.restart()
+    assert host.datapath.holds() == {}
+    assert here.send(udp(net.here, net.peer)) == passed(1, new=True)
+
+
 def test_a_vnic_that_is_to_come_is_held_when_its_device_comes_again(host: Host, here: Port) -> None:
     """A hypervisor makes devices anew; one that has left is gone with its device."""
     host.datapath.hold(here.id, Hold.DEAD)

@@ -3,10 +3,11 @@
 import pytest
 
 from tests.harness.datapath import passed
-from tests.harness.moving import MAC, VM, Pair, Site, carry, connect, move, offer
+from tests.harness.moving import ANNOUNCEMENT, MAC, VM, Pair, Site, carry, connect, move, offer
 from tests.harness.packets import IPV4, Net, tcp, udp
 from tests.harness.policies import vnic_id
 from vsfwd.datapath import departed
+from vsfwd.datapath.flowstate import Arrived, Built
 from vsfwd.migration import move as move_module
 from vsfwd.protocol.envelope import Refused
 from vsfwd.protocol.messages import Binding
@@ -40,6 +41,35 @@ async def test_a_vm_that_came_unannounced_gets_its_state_while_it_runs(sites: Pa
     assert b.receive(tcp(net.peer, net.here, sport=1001, flags="A")) == passed(1)
     await b.moves.look()
     assert len(b.said) == 1
+
+
+async def test_a_vm_that_gets_its_state_while_it_runs_is_heard_by_switches(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has just come, and says where it is: if that were dropped, all that is for it would go to where it
+    was."""
+    a, b = sites
+    b.plug()
+    given = offer(a, b, running=True)
+    for site in (b, a):
+        await site.moves.prepare(given)
+    await a.moves.freeze(VM)
+    states = b.host.datapath.flow_states
+    build, seen = states.build, []
+
+    def built(slot: int, arrived: Arrived, *, beside_own: bool) -> Built:
+        """The VM sends meanwhile."""
+        assert b.port
+        for frame in (ANNOUNCEMENT, udp(net.here, net.peer)):
+            seen.append(b.port.send(frame).reason)
+        return build(slot, arrived, beside_own=beside_own)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(states, "build", built)
+        assert (await carry(a, b)).final
+    assert seen == [None, "dead"]
+    assert b.host.datapath.holds() == {}
+    assert b.receive(tcp(net.peer, net.here)) == passed(1, new=True)
 
 
 async def test_without_a_broker_a_host_asks_later_about_a_vm_that_nobody_announced(

@@ -23,6 +23,7 @@ VM = "00000000-0000-4000-8000-0000000000aa"
 RULES = ["allow in service tcp", "allow service udp", "drop"]
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
 MAC = "02:00:00:00:00:00"
+ANNOUNCEMENT = Ether(src=MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=MAC, psrc="10.0.0.1", pdst="10.0.0.1")
 DEAD, FROZEN = dropped("dead"), dropped("frozen")
 
 
@@ -123,9 +124,7 @@ class Site:
 
     def announce(self) -> str:
         """The VM says where it is."""
-        verdict: str = self.send(
-            Ether(src=MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=MAC, psrc="10.0.0.1", pdst="10.0.0.1")
-        ).verdict
+        verdict: str = self.send(ANNOUNCEMENT).verdict
         return verdict
 
     def states(self) -> list[str]:

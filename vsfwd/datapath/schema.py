@@ -157,6 +157,7 @@ class Hold(IntEnum):
     WAITING = _HOLDS["WAITING"]
     HEARD = _HOLDS["HEARD"]
     DEAD = _HOLDS["DEAD"]
+    PAUSED = _HOLDS["PAUSED"]
 
 
 def schema() -> str:

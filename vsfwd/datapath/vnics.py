@@ -45,6 +45,8 @@ class Vnics(Mapping[str, Vnic]):
                     self._ahead.add(vnic["slot"])
                 if vnic["hold"]:
                     self._held[id_] = Hold(vnic["hold"])
+        for id_ in [id_ for id_, why in self._held.items() if why == Hold.PAUSED]:
+            self.hold(id_, Hold.NONE)  # by a daemon that has died over it
 
     def __getitem__(self, vnic_id: str) -> Vnic:
         return self._vnics[vnic_id]
@@ -82,7 +84,7 @@ class Vnics(Mapping[str, Vnic]):
 
     def adopt(self, vnic_id: str, vnic: Vnic, held: Hold) -> None:
         """As a daemon with other structs had it."""
-        if held != Hold.NONE:
+        if held not in (Hold.NONE, Hold.PAUSED):
             self._held[vnic_id] = held
         self.put(vnic_id, vnic)
 

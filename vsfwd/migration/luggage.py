@@ -137,12 +137,12 @@ class Incoming:
 
     def _install(self, together: Mapping[str, Arrived]) -> None:
         """All tables are made before one is put in its place. Of a VM that runs, nothing passes for that
-        moment."""
+        moment but that it says where it is: that is what it does then, and it does not say it again."""
         slots, states, held = self._datapath.places, self._datapath.flow_states, self._datapath.holds()
         here = [vnic for vnic in together if vnic in slots]
         alive = [vnic for vnic in here if self._running and vnic not in held]
         for vnic in alive:
-            self._datapath.hold(vnic, Hold.WAITING)
+            self._datapath.hold(vnic, Hold.PAUSED)
         try:
             built = {
                 vnic: states.build(slots[vnic], together[vnic], beside_own=vnic in alive) for vnic in here
