@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.harness.datapath import Host, dropped
+from tests.harness.datapath import Host, Port, dropped, passed
 from tests.harness.packets import Net, tcp
 from tests.harness.policies import HOST, policy
-from vsfwd import reconciler as reconciler_module
+from vsfwd import reconciler as of_daemon
+from vsfwd.datapath import Hold
 from vsfwd.reconciler import Reconciler
 from vsfwd.statefile import StateFile
 
@@ -26,6 +27,12 @@ def reconciler(host: Host, tmp_path: Path) -> Reconciler:
     return reconciler
 
 
+def look(reconciler: Reconciler, *ports: Port) -> None:
+    """The daemon sees these devices, in this order."""
+    found = [(port.id, f"veth{port.ifindex}", port.ifindex, port.mac) for port in ports]
+    reconciler.vnics_changed({each[0]: of_daemon.Port(*each) for each in found})
+
+
 @pytest.mark.parametrize("first", ["here", "twin"])
 def test_two_vnics_whose_devices_have_changed_numbers_are_open(
     host: Host, net: Net, reconciler: Reconciler, first: str
@@ -35,13 +42,36 @@ def test_two_vnics_whose_devices_have_changed_numbers_are_open(
     numbers = {name: port.ifindex for name, port in ports.items()}
     for here, twin in (("here", "twin"), ("twin", "here")):
         ports["here"].ifindex, ports["twin"].ifindex = numbers[here], numbers[twin]
-        order = sorted(ports, key=lambda name: name != first)
-        found = [(ports[name].id, ports[name].ifindex, ports[name].mac) for name in order]
-        reconciler.vnics_changed(
-            {id: reconciler_module.Port(id, f"veth{ifindex}", ifindex, mac) for id, ifindex, mac in found}
-        )
+        look(reconciler, *sorted(ports.values(), key=lambda port: port is not ports[first]))
         for name, port in ports.items():
             port.slot = host.datapath.slots[port.id]
             address = net.here if name == "here" else net.twin
             assert port.receive(tcp(net.peer, address, port=80)).verdict == "pass"
             assert port.receive(tcp(net.peer, address, port=81)) == dropped("rule_drop", 2)
+
+
+def test_o34_a_vnic_that_has_left_and_is_back_on_another_device_is_open(
+    host: Host, net: Net, reconciler: Reconciler
+) -> None:
+    """Nobody has seen that its device was gone, with which what is frozen ends. Nothing of before is left."""
+    here, other = host.port("here"), host.port("twin")
+    look(reconciler, here)
+    assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
+    host.datapath.hold(here.id, Hold.FROZEN)
+    look(reconciler, here)
+    assert here.receive(tcp(net.peer, net.here, port=80)) == dropped("frozen")
+    here.ifindex = other.ifindex
+    look(reconciler, here)
+    assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
+
+
+def test_o35_a_vnic_that_is_to_come_is_held_on_another_device(
+    host: Host, net: Net, reconciler: Reconciler
+) -> None:
+    """Its state may be here already."""
+    here, other = host.port("here"), host.port("twin")
+    look(reconciler, here)
+    host.datapath.hold(here.id, Hold.WAITING)
+    here.ifindex = other.ifindex
+    look(reconciler, here)
+    assert here.receive(tcp(net.peer, net.here, port=80)) == dropped("dead")

@@ -9,6 +9,7 @@ from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.portguard import PortGuard
+from vsfwd.datapath.schema import Hold
 from vsfwd.datapath.slots import Slots
 from vsfwd.datapath.takeover import Takeover
 from vsfwd.datapath.vnics import Vnic, Vnics
@@ -37,8 +38,11 @@ class Devices:
         return found
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
-        """Answers the slot. A known vNIC on another device keeps slot and flows."""
+        """Answers the slot. A known vNIC on another device keeps slot and flows, but one that has left."""
         known, address = self._vnics.get(vnic_id), bytes.fromhex(mac.replace(":", ""))
+        if known and known.ifindex != ifindex and self._vnics.holds().get(vnic_id) == Hold.FROZEN:
+            self.detach(vnic_id)  # its device is gone, though nobody has seen that: it comes anew
+            known = None
         if vnic_id in self._takeover and known:
             if known.ifindex == ifindex and self._hooks.attached(ifindex):
                 self._vnics.put(vnic_id, replace(known, mac=address))
