@@ -10,6 +10,7 @@ from tests.harness.datapath import PASSED_UNSEEN, PEER_MAC, Host, Port, dropped,
 from tests.harness.packets import IPV4, IPV6, Net, echo, reply_to, tcp, udp
 from tests.harness.policies import vnic_id
 from vsfwd.datapath import Hold
+from vsfwd.datapath.vnics import Vnic
 
 VNICS = {"here": "10.0.0.1 fd00::1 web"}
 FROZEN, DEAD = dropped("frozen"), dropped("dead")
@@ -199,6 +200,36 @@ def test_o30_what_is_held_is_held_whoever_dies(host: Host, here: Port) -> None:
     host.restart()
     assert host.datapath.holds() == {}
     assert here.send(udp(IPV6.here, IPV6.peer)) == passed(1, new=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "written", "why"),
+    [
+        (Hold.WAITING, Hold.HEARD, Hold.NONE),
+        (Hold.WAITING, Hold.HEARD, Hold.FROZEN),
+        (Hold.DEAD, Hold.NONE, Hold.FROZEN),
+    ],
+)
+def test_o30_an_announcement_under_way_undoes_nothing(
+    host: Host, here: Port, monkeypatch: pytest.MonkeyPatch, before: Hold, written: Hold, why: Hold
+) -> None:
+    """The program has read what was before, and writes what follows from that when the daemon has written
+    already."""
+    host.datapath.hold(here.id, before)
+    vnics, under_way = host.datapath._vnics, [written]
+    write, put = vnics._map.write, vnics.put
+
+    def put_late(vnic_id: str, vnic: Vnic) -> None:
+        put(vnic_id, vnic)
+        while under_way:
+            write(vnic.ifindex % vnics._map.entries, vnics._layout.size - 1, bytes([under_way.pop()]))
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(vnics, "put", put_late)
+        host.datapath.hold(here.id, why)
+    assert not under_way
+    assert host.datapath.holds() == ({here.id: why} if why else {})
+    assert here.send(udp(IPV4.here, IPV4.peer)) == (FROZEN if why else passed(1, new=True))
 
 
 def test_of_a_vnic_that_is_paused_only_announcements_pass(host: Host, here: Port, net: Net) -> None:

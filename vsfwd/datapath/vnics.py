@@ -6,6 +6,7 @@ is whole for them: the device number is what makes an entry one."""
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 from uuid import UUID
 
 from vsfwd.datapath.conntrack import FlowTables
@@ -15,6 +16,14 @@ from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.maps import ArrayMap
 from vsfwd.datapath.schema import Hold, constant
 from vsfwd.image import Guard
+
+_MAY_BE_UNDONE: Final = {
+    (Hold.WAITING, Hold.NONE),
+    (Hold.WAITING, Hold.FROZEN),
+    (Hold.DEAD, Hold.FROZEN),
+}
+"""Changes that stop() of bpf/hold.c, if it has read what was before, makes HEARD or NONE of. What it makes of
+the others is true."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +126,20 @@ class Vnics(Mapping[str, Vnic]):
         self._held[vnic_id] = why
         vnic = self.get(vnic_id)
         if vnic is not None:
-            place = self._place(vnic.ifindex, vnic.ifindex)
-            if place is not None:
-                self._map.write(place, self._layout.size - 1, bytes([why]))
+            self._write_hold(vnic, why)
             self.put(vnic_id, vnic)
-            if settled and before == Hold.NONE != why:
+            # A packet under way may have seen what was before, and write what follows from that.
+            undone = (before, why) in _MAY_BE_UNDONE
+            if undone or (settled and before == Hold.NONE != why):
                 self._flows.settle(vnic.slot)
+            if undone:
+                self._write_hold(vnic, why)
         self.holds()
+
+    def _write_hold(self, vnic: Vnic, why: Hold) -> None:
+        place = self._place(vnic.ifindex, vnic.ifindex)
+        if place is not None:
+            self._map.write(place, self._layout.size - 1, bytes([why]))
 
     def holds(self) -> dict[str, Hold]:
         """Of the vNICs that are held. One that its VM has brought to life is not any more."""
