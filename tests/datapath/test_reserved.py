@@ -54,6 +54,28 @@ def test_o33_what_waits_for_a_vnic_waits_while_it_cannot_be_attached(host: Host,
     assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
 
 
+def test_o33_who_has_come_keeps_its_slot_when_it_is_given_up(
+    host: Host, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel was against its programs, and against taking off what is there of them."""
+    id = vnic_id("here")
+    host.datapath.reserve(id)
+    host.install(RULES, vnics=VNICS)
+
+    def fails(*_: object) -> None:
+        raise DatapathError("out of memory")
+
+    with monkeypatch.context() as full:
+        for call in ("attach", "detach"):
+            full.setattr(host.datapath._hooks, call, fails)
+        with pytest.raises(DatapathError):
+            host.port("here")
+    host.datapath.give_up(id)
+    host._next = 0
+    here = host.port("here")
+    assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
+
+
 def test_a_slot_is_one_vnic_s(host: Host) -> None:
     """Nobody else gets what is reserved, reserving it again changes nothing, and who has been given up has
     none."""

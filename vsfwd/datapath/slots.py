@@ -67,9 +67,9 @@ class Slots:
             self._reserved[vnic_id] = slot
 
     def give_up(self, vnic_id: str) -> None:
-        """It does not come."""
+        """It does not come. One that has, and could be neither filtered nor taken off, keeps its slot."""
         slot = self._reserved.pop(vnic_id, None)
-        if slot is not None:
+        if slot is not None and vnic_id not in self._vnics:
             self._clear(slot)
 
     def take(self, vnic_id: str) -> tuple[int, int]:
