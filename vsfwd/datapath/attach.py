@@ -91,8 +91,8 @@ class Hooks:
         filter of the first priority, since of those the latest is asked first."""
         try:
             return (self._tcx or self._clsact).behind(ifindex)
-        except NetlinkError as error:
-            raise DatapathError(f"look at the filters of device {ifindex}: {error}") from None
+        except (OSError, NetlinkError) as error:
+            raise DatapathError(f"look at the programs of device {ifindex}: {error}") from None
 
     def attach(self, ifindex: int, twins: Twins) -> None:
         """Both programs, in place of whichever version of them is there, and before those of others."""
