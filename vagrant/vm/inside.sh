@@ -15,9 +15,7 @@ ip link set lo up
 cp -rp /mnt/checkout/. /vagrant
 cd /vagrant || exit
 mapfile -t arguments < /mnt/arguments
-mkdir /tmp/results
-.venv/bin/python -m pytest --color no -p no:cacheprovider -o timeout=600 --maxfail 20 --junitxml /tmp/results/junit.xml \
+.venv/bin/python -m pytest --color no -p no:cacheprovider -o timeout=600 --maxfail 20 --junitxml /mnt/junit.xml \
   "${arguments[@]}"
-tar -cf /dev/nvme0n3 -C /tmp/results junit.xml
 sync
 poweroff -ff
