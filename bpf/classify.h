@@ -74,6 +74,7 @@ struct question {
 static __always_inline u32 lowest_bit(u64 x)
 {
 	x = (x & -x) - 1;
+	asm("" : "+r"(x)); /* LLVM 19 sees what is meant, and looks it up in a table, for which bcc has no place */
 	x = x - ((x >> 1) & 0x5555555555555555ULL);
 	x = (x & 0x3333333333333333ULL) + ((x >> 2) & 0x3333333333333333ULL);
 	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
