@@ -18,19 +18,25 @@ git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t 
 printf '%s\n' "$@" > "$work/second/arguments"
 mke2fs -q -t ext4 -O ^has_journal -d "$work/second" "$work/second.raw" 512M
 
-# Each disk has a controller of its own: kernels from 6.12 on number the disks of one as they happen to answer.
-#
 # cx16 is there for numpy, which wants an x86-64-v2, and not for the kernel: QEMU 7.2 emulates cmpxchg16b wrongly, and kernels from
 # 6.12 on, which use it, panic.
+boot() {
+  timeout $limit nice -n 19 qemu-system-x86_64 -machine q35 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 2048 \
+    -nodefaults -nic none -display none -serial stdio -no-reboot -kernel "$kernel/vmlinuz" \
+    -append "root=/dev/nvme0n1 rw rootwait console=ttyS0 quiet panic=-1 clearcpuid=cx16 init=/bin/bash -- -c \
+\"mount -t devtmpfs dev /dev; until mount /dev/nvme1n1 /mnt; do sleep 0.2; done; exec bash /mnt/checkout/vagrant/vm/inside.sh\"" \
+    -device virtio-rng-pci \
+    -drive "id=first,if=none,file=$disk,format=qcow2,snapshot=on,cache=unsafe" -device nvme,serial=first,drive=first,addr=8 \
+    -drive "id=second,if=none,file=$work/second.raw,format=raw,cache=unsafe" -device nvme,serial=second,drive=second,addr=9 \
+    < /dev/null 2>&1 | tee "$results/console" || echo "not ended within $limit seconds" >&2
+}
+
+# Which of two disks answers first, and is the root, is chance with kernels from 6.12 on: one without a shell ends at once.
 rm -rf "$results"
 mkdir -p "$results"
-timeout $limit nice -n 19 qemu-system-x86_64 -machine q35 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 2048 \
-  -nodefaults -nic none -display none -serial stdio -no-reboot -kernel "$kernel/vmlinuz" \
-  -append "root=/dev/nvme0n1 rw rootwait console=ttyS0 quiet panic=-1 clearcpuid=cx16 init=/bin/bash -- -c \
-\"mount -t devtmpfs dev /dev; until mount /dev/nvme1n1 /mnt; do sleep 0.2; done; exec bash /mnt/checkout/vagrant/vm/inside.sh\"" \
-  -device virtio-rng-pci \
-  -drive "id=first,if=none,file=$disk,format=qcow2,snapshot=on,cache=unsafe" -device nvme,serial=first,drive=first,addr=8 \
-  -drive "id=second,if=none,file=$work/second.raw,format=raw,cache=unsafe" -device nvme,serial=second,drive=second,addr=9 \
-  < /dev/null 2>&1 | tee "$results/console" || echo "not ended within $limit seconds" >&2
+for _ in {1..9}; do
+  boot
+  grep -q 'Requested init .* failed' "$results/console" || break
+done
 debugfs -R "dump /junit.xml $results/junit.xml" "$work/second.raw" 2> /dev/null
 [ -s "$results/junit.xml" ] || { echo "no results; what it said is in $results/console" >&2; exit 1; }
