@@ -65,6 +65,8 @@ def test_o2_a_crash_loop_leaves_nothing_behind(host: LoneHost, restarts: range) 
     """Killed at any point of its start, again and again: afterwards there is the same as before, by its ids
     (policy banks, which are exchanged, lie inside those maps)."""
     chance = random.Random(len(restarts))
+    host.daemon.kill()
+    host.daemon.start()  # so that both banks are there
     pinned, attached = host.pinned(), host.attached()
     host.daemon.kill()
     with host.probed() as probers:
