@@ -475,7 +475,9 @@ class Reconciler:
         for attempt in itertools.count(1):
             try:
                 if not isinstance(plan, Nothing):
-                    self._datapath.remember(name, ahead=True)
+                    # What is in force by this name stays so, also for who comes after a kill right here.
+                    if self._datapath.in_force() != name:
+                        self._datapath.remember(name, ahead=True)
                     self._datapath.install(plan)
                 break
             except DatapathError as error:

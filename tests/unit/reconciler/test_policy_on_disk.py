@@ -65,6 +65,27 @@ def test_a_restart_is_no_change_of_policy(world: World) -> None:
     assert world.asked_after_a_restart()
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_daemon_that_is_killed_while_it_starts_makes_no_change_of_policy_of_the_next_start(
+    world: World, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    """Killed just when it would write: what was in force still is, and counts as that. If it was another
+    policy nobody knows how far it came, and flows are asked."""
+    world.plug(PORT)
+    world.take(world.policy())
+    if changed:
+        world.datapath.slots = {"other": 0, WEB: 1}
+    with monkeypatch.context() as killed:
+        killed.setattr(world.datapath, "install", _killed)
+        with pytest.raises(SystemExit):
+            world.asked_after_a_restart()
+    assert world.asked_after_a_restart() == changed
+
+
+def _killed(_: Plan) -> None:
+    raise SystemExit
+
+
 def test_a_restart_enforces_what_is_on_disk(world: World) -> None:
     """A daemon with a new memory: policy from disk, vNICs from their devices, a whole bank."""
     world.plug(PORT)
