@@ -362,10 +362,11 @@ def figures(counts: Iterable[Counter[str]]) -> str:
 
 def _establish(client: socket.socket, server: socket.socket) -> None:
     """A flow that nobody has answered yet makes room for others in a full table (bpf/README.md, "Room"): so
-    this one is answered before it counts, and said again until it is, as TCP does."""
+    this one is answered before it counts, and said again until it is, as TCP does; also what the kernel does
+    not send, as it did once, by EINVAL, on a device that had just come up."""
 
     def answered() -> bool:
-        with suppress(TimeoutError):
+        with suppress(OSError):
             client.sendto(b"", server.getsockname())
             _, sender = server.recvfrom(64)
             server.sendto(b"", sender)
