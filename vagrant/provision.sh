@@ -1,5 +1,5 @@
 #!/bin/sh
-# What turns a bare Debian 12 into broker, manager and host under systemd, with the lab's VMs and their three-tier
+# What turns a bare Debian 12 or 13 into broker, manager and host under systemd, with the lab's VMs and their three-tier
 # policy in force. May be run again at any time. Run by `vagrant up` as root; without Vagrant: in a checkout.
 # usage: provision.sh [NAME=ADDRESS...]
 #

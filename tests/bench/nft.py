@@ -8,6 +8,7 @@ lookup.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from tests.bench.kernel import run
@@ -92,5 +93,7 @@ def active(namespace: str, table: str) -> Iterator[None]:
 
 
 def bridge_netfilter(namespace: str, on: bool) -> None:
-    """Off is not what a new namespace begins with."""
+    """Off is not what a new namespace begins with. A module, which nobody may have asked for yet."""
+    if not Path("/proc/sys/net/bridge").exists():
+        run(namespace, ["modprobe", "br_netfilter"])
     run(namespace, ["sysctl", "-qw", *(f"net.bridge.{name}={int(on)}" for name in BRIDGE_SYSCTLS)])

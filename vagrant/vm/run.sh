@@ -1,7 +1,7 @@
 #!/bin/bash
 # `./run vm`: the real `vagrant up` of this checkout on a machine without Vagrant's servers, KVM or systemd; and its datapath on
 # other kernels.
-# usage: run.sh DEBIAN-PACKAGES up [PYTEST-ARG...]
+# usage: run.sh DEBIAN-PACKAGES up[@SUITE] [PYTEST-ARG...]
 #        run.sh DEBIAN-PACKAGES KERNEL[@SUITE]... [PYTEST-ARG...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,13 +12,14 @@ export VAGRANT_DEFAULT_PROVIDER=libvirt VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_BOX
 
 usage() {
   cat <<'TEXT'
-usage: ./run vm up [ARG...]
+usage: ./run vm up[@SUITE] [ARG...]
        ./run vm KERNEL[@SUITE]... [ARG...]
 
-  up [ARG...]       makes a box of Debian's packages, does the real `vagrant up` of this checkout with it (libvirt, software
-                    emulation, namespaces of its own), runs `./run test --quick ARG...` inside (without ARG tests/datapath:
-                    what another kernel could change), provisions it again, reloads and destroys it. The machine's
-                    network, firewall and libvirt are not touched; the box stays in build/vm for the next time
+  up [ARG...]       makes a box of the packages of Debian's bookworm, or of SUITE, does the real `vagrant up` of this
+                    checkout with it (libvirt, software emulation, namespaces of its own), runs `./run test --quick ARG...`
+                    inside (without ARG tests/datapath: what another kernel could change) and a benchmark, provisions it
+                    again, reloads and destroys it. The machine's network, firewall and libvirt are not touched; the box
+                    stays in build/vm for the next time. VSFW_HOSTS=2 for two machines
   6.1 6.12@trixie   boots Debian's newest kernel of each version, with the userland of bookworm or of SUITE, runs those tests of
                     the datapath in which the kernel has a part, and notes what came of them in README.md, "Kernels"; or
                     what ARG... says to pytest (files, -k WORDS), and notes nothing. Twenty minutes each at most
@@ -46,9 +47,11 @@ box_of() {  # box_of SUITE KERNEL: the file's name; made if there is none of the
   echo "$file"
 }
 
-up() {
+up() {  # up SUITE [PYTEST-ARG...]
   local box
-  box=$(box_of bookworm linux-image-cloud-amd64)
+  box=$(box_of "$1" linux-image-cloud-amd64)
+  export VSFW_BOX=debian/${1}64
+  shift
   VSFW_VM_BEGUN=$begun vagrant/vm/isolated.sh "$PWD/build/vm/libvirt" "$0" "$packages" inside "$box" "$@"
 }
 
@@ -80,7 +83,7 @@ inside() {  # with libvirt at hand
   local box=$1 result=0
   shift
   step "box added under the name that the Vagrantfile says"
-  vagrant box add --force --name "${VSFW_BOX:-debian/bookworm64}" --provider libvirt "$box" 2>&1 | quietly > build/vm/add.log
+  vagrant box add --force --name "$VSFW_BOX" --provider libvirt "$box" 2>&1 | quietly > build/vm/add.log
   whole_life "$@" || result=$?
   [ $result = 0 ] || in_host1 "journalctl --no-pager -b -p warning -n 40" || true
   step "vagrant destroy"
@@ -94,10 +97,12 @@ inside() {  # with libvirt at hand
 whole_life() {  # every line ends it that fails: `set -e` is off where the status is asked for
   [ $# -gt 0 ] || set -- tests/datapath
   step "vagrant up"
-  timeout 1800 vagrant up --no-color 2>&1 | quietly || return
+  timeout 3600 vagrant up --no-color 2>&1 | quietly || return
   enforced || return
   step "./run test --quick $* inside"
-  VSFW_TEST="$*" timeout 3600 vagrant provision --no-color --provision-with test 2>&1 | quietly || return
+  VSFW_TEST="$*" timeout 3600 vagrant provision host1 --no-color --provision-with test 2>&1 | quietly || return
+  step "./run bench --quick traffic inside"
+  timeout 1800 vagrant provision host1 --no-color --provision-with bench 2>&1 | quietly || return
   step "vagrant provision: once more, and nothing changes"
   local before
   before=$(unchanging)
@@ -110,11 +115,12 @@ whole_life() {  # every line ends it that fails: `set -e` is off where the statu
 
 in_host1() { vagrant ssh host1 --no-tty -c "sudo sh -c '$1'"; }
 
-enforced() {  # what `vagrant up` ends with, and is there again after a boot: the client reaches web, and not db
+enforced() {  # what `vagrant up` ends with, and is there again after a boot: the client reaches web, web app, and not db
   step "the three-tier policy is in force"
-  local ping="ip netns exec vsfw-tiers-vm-client ping -c3 -W5"
-  in_host1 "timeout 600 sh -c \"until systemctl is-active vsfw-tiers; do sleep 2; done\" &&
-            vsfwctl status && $ping 10.20.0.10 && ! $ping 10.20.0.12"
+  local of="ip netns exec vsfw-tiers-vm" ping="ping -c3 -W5"
+  in_host1 "timeout 600 sh -c \"until systemctl is-active vsfw-tiers; do sleep 2; done\" && vsfwctl status && vsfwctl hosts &&
+            $of-client $ping 10.20.0.10 && timeout 600 sh -c \"until $of-web $ping 10.20.0.11; do sleep 2; done\" &&
+            ! $of-web $ping 10.20.0.12 && ! $of-client $ping 10.20.0.12"
 }
 
 unchanging() {  # identities, passwords, and which processes serve
@@ -124,7 +130,9 @@ unchanging() {  # identities, passwords, and which processes serve
 
 mkdir -p build/vm
 case ${1:-} in
-  up|inside) "$@" ;;
+  up) shift; up bookworm "$@" ;;
+  up@*) suite=${1#up@}; shift; up "$suite" "$@" ;;
+  inside) "$@" ;;
   [0-9]*) kernels "$@" ;;
   -h|--help) usage ;;
   *) usage >&2; exit 2 ;;
