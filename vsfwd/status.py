@@ -186,6 +186,7 @@ class Answers(api.HostInterface):
         counters = await parts.read(parts.datapath.rule_counters)
         drops = await parts.read(parts.datapath.drops)
         unfiltered = await parts.read(parts.datapath.unfiltered)
+        tables = await parts.read(parts.datapath.table_use)
         rules = parts.reconciler.state.rules
         return api.HostStats(
             rules=[
@@ -204,6 +205,7 @@ class Answers(api.HostInterface):
                 for id, port in sorted(parts.reconciler.ports.items())
                 if (packets := unfiltered.get(port.slot, 0))
             ],
+            flows=[api.VnicFlows(id, self._vm_name(id), use.held) for id, use in sorted(tables.items())],
         )
 
     @varlinkmethod(return_parameter="explanation")

@@ -11,7 +11,7 @@ from manager_stub.api import paths
 from manager_stub.state_dir import StateDir
 from tests.harness.manager import alone
 from tests.unit.manager.rest import Manager
-from vsfwd.ctl import pages
+from vsfwd.ctl import metrics, pages
 from vsfwd.datapath import reasons
 from vsfwd.ipc.bus_interface import BusInterface
 from vsfwd.ipc.description import description
@@ -26,6 +26,7 @@ REFERENCES: Final[dict[str, Callable[[], str]]] = {
     "manager_stub/COMMANDS.md": lambda: pages.page("Commands of the manager", "vsfw-manager"),
     "vsfwd/COMMANDS.md": lambda: pages.page("Commands", *OF_HOSTS),
     "vsfwd/DROPS.md": reasons.page,
+    "vsfwd/METRICS.md": metrics.page,
     "vsfwd/ipc/io.vsfwd.Bus.varlink": lambda: description(BusInterface),
     "vsfwd/ipc/io.vsfwd.Host.varlink": lambda: description(HostInterface),
     "vsfwd/ipc/io.vsfwd.Migration.varlink": lambda: description(MigrationInterface),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.documents import by_shell, headings, session
+from tests.harness.documents import by_shell, commands, headings, session
 from tests.integration.daemon_host import HOST_NS, POLICY, VM_ADDRESS, Setting, sh
 from tests.unit.policy_messages import WEB, vnic
+from tests.unit.test_metrics import parsed
 from vsfwd.datapath.schema import Reason
 from vsfwd.protocol.messages import Applied
 
@@ -25,6 +26,36 @@ SHOWN = [
 ]
 
 
+def vsfwctl(setting: Setting) -> list[str]:
+    return [sys.executable, "-m", "vsfwd.ctl", "--socket", str(setting.host.socket)]
+
+
+@pytest.mark.slow
+async def test_metrics_are_written_as_shown(setting: Setting, tmp_path: Path) -> None:
+    """Where node_exporter reads them, with nothing beside; they say what the daemon says otherwise. When it
+    has ended what is there stays."""
+    await setting.with_policy()
+    assert setting.host.ping()
+    (script,) = commands("vsfwd/OPERATE.md", "Metrics")
+    directory = tmp_path / "collector"
+    directory.mkdir()
+    script = script.replace("/var/lib/prometheus/node-exporter", str(directory))
+    done = by_shell(script, {"vsfwctl": vsfwctl(setting)}, HOST_NS)
+    assert (done.returncode, done.stderr) == (0, "")
+    (written,) = directory.iterdir()
+    assert written.name == "vsfwd.prom"
+    before = written.read_bytes()
+    found, stats = parsed(before), setting.host.ask("stats")
+    told = {(labels["rule"], labels["name"]): n for labels, n in found["vsfwd_rule_packets_total"]}
+    assert told.keys() == {(str(each["id"]), each["name"]) for each in stats["rules"]}
+    assert told["1", "ping"] == next(each["packets"] for each in stats["rules"] if each["id"] == 1) > 0
+    assert found["vsfwd_vnics"][0] == ({"state": "open"}, 1)
+    assert found["vsfwd_flow_table_held_ratio"] == [({"vnic": WEB, "vm": "web"}, 0)]
+    setting.host.kill()
+    assert by_shell(script, {"vsfwctl": vsfwctl(setting)}, HOST_NS).returncode != 0
+    assert written.read_bytes() == before
+
+
 @pytest.mark.slow
 async def test_every_command_shows_what_the_page_says(setting: Setting) -> None:
     """None fails, and the first line that is shown begins as one that is said; a few lines all do."""
@@ -33,10 +64,9 @@ async def test_every_command_shows_what_the_page_says(setting: Setting) -> None:
     await setting.manager.policy(setting.host.manager.snapshot(**{**POLICY, "vnics": guarded}))
     await setting.manager.reported(Applied)
     sh(f"ip -n {HOST_NS} link add eth1 type veth peer name other1")
-    vsfwctl = [sys.executable, "-m", "vsfwd.ctl", "--socket", str(setting.host.socket)]
     for page, heading in SHOWN:
         for command, shown in session(page, heading):
-            done = by_shell(command, {"vsfwctl": vsfwctl}, HOST_NS)
+            done = by_shell(command, {"vsfwctl": vsfwctl(setting)}, HOST_NS)
             assert (done.returncode, done.stderr) == (0, ""), command
             wanted, said = ([line.split()[0] for line in text] for text in (shown, done.stdout.splitlines()))
             assert set(wanted[:1]) <= set(said), command

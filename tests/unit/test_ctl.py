@@ -24,7 +24,7 @@ def vsfwctl(path: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["--socket", str(path), *arguments])
 
 
-@pytest.mark.parametrize("command", ["status", "rules", "addrsets", "flows", "timers", "stats"])
+@pytest.mark.parametrize("command", ["status", "rules", "addrsets", "flows", "timers", "stats", "metrics"])
 def test_without_a_socket_it_names_it(tmp_path: Path, command: str) -> None:
     """Exit status 3, and the next step."""
     result = vsfwctl(tmp_path / "none.sock", command)

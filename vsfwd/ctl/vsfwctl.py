@@ -30,10 +30,10 @@ T = TypeVar("T")
 _LAST_PASSED_OVER: Final = 10
 
 WHOM: Final = """\b
-addresses, addrsets, bus, early, explain, flows, migrate, reload, rules,
-stats, status and timers ask the daemon of this host; alarms, apply, components,
-confirm, enroll, export, hosts, import, lint, migrations, roll-back, tokens
-and trace ask the manager, from anywhere."""
+addresses, addrsets, bus, early, explain, flows, metrics, migrate, reload,
+rules, stats, status and timers ask the daemon of this host; alarms, apply,
+components, confirm, enroll, export, hosts, import, lint, migrations, roll-back,
+tokens and trace ask the manager, from anywhere."""
 STATUSES: Final = {
     0: "done",
     1: "refused, or nothing of that name",
@@ -289,6 +289,20 @@ def stats(socket: Path, as_json: bool) -> None:
     if host.unfiltered:
         rows = [(one.vm_name or one.vnic, one.packets) for one in host.unfiltered]
         print_table(console, "packets", ("VM", "passed because excluded"), rows)
+
+
+@main.command()
+@click.pass_obj
+def metrics(socket: Path) -> None:
+    """Status and counters of this host, for Prometheus.
+
+    In its text format, which node_exporter's textfile collector takes."""
+    from vsfwd.ctl.metrics import exposed  # no other command waits for its library
+
+    async def both(proxy: Any) -> tuple[api.HostStatus, api.HostStats]:
+        return (await proxy.Status())["status"], (await proxy.Stats())["stats"]
+
+    click.echo(exposed(*ask(socket, both)), nl=False)
 
 
 def _protocol(_: click.Context, __: click.Parameter, said: str) -> str:

@@ -243,10 +243,20 @@ class VnicUnfiltered:
 
 
 @dataclass(frozen=True)
+class VnicFlows:
+    """`held`: the share, 0 to 1, of the places of its flow table that flows hold which are never evicted."""
+
+    vnic: str
+    vm_name: str
+    held: float
+
+
+@dataclass(frozen=True)
 class HostStats:
     rules: list[RuleStats]
     drops: list[VnicDrops]
     unfiltered: list[VnicUnfiltered]
+    flows: list[VnicFlows]
 
 
 @dataclass(frozen=True)
