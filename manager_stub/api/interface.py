@@ -26,6 +26,7 @@ from manager_stub.api import (
     infra,
     inventory,
     members,
+    metrics,
     migrations,
     node,
     policy_file,
@@ -98,8 +99,10 @@ def _of_the_policy(parts: Parts, aside: Aside) -> Iterator[APIRouter]:
 def _of_hosts_and_vms(parts: Parts, directory: StateDir) -> Iterator[APIRouter]:
     register, presence, broker, publisher = parts.register, parts.presence, parts.broker, parts.publisher
     expiries = Expiries(directory.path, parts.credentials)
+    all_alarms = Alarms(Causes(register, presence, broker, expiries, publisher), parts.store)
     yield transport_nodes.router(register, presence)
-    yield alarms.router(Alarms(Causes(register, presence, broker, expiries, publisher), parts.store))
+    yield alarms.router(all_alarms)
+    yield metrics.router(register, presence, broker, publisher, parts.switchboard, all_alarms)
     yield capacity.router(register, parts.publishing)
     yield certificates.router(directory.path)
     yield components.router(register, parts.switchboard, parts.store, presence, publisher)

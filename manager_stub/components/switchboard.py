@@ -6,6 +6,7 @@ whoever may; what comes twice is stored once. What is sent is not stored: it is 
 waits for it, or not at all."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -85,6 +86,10 @@ class Switchboard:
         """Components of each host that have said something."""
         for each in store.speakers():
             self._known.setdefault(each["host"], set()).add(each["component"])
+
+    def hosts_by_component(self) -> Mapping[str, int]:
+        """On how many hosts each has said something."""
+        return Counter(component for of_host in self._known.values() for component in of_host)
 
     # To components
 

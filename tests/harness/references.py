@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from manager_stub import metrics as metrics_of_manager
 from manager_stub.api import paths
 from manager_stub.state_dir import StateDir
 from tests.harness.manager import alone
@@ -24,6 +25,7 @@ OF_HOSTS: Final = ("vsfwctl", "vsfwd", "vsfw-context-agent", "vsfw-control-plane
 PATHS: Final = "manager_stub/api/PATHS.md"
 REFERENCES: Final[dict[str, Callable[[], str]]] = {
     "manager_stub/COMMANDS.md": lambda: pages.page("Commands of the manager", "vsfw-manager"),
+    "manager_stub/METRICS.md": metrics_of_manager.page,
     "vsfwd/COMMANDS.md": lambda: pages.page("Commands", *OF_HOSTS),
     "vsfwd/DROPS.md": reasons.page,
     "vsfwd/METRICS.md": metrics.page,

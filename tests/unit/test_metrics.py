@@ -9,6 +9,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import vsfwd.ipc.interface as api
+from manager_stub import metrics as of_manager
 from tests.harness.documents import blocks
 from tests.unit.policy_messages import APP, HOST, WEB
 from vsfwd.ctl.metrics import METRICS, exposed
@@ -46,8 +47,8 @@ STATS = api.HostStats(
     unfiltered=[api.VnicUnfiltered(APP, "app", 30)],
     flows=[api.VnicFlows(WEB, HARD, 0.25)],
 )
-OTHERS = {"node_textfile_mtime_seconds": {"file"}}
-"""Metrics of node_exporter, with labels."""
+OTHERS = {"up": {"job"}, "node_textfile_mtime_seconds": {"file"}}
+"""Metrics of Prometheus itself and of node_exporter, with labels."""
 WORDS = {"and", "or", "increase", "max", "time"}
 """Of PromQL."""
 RULE, VNIC = {"rule": "1001", "name": HARD}, {"vnic": WEB, "vm": HARD}
@@ -144,12 +145,12 @@ def test_nobody_else_waits_for_the_library(program: str) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("page", ["vsfwd/OPERATE.md"])
+@pytest.mark.parametrize("page", ["vsfwd/OPERATE.md", "manager_stub/OPERATE.md"])
 def test_alerts_that_a_document_shows_are_about_metrics_that_there_are(page: str) -> None:
     """By their names, and with labels that they have."""
     shown = [yaml.safe_load(block.text) for block in blocks(page) if block.kind == "yaml"]
     (groups,) = (each["groups"] for each in shown if "groups" in each)
-    labels = {each.name: set(each.labels) for each in METRICS} | OTHERS
+    labels = {each.name: set(each.labels) for each in (*METRICS, *of_manager.METRICS)} | OTHERS
     for rule in groups[0]["rules"]:
         assert rule.keys() - {"for"} == {"alert", "expr"}
         asked = re.findall(r"([a-z_]+)(?:\{(\w+)=~?\"[^\"]*\"\})?", re.sub(r"\[\w+\]", "", rule["expr"]))
