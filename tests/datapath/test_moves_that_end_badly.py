@@ -174,3 +174,34 @@ async def test_o30_a_move_of_which_nobody_says_the_end_is_given_up(sites: Pair, 
     assert not a.moves.is_over(given.migration)
     await a.moves.abort(VM)
     assert a.receive(tcp(net.peer, net.here, flags="A")) == passed(1)
+
+
+async def test_o35_a_return_that_does_not_take_place_wakes_no_old_copy(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the VM has left, and its device still stands, nothing passes after a return that is refused, nor
+    after one that is aborted; and that is no alarm. A device that has come for the return is another."""
+    a, b = sites
+    await move(a, b)
+    await a.moves.finish(VM)
+    monkeypatch.setattr(move_module, "HELD_LONG_S", -1.0)
+    monkeypatch.setattr(coming, "POLICY_PATIENCE_S", 0.0)
+    a.policy = DesiredState
+    with pytest.raises(Refused, match="policy"):
+        await a.moves.prepare(offer(b, a, number=2))
+    assert a.receive(udp(net.peer, net.here)) == FROZEN
+    a.policy = lambda: a.state
+    await prepare(b, a, number=3)
+    await a.moves.look()
+    assert a.moves.held_long().keys() == {vnic_id("here")}
+    await a.moves.abort(VM)
+    assert a.receive(udp(net.peer, net.here)) == FROZEN
+    await a.moves.look()
+    assert a.moves.held_long() == {}
+    await prepare(b, a, number=4)
+    a.detach()
+    a.port = None
+    a.plug()
+    assert a.receive(udp(net.peer, net.here)) == DEAD
+    await a.moves.abort(VM)
+    assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)

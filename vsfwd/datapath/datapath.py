@@ -126,6 +126,11 @@ class Datapath:
         return self._vnics.slots
 
     @property
+    def devices(self) -> dict[str, int]:
+        """vNIC id to device number, of all vNICs that are attached."""
+        return {id_: vnic.ifindex for id_, vnic in self._vnics.items()}
+
+    @property
     def places(self) -> dict[str, int]:
         """As `slots`, and of the vNICs that are to come (`reserve`)."""
         return self._slots.places

@@ -3,6 +3,7 @@ than the one it comes from; what it takes along is installed round by round, eac
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -44,10 +45,12 @@ class Coming:
         self.final = False
         self.began = time.monotonic()
         self._heard_at = 0.0
+        self._left: dict[str, int] = {}
+        """By vNIC of a VM that had left this host: the device that it had."""
 
     @classmethod
     async def prepare(cls, here: Here, offer: MoveOffer, hooked: bool) -> "Coming":
-        """The vNICs are held before anything else. Raises Refused, and then they are not."""
+        """The vNICs are held before anything else. Raises Refused, and then they are not, but as before."""
         from vsfwd.migration.luggage import Incoming  # numpy
 
         vnics = [binding.vnic for binding in offer.vnics]
@@ -59,6 +62,8 @@ class Coming:
         if offer.running:
             await coming._wait_for_policy()
             return coming
+        devices, held = await here.devices(), await here.held()
+        coming._left = {vnic: devices[vnic] for vnic in vnics if held.get(vnic) == Hold.FROZEN}
         try:
             await here.hold(vnics, Hold.WAITING)
             await coming._wait_for_policy()
@@ -66,7 +71,7 @@ class Coming:
             await here.clear(vnics)
         except BaseException:
             await here.apply_thread(here.give_up, vnics)
-            await here.hold(vnics, Hold.NONE)
+            await coming._let_be(vnics)
             raise
         return coming
 
@@ -175,5 +180,12 @@ class Coming:
         held = await self._here.held()
         waiting = [vnic for vnic in self.vnics if vnic in held]
         await self._here.clear(waiting)
-        await self._here.hold(waiting, Hold.NONE)
+        await self._let_be(waiting)
         await self._here.apply_thread(self._here.give_up, self.vnics)
+
+    async def _let_be(self, vnics: Sequence[str]) -> None:
+        """Held no more, but where the VM had left: what stands on the device that it had is an old copy."""
+        devices = await self._here.devices()
+        old = [vnic for vnic in vnics if vnic in self._left and self._left[vnic] == devices.get(vnic)]
+        await self._here.hold(old, Hold.FROZEN)
+        await self._here.hold(set(vnics) - set(old), Hold.NONE)

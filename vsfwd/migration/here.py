@@ -44,6 +44,10 @@ class Here:
         """vNIC id to slot."""
         return await self.apply_thread(lambda: self.datapath.slots)
 
+    async def devices(self) -> Mapping[str, int]:
+        """vNIC id to device number."""
+        return await self.apply_thread(lambda: self.datapath.devices)
+
     async def held(self) -> Mapping[str, Hold]:
         return await self.apply_thread(self.datapath.holds)
 

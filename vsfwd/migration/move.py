@@ -91,7 +91,8 @@ class Moves:
             self._moves[offer.vm] = move
         finally:
             del self._preparing[offer.vm]
-        self._left -= set(move.vnics)
+        if isinstance(move, Leaving):
+            self._left -= set(move.vnics)
         log.info("VM is about to move", migration=offer.migration, vm=offer.vm, part=part.role)
         return MoveDone(offer.migration, offer.vm, Step.PREPARE)
 
@@ -312,7 +313,8 @@ class Moves:
         await self._here.apply_thread(self._here.datapath.departed.expire)
         held, now = await self._here.held(), time.monotonic()
         self._left &= held.keys()
-        self._held_since = {vnic: self._held_since.get(vnic, now) for vnic in held.keys() - self._left}
+        left = {vnic for vnic in self._left if held[vnic] == Hold.FROZEN}
+        self._held_since = {vnic: self._held_since.get(vnic, now) for vnic in held.keys() - left}
         await self._ask_about_strangers()
 
     async def _look_after(self, move: Coming) -> None:
