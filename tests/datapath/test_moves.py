@@ -177,6 +177,28 @@ async def test_o34_there_and_back_at_once(sites: Pair, net: Net) -> None:
         await a.moves.prepare(offer(a, b, number=1))
 
 
+async def test_o34_a_vm_that_is_back_before_its_old_device_is_gone_has_its_connections(
+    sites: Pair, net: Net
+) -> None:
+    """What it takes along comes to where it was before, and is there for the device that comes."""
+    a, b = sites
+    await move(a, b)
+    await a.moves.finish(VM)
+    connect(b, net)
+    await prepare(b, a, number=2)
+    await b.moves.freeze(VM)
+    assert (await carry(b, a)).final
+    a.detach()
+    a.port = None
+    a.plug()
+    assert a.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == DEAD
+    assert a.announce() == "pass"
+    assert a.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
+    await a.moves.look()
+    a.detach()
+    assert a.host.datapath.places == {}
+
+
 async def test_the_managers_word_brings_a_vm_to_life_that_says_nothing(sites: Pair, net: Net) -> None:
     """With what has arrived of its state."""
     a, b = sites

@@ -124,7 +124,9 @@ class Site:
 
     def announce(self) -> str:
         """The VM says where it is."""
-        verdict: str = self.send(ANNOUNCEMENT).verdict
+        frame = ANNOUNCEMENT.copy()
+        frame.src = frame[ARP].hwsrc = self.port.mac if self.port else MAC
+        verdict: str = self.send(frame).verdict
         return verdict
 
     def states(self) -> list[str]:

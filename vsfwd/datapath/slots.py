@@ -87,10 +87,12 @@ class Slots:
         self._reserved.pop(vnic_id, None)
 
     def let_go(self, vnic_id: str) -> None:
-        """It is gone, and its flows with it. One that could not be attached, and is still to come, keeps its
-        slot with what waits there: nobody would put it there again."""
+        """It is gone, and its flows with it. One that is still to come keeps its slot with what waits there,
+        since nobody would put it there again: it could not be attached, or is held for a VM that comes to
+        another device than it had here before."""
         slot = self._vnics.pop(vnic_id).slot
-        if vnic_id in self._reserved:
+        if vnic_id in self._reserved or vnic_id in self._vnics.held:
+            self._reserved[vnic_id] = slot
             return
         self.departed.keep(vnic_id, self._flows.held_open(slot), self._policy.seq)
         self._clear(slot)
