@@ -205,3 +205,13 @@ async def test_o35_a_return_that_does_not_take_place_wakes_no_old_copy(
     assert a.receive(udp(net.peer, net.here)) == DEAD
     await a.moves.abort(VM)
     assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)
+
+
+async def test_o35_a_return_of_a_vm_that_never_left_does_not_stop_it(sites: Pair, net: Net) -> None:
+    """It was to leave, nobody froze it, and the return that is announced is called off."""
+    a, b = sites
+    await a.moves.prepare(offer(a, b))
+    await a.moves.prepare(offer(b, a, number=2))
+    assert a.receive(udp(net.peer, net.here)) == DEAD
+    await a.moves.abort(VM)
+    assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)

@@ -167,6 +167,18 @@ async def test_o34_a_vm_that_is_back_is_not_pulled_away(sites: Pair, net: Net) -
     assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)
 
 
+async def test_a_vm_that_never_left_by_its_move_is_not_stopped_by_a_pull_to_where_it_is(
+    sites: Pair, net: Net
+) -> None:
+    """It was to leave, nobody froze it, and now it runs here and what it had elsewhere is fetched."""
+    a, b = sites
+    connect(a, net)
+    await a.moves.prepare(offer(a, b))
+    await a.moves.prepare(offer(b, a, number=2, running=True))
+    assert a.receive(tcp(net.peer, net.here, flags="A")) == passed(1)
+    assert a.host.datapath.holds() == {}
+
+
 def come_back(site: Site) -> None:
     """The VM's device is gone and comes again, and nobody has said so."""
     site.detach()

@@ -249,8 +249,8 @@ class Moves:
             return
         if before.offer.migration == offer.migration:
             raise Refused(f"migration: {offer.migration} is under way already")
-        if isinstance(before, part):
-            await self._abort(before)
+        if isinstance(before, part) or (isinstance(before, Leaving) and before.step is not Step.FREEZE):
+            await self._abort(before)  # of one that was never frozen nobody knows that it was there
         elif isinstance(before, Leaving):
             await self.finish(offer.vm)  # it comes back, so it was there
         elif not before.offer.running and not await before.is_alive():
