@@ -112,6 +112,7 @@ class Interfaces:
         self._plugged: dict[str, Link] = {}
         self._reported = Bindings(())
         self._bare: set[int] = set()
+        self._gone: set[int] = set()
         self._unfit: set[Link] = set()
         try:
             self._bindings = {binding.vnic: binding for binding in statefile.load_bindings()}
@@ -136,7 +137,8 @@ class Interfaces:
 
     async def watch(self) -> None:
         """Note that something changed; `follow` looks what. Whose filter or qdisc is deleted is bare now, and
-        who has got another tool's filter may be."""
+        who has got another tool's filter may be. A link that is deleted is gone, though another may have its
+        number by then."""
         while True:
             try:
                 async for message in self._events.get():
@@ -147,6 +149,8 @@ class Interfaces:
                         self._bare.add(message["index"])
                         self._changed.set()
                     elif kind in (RTM_NEWLINK, RTM_DELLINK) and self._is_news(message):
+                        if kind == RTM_DELLINK:
+                            self._gone.add(message["index"])
                         self._changed.set()
             except (OSError, NetlinkError) as error:
                 log.warning("netlink events lost; every vNIC is attached again", reason=str(error))
@@ -258,6 +262,7 @@ class Interfaces:
 
     async def sync(self) -> None:
         async with self._lock:
+            gone, self._gone = self._gone, set()  # before the look: what has such a number then is another
             links = await self._links()
             self._log_unfit(links)
             plugged = recognise(links, self._bindings)
@@ -269,28 +274,32 @@ class Interfaces:
             for vnic, link in plugged.items():
                 if link.alias != ALIAS + vnic:
                     await self._set_alias(link, ALIAS + vnic)
-            self._plugged = plugged
             bare, self._bare = self._bare, set()
+            before = {id: link.index for id, link in self._plugged.items() if link.index in gone}
+            anew = {id for id, link in plugged.items() if link.index == before.get(id)}
+            self._plugged = plugged
             now = self.bindings()
             by_id = {binding.vnic: binding for binding in now.vnics}
             self._bindings = {**self._bindings, **by_id}
             try:
-                await self._attach(bare)
+                await self._attach(bare, anew)
             except NetlinkError:
                 self._bare |= bare  # nothing else tells of them where there is no tcx
+                self._gone |= gone
                 raise
             if now != self._reported:
                 self._reported = now
                 self._report(now)
 
-    async def _attach(self, bare: Set[int] = frozenset()) -> None:
-        """Who is plugged, as far as they are not. Without the lock, too: what was found last is whole, and
+    async def _attach(self, bare: Set[int] = frozenset(), anew: Set[str] = frozenset()) -> None:
+        """Who is plugged, as far as they are not. Those that are there anew are let go first: what was known
+        of the device before is not true of this one. Without the lock, too: what was found last is whole, and
         the last call has it."""
         by_id = {binding.vnic: binding for binding in self.bindings().vnics}
-        await self._connect(
-            {id: Port(id, link.name, link.index, by_id[id].mac) for id, link in self._plugged.items()},
-            {id for id, link in self._plugged.items() if link.index in bare},
-        )
+        ports = {id: Port(id, link.name, link.index, by_id[id].mac) for id, link in self._plugged.items()}
+        if anew:
+            await self._connect({id: port for id, port in ports.items() if id not in anew}, set())
+        await self._connect(ports, {id for id, link in self._plugged.items() if link.index in bare})
 
     def _log_unfit(self, links: Iterable[Link]) -> None:
         """Devices that are said to be vNICs and cannot be; each is said once."""

@@ -116,11 +116,12 @@ async def _each(messages: list[dict[Any, Any]]) -> AsyncIterator[dict[Any, Any]]
 
 class Devices:
     """Interfaces over such a kernel. `attached`: device names by vNIC, and `bare`: who lost a filter, as the
-    reconciler was last told."""
+    reconciler was last told; `told`: the vNICs each time."""
 
     def __init__(self, directory: Path) -> None:
         self.attached: dict[str, str] = {}
         self.bare: Set[str] = set()
+        self.told: list[set[str]] = []
         self.statefile = StateFile(directory)
         self.reports: list[Bindings] = []
         self.policy: dict[str, Vnic] = {}
@@ -133,6 +134,7 @@ class Devices:
         self.attached = {vnic: port.device for vnic, port in ports.items()}
         self.macs = {vnic: port.mac for vnic, port in ports.items()}
         self.bare = bare
+        self.told.append(set(ports))
 
     async def announce(self, device: str = "veth-web", name: str = "") -> bool:
         binding = Binding(WEB, WEB_VM, "02:00:00:00:00:01", device, Guest(name))
@@ -303,6 +305,27 @@ async def test_a_vnic_whose_device_is_gone_is_let_go(devices: Devices, another: 
         devices.netlink.missed = {7}
     await devices.interfaces.sync()
     assert devices.attached == {}
+
+
+@pytest.mark.parametrize(
+    ("family", "told"), [(0, [set(), {WEB}]), (7, [{WEB}])], ids=["gone", "in no bridge"]
+)
+async def test_a_device_that_is_made_anew_under_its_number_is_another(
+    devices: Devices, family: int, told: list[set[str]]
+) -> None:
+    """Between two looks. The old one's vNIC is let go first: it may have been frozen there, for good, since
+    its VM had left."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    deleted = {**devices.netlink.links[7], "header": {"type": RTM_DELLINK}, "family": family}
+    devices.events.events = [deleted]
+    with pytest.raises(asyncio.CancelledError):
+        await devices.interfaces.watch()
+    devices.told.clear()
+    await devices.interfaces.sync()
+    assert devices.told == told
+    await devices.interfaces.sync()
+    assert devices.told == [*told, {WEB}]
 
 
 async def test_o9_the_last_announcement_of_a_name_counts(devices: Devices) -> None:
