@@ -348,9 +348,6 @@ int frame(struct __sk_buff *skb)
 	p.packet->tagged = 0;
 	p.packet->vlan = 0;
 	verdict = ahead(&p);
-	/* Without a rule for it, the RARP by which the VM has come to life still tells switches where it is. */
-	if (unlikely(hold) && verdict == TC_ACT_UNSPEC && skb->protocol == swap16(ETHERTYPE_RARP))
-		verdict = TC_ACT_OK;
 	return settle(&p, verdict == TC_ACT_UNSPEC ? call_stage(&p, STAGE_PACKET) : verdict);
 }
 

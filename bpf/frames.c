@@ -77,11 +77,14 @@ static __always_inline int ahead(struct passage *p)
 	return TC_ACT_OK;
 }
 
-/* What carries no IP: ARP as SpoofGuard says, the rest is dropped. */
+/* What carries no IP: ARP as SpoofGuard says; RARP by which the workload tells switches where it is; the rest is
+ * dropped. */
 static __always_inline int judge_frame(struct passage *p, u16 ethertype)
 {
 	if (ethertype == ETH_P_8021Q || ethertype == ETHERTYPE_QINQ)
 		return drop(REASON_VLAN_TAG);
+	if (ethertype == ETHERTYPE_RARP && announces_itself(p))
+		return TC_ACT_OK;
 	if (ethertype != ETH_P_ARP)
 		return drop(REASON_ETHERTYPE);
 	return p->direction == DIRECTION_OUT ? judge_arp(p) : TC_ACT_OK;

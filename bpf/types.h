@@ -78,7 +78,7 @@ enum reason {
 	REASON_NONE,                 /* not dropped */
 	REASON_NOT_MINE,             /* unicast to another MAC address, flooded by the bridge */
 	REASON_VLAN_TAG,             /* a tag on an access port */
-	REASON_ETHERTYPE,            /* neither IPv4, IPv6 nor ARP */
+	REASON_ETHERTYPE,            /* neither IPv4, IPv6 nor ARP, nor RARP of a workload about its own MAC address */
 	REASON_SHORT,                /* ends before its headers do */
 	REASON_LENGTH,               /* claims more bytes than there are, or fewer than its headers */
 	REASON_HEADER,               /* a version, a header length or the length of an option is wrong */

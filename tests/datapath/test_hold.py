@@ -171,11 +171,32 @@ def test_what_comes_to_life_is_under_its_policy(host: Host) -> None:
     assert here.send(udp(IPV4.here, IPV4.peer)) == dropped("rule_drop", 2)
 
 
-def test_a_second_rarp_is_what_it_was_before(host: Host, here: Port) -> None:
-    """Only the one that brings the vNIC to life needs no rule."""
-    host.datapath.hold(here.id, Hold.DEAD)
+def test_a_vm_says_by_rarp_where_it_is_though_nobody_has_announced_it(host: Host) -> None:
+    """QEMU says nothing else, and switches send where it has been for as long as they have not heard it. It
+    needs no rule: not before there is a policy, nor under SpoofGuard, nor when it is said again."""
+    here = host.port("here")
     assert here.send(rarp(here.mac)) == PASSED_UNSEEN
-    assert here.send(rarp(here.mac)) == dropped("ethertype")
+    for mode in ("", " spoofguard=manual"):
+        host.install(["drop"], vnics={"here": f"10.0.0.1 web{mode}"})
+        host.datapath.hold(here.id, Hold.DEAD)
+        for _ in range(2):
+            assert here.send(rarp(here.mac)) == PASSED_UNSEEN
+    host.install(["drop frames 0x8035"], vnics={"here": "10.0.0.1 web"})
+    assert here.send(rarp(here.mac)) == dropped("rule_drop", 1)
+
+
+@pytest.mark.parametrize("spoofguard", ["", " spoofguard=manual"], ids=["unwatched", "watched"])
+def test_no_other_rarp_passes(host: Host, spoofguard: str) -> None:
+    """From another MAC address or about one, an answer, one that is cut off; nor any that comes in."""
+    here = host.port("here")
+    host.install(["allow"], vnics={"here": f"10.0.0.1 web{spoofguard}"})
+    forged = "spoofed_mac" if spoofguard else "ethertype"
+    assert here.send(Ether(src=PEER_MAC, dst=EVERYBODY, type=0x8035) / rarp(here.mac)[ARP]) == dropped(forged)
+    for lie in ({"hwsrc": PEER_MAC}, {"hwdst": PEER_MAC}, {"op": 4}):
+        assert here.send(rarp(here.mac, **lie)) == dropped("ethertype")
+    assert here.send(Ether(bytes(rarp(here.mac))[:41])) == dropped("ethertype")
+    for mac in (here.mac, PEER_MAC):
+        assert here.receive(rarp(mac)) == dropped("ethertype")
 
 
 def test_a_policy_that_comes_meanwhile_brings_nothing_to_life(host: Host, here: Port, net: Net) -> None:
