@@ -130,7 +130,11 @@ class Moves:
         return self._begin(vm, source, target, vnics)
 
     def pull(self, vm: str, source: str, target: str, vnics: tuple[Binding, ...]) -> Move:
-        """The VM runs at the target already. Raises Conflict."""
+        """The VM runs at the target already. A move that was to bring it to the source is over: it has been
+        there, and nobody froze it where it had been before. Raises Conflict."""
+        for move in self._open():
+            if move.vm == vm and move.target == source and move.state in (State.PREPARING, State.PREPARED):
+                self._end(move, State.ABORTED, "the VM is elsewhere by now")
         return self._begin(vm, source, target, vnics, pulled=True)
 
     def _begin(

@@ -154,6 +154,38 @@ async def test_a_vm_that_came_by_a_move_is_not_pulled(manager: Manager) -> None:
     assert manager.parts.pulls._wanted == {}
 
 
+async def test_a_vm_that_has_been_where_its_move_led_is_pulled_from_there(manager: Manager) -> None:
+    """Nobody has frozen it at the source, so that the move is open still."""
+    know_key(manager, OTHER)
+    id = await prepared(manager)
+    plugged(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    done(manager, TARGET, id, Step.ACTIVATE)
+    assert state(manager, id) is State.PREPARED
+    plugged(manager, TARGET)
+    plugged(manager, OTHER, HERE)
+    says(manager, OTHER, MoveWanted(VM, (HERE,)))
+    move = list(manager.parts.moves.moves.values())[-1]
+    assert (move.source, move.target, move.pulled) == (TARGET, OTHER, True)
+    assert state(manager, id) is State.ABORTED
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_o29_a_vm_on_its_way_is_pulled_to_no_other_host(manager: Manager, frozen: bool) -> None:
+    """Whoever says that it is there, once the source has let it go."""
+    know_key(manager, OTHER)
+    id = await prepared(manager)
+    if frozen:
+        done(manager, SOURCE, id, Step.FREEZE)
+    plugged(manager, SOURCE)
+    plugged(manager, OTHER, HERE)
+    says(manager, OTHER, MoveWanted(VM, (HERE,)))
+    assert list(manager.parts.moves.moves) == [id]
+    assert state(manager, id) is (State.FROZEN if frozen else State.PREPARED)
+    ((host, said),) = told(manager)
+    assert (host, "is moving already" in said.reason) == (OTHER, True)  # type: ignore[union-attr]
+
+
 async def test_a_vm_that_left_again_is_pulled_when_it_is_back(manager: Manager) -> None:
     """It had come by a move a moment ago; but its last one led elsewhere."""
     id = await prepared(manager)
