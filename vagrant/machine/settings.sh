@@ -6,8 +6,9 @@
 set -eu
 address=$1
 
-ca=$(curl -fsS --insecure --retry 60 --retry-delay 5 --retry-all-errors "https://$address:8443/api/v1/vsfw/ca" |
-  python3 -c 'import json, sys; print(json.load(sys.stdin)["pem_encoded"])')
+# The manager's machine may be made at the same time, and where machines are emulated that takes its time.
+said=$(curl -fsS --insecure --retry 360 --retry-delay 5 --retry-all-errors "https://$address:8443/api/v1/vsfw/ca")
+ca=$(printf '%s' "$said" | python3 -c 'import json, sys; print(json.load(sys.stdin)["pem_encoded"])')
 printf '%s\n' "$ca" > /etc/vsfwd/manager-ca.crt
 install -D -m 600 /dev/stdin /root/.config/vsfwctl/manager.toml <<END
 manager = "https://$address:8443"
