@@ -37,6 +37,9 @@ _POLICY_BACKLOG: Final = 32
 """Only the newest is of use, and one is under way at a time: more than a few are copies sent again."""
 _APP_BACKLOG: Final = 1000
 _DEAD_BACKLOG: Final = 1000
+_DEAD_LOOKS: Final = 1_000_000
+"""To look at a dead letter is to give it back, and RabbitMQ 4.0 drops what is given back more than 20 times,
+unless somebody says more. -1, for as often as one likes, is refused by 3.10."""
 _COMPONENT_BACKLOG: Final = 10_000
 """Messages of all components together; the oldest goes first."""
 _REPORT_BACKLOG: Final = 50_000
@@ -98,6 +101,8 @@ class Broker:
         await self._put(f"policies/{_VHOST}/reports", {**most, "apply-to": "queues"})
         dead = {"x-queue-type": "quorum", "x-max-length": _DEAD_BACKLOG, "x-max-length-bytes": _BACKLOG_BYTES}
         await self._queue(topology.DEAD, dead)
+        looks = {"pattern": _exactly(topology.DEAD), "definition": {"delivery-limit": _DEAD_LOOKS}}
+        await self._put(f"policies/{_VHOST}/dead-letters", {**looks, "apply-to": "queues"})
         for kind in EVENTS:
             await self._bind(topology.EVENTS, topology.MANAGER_QUEUE, topology.event_key("*", kind))
         kept = {"x-max-length": _COMPONENT_BACKLOG, "x-max-length-bytes": _BACKLOG_BYTES}
