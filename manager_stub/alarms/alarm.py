@@ -51,6 +51,8 @@ class Alarm:
     event_code: int | None = None
     """The number of NSX's system event, where it has one."""
     known: Known | None = None
+    more: str = ""
+    """What whoever looks closer sees too: what somebody said holds whatever it is."""
 
     @property
     def id(self) -> str:

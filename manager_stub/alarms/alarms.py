@@ -27,8 +27,9 @@ class Alarms:
         self._clock = clock
         self._known: dict[str, Known] = {}
 
-    async def all(self) -> list[Alarm]:
-        found = await self._causes.all()
+    async def all(self, *, look: bool = True) -> list[Alarm]:
+        """`look`: with what dead letters say, and not only how many there are."""
+        found = await self._causes.all(look=look)
         words = {alarm.id: alarm.description for alarm in found}
         now = self._clock()
         self._known = {

@@ -37,11 +37,12 @@ class Causes:
         self._expiries = expiries
         self._link = link
 
-    async def all(self) -> list[Alarm]:
+    async def all(self, *, look: bool) -> list[Alarm]:
+        """`look`: at dead letters, and not only how many there are."""
         hosts = self._register.hosts.values()
         return [
             *(alarm for host in hosts for alarm in _with_a_host(host, self._presence)),
-            *await self._dead_letters(),
+            *await self._dead_letters(look),
             *await self._strangers(),
             *await self._cloned(),
             *_knocking(self._register, self._presence),
@@ -51,19 +52,19 @@ class Causes:
             *_no_broker(self._link),
         ]
 
-    async def _dead_letters(self) -> list[Alarm]:
+    async def _dead_letters(self, look: bool) -> list[Alarm]:
         try:
             count = await self._broker.dead_letters()
         except Unreachable:
             return []
         if not count:
             return []
-        oldest = await self._broker.oldest_dead_letters(_MOST_LETTERS)
+        oldest = await self._broker.oldest_dead_letters(_MOST_LETTERS) if look else []
         what = f"{count} messages were refused by who they were for, or given back too often."
-        if told := summary(oldest, self._register.hosts):
-            what += f" Of the oldest {len(oldest)}: {told}."
+        told = summary(oldest, self._register.hosts)
+        more = f" Of the oldest {len(oldest)}: {told}." if told else ""
         queue = Entity(topology.DEAD, "Queue")
-        return [Alarm("communication", "dead_letters", what, "MEDIUM", MANAGER, queue, now_ms())]
+        return [Alarm("communication", "dead_letters", what, "MEDIUM", MANAGER, queue, now_ms(), more=more)]
 
     async def _strangers(self) -> list[Alarm]:
         """This manager was restored from a backup, and they were enrolled after that."""

@@ -84,7 +84,7 @@ def _shown(alarm: Alarm) -> Json:
         "node_resource_type": node.type,
         "entity_id": alarm.entity.id,
         "entity_resource_type": alarm.entity.type,
-        "description": alarm.description,
+        "description": alarm.description + alarm.more,
         "last_reported_time": alarm.seen_ms,
         **({"event_code": alarm.event_code} if alarm.event_code else {}),
         "status": alarm.status,

@@ -45,7 +45,7 @@ def router(
         found: list[Sample] = []
         try:
             async with asyncio.timeout(BROKER_S):
-                found += of_alarms(await alarms.all())
+                found += of_alarms(await alarms.all(look=False))
                 found.append(Sample("vsfw_manager_dead_letters", await broker.dead_letters()))
         except (TimeoutError, Unreachable):
             pass

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from manager_stub.api import metrics as call
+from manager_stub.dead_letters import DeadLetter, letter
 from manager_stub.metrics import METRICS
 from tests.harness.manager import served
 from tests.unit.manager.moving import OTHER, SOURCE, TARGET, applies
@@ -95,6 +96,29 @@ async def test_alarms_count_while_they_are_open(fleet: Manager) -> None:
     alarm = f"/api/v1/alarms/management_channel_to_transport_node_down.{OTHER}"
     await fleet.call("POST", f"{alarm}?action=set_status&new_status=ACKNOWLEDGED")
     assert await counted() == {"CRITICAL": 0, "HIGH": 0, "MEDIUM": 1, "LOW": 0}
+
+
+async def test_who_asks_every_few_seconds_looks_at_no_letter(
+    fleet: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker counts each look. Whoever has looked closer and knows of them need not be told of them."""
+
+    async def letters(_: int) -> list[DeadLetter]:
+        nonlocal looks
+        looks += 1
+        return [letter({"properties": []})]
+
+    async def medium() -> float:
+        return {labels["severity"]: n for labels, n in (await told(fleet))["vsfw_manager_alarms"]}["MEDIUM"]
+
+    looks = 0
+    monkeypatch.setattr(fleet.parts.broker, "oldest_dead_letters", letters)
+    assert await medium() == 1
+    assert looks == 0
+    (alarm,) = (await fleet.call("GET", "/api/v1/alarms?event_type=dead_letters"))["results"]
+    assert alarm["description"].endswith("Of the oldest 1: 1 of nobody known, for no known reason.")
+    await fleet.call("POST", f"/api/v1/alarms/{alarm['id']}?action=set_status&new_status=ACKNOWLEDGED")
+    assert await medium() == 0
 
 
 async def test_every_figure_that_the_page_names_is_there_with_its_labels(fleet: Manager) -> None:
