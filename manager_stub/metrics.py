@@ -36,7 +36,8 @@ METRICS: Final = (
     Family("vsfw_manager_components", "Hosts on which the component has said something.", ("component",)),
     Family(
         "vsfw_manager_alarms",
-        f"Open alarms by severity: {', '.join(SEVERITIES)}; none when the broker keeps one waiting.",
+        f"Open alarms by severity: {', '.join(SEVERITIES)}; of those that only the broker "
+        "knows, none while it does not answer.",
         ("severity",),
     ),
     Family("vsfw_manager_dead_letters", "Messages that nobody took; none while the broker does not answer."),

@@ -6,14 +6,14 @@ audit log, and holds for this cause, in these words, only.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from math import inf
 from typing import Final
 
 from manager_stub import audit
 from manager_stub.alarms.alarm import Alarm, Known
-from manager_stub.alarms.causes import Causes
+from manager_stub.alarms.causes import Causes, Found
 from manager_stub.checks import Refused
 from manager_stub.store import Store
 
@@ -27,17 +27,23 @@ class Alarms:
         self._clock = clock
         self._known: dict[str, Known] = {}
 
-    async def all(self, *, look: bool = True) -> list[Alarm]:
-        """`look`: with what dead letters say, and not only how many there are."""
-        found = await self._causes.all(look=look)
-        words = {alarm.id: alarm.description for alarm in found}
+    async def all(self) -> list[Alarm]:
+        return (await self.found(look=True)).alarms
+
+    async def found(self, *, look: bool, within_s: float | None = None) -> Found:
+        """What somebody said of an alarm is forgotten when it is gone, and not while nobody can say whether
+        it is."""
+        found = await self._causes.all(look=look, within_s=within_s)
+        words = {alarm.id: alarm.description for alarm in found.alarms}
         now = self._clock()
         self._known = {
             id: known
             for id, known in self._known.items()
-            if words.get(id) == known.description and now < known.until
+            if now < known.until
+            and (words[id] == known.description if id in words else _is_unsure(id, found.unsure))
         }
-        return [replace(alarm, known=self._known.get(alarm.id)) for alarm in found]
+        alarms = [replace(alarm, known=self._known.get(alarm.id)) for alarm in found.alarms]
+        return replace(found, alarms=alarms)
 
     async def find(self, id: str) -> Alarm | None:
         return next((alarm for alarm in await self.all() if alarm.id == id), None)
@@ -58,3 +64,8 @@ class Alarms:
         with self._store.begin() as transaction:
             transaction.add_changes([audit.change(f"/alarms/{id}", before, after, int(now * 1000))])
         self._known = known
+
+
+def _is_unsure(id: str, unsure: Set[str]) -> bool:
+    event, _, _ = id.partition(".")
+    return id in unsure or event in unsure

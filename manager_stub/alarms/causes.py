@@ -1,7 +1,9 @@
 """What is wrong now, as an alarm each: in what hosts say, at the broker, and with the manager itself. Nothing
 is kept here: what is gone is no alarm any more."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from manager_stub.addresses import State
@@ -25,6 +27,21 @@ _RULE_FAILED: Final = 301032
 """Numbers of NSX's system events: the host's firewall could not be updated; a rule could not be applied."""
 _MOST_LETTERS: Final = 20
 """Dead letters that are looked at."""
+_AWAY: Final = "management_channel_to_transport_node_down"
+_LAGS: Final = "realization_delayed"
+_DEAD_LETTERS: Final = "dead_letters"
+_STRANGER: Final = "transport_node_unknown"
+_CLONED: Final = "transport_node_cloned"
+
+
+@dataclass
+class Found:
+    """`unsure`: events, and ids of alarms, that may be there as well: nobody could say. `dead_letters`: how
+    many, where the broker said it."""
+
+    alarms: list[Alarm]
+    unsure: set[str]
+    dead_letters: int | None = None
 
 
 class Causes:
@@ -37,14 +54,22 @@ class Causes:
         self._expiries = expiries
         self._link = link
 
-    async def all(self, *, look: bool) -> list[Alarm]:
-        """`look`: at dead letters, and not only how many there are."""
+    async def all(self, *, look: bool, within_s: float | None = None) -> Found:
+        """`look`: at dead letters, and not only how many there are. What the broker has not said in time is
+        left out."""
+        found = Found(self._in_memory(), {_DEAD_LETTERS, _STRANGER, _CLONED})
+        found.unsure |= _unsure(self._register.hosts, self._presence)
+        try:
+            async with asyncio.timeout(within_s):
+                await self._ask(found, look)
+        except TimeoutError:
+            pass
+        return found
+
+    def _in_memory(self) -> list[Alarm]:
         hosts = self._register.hosts.values()
         return [
             *(alarm for host in hosts for alarm in _with_a_host(host, self._presence)),
-            *await self._dead_letters(look),
-            *await self._strangers(),
-            *await self._cloned(),
             *_knocking(self._register, self._presence),
             *_disputed(self._register),
             *_duplicate(self._register),
@@ -52,11 +77,29 @@ class Causes:
             *_no_broker(self._link),
         ]
 
-    async def _dead_letters(self, look: bool) -> list[Alarm]:
+    async def _ask(self, found: Found, look: bool) -> None:
+        """The broker, one question after the other."""
         try:
-            count = await self._broker.dead_letters()
+            found.dead_letters = await self._broker.dead_letters()
+            found.alarms += await self._dead_letters(found.dead_letters, look)
+            found.unsure.discard(_DEAD_LETTERS)
         except Unreachable:
-            return []
+            pass
+        try:
+            found.alarms += await self._strangers()
+            found.unsure.discard(_STRANGER)
+        except Unreachable:
+            pass
+        silent = False
+        for id in self._presence.clones():
+            try:
+                found.alarms += await self._cloned(id)
+            except Unreachable:
+                silent = True
+        if not silent:
+            found.unsure.discard(_CLONED)
+
+    async def _dead_letters(self, count: int, look: bool) -> list[Alarm]:
         if not count:
             return []
         oldest = await self._broker.oldest_dead_letters(_MOST_LETTERS) if look else []
@@ -64,33 +107,30 @@ class Causes:
         told = summary(oldest, self._register.hosts)
         more = f" Of the oldest {len(oldest)}: {told}." if told else ""
         queue = Entity(topology.DEAD, "Queue")
-        return [Alarm("communication", "dead_letters", what, "MEDIUM", MANAGER, queue, now_ms(), more=more)]
+        return [Alarm("communication", _DEAD_LETTERS, what, "MEDIUM", MANAGER, queue, now_ms(), more=more)]
 
     async def _strangers(self) -> list[Alarm]:
         """This manager was restored from a backup, and they were enrolled after that."""
-        try:
-            logins = await self._broker.strangers(self._register.hosts)
-        except Unreachable:
-            return []
+        logins = await self._broker.strangers(self._register.hosts)
         what = "The broker knows this host, and the manager does not: was it enrolled after the backup?"
         return [
-            Alarm("communication", "transport_node_unknown", what, "HIGH", MANAGER, node, now_ms())
+            Alarm("communication", _STRANGER, what, "HIGH", MANAGER, node, now_ms())
             for node in (Entity(login, "TransportNode") for login in logins)
         ]
 
-    async def _cloned(self) -> list[Alarm]:
+    async def _cloned(self, id: str) -> list[Alarm]:
         """Machines with the same certificate: one is given the messages, the others wait for it to go."""
-        found: list[Alarm] = []
-        for id in self._presence.clones():
-            try:
-                peers = await self._broker.peers(id)
-            except Unreachable:
-                continue
-            if len(peers) > 1 and id in self._register.hosts:
-                what = f"Several machines are this host, by its certificate: {', '.join(peers)}"
-                host = self._register.hosts[id]
-                found.append(of_host(host, "communication", "transport_node_cloned", what))
-        return found
+        peers = await self._broker.peers(id)
+        if len(peers) < 2 or id not in self._register.hosts:
+            return []
+        what = f"Several machines are this host, by its certificate: {', '.join(peers)}"
+        return [of_host(self._register.hosts[id], "communication", _CLONED, what)]
+
+
+def _unsure(hosts: Iterable[str], presence: Presence) -> set[str]:
+    """Alarms of hosts of which nobody knows whether they are connected."""
+    unknown = [id for id in hosts if presence.is_up(id) is None]
+    return {f"{event}.{id}" for event in (_AWAY, _LAGS) for id in unknown}
 
 
 def _with_a_host(host: Host, presence: Presence) -> Iterator[Alarm]:
@@ -98,14 +138,14 @@ def _with_a_host(host: Host, presence: Presence) -> Iterator[Alarm]:
         what = "The host has no connection to the broker."
         if not host.last_seen_ms:
             what = "The host has not been seen yet: start vsfwd there."
-        yield of_host(host, "communication", "management_channel_to_transport_node_down", what)
+        yield of_host(host, "communication", _AWAY, what)
     if why := trouble(host):
         rule = not host.problem and all(each.kind != "message" for each in host.refusals)
         code = _RULE_FAILED if rule else _UPDATE_FAILED
         yield of_host(host, "distributed_firewall", "realization_failed", why, code=code)
     if presence.lags_for_s(host.id):
         what = "The host is connected, and has not had what is wanted for a while."
-        yield of_host(host, "distributed_firewall", "realization_delayed", what, code=_UPDATE_FAILED)
+        yield of_host(host, "distributed_firewall", _LAGS, what, code=_UPDATE_FAILED)
     if host.left_out:
         what = f"The host reports what cannot be: {named(host.left_out)}"
         yield of_host(host, "distributed_firewall", "report_refused", what)

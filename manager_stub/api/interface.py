@@ -102,7 +102,7 @@ def _of_hosts_and_vms(parts: Parts, directory: StateDir) -> Iterator[APIRouter]:
     all_alarms = Alarms(Causes(register, presence, broker, expiries, publisher), parts.store)
     yield transport_nodes.router(register, presence)
     yield alarms.router(all_alarms)
-    yield metrics.router(register, presence, broker, publisher, parts.switchboard, all_alarms)
+    yield metrics.router(register, presence, publisher, parts.switchboard, all_alarms)
     yield capacity.router(register, parts.publishing)
     yield certificates.router(directory.path)
     yield components.router(register, parts.switchboard, parts.store, presence, publisher)

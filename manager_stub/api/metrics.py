@@ -10,7 +10,6 @@ from fastapi.responses import PlainTextResponse
 
 from manager_stub.alarms.alarms import Alarms
 from manager_stub.api.inventory import PREFIX
-from manager_stub.broker import Broker, Unreachable
 from manager_stub.components.switchboard import Switchboard
 from manager_stub.metrics import METRICS, of_alarms, of_components, of_hosts
 from manager_stub.presence import Presence
@@ -25,7 +24,6 @@ BROKER_S: Final = 3.0
 def router(
     register: Register,
     presence: Presence,
-    broker: Broker,
     link: Link,
     switchboard: Switchboard,
     alarms: Alarms,
@@ -35,21 +33,13 @@ def router(
     @routes.get(f"{PREFIX}/metrics", response_class=PlainTextResponse)
     async def read() -> PlainTextResponse:
         """What Prometheus may know, in its text format."""
-        found = [*await asked(), *known()]
+        found = await alarms.found(look=False, within_s=BROKER_S)
+        samples = [*known(), *of_alarms(found.alarms)]
+        if found.dead_letters is not None:
+            samples.append(Sample("vsfw_manager_dead_letters", found.dead_letters))
         # Thousands of lines: beside the thread that changes and publishes.
-        text = await asyncio.to_thread(exposition, METRICS, found)
+        text = await asyncio.to_thread(exposition, METRICS, samples)
         return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
-
-    async def asked() -> list[Sample]:
-        """Of the broker; as much of it as there is in time."""
-        found: list[Sample] = []
-        try:
-            async with asyncio.timeout(BROKER_S):
-                found += of_alarms(await alarms.all(look=False))
-                found.append(Sample("vsfw_manager_dead_letters", await broker.dead_letters()))
-        except (TimeoutError, Unreachable):
-            pass
-        return found
 
     def known() -> Iterator[Sample]:
         yield Sample("vsfw_manager_info", 1, (version("vsfwd"),))

@@ -114,4 +114,4 @@ async def test_hosts_that_stay_connected_take_what_the_restored_manager_wants(
 async def unknown(parts: Parts, installation: Installation) -> list[str]:
     expiries = Expiries(installation.directory.path, parts.credentials)
     alarms = Causes(parts.register, parts.presence, parts.broker, expiries, parts.publisher).all(look=True)
-    return [each.entity.id for each in await alarms if each.event == "transport_node_unknown"]
+    return [each.entity.id for each in (await alarms).alarms if each.event == "transport_node_unknown"]

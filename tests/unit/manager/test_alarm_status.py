@@ -7,6 +7,7 @@ import pytest
 from manager_stub.alarms.alarm import Alarm
 from manager_stub.alarms.alarms import HOUR_S, Alarms
 from manager_stub.alarms.causes import Causes
+from manager_stub.broker import Unreachable
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.expiries import Expiries
 from manager_stub.presence import Presence
@@ -63,6 +64,37 @@ async def test_what_was_acknowledged_is_gone_with_its_cause(manager: Manager, br
     assert (await manager.call("GET", ALARMS))["results"] == []
     broker.disconnect(HOST)
     assert (await manager.call("GET", f"{ALARMS}/{AWAY}"))["status"] == "OPEN"
+
+
+async def test_what_nobody_can_ask_for_is_not_gone(
+    manager: Manager, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there is no broker nobody knows whether the host is there, nor of dead letters. What somebody has
+    said of either holds when the broker is back."""
+
+    async def letters() -> int:
+        if away:
+            raise Unreachable("count dead letters: timed out")
+        return 3
+
+    async def none(_: Any) -> list[Any]:
+        return []
+
+    away = False
+    monkeypatch.setattr(manager.parts.broker, "dead_letters", letters)
+    monkeypatch.setattr(manager.parts.broker, "oldest_dead_letters", none)
+    monkeypatch.setattr(manager.parts.broker, "strangers", none)
+    ids = [each["id"] for each in (await manager.call("GET", ALARMS))["results"]]
+    assert len(ids) == 2
+    for id in ids:
+        await manager.call("POST", f"{ALARMS}/{id}?action=set_status&new_status=ACKNOWLEDGED")
+    away = True
+    manager.parts.presence.end()
+    assert (await manager.call("GET", ALARMS))["results"] == []
+    away = False
+    manager.parts.presence.begin(())
+    broker.disconnect(HOST)
+    assert len((await manager.call("GET", f"{ALARMS}?status=ACKNOWLEDGED"))["results"]) == 2
 
 
 async def test_a_suppressed_alarm_says_who_does_not_want_to_see_it(manager: Manager, broker: Broker) -> None:

@@ -135,7 +135,8 @@ async def test_every_figure_that_the_page_names_is_there_with_its_labels(fleet: 
 async def test_a_broker_that_does_not_answer_takes_only_what_it_knows_along(
     fleet: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prometheus does not wait for it: of hosts it hears what the manager knows."""
+    """Prometheus does not wait for it: of hosts, and what is wrong with them, it hears what the manager
+    knows."""
 
     async def hangs() -> int:
         return await asyncio.sleep(5, 2)
@@ -143,8 +144,24 @@ async def test_a_broker_that_does_not_answer_takes_only_what_it_knows_along(
     monkeypatch.setattr(fleet.parts.broker, "dead_letters", hangs)
     monkeypatch.setattr(call, "BROKER_S", 0.01)
     found = await told(fleet)
-    of_broker = {"vsfw_manager_alarms", "vsfw_manager_dead_letters"}
-    assert {each.name for each in METRICS} - found.keys() == of_broker
+    assert {each.name for each in METRICS} - found.keys() == {"vsfw_manager_dead_letters"}
+    assert [n for _, n in found["vsfw_manager_alarms"]] == [1, 0, 0, 0]
+
+
+async def test_the_broker_is_asked_for_each_number_once(
+    fleet: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of dead letters is a figure, and an alarm."""
+
+    async def two() -> int:
+        nonlocal asked
+        asked += 1
+        return 2
+
+    asked = 0
+    monkeypatch.setattr(fleet.parts.broker, "dead_letters", two)
+    assert (await told(fleet))["vsfw_manager_dead_letters"] == [({}, 2)]
+    assert asked == 1
 
 
 @pytest.mark.slow
