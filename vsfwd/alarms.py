@@ -41,7 +41,7 @@ class Alarm:
 
 
 class Alarms:
-    """`open` are the alarms of now."""
+    """`open` are the alarms of now; `tables` is how full flow tables were at the last sample, by vNIC id."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Alarms:
         incidents: Incidents | None = None,
     ) -> None:
         self.open: dict[Cause, Alarm] = {}
+        self.tables: Mapping[str, TableUse] = {}
         self._datapath = datapath
         self._apply_thread = apply_thread
         self._duplicates = duplicates
@@ -62,10 +63,15 @@ class Alarms:
 
     async def watch(self) -> NoReturn:
         while True:
-            tables = await self._apply_thread(self._datapath.table_use)
+            tables = await self._looked_at()
             closed = await self._apply_thread(self._datapath.closed)
             self.sample(tables, self._duplicates(), datetime.now(UTC), self._of_this_host(), closed)
             await asyncio.sleep(PERIOD_S)
+
+    async def _looked_at(self) -> dict[str, TableUse]:
+        """One table after the other, since policy waits for each."""
+        used = {id: await self._apply_thread(self._datapath.table_use, id) for id in [*self._datapath.slots]}
+        return {id: use for id, use in used.items() if use}
 
     def sample(
         self,
@@ -76,6 +82,7 @@ class Alarms:
         closed: Set[str] = frozenset(),
     ) -> None:
         """By vNIC id. `duplicates` says in words whose address it was seen with; `closed` have no policy."""
+        self.tables = tables
         incidents = self._incidents.take()
         seen = {**dict(self._causes(tables)), **of_this_host, **incidents}
         for vnic, words in duplicates.items():

@@ -186,7 +186,6 @@ class Answers(api.HostInterface):
         counters = await parts.read(parts.datapath.rule_counters)
         drops = await parts.read(parts.datapath.drops)
         unfiltered = await parts.read(parts.datapath.unfiltered)
-        tables = await parts.read(parts.datapath.table_use)
         rules = parts.reconciler.state.rules
         return api.HostStats(
             rules=[
@@ -205,7 +204,11 @@ class Answers(api.HostInterface):
                 for id, port in sorted(parts.reconciler.ports.items())
                 if (packets := unfiltered.get(port.slot, 0))
             ],
-            flows=[api.VnicFlows(id, self._vm_name(id), use.held) for id, use in sorted(tables.items())],
+            flows=[
+                api.VnicFlows(id, self._vm_name(id), use.held)
+                for id, use in sorted(parts.alarms.tables.items())
+                if id in parts.reconciler.ports
+            ],
         )
 
     @varlinkmethod(return_parameter="explanation")

@@ -106,10 +106,11 @@ def test_a_table_knows_how_full_it_is(host: Host, here: Port) -> None:
     """Openings count for nothing, since they give way; connections do, and what found no place is counted."""
     for sport in range(1000, 1000 + 3 * QUOTA):
         assert play(host, here, (tcp(NET.peer, NET.here, sport=sport), True)) == [0]
-    assert host.datapath.table_use()[here.id] == TableUse(0, 0)
+    assert host.datapath.table_use(here.id) == TableUse(0, 0)
     for sport in range(1000, 1000 + 3 * QUOTA):
         open_tcp(host, here, sport)
-    use = host.datapath.table_use()[here.id]
+    use = host.datapath.table_use(here.id)
+    assert use is not None
     assert use.held > HELD_HIGH
     assert use.refused == here.drops()["table_full"]
 

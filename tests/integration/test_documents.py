@@ -11,6 +11,7 @@ from tests.harness.documents import by_shell, commands, headings, session
 from tests.integration.daemon_host import HOST_NS, POLICY, VM_ADDRESS, Setting, sh
 from tests.unit.policy_messages import WEB, vnic
 from tests.unit.test_metrics import parsed
+from vagrant.lab.waiting import wait_until
 from vsfwd.datapath.schema import Reason
 from vsfwd.protocol.messages import Applied
 
@@ -36,6 +37,7 @@ async def test_metrics_are_written_as_shown(setting: Setting, tmp_path: Path) ->
     has ended what is there stays."""
     await setting.with_policy()
     assert setting.host.ping()
+    wait_until(lambda: bool(setting.host.ask("stats")["flows"]), "somebody looks at flow tables")
     (script,) = commands("vsfwd/OPERATE.md", "Metrics")
     directory = tmp_path / "collector"
     directory.mkdir()

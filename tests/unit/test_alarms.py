@@ -1,5 +1,6 @@
 """Alarms: when they open, when they end, and that they are said once."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import cast
 from unittest.mock import Mock
@@ -106,12 +107,36 @@ async def test_o8_the_kernel_is_asked_who_is_closed(monkeypatch: pytest.MonkeyPa
             raise InterruptedError
         return {"web"}
 
-    datapath, apply_thread = Mock(table_use=lambda: {"web": TableUse(0.0, 0)}, closed=closed), ApplyThread()
+    datapath = Mock(slots={"web": 0}, table_use=lambda _: TableUse(0.0, 0), closed=closed)
+    apply_thread = ApplyThread()
     alarms = Alarms(datapath, apply_thread, dict)
     with pytest.raises(InterruptedError):
         await alarms.watch()
     apply_thread.finish(lambda: None)
     assert [cause.event_type for cause in alarms.open] == ["dfw_vnic_without_policy"]
+
+
+async def test_policy_waits_for_one_flow_table_at_most() -> None:
+    """Whatever number there is of them; who asks how full they are is answered from that look. One that went
+    meanwhile has none."""
+    asked: list[str] = []
+
+    def table_use(id: str) -> TableUse | None:
+        asked.append(id)
+        return None if id == "gone" else TableUse(0.5, 0)
+
+    datapath = Mock(slots={"web": 0, "gone": 1, "db": 2}, table_use=table_use, closed=set)
+    apply_thread = ApplyThread()
+    alarms = Alarms(datapath, apply_thread, dict)
+    watching = asyncio.create_task(alarms.watch())
+    await asyncio.sleep(0)
+    await apply_thread(asked.append, "policy")
+    while not alarms.tables:  # noqa: ASYNC110  (there is nothing else to wait for)
+        await asyncio.sleep(0)
+    watching.cancel()
+    apply_thread.finish(lambda: None)
+    assert asked == ["web", "policy", "gone", "db"]
+    assert alarms.tables == {"web": TableUse(0.5, 0), "db": TableUse(0.5, 0)}
 
 
 def test_an_incident_is_an_alarm_for_a_minute(alarms: Alarms) -> None:

@@ -162,9 +162,10 @@ class FlowTables:
             buckets = min(_SAMPLE, bpf.sizes_of(inner)[2])
             for _, raw in islice(bpf.items(inner, 4, self._bucket.size, buckets), buckets):
                 for way, check in enumerate(struct.unpack_from(f"<{ways}Q", raw)):
-                    place = raw[8 * ways + way * size :][:size]
-                    flow = self._value.unpack(place[self._key.size :])
-                    held += bool(check and flow["answered"] and flow["expires"] > now)
+                    if check:
+                        place = raw[8 * ways + way * size :][:size]
+                        flow = self._value.unpack(place[self._key.size :])
+                        held += bool(flow["answered"] and flow["expires"] > now)
         finally:
             os.close(inner)
         return held / (buckets * ways)

@@ -261,9 +261,10 @@ class Datapath:
         """By rule id; of all that are counted, or of some of them."""
         return self._policy.counters.read(self.counted_rules() if rules is None else rules)
 
-    def table_use(self) -> dict[str, TableUse]:
-        """By vNIC id."""
-        return {id_: self._slots.table_use(slot) for id_, slot in self.slots.items()}
+    def table_use(self, vnic_id: str) -> TableUse | None:
+        """None of one that is not attached any more."""
+        slot = self.slots.get(vnic_id)
+        return None if slot is None else self._slots.table_use(slot)
 
     def drops(self) -> dict[int, dict[Reason, int]]:
         """By slot, the reasons that have occurred since the vNIC was attached."""

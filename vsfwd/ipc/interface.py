@@ -244,7 +244,8 @@ class VnicUnfiltered:
 
 @dataclass(frozen=True)
 class VnicFlows:
-    """`held`: the share, 0 to 1, of the places of its flow table that flows hold which are never evicted."""
+    """`held`: the share, 0 to 1, of the places of its flow table that flows hold which are never evicted.
+    Looked at every ten seconds; a vNIC that has just come is not there yet."""
 
     vnic: str
     vm_name: str
