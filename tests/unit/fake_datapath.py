@@ -1,6 +1,7 @@
 """A datapath without a kernel: remembers what it was told, and fails where a test says so."""
 
 from vsfwd.datapath import DatapathError
+from vsfwd.datapath.inforce import NEVER
 from vsfwd.image import Flip, Image, InPlace, Nothing, Plan
 from vsfwd.policy.model import SessionTimers
 
@@ -19,7 +20,9 @@ class FakeDatapath:
         self.taken_off: set[str] = set()
         self.overtaken: set[str] = set()
         self.emptied: set[int] = set()
-        self.remembered, self.ahead = b"", False
+        self.remembered = b""
+        self.sequence, self.remembered_with = 0, NEVER
+        """Of what may alter a verdict, as `policy_seq`; and the one that `remembered` counts under."""
         self.timers: dict[str, SessionTimers] = {}
 
     @property
@@ -53,13 +56,13 @@ class FakeDatapath:
         return set(self.taken_off)
 
     def in_force(self) -> bytes:
-        return b"" if self.ahead else self.remembered
+        return self.remembered if self.remembered_with == self.sequence else b""
 
     def last_in_force(self) -> bytes:
         return self.remembered
 
     def remember(self, name: bytes, *, ahead: bool = False) -> None:
-        self.remembered, self.ahead = name, ahead
+        self.remembered, self.remembered_with = name, NEVER if ahead else self.sequence
 
     def set_timers(self, profiles: dict[str, SessionTimers]) -> None:
         self.timers = profiles
@@ -72,6 +75,7 @@ class FakeDatapath:
         if isinstance(plan, InPlace):
             assert self.image is not None
             assert self.image.rows == plan.image.rows[: len(self.image.rows)], "rows were renumbered in place"
+        self.sequence += not (isinstance(plan, Flip) and plan.same_policy)
         self.image = plan.image
         self.plans.append(plan)
         self.calls.append("flip" if isinstance(plan, Flip) else "in place")

@@ -82,6 +82,28 @@ def test_a_daemon_that_is_killed_while_it_starts_makes_no_change_of_policy_of_th
     assert world.asked_after_a_restart() == changed
 
 
+def test_a_daemon_that_is_killed_after_it_tried_again_leaves_no_name_that_is_not_true(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not put in the same policy as the same, and put it in whole: flows are asked. Killed before it
+    could write that down; the next asks them too, since nobody knows how far it came."""
+    monkeypatch.setattr(reconciler, "INSTALL_PAUSE_S", 0.0)
+    world.plug(PORT)
+    world.take(world.policy())
+    install, world.datapath.failures = world.datapath.install, 1
+
+    def and_die(plan: Plan) -> None:
+        install(plan)
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(world.datapath, "install", and_die)
+        with pytest.raises(Killed):
+            world.asked_after_a_restart()
+    assert world.asked_after_a_restart()
+    assert not world.asked_after_a_restart()
+
+
 def _killed(_: Plan) -> None:
     raise SystemExit
 
