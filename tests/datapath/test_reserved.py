@@ -6,7 +6,7 @@ from scapy.layers.l2 import ARP
 from tests.harness.datapath import Host, dropped, passed
 from tests.harness.packets import Net, tcp
 from tests.harness.policies import vnic_id
-from vsfwd.datapath import DatapathError
+from vsfwd.datapath import DatapathError, Hold
 from vsfwd.datapath.flowstate import Round
 
 VNICS = {"here": "10.0.0.1 fd00::1 web", "twin": "10.0.0.2 fd00::2 db"}
@@ -74,6 +74,17 @@ def test_o33_who_has_come_keeps_its_slot_when_it_is_given_up(
     host._next = 0
     here = host.port("here")
     assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
+
+
+def test_what_is_counted_of_a_vnic_begins_when_it_is_attached(host: Host, net: Net) -> None:
+    """Also where its slot has waited for it, since it was at another device before."""
+    here = host.port("here")
+    here.receive(tcp(net.peer, net.here, port=80))
+    assert here.drops() == {"closed": 1}
+    host.datapath.hold(here.id, Hold.WAITING)
+    host.datapath.detach(here.id)
+    again = host.port("here")
+    assert (again.slot, again.drops()) == (here.slot, {})
 
 
 def test_a_slot_is_one_vnic_s(host: Host) -> None:

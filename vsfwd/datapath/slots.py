@@ -76,6 +76,7 @@ class Slots:
         """For a vNIC that comes now: its slot, and how it is guarded until a policy says more."""
         slot = self._reserved.get(vnic_id)
         if slot is not None:
+            self._clear_counts(slot)
             self._write_timers(slot, vnic_id)
             return slot, self._vnics.guard_of(slot)
         slot = self._free(vnic_id)
