@@ -10,6 +10,7 @@ import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 import pytest_asyncio
@@ -18,8 +19,10 @@ from asyncvarlink.serviceinterface import PermissionDenied
 
 import vsfwd.ipc.interface as api
 from tests.unit.policy_messages import APP, WEB
+from vsfwd.datapath import Reason, TableUse
 from vsfwd.ipc import server
 from vsfwd.ipc.server import Client, IpcServer
+from vsfwd.reconciler import NO_POLICY, Port
 from vsfwd.status import Answers, Parts
 
 
@@ -217,6 +220,28 @@ async def test_only_root_and_configured_users_announce(uid: int, allowed: bool) 
         with pytest.raises(PermissionDenied):
             await request
     assert interfaces.announced == [WEB] * allowed
+
+
+async def test_o38_policy_waits_for_the_counts_of_one_vnic_at_most() -> None:
+    """Whatever number there is of them; how full their flow tables are is not asked at all."""
+    ports = {id: Port(id, f"tap{slot}", slot, "", slot) for slot, id in enumerate((WEB, APP))}
+    read: list[Any] = []
+
+    async def drops(work: Any, *arguments: Any) -> Any:
+        if work == "drops":
+            read.append(*arguments)
+            return {slot: {Reason.CLOSED: slot + 1} for slot in arguments[0]}
+        return {}
+
+    datapath = Mock(drops="drops", rule_counters="rules", unfiltered="unfiltered", table_use="tables")
+    reconciler = Mock(ports=ports, state=NO_POLICY)
+    tables = {WEB: TableUse(0.5, 0), "gone": TableUse(0.5, 0)}
+    parts = Mock(read=drops, datapath=datapath, reconciler=reconciler, alarms=Mock(tables=tables))
+    answer: Any = await Answers(parts, 1000).Stats()
+    stats: api.HostStats = answer.parameters["stats"]
+    assert read == [[0], [1]]
+    assert {each.vnic: each.reasons for each in stats.drops} == {WEB: {"closed": 1}, APP: {"closed": 2}}
+    assert [(each.vnic, each.held) for each in stats.flows] == [(WEB, 0.5)]
 
 
 async def test_x50_only_root_and_configured_users_change_early_drops() -> None:

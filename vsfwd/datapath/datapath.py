@@ -266,9 +266,9 @@ class Datapath:
         slot = self.slots.get(vnic_id)
         return None if slot is None else self._slots.table_use(slot)
 
-    def drops(self) -> dict[int, dict[Reason, int]]:
-        """By slot, the reasons that have occurred since the vNIC was attached."""
-        return {slot: self._slots.drops(slot) for slot in self.slots.values()}
+    def drops(self, slots: Iterable[int] | None = None) -> dict[int, dict[Reason, int]]:
+        """By slot, of all attached vNICs or of some: the reasons that have occurred since it was attached."""
+        return {slot: self._slots.drops(slot) for slot in (self.slots.values() if slots is None else slots)}
 
     def unfiltered(self) -> dict[int, int]:
         """By slot, the packets that passed because the vNIC is excluded, since it was attached."""
