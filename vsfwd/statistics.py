@@ -54,7 +54,7 @@ class RuleStatistics:
         await asyncio.sleep(random.uniform(0, self.period_s))
         while True:
             try:
-                counters = await self._read()
+                counters = await read_counters(self._apply_thread, self._datapath)
             except DatapathError as error:
                 log.warning("rule counters not read", reason=str(error))
             else:
@@ -65,12 +65,6 @@ class RuleStatistics:
     def start_over(self) -> None:
         """The manager may know nothing: the next time all is told."""
         self._all_due_s = 0.0
-
-    async def _read(self) -> dict[int, RuleCounters]:
-        found: dict[int, RuleCounters] = {}
-        for some in _parts(await self._apply_thread(self._datapath.counted_rules), AT_ONCE):
-            found |= await self._apply_thread(self._datapath.rule_counters, some)
-        return found
 
     def reports(self, counters: Mapping[int, RuleCounters], now_s: float) -> Iterator[Statistics]:
         """What is to be told at `now_s`, seconds since the boot. A rule that has left took its counters with
@@ -97,6 +91,16 @@ class RuleStatistics:
     def _count(self, rule: int, counts: Counts, now_s: float) -> RuleCount:
         moved_s = self._moved_s.get(rule)
         return RuleCount(*counts, -1 if moved_s is None else int(now_s - moved_s))
+
+
+async def read_counters(
+    apply_thread: Callable[..., Awaitable[Any]], datapath: Datapath
+) -> dict[int, RuleCounters]:
+    """By rule id, of all that are counted. Raises DatapathError."""
+    found: dict[int, RuleCounters] = {}
+    for some in _parts(await apply_thread(datapath.counted_rules), AT_ONCE):
+        found |= await apply_thread(datapath.rule_counters, some)
+    return found
 
 
 def _parts(rules: Set[int], size: int) -> list[list[int]]:

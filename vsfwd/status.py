@@ -41,6 +41,7 @@ from vsfwd.rows import (
     timers_row,
     wire_of,
 )
+from vsfwd.statistics import read_counters
 
 PART: Final = 500
 """Rows in one part of a long answer."""
@@ -124,7 +125,7 @@ class Answers(api.HostInterface):
     @varlinkmethod(return_parameter="part")
     async def Rules(self, *, vnic: str | None = None) -> AsyncIterator[api.VnicRules]:
         parts = self._parts
-        counters = await parts.read(parts.datapath.rule_counters)
+        counters = await read_counters(parts.read, parts.datapath)
         state, image = parts.reconciler.state, parts.reconciler.image
         for port in self._ports(vnic):
             ordered = [number for number in applied(image, port.slot) if number in state.rules]
@@ -183,7 +184,7 @@ class Answers(api.HostInterface):
     @varlinkmethod(return_parameter="stats")
     async def Stats(self) -> api.HostStats:
         parts = self._parts
-        counters = await parts.read(parts.datapath.rule_counters)
+        counters = await read_counters(parts.read, parts.datapath)
         drops: dict[int, dict[Reason, int]] = {}
         for port in [*parts.reconciler.ports.values()]:  # policy waits for each: a quarter of a millisecond
             drops |= await parts.read(parts.datapath.drops, [port.slot])

@@ -23,6 +23,7 @@ from vsfwd.datapath import Reason, TableUse
 from vsfwd.ipc import server
 from vsfwd.ipc.server import Client, IpcServer
 from vsfwd.reconciler import NO_POLICY, Port
+from vsfwd.statistics import AT_ONCE
 from vsfwd.status import Answers, Parts
 
 
@@ -222,7 +223,7 @@ async def test_only_root_and_configured_users_announce(uid: int, allowed: bool) 
     assert interfaces.announced == [WEB] * allowed
 
 
-async def test_o38_policy_waits_for_the_counts_of_one_vnic_at_most() -> None:
+async def test_o38_policy_waits_for_the_counts_of_a_few_rules_or_one_vnic_at_most() -> None:
     """Whatever number there is of them; how full their flow tables are is not asked at all."""
     ports = {id: Port(id, f"tap{slot}", slot, "", slot) for slot, id in enumerate((WEB, APP))}
     read: list[Any] = []
@@ -231,15 +232,21 @@ async def test_o38_policy_waits_for_the_counts_of_one_vnic_at_most() -> None:
         if work == "drops":
             read.append(*arguments)
             return {slot: {Reason.CLOSED: slot + 1} for slot in arguments[0]}
+        if work == "counted rules":
+            return set(range(AT_ONCE + 1))
+        if work == "counters":
+            read.append(len(*arguments))
         return {}
 
-    datapath = Mock(drops="drops", rule_counters="rules", unfiltered="unfiltered", table_use="tables")
+    datapath = Mock(
+        drops="drops", counted_rules="counted rules", rule_counters="counters", unfiltered="unfiltered"
+    )
     reconciler = Mock(ports=ports, state=NO_POLICY)
     tables = {WEB: TableUse(0.5, 0), "gone": TableUse(0.5, 0)}
     parts = Mock(read=drops, datapath=datapath, reconciler=reconciler, alarms=Mock(tables=tables))
     answer: Any = await Answers(parts, 1000).Stats()
     stats: api.HostStats = answer.parameters["stats"]
-    assert read == [[0], [1]]
+    assert read == [AT_ONCE, 1, [0], [1]]
     assert {each.vnic: each.reasons for each in stats.drops} == {WEB: {"closed": 1}, APP: {"closed": 2}}
     assert [(each.vnic, each.held) for each in stats.flows] == [(WEB, 0.5)]
 

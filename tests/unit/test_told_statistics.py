@@ -1,6 +1,6 @@
 """What the manager is told of rule counters: what moved, now and then all of it, never more than fits."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from vsfwd.datapath import Datapath, RuleCounters
 from vsfwd.protocol.messages import MAX_COUNTS, STATISTICS_AGAIN_S, RuleCount, Statistics
 from vsfwd.reconciler import ApplyThread
-from vsfwd.statistics import AT_ONCE, RuleStatistics
+from vsfwd.statistics import AT_ONCE, RuleStatistics, read_counters
 
 
 class Host:
@@ -107,8 +107,7 @@ def test_more_than_one_report_holds_is_told_in_several(host: Host) -> None:
 
 async def test_policy_never_waits_for_more_than_a_few_counters(host: Host) -> None:
     """The thread that applies policy gets its turn between them."""
-    read: Callable[[], Awaitable[dict[int, RuleCounters]]] = host.statistics._read
     for rule in range(1, 2 * AT_ONCE + 2):
         host.count(rule, 1)
-    assert await read() == host.counters
+    assert await read_counters(host._turn, cast(Datapath, host)) == host.counters
     assert host.turns == [AT_ONCE, AT_ONCE, 1]
