@@ -149,7 +149,7 @@ def believable(world: World, bindings: Sequence[Binding]) -> tuple[tuple[Binding
     good: dict[str, Binding] = {}
     wrong: list[str] = []
     share = share_of_tools(len(bindings))
-    for binding in sorted(bindings, key=lambda binding: _is_of_another(world, binding)):
+    for binding in sorted(bindings, key=lambda binding: is_of_another(world, binding)):
         reason = _impossible(binding)
         if not reason and binding.vnic in good:
             reason = "it is there twice"
@@ -172,7 +172,8 @@ def plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in kept)
 
 
-def _is_of_another(world: World, binding: Binding) -> bool:
+def is_of_another(world: World, binding: Binding) -> bool:
+    """By the inventory, the vNIC is not the VM's that a host says it is."""
     known = world.vnics.get(binding.vnic)
     return known is not None and id_of(known.path) != binding.vm
 

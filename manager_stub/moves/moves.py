@@ -130,17 +130,28 @@ class Moves:
         return self._begin(vm, source, target, vnics)
 
     def pull(self, vm: str, source: str, target: str, vnics: tuple[Binding, ...]) -> Move:
-        """The VM runs at the target already. A move that was to bring it to the source is over: it has been
-        there, and nobody froze it where it had been before. Raises Conflict."""
+        """The VM runs at the target already. A move that was to bring its vNICs to the source is over: it has
+        been there, and nobody froze it where it had been before. Raises Conflict, and no move is over."""
+        there = {each.vnic for each in vnics}
         for move in self._open():
-            if move.vm == vm and move.target == source and move.state in (State.PREPARING, State.PREPARED):
-                self._end(move, State.ABORTED, "the VM is elsewhere by now")
+            led_there = move.target == source and there & {each.vnic for each in move.vnics}
+            if move.vm == vm and led_there and move.state in (State.PREPARING, State.PREPARED):
+                return self._begin(vm, source, target, vnics, pulled=True, past=move)
         return self._begin(vm, source, target, vnics, pulled=True)
 
     def _begin(
-        self, vm: str, source: str, target: str, vnics: tuple[Binding, ...], *, pulled: bool = False
+        self,
+        vm: str,
+        source: str,
+        target: str,
+        vnics: tuple[Binding, ...],
+        *,
+        pulled: bool = False,
+        past: Move | None = None,
     ) -> Move:
-        if moving := next((each for each in self._open() if each.vm == vm), None):
+        """`past`: a move that is over if this one begins."""
+        others = [each for each in self._open() if each is not past]
+        if moving := next((each for each in others if each.vm == vm), None):
             where = f"to {self._called(moving.target)} ({moving.id})"
             raise Conflict("vm", f"VM {self._vm_called(vm)} is moving already, {where}")
         for field_, host in (("vm", source), ("target", target)):
@@ -158,7 +169,7 @@ class Moves:
             )
         if len(vnics) > migration.MAX_VNICS:
             raise Conflict("vm", f"{len(vnics)} vNICs are more than the {migration.MAX_VNICS} that can move")
-        if len(list(self._open())) >= MAX_OPEN:
+        if len(others) >= MAX_OPEN:
             raise Conflict("", f"{MAX_OPEN} VMs are moving already")
         now, user = now_ms(), audit.actor.get()
         move = Move(str(uuid4()), vm, source, target, vnics, user, now, now, pulled=pulled)
@@ -166,6 +177,8 @@ class Moves:
         level = self._register.hosts[target].level
         self._ways[move.id] = _Way(level.wanted_position)
         self._keep(move, None)
+        if past:
+            self._end(past, State.ABORTED, "the VM is elsewhere by now")
         self._policy_applied([target])
         return self.moves[move.id]
 

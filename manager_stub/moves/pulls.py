@@ -13,7 +13,7 @@ from manager_stub.clock import now_ms
 from manager_stub.moves.move import State
 from manager_stub.moves.moves import Moves
 from manager_stub.register import Register
-from manager_stub.reports import BadReport
+from manager_stub.reports import BadReport, is_of_another
 from manager_stub.vnics import Vnics
 from vsfwd.protocol.migration import MAX_VNICS, MoveWanted
 
@@ -62,7 +62,9 @@ class Pulls:
         if any(each.target == host and each.changed_ms >= since for each in brought):
             del self._wanted[host, vm]  # it asked when the VM first came; now it has come by a move
             return
-        vnics = tuple(each for each in self._register.hosts[host].bindings if each.vm == vm)[:MAX_VNICS]
+        world = self._register.world
+        here = [each for each in self._register.hosts[host].bindings if each.vm == vm]
+        vnics = tuple(each for each in here if not is_of_another(world, each))[:MAX_VNICS]
         sources = {self._had[each.vnic][0] for each in vnics if each.vnic in self._had} - {host}
         if len(sources) != 1:
             return

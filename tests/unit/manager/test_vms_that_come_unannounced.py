@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from manager_stub.checks import Conflict
 from manager_stub.moves import pulls
 from manager_stub.moves.move import State
 from manager_stub.reports import BadReport
 from tests.unit.manager.moving import (
     HERE,
     OTHER,
+    OTHER_VM,
     SOURCE,
     TARGET,
     VM,
@@ -168,6 +170,54 @@ async def test_a_vm_that_has_been_where_its_move_led_is_pulled_from_there(manage
     move = list(manager.parts.moves.moves.values())[-1]
     assert (move.source, move.target, move.pulled) == (TARGET, OTHER, True)
     assert state(manager, id) is State.ABORTED
+
+
+async def test_a_pull_that_cannot_begin_ends_no_move(manager: Manager) -> None:
+    """The VM was where its move led, and is at a host that cannot take it: that move is open still."""
+    id = await prepared(manager)
+    plugged(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    plugged(manager, TARGET)
+    plugged(manager, OTHER, HERE)
+    says(manager, OTHER, MoveWanted(VM, (HERE,)))
+    ((host, said),) = told(manager)
+    assert (host, "is not known; enrol it anew" in said.reason) == (OTHER, True)  # type: ignore[union-attr]
+    assert state(manager, id) is State.PREPARED
+
+
+async def test_a_vm_that_left_the_target_of_its_move_frozen_is_pulled_from_nowhere(manager: Manager) -> None:
+    """The target has not got yet what the VM had at the source: that move is not over."""
+    know_key(manager, OTHER)
+    id = await prepared(manager)
+    done(manager, SOURCE, id, Step.FREEZE)
+    plugged(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    plugged(manager, TARGET)
+    plugged(manager, OTHER, HERE)
+    told(manager)
+    says(manager, OTHER, MoveWanted(VM, (HERE,)))
+    ((host, said),) = told(manager)
+    assert (host, "is moving already" in said.reason) == (OTHER, True)  # type: ignore[union-attr]
+    assert state(manager, id) is State.FROZEN
+
+
+async def test_a_host_with_another_vm_s_vnic_ends_no_move(manager: Manager) -> None:
+    """It says that the vNIC is of the VM that moves, and asks for what that has; nor would it end that move
+    with a vNIC that is in no inventory."""
+    know_key(manager, OTHER)
+    card = "22222222-0000-4000-8000-000000000002"
+    another = Binding(card, OTHER_VM, "02:00:00:00:00:02", "veth1")
+    stolen = Binding(card, VM, "02:00:00:00:00:02", "veth1")
+    plugged(manager, TARGET, another)
+    id = await prepared(manager)
+    plugged(manager, TARGET)
+    plugged(manager, OTHER, stolen)
+    assert manager.register.hosts[OTHER].bindings == (stolen,)
+    says(manager, OTHER, MoveWanted(VM, (stolen,)))
+    with pytest.raises(Conflict, match="is moving already"):
+        manager.parts.moves.pull(VM, TARGET, OTHER, (stolen,))
+    assert list(manager.parts.moves.moves) == [id]
+    assert (state(manager, id), told(manager)) == (State.PREPARED, [])
 
 
 @pytest.mark.parametrize("frozen", [False, True])
