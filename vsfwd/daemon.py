@@ -283,8 +283,8 @@ class Daemon:
 
     # -- from the host ---------------------------------------------------------------------------------
 
-    async def _connect(self, ports: Mapping[str, Port], bare: Set[str]) -> None:
-        await self.apply_thread(self.reconciler.vnics_changed, ports, bare)
+    async def _connect(self, ports: Mapping[str, Port], bare: Set[str], anew: Set[str]) -> None:
+        await self.apply_thread(self.reconciler.vnics_changed, ports, bare, anew)
         self.moves.wake()
 
     async def _mend(self) -> NoReturn:

@@ -97,7 +97,7 @@ class Interfaces:
         self,
         statefile: StateFile,
         policy: Callable[[], Mapping[str, Vnic]],
-        connect: Callable[[Mapping[str, Port], Set[str]], Awaitable[None]],
+        connect: Callable[[Mapping[str, Port], Set[str], Set[str]], Awaitable[None]],
         report: Callable[[Bindings], None],
     ) -> None:
         self._statefile = statefile
@@ -292,14 +292,11 @@ class Interfaces:
                 self._report(now)
 
     async def _attach(self, bare: Set[int] = frozenset(), anew: Set[str] = frozenset()) -> None:
-        """Who is plugged, as far as they are not. Those that are there anew are let go first: what was known
-        of the device before is not true of this one. Without the lock, too: what was found last is whole, and
+        """Who is plugged, as far as they are not. Without the lock, too: what was found last is whole, and
         the last call has it."""
         by_id = {binding.vnic: binding for binding in self.bindings().vnics}
         ports = {id: Port(id, link.name, link.index, by_id[id].mac) for id, link in self._plugged.items()}
-        if anew:
-            await self._connect({id: port for id, port in ports.items() if id not in anew}, set())
-        await self._connect(ports, {id for id, link in self._plugged.items() if link.index in bare})
+        await self._connect(ports, {id for id, link in self._plugged.items() if link.index in bare}, anew)
 
     def _log_unfit(self, links: Iterable[Link]) -> None:
         """Devices that are said to be vNICs and cannot be; each is said once."""

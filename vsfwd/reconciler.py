@@ -307,22 +307,28 @@ class Reconciler:
             report = msgspec.structs.replace(report, epoch=epoch, generation=newest)
         return Outcome(report, Disposition.REFUSED)
 
-    def vnics_changed(self, ports: Mapping[str, Port], bare: Set[str] = frozenset()) -> None:
+    def vnics_changed(
+        self, ports: Mapping[str, Port], bare: Set[str] = frozenset(), anew: Set[str] = frozenset()
+    ) -> None:
         """Make the datapath serve exactly `ports`. First what is gone, so that no slot has two owners in one
         bank. A vNIC that cannot be attached is in `self.unattached` and not in `self.ports`, so the next call
         tries it again; those that lost their programs are attached again: the `bare` ones, and what the
-        datapath finds."""
-        bare |= self._datapath.bare()
+        datapath finds. Those that are here `anew` are on another device by the number of the one before, of
+        which nothing is true here; no flip of the policy comes before the programs are on that."""
+        bare = (bare | self._datapath.bare()) - anew
         self.unattached = {vnic: failed for vnic, failed in self.unattached.items() if vnic in ports}
+        again = [self._attach_anew(ports[vnic]) for vnic in anew & ports.keys()]
         gone = [vnic for vnic in self._datapath.slots if vnic not in ports]
         for vnic in gone:
             self._detach(vnic)
         kept = {
-            vnic: port for vnic, port in self.ports.items() if ports.get(vnic) == port and vnic not in bare
-        }
+            vnic: port
+            for vnic, port in self.ports.items()
+            if ports.get(vnic) == port and vnic not in bare | anew
+        } | {port.vnic: port for port in again if port is not None}
         for vnic in bare & self.ports.keys() & ports.keys():
             self._lost(ports[vnic])
-        if gone or self._stale:
+        if gone or anew or self._stale:
             self.ports = kept
             self._refresh()
         new = [self._attach(port) for vnic, port in ports.items() if vnic not in kept]
@@ -362,6 +368,10 @@ class Reconciler:
         for vnic in vnics:
             self._datapath.give_up(vnic)
         self._refresh()
+
+    def _attach_anew(self, port: Port) -> Port | None:
+        self._datapath.forget(port.vnic)
+        return self._attach(port)
 
     def _attach(self, port: Port) -> Port | None:
         try:

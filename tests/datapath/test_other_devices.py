@@ -1,6 +1,7 @@
 """vNICs whose devices were made anew between two looks of the daemon: it sees the same vNICs, by other
 numbers, and each has its policy there."""
 
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ def reconciler(host: Host, tmp_path: Path) -> Reconciler:
     return reconciler
 
 
-def look(reconciler: Reconciler, *ports: Port) -> None:
+def look(reconciler: Reconciler, *ports: Port, anew: Set[str] = frozenset()) -> None:
     """The daemon sees these devices, in this order."""
     found = [(port.id, f"veth{port.ifindex}", port.ifindex, port.mac) for port in ports]
-    reconciler.vnics_changed({each[0]: of_daemon.Port(*each) for each in found})
+    reconciler.vnics_changed({each[0]: of_daemon.Port(*each) for each in found}, frozenset(), anew)
 
 
 @pytest.mark.parametrize("first", ["here", "twin"])
@@ -63,6 +64,19 @@ def test_o34_a_vnic_that_has_left_and_is_back_on_another_device_is_open(
     here.ifindex = other.ifindex
     look(reconciler, here)
     assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
+
+
+def test_o34_a_vnic_that_is_back_on_a_device_by_the_same_number_is_open(
+    host: Host, net: Net, reconciler: Reconciler
+) -> None:
+    """What is frozen ended with the device before. Programs that are on this one stay on it all the time."""
+    here = host.port("here")
+    look(reconciler, here)
+    host.datapath.hold(here.id, Hold.FROZEN)
+    look(reconciler, here, anew={here.id})
+    assert here.receive(tcp(net.peer, net.here, port=80)) == passed(1, new=True)
+    host.datapath.forget(here.id)
+    assert host.datapath._hooks.attached(here.ifindex)
 
 
 def test_o35_a_vnic_that_is_to_come_is_held_on_another_device(

@@ -49,6 +49,10 @@ class FakeDatapath:
         self.emptied.add(self.slots.pop(vnic_id))
         self.calls.append(f"detach {vnic_id}")
 
+    def forget(self, vnic_id: str) -> None:
+        self.emptied.add(self.slots.pop(vnic_id))
+        self.calls.append(f"forget {vnic_id}")
+
     def behind(self) -> set[str]:
         return set(self.overtaken)
 

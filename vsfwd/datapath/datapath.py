@@ -156,6 +156,11 @@ class Datapath:
         """Takes the programs off and forgets the vNIC and its flows. Its slot may be given to another one."""
         self._devices.detach(vnic_id)
 
+    def forget(self, vnic_id: str) -> None:
+        """As `detach`, of a vNIC whose device is gone while another has its number. Programs that are on that
+        stay, and nothing passes them: it is attached next."""
+        self._devices.forget(vnic_id)
+
     def bare(self) -> set[str]:
         """vNICs whose programs somebody took off, or has put others before: to be attached again."""
         return self._devices.bare()

@@ -85,6 +85,14 @@ class Devices:
             self._hooks.detach(vnic.ifindex)
             self._forget(vnic_id)
 
+    def forget(self, vnic_id: str) -> None:
+        """What is on the device that has its number now stays on it, so that nothing passes unseen."""
+        vnic = self._vnics.get(vnic_id)
+        if vnic is not None:
+            if not self._hooks.attached(vnic.ifindex):
+                self._port_guard.release(vnic.ifindex)  # until they are
+            self._forget(vnic_id)
+
     def _forget(self, vnic_id: str) -> None:
         self._takeover.drop(vnic_id)
         self._slots.let_go(vnic_id)

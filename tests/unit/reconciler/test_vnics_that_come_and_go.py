@@ -40,6 +40,29 @@ def test_a_vnic_that_lost_its_programs_is_attached_again(world: World) -> None:
     assert world.datapath.calls[1:] == [f"attach {APP} 8 02:00:00:00:00:02"]
 
 
+def test_a_vnic_on_another_device_by_its_number_is_attached_before_any_flip(world: World) -> None:
+    """With all that takes, the new device would be open meanwhile. What is on it is not taken off, and nobody
+    is told that somebody did; the policy comes to the vNIC's slot again, which is empty, when it is there."""
+    world.plug(PORT, OTHER)
+    world.take(world.policy())
+    world.datapath.calls.clear()
+    world.datapath.taken_off = {WEB}
+    world.reconciler.vnics_changed({WEB: PORT}, {WEB}, {WEB})
+    assert world.datapath.calls == [
+        f"forget {WEB}",
+        f"attach {WEB} 7 02:00:00:00:00:01",
+        f"detach {APP}",
+        "flip",
+    ]
+    assert (world.reconciler.ports, world.incidents.take()) == ({WEB: PORT}, {})
+    world.datapath.calls.clear()
+    world.reconciler.vnics_changed({WEB: PORT}, frozenset(), {WEB})
+    assert world.datapath.calls == [f"forget {WEB}", f"attach {WEB} 7 02:00:00:00:00:01", "flip"]
+    world.datapath.unattachable = {WEB}
+    world.reconciler.vnics_changed({WEB: PORT}, frozenset(), {WEB})
+    assert (world.reconciler.ports, set(world.reconciler.unattached)) == ({}, {WEB})
+
+
 def test_o4_lost_programs_are_mended_and_told(world: World) -> None:
     """Without a look at the devices; nothing happens to a vNIC that has lost nothing."""
     world.plug(PORT, OTHER)
