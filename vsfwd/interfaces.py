@@ -263,33 +263,36 @@ class Interfaces:
     async def sync(self) -> None:
         async with self._lock:
             gone, self._gone = self._gone, set()  # before the look: what has such a number then is another
-            links = await self._links()
-            self._log_unfit(links)
-            plugged = recognise(links, self._bindings)
-            for vnic in self._plugged.keys() - plugged.keys():
-                # A dump that links come and go under may miss one, and a vNIC is not opened on a maybe.
-                link = await self._link(self._plugged[vnic].index)
-                if link is not None and link.alias == ALIAS + vnic:
-                    plugged[vnic] = link
-            for vnic, link in plugged.items():
-                if link.alias != ALIAS + vnic:
-                    await self._set_alias(link, ALIAS + vnic)
             bare, self._bare = self._bare, set()
-            before = {id: link.index for id, link in self._plugged.items() if link.index in gone}
-            anew = {id for id, link in plugged.items() if link.index == before.get(id)}
-            self._plugged = plugged
-            now = self.bindings()
-            by_id = {binding.vnic: binding for binding in now.vnics}
-            self._bindings = {**self._bindings, **by_id}
             try:
-                await self._attach(bare, anew)
-            except NetlinkError:
+                await self._sync(bare, gone)
+            except BaseException:
                 self._bare |= bare  # nothing else tells of them where there is no tcx
                 self._gone |= gone
                 raise
-            if now != self._reported:
-                self._reported = now
-                self._report(now)
+
+    async def _sync(self, bare: Set[int], gone: Set[int]) -> None:
+        links = await self._links()
+        self._log_unfit(links)
+        plugged = recognise(links, self._bindings)
+        for vnic in self._plugged.keys() - plugged.keys():
+            # A dump that links come and go under may miss one, and a vNIC is not opened on a maybe.
+            link = await self._link(self._plugged[vnic].index)
+            if link is not None and link.alias == ALIAS + vnic:
+                plugged[vnic] = link
+        for vnic, link in plugged.items():
+            if link.alias != ALIAS + vnic:
+                await self._set_alias(link, ALIAS + vnic)
+        before = {id: link.index for id, link in self._plugged.items() if link.index in gone}
+        anew = {id for id, link in plugged.items() if link.index == before.get(id)}
+        self._plugged = plugged
+        now = self.bindings()
+        by_id = {binding.vnic: binding for binding in now.vnics}
+        self._bindings = {**self._bindings, **by_id}
+        await self._attach(bare, anew)
+        if now != self._reported:
+            self._reported = now
+            self._report(now)
 
     async def _attach(self, bare: Set[int] = frozenset(), anew: Set[str] = frozenset()) -> None:
         """Who is plugged, as far as they are not. Without the lock, too: what was found last is whole, and

@@ -326,6 +326,25 @@ async def test_a_device_that_is_made_anew_under_its_number_is_another(
     assert devices.told == [({WEB}, anew), ({WEB}, set())]
 
 
+@pytest.mark.parametrize("busy", ["get_links", "_connect"], ids=["at the look", "at the attaching"])
+async def test_a_device_that_is_made_anew_is_another_also_when_the_kernel_was_busy(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch, busy: str
+) -> None:
+    """Nothing else ever tells of it."""
+    devices.netlink.add(7, "veth-web")
+    assert await devices.announce()
+    devices.events.events = [{**devices.netlink.links[7], "header": {"type": RTM_DELLINK}, "family": 0}]
+    with pytest.raises(asyncio.CancelledError):
+        await devices.interfaces.watch()
+    with monkeypatch.context() as patch:
+        whose = devices.netlink if busy == "get_links" else devices.interfaces
+        patch.setattr(whose, busy, AsyncMock(side_effect=NetlinkError(errno.EBUSY)))
+        with pytest.raises(NetlinkError):
+            await devices.interfaces.sync()
+    await devices.interfaces.sync()
+    assert devices.told[-1] == ({WEB}, {WEB})
+
+
 async def test_o9_the_last_announcement_of_a_name_counts(devices: Devices) -> None:
     """A vNIC has gone, and the hypervisor gives the name of its device to another; the one that was there is
     known by its alias, wherever that is, and by no name."""
