@@ -283,3 +283,6 @@ def test_a_vnic_that_is_to_come_is_held_when_its_device_comes_again(host: Host, 
     host.datapath.hold(here.id, Hold.FROZEN)
     host.datapath.detach(here.id)
     assert host.datapath.holds() == {}
+    host.datapath.hold(here.id, Hold.FROZEN)
+    host.datapath.attach(here.id, here.ifindex, here.mac)
+    assert host.datapath.holds() == {}

@@ -207,6 +207,24 @@ async def test_o35_a_return_that_does_not_take_place_wakes_no_old_copy(
     assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)
 
 
+async def test_o35_a_return_to_a_device_that_has_just_gone_begins_and_ends(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two questions what had left is there, and frozen, or not: it is not on a device that comes
+    then."""
+    a, b = sites
+    await move(a, b)
+    await a.moves.finish(VM)
+    holds = a.host.datapath.holds
+    monkeypatch.setattr(a.host.datapath, "holds", lambda: {vnic_id("here"): Hold.FROZEN} | holds())
+    a.detach()
+    await prepare(b, a, number=2)
+    a.port = None
+    a.plug()
+    await a.moves.abort(VM)
+    assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)
+
+
 async def test_o35_a_return_of_a_vm_that_never_left_does_not_stop_it(sites: Pair, net: Net) -> None:
     """It was to leave, nobody froze it, and the return that is announced is called off."""
     a, b = sites

@@ -173,7 +173,8 @@ class Datapath:
 
     def hold(self, vnic_id: str, why: Hold, *, settled: bool = True) -> None:
         """No packet that comes from now on passes, or all that the policy allows do (`Hold.NONE`). Of a vNIC
-        that is not attached yet: from when it is. `settled`: those under way are done when this returns."""
+        that is not attached yet: from when it is, but for what is frozen, since that ends with its device.
+        `settled`: those under way are done when this returns."""
         self._vnics.hold(vnic_id, why, settled=settled)
 
     def settle(self, vnic_id: str) -> None:

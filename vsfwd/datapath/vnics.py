@@ -121,10 +121,12 @@ class Vnics(Mapping[str, Vnic]):
 
     def hold(self, vnic_id: str, why: Hold, *, settled: bool = True) -> None:
         """No packet that comes from now on passes, or all that the policy allows do (`Hold.NONE`). Of a vNIC
-        that is not attached yet: from when it is. `settled`: those under way are done when this returns."""
-        before = self.holds().get(vnic_id, Hold.NONE)
+        that is not attached yet: from when it is, but for what is frozen, since that ends with its device.
+        `settled`: those under way are done when this returns."""
+        before, vnic = self.holds().get(vnic_id, Hold.NONE), self.get(vnic_id)
+        if vnic is None and why == Hold.FROZEN:
+            why = Hold.NONE
         self._held[vnic_id] = why
-        vnic = self.get(vnic_id)
         if vnic is not None:
             self._write_hold(vnic, why)
             self.put(vnic_id, vnic)

@@ -63,7 +63,8 @@ class Coming:
             await coming._wait_for_policy()
             return coming
         devices, held = await here.devices(), await here.held()
-        coming._left = {vnic: devices[vnic] for vnic in vnics if held.get(vnic) == Hold.FROZEN}
+        frozen = {vnic for vnic in vnics if held.get(vnic) == Hold.FROZEN}
+        coming._left = {vnic: device for vnic, device in devices.items() if vnic in frozen}
         try:
             await here.hold(vnics, Hold.WAITING)
             await coming._wait_for_policy()
@@ -71,7 +72,7 @@ class Coming:
             await here.clear(vnics)
         except BaseException:
             await here.apply_thread(here.give_up, vnics)
-            await coming._let_be(vnics)
+            await here.apply_thread(coming._let_be, vnics)
             raise
         return coming
 
@@ -180,12 +181,12 @@ class Coming:
         held = await self._here.held()
         waiting = [vnic for vnic in self.vnics if vnic in held]
         await self._here.clear(waiting)
-        await self._let_be(waiting)
+        await self._here.apply_thread(self._let_be, waiting)
         await self._here.apply_thread(self._here.give_up, self.vnics)
 
-    async def _let_be(self, vnics: Sequence[str]) -> None:
+    def _let_be(self, vnics: Sequence[str]) -> None:
         """Held no more, but where the VM had left: what stands on the device that it had is an old copy."""
-        devices = await self._here.devices()
-        old = [vnic for vnic in vnics if vnic in self._left and self._left[vnic] == devices.get(vnic)]
-        await self._here.hold(old, Hold.FROZEN)
-        await self._here.hold(set(vnics) - set(old), Hold.NONE)
+        datapath = self._here.datapath
+        for vnic in vnics:
+            is_old = vnic in self._left and self._left[vnic] == datapath.devices.get(vnic)
+            datapath.hold(vnic, Hold.FROZEN if is_old else Hold.NONE)
