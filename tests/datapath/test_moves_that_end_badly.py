@@ -207,6 +207,47 @@ async def test_o35_a_return_that_does_not_take_place_wakes_no_old_copy(
     assert a.receive(udp(net.peer, net.here)) == passed(2, new=True)
 
 
+async def test_o35_a_move_that_is_refused_while_its_device_goes_keeps_no_slot(
+    sites: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last moment: while it is held its slot would be kept for it."""
+    a, b = sites
+    b.plug()
+    monkeypatch.setattr(coming, "POLICY_PATIENCE_S", 0.0)
+    b.policy = DesiredState
+    monkeypatch.setattr(b.host.datapath, "give_up", b.host.datapath.detach)
+    with pytest.raises(Refused, match="policy"):
+        await b.moves.prepare(offer(a, b))
+    assert b.host.datapath.places == {}
+
+
+@pytest.mark.parametrize("how", ["active", "forgotten"])
+async def test_o30_a_vnic_that_has_gone_and_is_in_no_move_keeps_its_slot_for_a_minute(
+    sites: Pair, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It is held, and its device goes: the VM may come on another yet, as long as its move is known, or
+    another is being prepared, and a while after that."""
+    a, b = sites
+    b.plug()
+    await prepare(a, b)
+    b.detach()
+    with monkeypatch.context() as late:
+        late.setattr(move_module, "HELD_LONG_S", -1.0)
+        await b.moves.look()
+    if how == "active":
+        await b.moves.activate(VM)
+    else:
+        b.restart()
+    await b.moves.look()
+    monkeypatch.setattr(move_module, "HELD_LONG_S", -1.0)
+    with monkeypatch.context() as preparing:
+        preparing.setitem(b.moves._preparing, VM, offer(a, b, number=2))
+        await b.moves.look()
+    assert b.host.datapath.places.keys() == {vnic_id("here")}
+    await b.moves.look()
+    assert b.host.datapath.places == {}
+
+
 async def test_o35_a_return_to_a_device_that_has_just_gone_begins_and_ends(
     sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:

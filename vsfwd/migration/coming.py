@@ -71,8 +71,8 @@ class Coming:
             await here.apply_thread(here.expect, vnics)
             await here.clear(vnics)
         except BaseException:
-            await here.apply_thread(here.give_up, vnics)
             await here.apply_thread(coming._let_be, vnics)
+            await here.apply_thread(here.give_up, vnics)  # a device that goes keeps its slot while it is held
             raise
         return coming
 

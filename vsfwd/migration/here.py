@@ -48,6 +48,10 @@ class Here:
         """vNIC id to device number."""
         return await self.apply_thread(lambda: self.datapath.devices)
 
+    async def reserved(self) -> set[str]:
+        """vNICs that have a slot and are not here."""
+        return await self.apply_thread(lambda: self.datapath.places.keys() - self.datapath.slots.keys())
+
     async def held(self) -> Mapping[str, Hold]:
         return await self.apply_thread(self.datapath.holds)
 

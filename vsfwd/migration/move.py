@@ -36,7 +36,8 @@ COMING: Final = (Hold.WAITING, Hold.HEARD, Hold.DEAD)
 _ROUND: Final = struct.Struct("<H")
 PERIOD_S: Final = 1.0
 HELD_LONG_S: Final = 60.0
-"""After which a vNIC that is held is an alarm. It stays held."""
+"""After which a vNIC that is held is an alarm. It stays held. One of no move that is not here loses its
+slot."""
 REMEMBERED: Final = 1000
 """Moves that are over, so that nothing begins them again."""
 MAX_WANTED: Final = 64
@@ -68,6 +69,8 @@ class Moves:
         self._looking = asyncio.Lock()
         self._over: deque[str] = deque(maxlen=REMEMBERED)
         self._held_since: dict[str, float] = {}
+        self._reserved_since: dict[str, float] = {}
+        """vNICs of no move that have a slot and are not here."""
         self._left: set[str] = set()
         self._following: set[asyncio.Task[None]] = set()
         self._known: set[str] | None = None
@@ -315,7 +318,21 @@ class Moves:
         self._left &= held.keys()
         left = {vnic for vnic in self._left if held[vnic] == Hold.FROZEN}
         self._held_since = {vnic: self._held_since.get(vnic, now) for vnic in held.keys() - left}
+        await self._give_up_reserved()
         await self._ask_about_strangers()
+
+    async def _give_up_reserved(self) -> None:
+        """Slots of vNICs that no move brings any more: they have gone while they were held, or have not come
+        when their VM did, or an earlier daemon knew why."""
+        reserved, now = await self._here.reserved(), time.monotonic()
+        expected = {vnic for move in self._moves.values() for vnic in move.vnics}
+        expected |= {each.vnic for offer in self._preparing.values() for each in offer.vnics}
+        since = self._reserved_since
+        self._reserved_since = {vnic: since.get(vnic, now) for vnic in reserved - expected}
+        late = [vnic for vnic, began in self._reserved_since.items() if now - began > HELD_LONG_S]
+        if late:
+            log.warning("vNICs have not come, and their slots are given up", vnics=late)
+            await self._here.apply_thread(self._here.give_up, late)
 
     async def _look_after(self, move: Coming) -> None:
         try:

@@ -20,6 +20,9 @@ class Attached:
 
     async def apply_thread(self, *_: object) -> None: ...
 
+    async def reserved(self) -> set[str]:
+        return set()
+
     async def held(self) -> dict[str, Any]:
         return {}
 
