@@ -37,7 +37,7 @@ from manager_stub.hosts import Host, advanced, bindings_of, heard, host_row, plu
 from manager_stub.levels import Level, Position
 from manager_stub.locks import check_locks, signed
 from manager_stub.model import Entity, SecurityPolicy
-from manager_stub.moves.move import expected, stored_move
+from manager_stub.moves.move import arriving, expected, stored_move
 from manager_stub.rounds import Rounds
 from manager_stub.rows import (
     claim_rows,
@@ -89,7 +89,8 @@ class Register:
         world = World(hosts=frozenset(bindings), claims=claims, plugged=plugged_at(bindings))
         self._realised: Realised = realise(world.changed(objects, ()))
         outbox = {row.host: outgoing(row) for row in store.outbox()}
-        coming = expected({row["id"]: stored_move(row) for row in store.moves()})
+        moves = {row["id"]: stored_move(row) for row in store.moves()}
+        coming = expected(moves, arriving(moves, bindings, now_ms()))
         self._hosts = {
             row.id: stored_host(row, outbox.get(row.id), self._realised, coming.get(row.id, frozenset()))
             for row in host_rows

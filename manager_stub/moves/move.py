@@ -4,13 +4,14 @@ preparing ──► prepared ──► frozen ──► transferred ──► ac
     └────────────┴───────────┴────────────┴──► aborted, failed
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
+from manager_stub.hosts import vnics_of
 from manager_stub.transaction import Row
 from vsfwd.protocol.messages import Binding
 
@@ -41,6 +42,8 @@ LIVES_S: Final[Mapping[State, float]] = {
 what is frozen should take a second."""
 LONGEST_S: Final = int(sum(LIVES_S.values()))
 
+ARRIVES_S: Final = 60
+"""Within which a host says which vNICs it has."""
 KEPT: Final = 1000
 """Moves; the oldest that are over go."""
 
@@ -92,11 +95,22 @@ def told(move: Move) -> dict[str, Any]:
     return {field: getattr(move, field) for field in fields}
 
 
-def expected(moves: Mapping[str, Move]) -> dict[str, frozenset[str]]:
+def arriving(moves: Mapping[str, Move], said: Mapping[str, Iterable[Binding]], now_ms: int) -> set[str]:
+    """Moves that are over, and whose target has not said yet that the vNICs are plugged there: its word that
+    the VM runs may be heard before that."""
+    return {
+        id
+        for id, move in moves.items()
+        if move.state is State.ACTIVE
+        and now_ms < move.changed_ms + ARRIVES_S * 1000
+        and not vnics_of(move.vnics) <= vnics_of(said.get(move.target, ()))
+    }
+
+
+def expected(moves: Mapping[str, Move], arriving: Set[str]) -> dict[str, frozenset[str]]:
     """By host, the vNICs that are about to be plugged there."""
     found: dict[str, frozenset[str]] = {}
     for move in moves.values():
-        if move.is_open:
-            coming = frozenset(binding.vnic for binding in move.vnics)
-            found[move.target] = found.get(move.target, frozenset()) | coming
+        if move.is_open or move.id in arriving:
+            found[move.target] = found.get(move.target, frozenset()) | vnics_of(move.vnics)
     return found

@@ -20,7 +20,17 @@ from manager_stub.checks import Conflict, Refused
 from manager_stub.clock import now_ms
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.levels import Position
-from manager_stub.moves.move import KEPT, LONGEST_S, Move, State, expected, move_row, stored_move, told
+from manager_stub.moves.move import (
+    KEPT,
+    LONGEST_S,
+    Move,
+    State,
+    arriving,
+    expected,
+    move_row,
+    stored_move,
+    told,
+)
 from manager_stub.presence import Presence
 from manager_stub.register import Register
 from manager_stub.reports import BadReport, plain
@@ -106,6 +116,8 @@ class Moves:
         """Called with a host where a VM has appeared that nobody announced."""
         self.moves = {row["id"]: stored_move(row) for row in store.moves()}
         """All that are kept, the oldest first."""
+        self._arriving = arriving(self.moves, self._said(), now_ms())
+        """Moves that are over, and whose target has not said yet that it has the vNICs."""
         self._ways = {id: _Way(Position(0, 0, "")) for id, move in self.moves.items() if move.is_open}
         register.applied = self._policy_applied
         for move in list(self.moves.values()):
@@ -173,7 +185,7 @@ class Moves:
             raise Conflict("", f"{MAX_OPEN} VMs are moving already")
         now, user = now_ms(), audit.actor.get()
         move = Move(str(uuid4()), vm, source, target, vnics, user, now, now, pulled=pulled)
-        self._register.expect(expected({**self.moves, move.id: move}))
+        self._register.expect(expected({**self.moves, move.id: move}, self._arriving))
         level = self._register.hosts[target].level
         self._ways[move.id] = _Way(level.wanted_position)
         self._keep(move, None)
@@ -216,6 +228,8 @@ class Moves:
         for move in self.moves.values():
             if move.state is State.ACTIVE and now < move.changed_ms + LIVES_S * 1000:
                 self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
+        if self._arriving:
+            self._expect()
 
     def _awaited(self, move: Move) -> str:
         """Whose word was missing, where that is known."""
@@ -367,11 +381,20 @@ class Moves:
         self._leave({move.id})
         if state is State.ACTIVE:
             self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
+            self._arriving.add(move.id)
         for host in (move.source, move.target):
             self._tell_outcome(host, over)
         self._ways.pop(move.id).changed.set()
-        self._register.expect(expected(self.moves))
+        self._expect()
         return over
+
+    def _expect(self) -> None:
+        """A host has the policy of a vNIC that is to come until it says that it is there."""
+        self._arriving &= arriving(self.moves, self._said(), now_ms())
+        self._register.expect(expected(self.moves, self._arriving))
+
+    def _said(self) -> dict[str, tuple[Binding, ...]]:
+        return {id: host.bindings for id, host in self._register.hosts.items()}
 
     def _tell_outcome(self, host: str, move: Move) -> None:
         if move.state is not State.ACTIVE:

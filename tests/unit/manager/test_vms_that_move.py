@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from manager_stub.clock import now_ms
 from manager_stub.moves import moves as module
 from manager_stub.moves.move import LIVES_S, State
 from tests.unit.manager.moving import (
@@ -110,6 +111,34 @@ async def test_a_move_from_its_beginning_to_its_end(manager: Manager) -> None:
     assert manager.register.hosts[TARGET].bindings == (HERE,)
     assert manager.register.hosts[SOURCE].level.wanted.objects["vnics"] == {}
     assert manager.register.hosts[TARGET].expected == frozenset()
+
+
+async def test_the_target_keeps_the_policy_until_it_says_which_vnics_it_has(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the VM runs there is heard before, on a busy day; what a vNIC has of connections ends with its
+    policy. It has said so, and later says that the VM has gone: then it needs none. Nor does it a minute
+    later, if it never says so."""
+    hosts = manager.register.hosts
+    for plugged_there in (True, False):
+        id = await prepared(manager)
+        has = hosts[TARGET].level.wanted_position
+        done(manager, SOURCE, id, Step.FREEZE)
+        done(manager, TARGET, id, Step.IMPORT, round=1, final=True)
+        plugged(manager, SOURCE)
+        done(manager, TARGET, id, Step.ACTIVATE)
+        manager.parts.moves.expire()
+        assert hosts[TARGET].level.wanted_position == has
+        if plugged_there:
+            plugged(manager, TARGET, HERE)
+            manager.parts.moves.expire()
+            assert hosts[TARGET].level.wanted_position == has
+            plugged(manager, TARGET)
+        else:
+            monkeypatch.setattr(module, "now_ms", lambda: now_ms() + 61_000)
+        manager.parts.moves.expire()
+        assert hosts[TARGET].level.wanted.objects["vnics"] == {}
+        plugged(manager, SOURCE, HERE)
 
 
 async def test_o35_a_move_that_is_aborted(manager: Manager) -> None:
