@@ -52,7 +52,8 @@ async def test_metrics_are_written_as_shown(setting: Setting, tmp_path: Path) ->
     assert told.keys() == {(str(each["id"]), each["name"]) for each in stats["rules"]}
     assert told["1", "ping"] == next(each["packets"] for each in stats["rules"] if each["id"] == 1) > 0
     assert found["vsfwd_vnics"][0] == ({"state": "open"}, 1)
-    assert found["vsfwd_flow_table_held_ratio"] == [({"vnic": WEB, "vm": "web"}, 0)]
+    ((whose, held),) = found["vsfwd_flow_table_held_ratio"]
+    assert (whose, held < 0.1) == ({"vnic": WEB, "vm": "web"}, True)  # the ping, or nothing: a sample
     setting.host.kill()
     assert by_shell(script, {"vsfwctl": vsfwctl(setting)}, HOST_NS).returncode != 0
     assert written.read_bytes() == before
