@@ -225,7 +225,8 @@ class Moves:
             if move.expires_ms <= now:
                 seconds = round((now - move.changed_ms) / 1000)
                 self._end(move, State.FAILED, f"it was {move.state} for {seconds} s{self._awaited(move)}")
-        for move in self.moves.values():
+        # Of each VM the last one: before that it may have come from there, a moment ago.
+        for move in {move.vm: move for move in self.moves.values()}.values():
             if move.state is State.ACTIVE and now < move.changed_ms + LIVES_S * 1000:
                 self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
         if self._arriving:

@@ -53,25 +53,27 @@ def know_key(manager: Manager, host: str) -> None:
     manager.parts.moves._credentials.take(Credential(host, 1, pem.decode()))
 
 
-async def begun(manager: Manager) -> tuple["asyncio.Task[Any]", str]:
+async def begun(
+    manager: Manager, source: str = SOURCE, target: str = TARGET
+) -> tuple["asyncio.Task[Any]", str]:
     """A POST that waits, and the id of its move."""
-    for host in (SOURCE, TARGET):
+    for host in (source, target):
         know_key(manager, host)
     known = set(manager.parts.moves.moves)
-    posting = asyncio.create_task(manager.answer("POST", MOVES, {"vm": VM, "target": TARGET}))
+    posting = asyncio.create_task(manager.answer("POST", MOVES, {"vm": VM, "target": target}))
     async with asyncio.timeout(20):
         while not (new := manager.parts.moves.moves.keys() - known):  # noqa: ASYNC110
             await asyncio.sleep(0)
     return posting, new.pop()
 
 
-async def prepared(manager: Manager) -> str:
+async def prepared(manager: Manager, source: str = SOURCE, target: str = TARGET) -> str:
     """A move that has come so far that the VM may leave."""
-    posting, id = await begun(manager)
-    applies(manager, TARGET)
-    for host in (SOURCE, TARGET):
+    posting, id = await begun(manager, source, target)
+    applies(manager, target)
+    for host in (source, target):
         done(manager, host, id, Step.PREPARE)
-    done(manager, TARGET, id, Step.IMPORT, flows=7)
+    done(manager, target, id, Step.IMPORT, flows=7)
     answer = await posting
     assert (answer.status_code, answer.json()["state"]) == (201, "prepared")
     told(manager)

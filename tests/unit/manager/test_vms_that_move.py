@@ -141,6 +141,29 @@ async def test_the_target_keeps_the_policy_until_it_says_which_vnics_it_has(
         plugged(manager, SOURCE, HERE)
 
 
+async def test_o34_a_vm_that_has_been_there_and_back_is_where_its_last_move_led(manager: Manager) -> None:
+    """Though both hosts say that they have it for a moment, and each has got it by a move of the last minute.
+    No policy is sent anew for that."""
+    await moved_to(manager, TARGET)
+    await moved_to(manager, SOURCE)
+    plugged(manager, TARGET, HERE)
+    before = {host: manager.register.hosts[host].level.generation for host in (SOURCE, TARGET)}
+    manager.parts.moves.expire()
+    assert manager.register.hosts[SOURCE].bindings == (HERE,)
+    assert {host: manager.register.hosts[host].level.generation for host in before} == before
+
+
+async def moved_to(manager: Manager, target: str) -> None:
+    """The VM, from the other host."""
+    (source,) = {SOURCE, TARGET} - {target}
+    id = await prepared(manager, source, target)
+    done(manager, source, id, Step.FREEZE)
+    done(manager, target, id, Step.IMPORT, round=1, final=True)
+    done(manager, target, id, Step.ACTIVATE)
+    plugged(manager, source)
+    plugged(manager, target, HERE)
+
+
 async def test_o35_a_move_that_is_aborted(manager: Manager) -> None:
     """The source goes on, the target forgets the policy; who says anything later hears it again, and it
     cannot be aborted twice."""
