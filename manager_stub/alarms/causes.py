@@ -3,6 +3,7 @@ is kept here: what is gone is no alarm any more."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,11 +60,9 @@ class Causes:
         left out."""
         found = Found(self._in_memory(), {_DEAD_LETTERS, _STRANGER, _CLONED})
         found.unsure |= _unsure(self._register.hosts, self._presence)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._ask(found, look)
-        except TimeoutError:
-            pass
         return found
 
     def _in_memory(self) -> list[Alarm]:
@@ -79,17 +78,13 @@ class Causes:
 
     async def _ask(self, found: Found, look: bool) -> None:
         """The broker, one question after the other."""
-        try:
+        with suppress(Unreachable):
             found.dead_letters = await self._broker.dead_letters()
             found.alarms += await self._dead_letters(found.dead_letters, look)
             found.unsure.discard(_DEAD_LETTERS)
-        except Unreachable:
-            pass
-        try:
+        with suppress(Unreachable):
             found.alarms += await self._strangers()
             found.unsure.discard(_STRANGER)
-        except Unreachable:
-            pass
         silent = False
         for id in self._presence.clones():
             try:

@@ -19,6 +19,7 @@ from manager_stub import audit
 from manager_stub.checks import Conflict, Refused
 from manager_stub.clock import now_ms
 from manager_stub.enrolment.credentials import Credentials
+from manager_stub.hosts import vnics_of
 from manager_stub.levels import Position
 from manager_stub.moves.move import (
     KEPT,
@@ -144,9 +145,9 @@ class Moves:
     def pull(self, vm: str, source: str, target: str, vnics: tuple[Binding, ...]) -> Move:
         """The VM runs at the target already. A move that was to bring its vNICs to the source is over: it has
         been there, and nobody froze it where it had been before. Raises Conflict, and no move is over."""
-        there = {each.vnic for each in vnics}
+        there = vnics_of(vnics)
         for move in self._open():
-            led_there = move.target == source and there & {each.vnic for each in move.vnics}
+            led_there = move.target == source and there & vnics_of(move.vnics)
             if move.vm == vm and led_there and move.state in (State.PREPARING, State.PREPARED):
                 return self._begin(vm, source, target, vnics, pulled=True, past=move)
         return self._begin(vm, source, target, vnics, pulled=True)
@@ -174,7 +175,7 @@ class Moves:
                 raise Conflict(field_, f"the key of host {self._called(host)} is not known; enrol it anew")
         if problem := self._register.hosts[target].problem:
             raise Conflict("target", f"host {self._called(target)} cannot have its policy: {problem}")
-        there = len(self._register.hosts[target].vnics | {each.vnic for each in vnics})
+        there = len(self._register.hosts[target].vnics | vnics_of(vnics))
         if there > MAX_HOST_VNICS:
             raise Conflict(
                 "target", f"host {self._called(target)} would have {there} vNICs of {MAX_HOST_VNICS}"
@@ -228,7 +229,7 @@ class Moves:
         # Of each VM the last one: before that it may have come from there, a moment ago.
         for move in {move.vm: move for move in self.moves.values()}.values():
             if move.state is State.ACTIVE and now < move.changed_ms + LIVES_S * 1000:
-                self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
+                self._vnics.arrived(move.target, vnics_of(move.vnics))
         if self._arriving:
             self._expect()
 
@@ -342,7 +343,7 @@ class Moves:
             if move.state is not State.PREPARING or move.target not in hosts or way.asked:
                 continue
             host = self._register.hosts[move.target]
-            coming = {each.vnic for each in move.vnics}
+            coming = vnics_of(move.vnics)
             refused = [each.reason for each in host.refusals if each.kind == "vnics" and each.id in coming]
             if refused:
                 self._end(move, State.FAILED, f"{self._called(move.target)} refuses the policy: {refused[0]}")
@@ -381,7 +382,7 @@ class Moves:
         self._keep(over, move)
         self._leave({move.id})
         if state is State.ACTIVE:
-            self._vnics.arrived(move.target, {each.vnic for each in move.vnics})
+            self._vnics.arrived(move.target, vnics_of(move.vnics))
             self._arriving.add(move.id)
         for host in (move.source, move.target):
             self._tell_outcome(host, over)

@@ -1,5 +1,7 @@
 """The reconciler and the disk: what is saved, what cannot be, and how a daemon begins that comes back."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest.mock import Mock
 
 import pytest
@@ -77,7 +79,7 @@ def test_a_daemon_that_is_killed_while_it_starts_makes_no_change_of_policy_of_th
         world.datapath.slots = {"other": 0, WEB: 1}
     with monkeypatch.context() as killed:
         killed.setattr(world.datapath, "install", _killed)
-        with pytest.raises(SystemExit):
+        with pytest.raises(Killed):
             world.asked_after_a_restart()
     assert world.asked_after_a_restart() == changed
 
@@ -90,7 +92,17 @@ def test_a_daemon_that_is_killed_after_it_tried_again_leaves_no_name_that_is_not
     monkeypatch.setattr(reconciler, "INSTALL_PAUSE_S", 0.0)
     world.plug(PORT)
     world.take(world.policy())
-    install, world.datapath.failures = world.datapath.install, 1
+    world.datapath.failures = 1
+    with killed_once_installed(world, monkeypatch):
+        world.asked_after_a_restart()
+    assert world.asked_after_a_restart()
+    assert not world.asked_after_a_restart()
+
+
+@contextmanager
+def killed_once_installed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The kernel has what the daemon puts there, and the daemon can do nothing any more."""
+    install = world.datapath.install
 
     def and_die(plan: Plan) -> None:
         install(plan)
@@ -99,13 +111,11 @@ def test_a_daemon_that_is_killed_after_it_tried_again_leaves_no_name_that_is_not
     with monkeypatch.context() as dying:
         dying.setattr(world.datapath, "install", and_die)
         with pytest.raises(Killed):
-            world.asked_after_a_restart()
-    assert world.asked_after_a_restart()
-    assert not world.asked_after_a_restart()
+            yield
 
 
 def _killed(_: Plan) -> None:
-    raise SystemExit
+    raise Killed
 
 
 def test_a_restart_enforces_what_is_on_disk(world: World) -> None:
@@ -159,16 +169,8 @@ def test_o27_o7_a_kill_at_any_moment_forgets_no_newer_policy(
     is on disk is not put in its place. A policy that the kernel refused was never in force."""
     world.plug(PORT)
     world.take(world.policy())
-    install = world.datapath.install
-
-    def and_die(plan: Plan) -> None:
-        install(plan)
-        raise Killed
-
-    with monkeypatch.context() as dying:
-        dying.setattr(world.datapath, "install", and_die)
-        with pytest.raises(Killed):
-            world.take(world.manager.delta(rules={"1": None}))
+    with killed_once_installed(world, monkeypatch):
+        world.take(world.manager.delta(rules={"1": None}))
     world.restart()
     assert world.reconciler.hello().generation == 0
     world.take(world.policy())
