@@ -6,6 +6,7 @@
 Frames are of two kinds: `ALLOWED` by the policy of the vNIC, once it is in force there, and `FORBIDDEN`
 always."""
 
+import itertools
 import socket
 import struct
 import subprocess
@@ -32,6 +33,7 @@ SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 """Of linux/socket.h and linux/if_packet.h."""
 SO_RCVBUFFORCE: Final = 33
 ETH_P_IP: Final = 0x0800
+_names = itertools.count()
 BEFORE: Final = 50
 """Frames each way before anybody says whose device it is."""
 
@@ -56,7 +58,7 @@ def hot_host(directory: Path) -> Iterator[LoneHost]:
 def plug_unannounced(host: LoneHost, neighbour: "End", turn: int) -> Plugged:
     """Nobody says whose device it is before both ends have sent for a while: until then nothing may pass, and
     from then on what its policy allows, for which this waits."""
-    number, device = turn % VNICS, f"hot-{turn}"  # a name that was one's before would say whose it is
+    number, device = turn % VNICS, f"hot-{next(_names)}"  # one that was a vNIC's before would say whose it is
     neighbour.got.clear()
     with plugged(host, number, device) as vm:
         there, here = neighbour.sent, vm.sent

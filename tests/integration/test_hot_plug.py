@@ -64,7 +64,7 @@ def test_o8_no_frame_passes_a_new_vnic_before_its_policy(host: LoneHost, times: 
     allows."""
     with End(host.neighbour, "eth0", NEIGHBOUR_MAC, "10.0.0.2") as neighbour:
         found = [plug_unannounced(host, neighbour, turn) for turn in range(times)]
-    assert not any(each.early for each in found)
+    assert not [turn for turn, each in enumerate(found) if each.early]
     print(f"{times} vNICs: 0 of {sum(each.sent for each in found)} frames passed before policy")
 
 
