@@ -17,9 +17,9 @@ from typing import Final, NoReturn
 
 import structlog
 
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, TableUse
 from vsfwd.incidents import Cause, Incidents
-from vsfwd.reconciler import ApplyThread
 
 log = structlog.get_logger(log="vsfwd.alarms")
 

@@ -22,6 +22,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from vsfwd import configfile
 from vsfwd.alarms import Alarms
 from vsfwd.amqp import is_cancelled
+from vsfwd.applythread import ApplyThread, Reads
 from vsfwd.broker import BrokerLink
 from vsfwd.config import SHIPPED, Component, Config
 from vsfwd.configfile import ConfigError
@@ -42,7 +43,7 @@ from vsfwd.policy.model import Vnic
 from vsfwd.protocol.components import ComponentAnswer, ComponentEvent, ComponentMessage
 from vsfwd.protocol.envelope import Message
 from vsfwd.protocol.messages import Bindings, Event, Reply, Request
-from vsfwd.reconciler import ApplyThread, Disposition, Port, Reads, Reconciler
+from vsfwd.reconciler import Disposition, Port, Reconciler
 from vsfwd.relay import Relay
 from vsfwd.renewal import CertificateRenewal
 from vsfwd.seen import SeenFlows

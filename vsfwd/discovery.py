@@ -8,17 +8,18 @@ unless the manager asks; a vNIC that goes takes all with it."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
 import structlog
 
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, DatapathError, Snoop
 from vsfwd.policy.model import Vnic
 from vsfwd.protocol.messages import LEASED, MAX_CLAIMS_AT_ONCE, Addresses, Claim, has_room
-from vsfwd.reconciler import ApplyThread, Port
+from vsfwd.reconciler import Port
 from vsfwd.snooping import claims
 from vsfwd.statefile import StateFile
 
@@ -82,7 +83,7 @@ class Discovery:
     ) -> None:
         self._statefile = statefile
         self._datapath = datapath
-        self._apply_thread: Callable[..., Awaitable[object]] = apply_thread
+        self._apply_thread = apply_thread
         self._ports = ports
         self._report = report
         self._told: dict[int, tuple[Port, frozenset[int]]] = {}

@@ -8,10 +8,10 @@ from typing import Final
 import structlog
 
 import vsfwd.ipc.interface as api
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, DatapathError
 from vsfwd.image import PrefixKey
 from vsfwd.policy.bits import prefixes_of
-from vsfwd.reconciler import ApplyThread
 from vsfwd.rows import early_row
 
 log = structlog.get_logger(log="vsfwd.early")

@@ -1,6 +1,6 @@
 """The owner of what this host enforces: desired state, compiler, and the image the kernel has.
 
-Everything that changes policy or vNICs comes through here, one at a time, on one thread (`ApplyThread`):
+Everything that changes policy or vNICs comes through here, one at a time, on one thread (`applythread`):
 a message, a vNIC that is plugged or pulled, the state on disk at the start. Each becomes a desired state, an
 image, a plan, and one log line that says what changed and how long it took.
 
@@ -10,17 +10,15 @@ and `ports` are never changed but replaced, and may be read from any thread; eac
 may be newer than another while something is applied.
 """
 
-import asyncio
 import itertools
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -101,42 +99,6 @@ class Counters:
     refused: int = 0
     last_duration_us: int = 0
     realised_at: float = 0.0
-
-
-T = TypeVar("T")
-
-
-class ApplyThread:
-    """The one thread that touches policy and datapath. Work is done in the order it comes; the event loop
-    stays free for heartbeats meanwhile. Who stops waiting does not stop the work."""
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="apply")
-
-    async def __call__(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
-
-    def finish(self, last: Callable[[], None]) -> None:
-        """Wait for what has begun, then do `last`."""
-        self._executor.submit(last).result()
-        self._executor.shutdown()
-
-
-class Reads:
-    """The apply thread for who only wants to know: one after the other, so that policy waits for one of them,
-    and not for all clients that ask at once."""
-
-    def __init__(self, apply_thread: ApplyThread) -> None:
-        self._apply_thread = apply_thread
-        self._turn = asyncio.Lock()
-
-    async def __call__(self, work: Callable[..., T], *arguments: object) -> T:
-        async with self._turn:
-            reading = asyncio.ensure_future(self._apply_thread(work, *arguments))
-            try:
-                return await asyncio.shield(reading)
-            finally:
-                await asyncio.wait([reading])  # who stops waiting gives nobody a turn before that
 
 
 def _now() -> Now:

@@ -6,16 +6,17 @@ knows. Owns that memory; it ends with the daemon."""
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import nsmallest
 from typing import Final
 
 import msgspec
 
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, Event, Flow
 from vsfwd.policy.model import ECHO_REQUEST, TCP, UDP
 from vsfwd.protocol.messages import MAX_MINUTES, MAX_SEEN, Reply, Request, SeenFlow
-from vsfwd.reconciler import ApplyThread, Port
+from vsfwd.reconciler import Port
 
 REMEMBERED: Final = 10_000
 """Flows that were logged."""
@@ -33,7 +34,7 @@ class SeenFlows:
         self, datapath: Datapath, apply_thread: ApplyThread, ports: Callable[[], Mapping[str, Port]]
     ) -> None:
         self._datapath = datapath
-        self._apply_thread: Callable[..., Awaitable[list[tuple[Flow, float]]]] = apply_thread
+        self._apply_thread = apply_thread
         self._ports = ports
         self._logged: OrderedDict[tuple[object, ...], tuple[str, SeenFlow, float]] = OrderedDict()
         """By what makes them one flow, the newest last, each with its time by the monotonic clock."""

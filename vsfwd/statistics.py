@@ -13,9 +13,9 @@ from typing import Any, Final, NoReturn
 
 import structlog
 
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, DatapathError, RuleCounters
 from vsfwd.protocol.messages import MAX_COUNTS, STATISTICS_AGAIN_S, RuleCount, Statistics
-from vsfwd.reconciler import ApplyThread
 
 log = structlog.get_logger(log="vsfwd.statistics")
 
@@ -39,7 +39,7 @@ class RuleStatistics:
         period_s: float,
     ) -> None:
         self._datapath = datapath
-        self._apply_thread: Callable[..., Awaitable[Any]] = apply_thread
+        self._apply_thread = apply_thread
         self._send = send
         self.period_s = period_s
         self._boot = _BOOT_ID.read_text().strip()

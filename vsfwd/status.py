@@ -17,6 +17,7 @@ from asyncvarlink.serviceinterface import PermissionDenied
 import vsfwd.ipc.interface as api
 from vsfwd.alarms import Alarms
 from vsfwd.announcement import announced, check_device
+from vsfwd.applythread import Reads
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.configfile import ConfigError
@@ -29,7 +30,7 @@ from vsfwd.packetlog import PacketLog
 from vsfwd.policy.decision import decide
 from vsfwd.policy.model import Direction, Rule, Vnic
 from vsfwd.protocol.messages import digest_text
-from vsfwd.reconciler import Port, Reads, Reconciler
+from vsfwd.reconciler import Port, Reconciler
 from vsfwd.rows import (
     address_rows,
     applied,

@@ -18,9 +18,9 @@ import structlog
 
 import vsfwd.reconciler
 from tests.harness.simulated import SimulatedHost, Took
+from vsfwd.applythread import ApplyThread
 from vsfwd.config import Config
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 
 class Simulated(msgspec.Struct):

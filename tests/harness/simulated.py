@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from vsfwd.applythread import ApplyThread
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
 from vsfwd.datapath import DatapathError
@@ -18,7 +19,7 @@ from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.model import SessionTimers
 from vsfwd.protocol.envelope import Header, Kind, Message
 from vsfwd.protocol.messages import Binding, Bindings, Event, Reply, Request
-from vsfwd.reconciler import ApplyThread, Disposition, Port, Reconciler
+from vsfwd.reconciler import Disposition, Port, Reconciler
 from vsfwd.statefile import StateFile
 
 

@@ -19,8 +19,8 @@ from manager_stub.register import Register
 from tests.harness.installation import Installation, installed
 from tests.harness.simulated import SimulatedHost
 from tests.harness.waiting import eventually
+from vsfwd.applythread import ApplyThread
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 pytestmark = pytest.mark.slow
 

@@ -25,12 +25,12 @@ from tests.harness.hostile import Hostile
 from tests.harness.installation import Installation, Manager, installed
 from tests.harness.simulated import SimulatedHost
 from tests.harness.waiting import eventually
+from vsfwd.applythread import ApplyThread
 from vsfwd.config import Config
 from vsfwd.protocol import topology
 from vsfwd.protocol.envelope import Header, Kind, Message, seal
 from vsfwd.protocol.messages import Binding
 from vsfwd.protocol.topology import DELIVERY_LIMIT, MAX_BODY
-from vsfwd.reconciler import ApplyThread
 
 pytestmark = pytest.mark.slow
 

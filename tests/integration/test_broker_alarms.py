@@ -14,9 +14,9 @@ from tests.harness.installation import Installation, Manager, installed
 from tests.harness.simulated import SimulatedHost, Took
 from tests.harness.waiting import eventually
 from vagrant.lab.broker import Broker
+from vsfwd.applythread import ApplyThread
 from vsfwd.broker import OUTGOING
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ from tests.harness.cluster import Cluster, cluster
 from tests.harness.simulated import SimulatedHost, Took
 from tests.harness.waiting import eventually
 from vsfwd.amqp import Link
+from vsfwd.applythread import ApplyThread
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

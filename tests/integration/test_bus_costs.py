@@ -12,8 +12,8 @@ from tests.harness.hostile import Hostile
 from tests.harness.installation import Installation, Manager, installed
 from tests.harness.simulated import SimulatedHost
 from tests.harness.waiting import eventually
+from vsfwd.applythread import ApplyThread
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 pytestmark = pytest.mark.slow
 

@@ -27,11 +27,11 @@ from tests.harness.installation import Installation, Manager, installed
 from tests.harness.schedules import HOSTS, MANAGER, Step, schedule
 from tests.harness.simulated import SimulatedHost, Took
 from tests.harness.waiting import eventually
+from vsfwd.applythread import ApplyThread
 from vsfwd.broker import OUTGOING
 from vsfwd.config import Config
 from vsfwd.protocol import topology
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 pytestmark = pytest.mark.slow
 

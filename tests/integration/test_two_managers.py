@@ -13,8 +13,8 @@ import pytest
 from tests.harness.managers import TAKEOVER_S, Manager, Managers, managers
 from tests.harness.simulated import SimulatedHost, Took
 from vagrant.lab.waiting import wait_until
+from vsfwd.applythread import ApplyThread
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

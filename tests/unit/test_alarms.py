@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from vsfwd.alarms import CLOSED_SAMPLES, QUIET_SAMPLES, Alarms
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, TableUse
 from vsfwd.incidents import Cause, Incidents
-from vsfwd.reconciler import ApplyThread
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HIGH = Cause("dfw_session_count_high", "HIGH", "web")

@@ -6,9 +6,9 @@ from typing import cast
 import pytest
 
 import vsfwd.ipc.interface as api
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, DatapathError
 from vsfwd.early import EarlyDrops
-from vsfwd.reconciler import ApplyThread
 
 
 class Compiling:

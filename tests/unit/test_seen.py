@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 
 from vsfwd import seen
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, Ether, Event, Flow
 from vsfwd.protocol.messages import MAX_MINUTES, Reply, Request, SeenFlow
-from vsfwd.reconciler import ApplyThread, Port
+from vsfwd.reconciler import Port
 from vsfwd.seen import SeenFlows
 
 WEB, DB = "web", "db"

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, RuleCounters
 from vsfwd.protocol.messages import MAX_COUNTS, STATISTICS_AGAIN_S, RuleCount, Statistics
-from vsfwd.reconciler import ApplyThread
 from vsfwd.statistics import AT_ONCE, RuleStatistics, read_counters
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, Hold
 from vsfwd.discovery import Discovery
 from vsfwd.identity import Unfit, load_key
@@ -14,7 +15,6 @@ from vsfwd.incidents import Incidents
 from vsfwd.policy.desired import DesiredState
 from vsfwd.protocol.envelope import Refused
 from vsfwd.protocol.messages import Binding
-from vsfwd.reconciler import ApplyThread
 
 
 @dataclass(frozen=True)

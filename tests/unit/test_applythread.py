@@ -4,7 +4,7 @@ import asyncio
 import threading
 from contextlib import suppress
 
-from vsfwd.reconciler import ApplyThread, Reads
+from vsfwd.applythread import ApplyThread, Reads
 
 
 async def done_in_order(give_up: bool) -> list[str]:
