@@ -11,13 +11,11 @@ may be newer than another while something is applied.
 """
 
 import itertools
-import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from vsfwd.datapath import Datapath, DatapathError
 from vsfwd.image import Flip, Image, Nothing, Plan, diff
 from vsfwd.incidents import Cause, Incidents
+from vsfwd.lastgood import NO_POLICY, Behind, check_floor, last_good, name_of, position_in
 from vsfwd.memory import give_back, no_collection
 from vsfwd.policy import schedule
 from vsfwd.policy.compile import Compiler
@@ -43,11 +42,6 @@ log = structlog.get_logger(log="vsfwd.policy")
 
 INSTALL_ATTEMPTS: Final = 3
 INSTALL_PAUSE_S: Final = 0.2
-NO_POLICY: Final = DesiredState()
-_POSITION: Final = struct.Struct("<4sQQ")
-"""How the name of what is in force begins: its format, epoch and generation."""
-_FORMAT: Final = b"pos1"
-_NAME_BYTES: Final = 12
 
 
 @dataclass(frozen=True)
@@ -68,10 +62,6 @@ class Unattached:
 
     port: Port
     reason: str
-
-
-class Behind(Refused):
-    """The message is older than what this host has had, though that is lost here."""
 
 
 class Disposition(StrEnum):
@@ -131,8 +121,8 @@ class Reconciler:
         self._now = now
         self._incidents = incidents or Incidents()
         self._closed: frozenset[int] = frozenset()
-        self._floor = _position(NO_POLICY)
-        """Epoch and generation of the newest policy that an earlier daemon enforced or saved."""
+        self._floor = NO_POLICY.position
+        """Of the newest policy that an earlier daemon enforced or saved."""
         self.not_saved = ""
         """Why the disk has not got what is enforced."""
         self.not_installed = ""
@@ -146,52 +136,34 @@ class Reconciler:
     def load(self) -> None:
         """Take the last good policy from disk. Without one, and where the kernel has a newer one that a disk
         did not take, nothing is installed: what the kernel enforces stays, and new vNICs stay closed."""
-        unusable = []
+        enforced = position_in(self._datapath.last_in_force())
+        found = last_good(self._on_disk(), enforced, self._statefile.newest())
+        self.state, self._floor = found.state, found.floor
+        if found.lost:
+            log.error("the last good policy is not loaded", reason=found.lost)
+            self._incidents.note(Cause("dfw_policy_file_unusable", "CRITICAL", self._host), found.lost)
+        if self.state is NO_POLICY:
+            log.warning("no policy is loaded: new vNICs stay closed until the manager sends one")
+        else:
+            log.info("policy loaded", **_identity(self.state), **_sizes(self.state))
+
+    def _on_disk(self) -> Iterator[tuple[str, DesiredState | str]]:
         for path, stored in self._statefile.policies():
             try:
                 if isinstance(stored, str):
                     raise Refused(stored)
-                self.state = self._proven(stored)
+                found: DesiredState | str = self._proven(stored)
             except Exception as error:
                 why = _why(error)
                 log.error("policy on disk is not usable; trying the one before it", file=str(path), **why)
-                unusable.append(f"{path.name}: {why['reason']}")
-            else:
-                log.info("policy loaded", file=str(path), **_identity(self.state), **_sizes(self.state))
-                break
-        else:
-            log.warning("no policy on disk: vNICs stay closed until the manager sends one")
-        if _position(self.state) < (enforced := self._enforced_before()) and self.state is not NO_POLICY:
-            log.error(
-                "policy on disk is older than what the kernel enforces, which stays", **_identity(self.state)
-            )
-            unusable.append(f"generation {enforced[1]} is in force, and stays")
-            self.state = NO_POLICY
-        last = self._statefile.newest()
-        self._floor = max(enforced, last)
-        if unusable or _position(self.state) < last:
-            self._lost_on_disk(last[1], unusable)
-
-    def _enforced_before(self) -> tuple[int, int]:
-        """Epoch and generation that an earlier daemon left in the kernel; (0, 0): nobody knows."""
-        name = self._datapath.last_in_force()
-        if not name.startswith(_FORMAT):
-            return 0, 0
-        _, epoch, generation = _POSITION.unpack_from(name)
-        return epoch, generation
-
-    def _lost_on_disk(self, last: int, unusable: Sequence[str]) -> None:
-        loaded = f"generation {self.state.generation} was loaded"
-        instead = "nothing was loaded, new vNICs stay closed" if self.state is NO_POLICY else loaded
-        reasons = "; ".join(unusable) or "its file is gone"
-        cause = Cause("dfw_policy_file_unusable", "CRITICAL", self._host)
-        self._incidents.note(cause, f"generation {last} was saved, {instead}: {reasons}")
+                found = why["reason"]
+            yield path.name, found
 
     def _proven(self, stored: Stored) -> DesiredState:
         header = envelope.verify_header(self._key, stored.header, stored.signature, self._host)
         whole = msgspec.structs.replace(header, kind=Kind.SNAPSHOT, base=header.generation)
-        if (header.epoch, header.generation) < (oldest := self._statefile.oldest()):
-            raise Refused(f"generation: {(header.epoch, header.generation)} is older than {oldest}")
+        if header.position < (oldest := self._statefile.oldest()):
+            raise Refused(f"generation: {header.position} is older than {oldest}")
         return apply(NO_POLICY, whole, msgspec.json.encode(stored.objects))
 
     @no_collection()
@@ -201,8 +173,7 @@ class Reconciler:
         try:
             header, json = envelope.unseal(self._key, message, self._host)
             wanted = apply(self.state, header, json)
-            if _position(wanted) < self._floor:
-                raise Behind(f"generation: {_position(wanted)} is older than {self._floor}, which was here")
+            check_floor(wanted.position, self._floor)
             plan = self._install(wanted)
             duration_us = (time.monotonic_ns() - received_ns) // 1000
         except Duplicate:
@@ -462,11 +433,9 @@ class Reconciler:
         return plan
 
     def _name(self, state: DesiredState, closed: frozenset[int]) -> bytes:
-        """Of all that an image is made of, its generation readable: what a restart finds as it was is not put
-        to flows again."""
+        """Of all that an image is made of: what a restart finds as it was is not put to flows again."""
         made_of = self._version, state.digest, sorted(closed), sorted(self._datapath.places.items())
-        digest = sha256(repr(made_of).encode()).digest()
-        return _POSITION.pack(_FORMAT, *_position(state)) + digest[:_NAME_BYTES]
+        return name_of(state.position, made_of)
 
 
 def timers(state: DesiredState, here: Iterable[str]) -> dict[str, SessionTimers]:
@@ -480,10 +449,6 @@ def _why(error: Exception) -> dict[str, Any]:
     if isinstance(error, Refused | DatapathError):
         return {"reason": str(error), "exc_info": None}
     return {"reason": f"internal error: {error!r}", "exc_info": error}
-
-
-def _position(state: DesiredState) -> tuple[int, int]:
-    return state.epoch, state.generation
 
 
 def _identity(state: DesiredState) -> dict[str, int | str]:

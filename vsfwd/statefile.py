@@ -23,6 +23,7 @@ from vsfwd import files
 from vsfwd.disk import Disk
 from vsfwd.policy.desired import UNDECODABLE, DesiredState
 from vsfwd.policy.layered import whole
+from vsfwd.protocol.envelope import Position
 from vsfwd.protocol.messages import KINDS, Addresses, Binding, Bindings, Changes
 
 _POLICY: Final = "policy.json"
@@ -53,8 +54,8 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Positions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Epoch and generation of the last policy that was saved, and of the one before it."""
 
-    last: tuple[int, int]
-    before: tuple[int, int]
+    last: Position
+    before: Position
 
 
 class StateFile:
@@ -97,15 +98,15 @@ class StateFile:
         with suppress(FileNotFoundError):
             os.replace(self._policy, self._previous)
         os.replace(new, self._policy)
-        self._save_positions((state.epoch, state.generation))
+        self._save_positions(state.position)
         files.sync_directory(self._directory)
 
-    def oldest(self) -> tuple[int, int]:
+    def oldest(self) -> Position:
         """Epoch and generation below which no policy on disk is to be believed."""
         positions = self._saved_before()
         return positions.before if positions else (0, 0)
 
-    def newest(self) -> tuple[int, int]:
+    def newest(self) -> Position:
         """Epoch and generation of the policy that was saved last."""
         positions = self._saved_before()
         return positions.last if positions else (0, 0)
@@ -120,7 +121,7 @@ class StateFile:
             except (OSError, *UNDECODABLE) as error:
                 yield path, str(error)
 
-    def _save_positions(self, last: tuple[int, int]) -> None:
+    def _save_positions(self, last: Position) -> None:
         """After the policy: of a crash in between, what is left is older than both and stops neither.
         Nor does an empty file, so this does not wait for the disk."""
         known = self._saved or self._saved_before()

@@ -22,7 +22,8 @@ from tests.unit.policy_messages import APP, WEB
 from vsfwd.datapath import Reason, TableUse
 from vsfwd.ipc import server
 from vsfwd.ipc.server import Client, IpcServer
-from vsfwd.reconciler import NO_POLICY, Port
+from vsfwd.lastgood import NO_POLICY
+from vsfwd.reconciler import Port
 from vsfwd.statistics import AT_ONCE
 from vsfwd.status import Answers, Parts
 

@@ -85,7 +85,7 @@ class Coming:
 
     def _lacking(self) -> str:
         state, offer = self._here.policy(), self.offer
-        if (state.epoch, state.generation) < (offer.epoch, offer.generation):
+        if state.position < (offer.epoch, offer.generation):
             return f"generation {offer.generation} is needed, {state.generation} is here"
         missing = [vnic for vnic in self.vnics if vnic not in state.vnics]
         return f"there is none for vNIC {missing[0]}" if missing else ""
@@ -116,7 +116,7 @@ class Coming:
             raise Refused(f"round: {number} is not the next one, which is {self.rounds}")
         state = await asyncio.to_thread(self._opened, whole)
         now, offer = self._here.policy(), self.offer
-        same = not offer.generation or (now.epoch, now.generation) == (offer.epoch, offer.generation)
+        same = not offer.generation or now.position == (offer.epoch, offer.generation)
         await self._here.apply_thread(self._luggage.take, state, same)
         self.step, self.rounds, self.final = Step.IMPORT, number + 1, state.final
         await self._listen()

@@ -14,7 +14,7 @@ import msgspec
 
 from vsfwd.policy.layered import GONE, Gone, changed, different
 from vsfwd.policy.model import MAX_RULES, Group, Rule, Vnic, is_uuid, type_of
-from vsfwd.protocol.envelope import Header, Kind, Refused
+from vsfwd.protocol.envelope import Header, Kind, Position, Refused
 from vsfwd.protocol.messages import DELETE, KINDS, Changes, Raw, Refusal, digest_text, object_digest
 
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -46,6 +46,10 @@ class DesiredState:
     vnics: Mapping[str, Vnic] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
 
+    @property
+    def position(self) -> Position:
+        return self.epoch, self.generation
+
 
 def apply(state: DesiredState, header: Header, json: bytes) -> DesiredState:
     """The state after a message. Raises Refused (`Duplicate` and `OutOfStep` are such) and then nothing
@@ -70,7 +74,7 @@ def apply(state: DesiredState, header: Header, json: bytes) -> DesiredState:
 
 
 def _check_sequence(state: DesiredState, header: Header) -> None:
-    here, there = (state.epoch, state.generation), (header.epoch, header.generation)
+    here, there = state.position, header.position
     if there < here:
         raise Refused(f"generation: {there} is older than {here}")
     if there == here and header.digest == digest_text(state.digest):

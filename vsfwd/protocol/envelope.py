@@ -23,6 +23,9 @@ REPORT_AFTER: Final = "vsfw-report-after"
 COMPRESS_ABOVE: Final = 4096
 _CONTEXT: Final = b"vsfw policy 1\0"
 
+Position = tuple[int, int]
+"""Epoch and generation: of two states of a host the later one has the greater."""
+
 
 class Kind(StrEnum):
     SNAPSHOT = "snapshot"
@@ -44,6 +47,10 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body: str
     encoding: str = "json"
     """"json", or "zstd": JSON compressed by Zstandard (RFC 8878)."""
+
+    @property
+    def position(self) -> Position:
+        return self.epoch, self.generation
 
 
 class Refused(Exception):
