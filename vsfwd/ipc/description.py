@@ -8,7 +8,7 @@ from asyncvarlink import VarlinkInterface
 
 
 def description(interface: type[VarlinkInterface]) -> str:
-    """As varlink has it, and with what the types say of themselves."""
+    """As varlink has it, which has what methods and errors say, and with what the types say of themselves."""
     types = vars(sys.modules[interface.__module__])
 
     def with_words(found: re.Match[str]) -> str:
@@ -17,4 +17,4 @@ def description(interface: type[VarlinkInterface]) -> str:
             return found[0]
         return "".join(f"# {line}\n" for line in said.splitlines()) + found[0]
 
-    return re.sub(r"^(?:type|error) (\w+)", with_words, interface.render_interface_description(), flags=re.M)
+    return re.sub(r"^type (\w+)", with_words, interface.render_interface_description(), flags=re.M)
