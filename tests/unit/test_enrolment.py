@@ -375,8 +375,9 @@ def test_the_token_stands_in_no_process_list(
 def test_who_has_enrolled_is_told_what_to_start(
     monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
 ) -> None:
-    """The units, each as its user: root's vsfwd would leave state and pins that theirs may not open. A
-    directory of which they know nothing is said to the program."""
+    """The units, each as its user: root's vsfwd would leave state and pins that theirs may not open. Those of
+    a host that is enrolled again may run, as the host that it was. A directory of which they know nothing is
+    said to the program."""
     monkeypatch.setattr(ctl_enrol, "enrol", lambda *_, **__: HOST)
     argv = ["--manager", "https://m:8443", "--token", TOKEN, "--ca-hash", "sha256:", *given]
     said = CliRunner().invoke(ctl_enrol.enroll, argv).output
@@ -388,6 +389,8 @@ def test_who_has_enrolled_is_told_what_to_start(
     units = {path.stem for path in (Path(enrolment.__file__).parent / "systemd").glob("*.service")}
     before, _, named = then.partition("--now ")
     assert (before, set(named.split())) == ("next: systemctl enable ", units)
+    _, _, again = CliRunner().invoke(ctl_enrol.enroll, [*argv, "--again"]).output.strip().partition("next: ")
+    assert again == f"systemctl enable {named}; systemctl restart {named}"
 
 
 def test_without_a_token_the_ways_to_say_it_are_named(asked: Enrolment) -> None:

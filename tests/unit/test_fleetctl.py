@@ -27,6 +27,8 @@ HOST = {
 class Answering:
     """In place of a manager: `answers` by method and path."""
 
+    url = "https://manager"
+
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers = answers
 
@@ -91,6 +93,23 @@ def test_an_alarm_that_is_none_is_not_acknowledged(vsfwctl: Callable[..., Result
     """Where they are to be had is said."""
     said = vsfwctl({"GET alarms": []}, "alarms", "acknowledge", "nope")
     assert (said.exit_code, said.stderr.endswith("no such alarm; vsfwctl alarms shows them\n")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("whom", "enroll"),
+    [
+        (("--name", "node-7"), "vsfwctl enroll --manager "),
+        (("--host", "host1"), "vsfwctl enroll --again --manager "),
+    ],
+)
+def test_what_a_token_says_can_be_typed(
+    vsfwctl: Callable[..., Result], whom: tuple[str, str], enroll: str
+) -> None:
+    """A host that is enrolled anew refuses it without --again."""
+    made = {"token": "t", "ca_hash": "sha256:0", "display_name": "", "used": False, "expires": 0}
+    made["host"] = HOST["id"] if whom[0] == "--host" else None
+    answers = {"GET vsfw/hosts": [HOST], "POST vsfw/enrolment-tokens": made}
+    assert enroll in vsfwctl(answers, "tokens", "create", *whom).stdout
 
 
 def test_who_cannot_be_asked_says_yes(vsfwctl: Callable[..., Result]) -> None:

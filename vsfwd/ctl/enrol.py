@@ -75,10 +75,12 @@ def enroll(
         end(str(error), EXIT_REFUSED)
     except OSError as error:
         end(f"{error.filename}: {error.strerror}", EXIT_USAGE)
-    by_unit = directory == PATH.parent
-    then = (
-        f"next: systemctl enable --now {UNITS}" if by_unit else f"start vsfwd --config {directory / CONFIG}"
-    )
+    if directory != PATH.parent:
+        then = f"start vsfwd --config {directory / CONFIG}"
+    elif again:  # they may run, with the id of before
+        then = f"next: systemctl enable {UNITS}; systemctl restart {UNITS}"
+    else:
+        then = f"next: systemctl enable --now {UNITS}"
     click.echo(f"enrolled as host {host}; {then}")
 
 

@@ -51,8 +51,9 @@ def create(rest: Rest, name: str | None, host: str | None, lifetime: int | None,
         return
     click.echo(f"token    {made['token']}")
     click.echo(f"for      {_whom(made)}, until {when(made['expires'])}")
-    click.echo(f"on it    vsfwctl enroll --manager {rest.url} --ca-hash {made['ca_hash']} --token-file -")
-    click.echo("         and the token, on standard input; then start vsfwd")
+    enroll = "vsfwctl enroll --again" if made["host"] else "vsfwctl enroll"
+    click.echo(f"on it    {enroll} --manager {rest.url} --ca-hash {made['ca_hash']} --token-file -")
+    click.echo("         and the token, on standard input; it says what to start then")
 
 
 @tokens.command()
