@@ -186,7 +186,8 @@ def _add_confirmation(routes: APIRouter, publishing: Publishing) -> None:
             publishing.open_window(confirm_within)
             return
         if publishing.window is None:
-            raise Problem(409, "nothing waits to be confirmed")
+            earlier = f"; to go back to an earlier policy, see {PREFIX}/configurations"
+            raise Problem(409, f"nothing waits to be confirmed{earlier if action == 'roll_back' else ''}")
         publishing.check_own()
         if action == "confirm":
             publishing.close_window()

@@ -181,6 +181,7 @@ def test_a_publish_that_is_not_confirmed_is_undone(manager: Served, vsfwctl: Run
     assert manager.rest.get(f"{DOMAIN}/groups/web").json()["description"] == "other"
     done = vsfwctl("confirm")
     assert (done.returncode, done.stderr) == (1, "vsfwctl: nothing waits to be confirmed\n")
+    assert "an earlier policy, see /api/v1/vsfw/configurations" in vsfwctl("roll-back").stderr
 
 
 def test_an_import_says_what_it_left_out(manager: Served, vsfwctl: Run, tmp_path: Path) -> None:
