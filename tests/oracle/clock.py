@@ -4,7 +4,6 @@ To the programs it is the same whether the clock moves or what is compared with 
 whole hundreds of seconds and fifty, all pauses whole hundreds: so nothing ends within fifty seconds of a
 packet, and a walk takes a few."""
 
-import os
 import struct
 from random import Random
 from typing import Final
@@ -41,9 +40,9 @@ def pause(datapath: Datapath, seconds: int) -> None:
 
 def _age_flows(datapath: Datapath, slot: int, ticks: int) -> None:
     tables, ways = datapath._flows, constant("WAYS")
-    inner, size = tables._inner(slot), tables._place.size
-    try:
-        for key, raw in bpf.items(inner, 4, tables._bucket.size, bpf.sizes_of(inner)[2]):
+    size = tables._place.size
+    with bpf.closing(tables.held_open(slot)) as inner:
+        for key, raw in bpf.items(inner, 4, tables._bucket.size, bpf.shape_of(inner).entries):
             checks, places = raw[: 8 * ways], raw[8 * ways :]
             if not any(checks):
                 continue
@@ -52,8 +51,6 @@ def _age_flows(datapath: Datapath, slot: int, ticks: int) -> None:
                 flow = at + tables._key.size
                 older += places[at:flow] + _older(tables._value, places[flow : at + size], ticks)
             bpf.update(inner, key, checks + older)
-    finally:
-        os.close(inner)
 
 
 def _older(layout: Layout, raw: bytes, ticks: int) -> bytes:

@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -198,12 +199,6 @@ def shape_of(fd: int) -> Shape:
     return Shape(*struct.unpack_from("<I4x4I", _info(fd, _buffer(80))))
 
 
-def sizes_of(fd: int) -> tuple[int, int, int]:
-    """What a map was made for: bytes of a key, bytes of a value, entries."""
-    key, value, entries = struct.unpack_from("<III", _info(fd, _buffer(80)), 8)
-    return key, value, entries
-
-
 def object_id(fd: int) -> int:
     """Of a map or a program."""
     (id_,) = struct.unpack_from("<I", _info(fd, _buffer(80)), 4)
@@ -262,6 +257,15 @@ def load_program(type_: ProgramType, name: str, instructions: bytes, license_: s
         except OSError as error:
             said = log.value.decode(errors="replace").splitlines()[-2:]
             raise OSError(error.errno, "; ".join((os.strerror(error.errno or 0), *said))) from None
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """A descriptor that is no more after that."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def pin(fd: int, path: Path) -> None:

@@ -10,12 +10,11 @@ have moved meanwhile are copied once more. A connection that opens in that very 
 may have to say a packet again."""
 
 import mmap
-import os
 import shutil
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +55,7 @@ class Before:
         """Raises OSError, KeyError for what is no such directory."""
         self._pins = pins
         with _pinned(pins / TYPES_PIN) as fd:
-            raw = bpf.lookup(fd, bytes(4), bpf.sizes_of(fd)[1]) or b""
+            raw = bpf.lookup(fd, bytes(4), bpf.shape_of(fd).value) or b""
         self._types = Declarations(zlib.decompress(raw).decode())
         self.served = self._served(hooks)
 
@@ -77,11 +76,9 @@ class Before:
         inner = self._inner("policies", self._control() & 1)
         if inner is None:
             return MODES[0]
-        try:
+        with bpf.closing(inner):
             policy = layout.unpack(bpf.lookup(inner, struct.pack("<I", slot), layout.size) or b"")
             return str(MODES[policy["mode"]])
-        finally:
-            os.close(inner)
 
     def _inner(self, table: str, index: int) -> int | None:
         with _pinned(self._pins / table) as outer:
@@ -134,7 +131,7 @@ class Before:
         if any(ours) or not (self._pins / IN_FORCE).exists():
             return
         with _pinned(self._pins / IN_FORCE) as theirs:
-            if bpf.sizes_of(theirs)[1] == inforce.LAYOUT.size:
+            if bpf.shape_of(theirs).value == inforce.LAYOUT.size:
                 _, name = inforce.LAYOUT.unpack(bpf.lookup(theirs, bytes(4), inforce.LAYOUT.size) or b"")
                 bpf.update(fd, bytes(4), inforce.LAYOUT.pack(inforce.NEVER, name))
 
@@ -191,18 +188,13 @@ def converted_by_name(raw: bytes, theirs: Layout, ours: Layout) -> bytes:
     return ours.pack(**{name: known[name] for name in ours.names if name in known})
 
 
-@contextmanager
-def _pinned(path: Path) -> Iterator[int]:
-    fd = bpf.pinned(path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def _pinned(path: Path) -> AbstractContextManager[int]:
+    return bpf.closing(bpf.pinned(path))
 
 
 def _entries(fd: int, size: int) -> Iterator[bytes]:
     """Of an array that can be mapped."""
-    stride, entries = (size + 7) & ~7, bpf.sizes_of(fd)[2]
+    stride, entries = (size + 7) & ~7, bpf.shape_of(fd).entries
     length = -(-stride * entries // mmap.PAGESIZE) * mmap.PAGESIZE
     with mmap.mmap(fd, length, access=mmap.ACCESS_READ) as pages:
         for at in range(0, stride * entries, stride):

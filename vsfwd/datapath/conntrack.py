@@ -4,7 +4,6 @@ Owns the map `flows`. The programs need nobody to keep it going: an expired flow
 its place is the next one's."""
 
 import mmap
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,11 +71,8 @@ class FlowTables:
 
     def make(self, slot: int, buckets: int) -> None:
         """An empty table for `slot`, in place of the one a former vNIC had there."""
-        inner = self._create(buckets)
-        try:
+        with bpf.closing(self._create(buckets)) as inner:
             self._outer.put(slot, inner)
-        finally:
-            os.close(inner)
 
     def _create(self, buckets: int) -> int:
         flags = bpf.F_MMAPABLE | bpf.F_INNER_MAP
@@ -85,48 +81,33 @@ class FlowTables:
     def put(self, slot: int, content: bytes) -> None:
         """A table with this in its buckets, in place of the one there; when this returns, no program uses
         that."""
-        inner = self._create(len(content) // self._bucket.size)
-        try:
+        with bpf.closing(self._create(len(content) // self._bucket.size)) as inner:
             with mmap.mmap(inner, -(-len(content) // mmap.PAGESIZE) * mmap.PAGESIZE) as pages:
                 pages[: len(content)] = content
             self._outer.put(slot, inner)
-        finally:
-            os.close(inner)
 
     def mapped(self, slot: int) -> mmap.mmap:
         """The table itself, to read and to write, as long as somebody holds this."""
-        inner = self._inner(slot)
-        try:
-            size = bpf.sizes_of(inner)[2] * self._bucket.size
+        with bpf.closing(self.held_open(slot)) as inner:
+            size = bpf.shape_of(inner).entries * self._bucket.size
             return mmap.mmap(inner, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
-        finally:
-            os.close(inner)
 
     def settle(self, slot: int) -> None:
         """Until packets that have begun by now are done with the table."""
-        inner = self._inner(slot)
-        try:
+        with bpf.closing(self.held_open(slot)) as inner:
             self._outer.put(slot, inner)
-        finally:
-            os.close(inner)
 
     def buckets(self, slot: int) -> int:
         """How many the table of `slot` has. One that was taken over may have another size than a new one."""
-        inner = self._inner(slot)
-        try:
-            return bpf.sizes_of(inner)[2]
-        finally:
-            os.close(inner)
+        with bpf.closing(self.held_open(slot)) as inner:
+            return bpf.shape_of(inner).entries
 
-    def _inner(self, slot: int) -> int:
+    def held_open(self, slot: int) -> int:
+        """A descriptor of the table, which is the caller's."""
         inner = self._outer.get(slot)
         if inner is None:
             raise DatapathError(f"slot {slot} has no flow table")
         return inner
-
-    def held_open(self, slot: int) -> int:
-        """A descriptor of the table, which is the caller's."""
-        return self._inner(slot)
 
     def drop(self, slot: int) -> None:
         """Gives the memory back."""
@@ -155,35 +136,30 @@ class FlowTables:
     def held(self, slot: int) -> float:
         """The share of its places that live flows hold which give way to nobody: of some buckets, since the
         hash spreads flows evenly over all."""
-        now, ways, size = self._programs.jiffies(), constant("WAYS"), self._place.size
-        held = 0
-        inner = self._inner(slot)
-        try:
-            buckets = min(_SAMPLE, bpf.sizes_of(inner)[2])
+        now, held = self._programs.jiffies(), 0
+        with bpf.closing(self.held_open(slot)) as inner:
+            buckets = min(_SAMPLE, bpf.shape_of(inner).entries)
             for _, raw in islice(bpf.items(inner, 4, self._bucket.size, buckets), buckets):
-                for way, check in enumerate(struct.unpack_from(f"<{ways}Q", raw)):
-                    if check:
-                        place = raw[8 * ways + way * size :][:size]
-                        flow = self._value.unpack(place[self._key.size :])
-                        held += bool(flow["answered"] and flow["expires"] > now)
-        finally:
-            os.close(inner)
-        return held / (buckets * ways)
+                for _, value in self._taken_in(raw):
+                    flow = self._value.unpack(value)
+                    held += bool(flow["answered"] and flow["expires"] > now)
+        return held / (buckets * constant("WAYS"))
 
     def _taken(self, slot: int) -> Iterator[tuple[bytes, bytes]]:
         """Keys and flows of all places that are not free."""
         inner = self._outer.get(slot)
         if inner is None:
             return
-        try:
-            size, ways = self._place.size, constant("WAYS")
-            for _, raw in bpf.items(inner, 4, self._bucket.size, bpf.sizes_of(inner)[2]):
-                for way, check in enumerate(struct.unpack_from(f"<{ways}Q", raw)):
-                    if check:
-                        place = raw[8 * ways + way * size :][:size]
-                        yield place[: self._key.size], place[self._key.size :]
-        finally:
-            os.close(inner)
+        with bpf.closing(inner):
+            for _, raw in bpf.items(inner, 4, self._bucket.size, bpf.shape_of(inner).entries):
+                yield from self._taken_in(raw)
+
+    def _taken_in(self, bucket: bytes) -> Iterator[tuple[bytes, bytes]]:
+        size, ways = self._place.size, constant("WAYS")
+        for way, check in enumerate(struct.unpack_from(f"<{ways}Q", bucket)):
+            if check:
+                place = bucket[8 * ways + way * size :][:size]
+                yield place[: self._key.size], place[self._key.size :]
 
     def _flow(self, key: bytes, value: bytes, now: int) -> Flow:
         flow = self._value.unpack(value)

@@ -140,11 +140,8 @@ class Early:
         found = _found(self._pins, self._link(device))
         if found is None or found.name is None:
             raise DatapathError(f"device {device}: has no early drop")
-        fd = bpf.pinned(found.pins / found.name)
-        try:
+        with bpf.closing(bpf.pinned(found.pins / found.name)) as fd:
             yield fd
-        finally:
-            os.close(fd)
 
     def _link(self, device: str) -> Any:
         try:
@@ -181,11 +178,10 @@ class Early:
     def _fill(self, device: str, pins: Path, blocked: Sequence[PrefixKey], rate: int, burst: int) -> None:
         keys = [pack_prefix(self._key, prefix) for prefix in blocked]
         try:
-            with _maps(pins) as maps, ExitStack() as closing:
-                trie = bpf.create_map(
-                    bpf.MapType.LPM_TRIE, self._key.size, 4, max(len(keys), 1), bpf.F_NO_PREALLOC, "blocked"
-                )
-                closing.callback(os.close, trie)
+            made = bpf.create_map(
+                bpf.MapType.LPM_TRIE, self._key.size, 4, max(len(keys), 1), bpf.F_NO_PREALLOC, "blocked"
+            )
+            with bpf.closing(made) as trie, _maps(pins) as maps:
                 bpf.update_batch(trie, b"".join(keys), bytes(4 * len(keys)), len(keys))
                 lists = MapOfMaps(maps["blocked"], pins / INNER)
                 tidy(pins / INNER, [lists])

@@ -51,7 +51,7 @@ class FlowCopy:
     def begin(self) -> None:
         """All there are, before our programs come: as shortly as it can be."""
         _, self._begun = self._live()
-        buckets = bpf.sizes_of(self._theirs)[2]
+        buckets = bpf.shape_of(self._theirs).entries
         self._known = self._checks(self._begun)
         self._bucket, self._way = spread(self._known, buckets, self._begun["flow"]["answered"])
         housed = self._bucket >= 0
@@ -83,7 +83,7 @@ class FlowCopy:
 
     def _live(self) -> tuple[npt.NDArray[np.uint64], Array]:
         """Checks and places of all flows, in our terms."""
-        size = bpf.sizes_of(self._theirs)[2] * self._from.itemsize
+        size = bpf.shape_of(self._theirs).entries * self._from.itemsize
         length = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         with mmap.mmap(self._theirs, length, access=mmap.ACCESS_READ) as pages:
             table = np.frombuffer(pages[:size], self._from)

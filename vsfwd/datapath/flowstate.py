@@ -6,7 +6,6 @@ is built beside the one that is there and put in its place in one step, so no pa
 a part of it. Only what the VM waits for is put into the table itself, while nothing passes."""
 
 import mmap
-import os
 import struct
 from dataclasses import dataclass
 from typing import Any, Final
@@ -103,11 +102,8 @@ class FlowStates:
         """Flows that are new or have changed since that round, and the keys of those that are no more.
         `since` becomes this round. What a program is just writing may be seen half done: once the vNIC is
         frozen, nothing is."""
-        inner = self._tables.held_open(slot)
-        try:
+        with bpf.closing(self._tables.held_open(slot)) as inner:
             return self._export(inner, self._policy.seq, since)
-        finally:
-            os.close(inner)
 
     def export_departed(self, table: Table, since: Round) -> tuple[Array, Array]:
         """Of a vNIC that is gone."""
@@ -254,11 +250,8 @@ class FlowStates:
 
     def own(self, slot: int) -> Array:
         """The live places of a table, as they are."""
-        inner = self._tables.held_open(slot)
-        try:
+        with bpf.closing(self._tables.held_open(slot)) as inner:
             table = self._read(inner, self._bucket)
-        finally:
-            os.close(inner)
         live = (table["check"] != 0) & (table["place"]["flow"]["expires"] > self._programs.jiffies())
         own: Array = table["place"][live]
         return own
@@ -287,10 +280,8 @@ class FlowStates:
         inner = self._programs.outer("rules").get(self._policy.bank)
         if inner is None:
             return np.zeros(0, self._rule)
-        try:
+        with bpf.closing(inner):
             return self._read(inner, self._rule)
-        finally:
-            os.close(inner)
 
     def _open_pinholes(self, slot: int, pinholes: Array) -> None:
         if not len(pinholes):
@@ -338,7 +329,7 @@ class FlowStates:
         return flow_hashes(keys, self._seeds)
 
     def _read(self, inner: int, of: np.dtype[np.void]) -> Array:
-        size = bpf.sizes_of(inner)[2] * of.itemsize
+        size = bpf.shape_of(inner).entries * of.itemsize
         whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         with mmap.mmap(inner, whole, access=mmap.ACCESS_READ) as pages:
             return np.frombuffer(pages[:size], of)

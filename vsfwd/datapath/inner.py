@@ -57,7 +57,7 @@ class MapOfMaps:
 
     def ids(self) -> set[int]:
         """Of all that are in it."""
-        places = range(bpf.sizes_of(self._fd)[2])
+        places = range(bpf.shape_of(self._fd).entries)
         return {id_ for index in places if (id_ := bpf.inner_id(self._fd, index)) is not None}
 
 

@@ -137,8 +137,10 @@ class Programs:
     def layouts(self, table: str) -> tuple[Layout, Layout]:
         """Of the keys and the values of a map, or of the inner maps of a map of maps."""
         key, value = layouts(table)
-        if not is_outer(table) and (key.size, value.size) != bpf.sizes_of(self.fd(table))[:2]:
-            raise DatapathError(f"map {table}: types.h is read in another size than the kernel's")
+        if not is_outer(table):
+            made = bpf.shape_of(self.fd(table))
+            if (key.size, value.size) != (made.key, made.value):
+                raise DatapathError(f"map {table}: types.h is read in another size than the kernel's")
         return key, value
 
     def jiffies(self) -> int:

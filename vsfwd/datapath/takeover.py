@@ -78,7 +78,7 @@ class Takeover:
             self._programs.outer("flows").put(slot, theirs)
             copy.close()
             return None
-        self._flows.make(slot, bpf.sizes_of(theirs)[2])
+        self._flows.make(slot, bpf.shape_of(theirs).entries)
         return copy
 
     def relieve(self) -> None:
