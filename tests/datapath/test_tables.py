@@ -1,5 +1,6 @@
 """The tables of a vNIC under pressure, with no daemon to help: what lives stays, what is dead makes room."""
 
+import mmap
 import os
 import random
 import stat
@@ -15,6 +16,7 @@ from tests.harness.datapath import Host, Port, dropped, inside, passed, private_
 from tests.harness.packets import IPV4, reply_to, tcp, udp
 from vsfwd.alarms import HELD_HIGH
 from vsfwd.datapath import Settings, TableUse, bpf
+from vsfwd.datapath.flowcopy import FlowCopy
 from vsfwd.datapath.flowstate import flow_hashes
 from vsfwd.migration.state import KEY
 
@@ -70,6 +72,31 @@ def test_short_flows_never_fill_the_table(host: Host, here: Port) -> None:
         assert open_tcp(host, here, sport) == [0, 0, 0]
         assert play(host, here, (segment(sport, "R"), True)) == [0]
     assert here.drops() == {}
+
+
+def test_flows_that_begin_while_a_table_is_copied_are_found_in_the_copy(host: Host, here: Port) -> None:
+    """Of a table that fills no whole number of pages, too: each is where the programs look for it."""
+    ports = range(1000, 1000 + QUOTA // 4)
+    for sport in ports:
+        open_tcp(host, here, sport)
+    datapath, tables = host.datapath, host.datapath._flows
+    begun = tables.mapped(here.slot)[:]
+    theirs = tables._create(tables.buckets(here.slot))
+    copy = FlowCopy(
+        datapath._programs,
+        tables,
+        datapath.flow_states,
+        here.slot,
+        theirs,
+        datapath._programs.layouts("flows")[1],
+    )
+    copy.begin()
+    assert here.flows() == []
+    with mmap.mmap(theirs, len(begun)) as pages:
+        pages[:] = begun
+    copy.end()
+    assert play(host, here, *((segment(sport, "A"), True) for sport in ports)) == [0] * len(ports)
+    assert len(here.flows()) == len(ports)
 
 
 def test_connections_that_both_sides_closed_make_room(host: Host, here: Port) -> None:

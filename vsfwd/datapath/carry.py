@@ -195,7 +195,6 @@ def _pinned(path: Path) -> AbstractContextManager[int]:
 def _entries(fd: int, size: int) -> Iterator[bytes]:
     """Of an array that can be mapped."""
     stride, entries = (size + 7) & ~7, bpf.shape_of(fd).entries
-    length = -(-stride * entries // mmap.PAGESIZE) * mmap.PAGESIZE
-    with mmap.mmap(fd, length, access=mmap.ACCESS_READ) as pages:
+    with mmap.mmap(fd, stride * entries, access=mmap.ACCESS_READ) as pages:
         for at in range(0, stride * entries, stride):
             yield pages[at : at + size]

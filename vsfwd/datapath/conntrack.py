@@ -82,15 +82,14 @@ class FlowTables:
         """A table with this in its buckets, in place of the one there; when this returns, no program uses
         that."""
         with bpf.closing(self._create(len(content) // self._bucket.size)) as inner:
-            with mmap.mmap(inner, -(-len(content) // mmap.PAGESIZE) * mmap.PAGESIZE) as pages:
-                pages[: len(content)] = content
+            with mmap.mmap(inner, len(content)) as pages:
+                pages[:] = content
             self._outer.put(slot, inner)
 
     def mapped(self, slot: int) -> mmap.mmap:
         """The table itself, to read and to write, as long as somebody holds this."""
         with bpf.closing(self.held_open(slot)) as inner:
-            size = bpf.shape_of(inner).entries * self._bucket.size
-            return mmap.mmap(inner, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+            return mmap.mmap(inner, bpf.shape_of(inner).entries * self._bucket.size)
 
     def settle(self, slot: int) -> None:
         """Until packets that have begun by now are done with the table."""

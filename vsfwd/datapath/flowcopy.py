@@ -84,9 +84,8 @@ class FlowCopy:
     def _live(self) -> tuple[npt.NDArray[np.uint64], Array]:
         """Checks and places of all flows, in our terms."""
         size = bpf.shape_of(self._theirs).entries * self._from.itemsize
-        length = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        with mmap.mmap(self._theirs, length, access=mmap.ACCESS_READ) as pages:
-            table = np.frombuffer(pages[:size], self._from)
+        with mmap.mmap(self._theirs, size, access=mmap.ACCESS_READ) as pages:
+            table = np.frombuffer(pages[:], self._from)
         checks, places = table["check"].reshape(-1), table["place"].reshape(-1)
         live = (checks != 0) & (places["flow"]["expires"] > self._jiffies())
         return checks[live], _picked_up(converted(places[live], self._place))
@@ -98,8 +97,7 @@ class FlowCopy:
 
     def _table(self) -> Array:
         """Ours, as it is; who writes into this writes into it."""
-        pages = self._tables.mapped(self._slot)
-        return np.frombuffer(pages, self._to, count=len(pages) // self._to.itemsize)
+        return np.frombuffer(self._tables.mapped(self._slot), self._to)
 
 
 def _picked_up(places: Array) -> Array:

@@ -237,8 +237,7 @@ class FlowStates:
 
     def _mapped(self, slot: int) -> Array:
         """The table as it is; who writes into this writes into it."""
-        pages = self._tables.mapped(slot)
-        return np.frombuffer(pages, self._bucket, count=self._tables.buckets(slot))
+        return np.frombuffer(self._tables.mapped(slot), self._bucket)
 
     def _unasked(self, slot: int, places: Array) -> Array:
         """As flows of this host of which the policy is asked at their first packet."""
@@ -330,9 +329,8 @@ class FlowStates:
 
     def _read(self, inner: int, of: np.dtype[np.void]) -> Array:
         size = bpf.shape_of(inner).entries * of.itemsize
-        whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        with mmap.mmap(inner, whole, access=mmap.ACCESS_READ) as pages:
-            return np.frombuffer(pages[:size], of)
+        with mmap.mmap(inner, size, access=mmap.ACCESS_READ) as pages:
+            return np.frombuffer(pages[:], of)
 
 
 def dtype(layout: Layout) -> np.dtype[np.void]:

@@ -63,8 +63,7 @@ class ArrayMap:
         self.fd = fd
         self.stride = (value_size + 7) & ~7
         self.entries = entries
-        page = mmap.PAGESIZE
-        self.pages = mmap.mmap(fd, (self.stride * entries + page - 1) // page * page)
+        self.pages = mmap.mmap(fd, self.stride * entries)
 
     def __setitem__(self, index: int, value: bytes) -> None:
         self.pages[index * self.stride : index * self.stride + len(value)] = value
