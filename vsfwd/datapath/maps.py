@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import compress, islice
 from typing import Final, TypeVar
@@ -142,20 +143,16 @@ class Policy:
         image, unseen = plan.image, 1 - self.bank
         counters = self.counters.reserve(rule.id for rule in image.rules)
         outers = {table: self._programs.outer(table) for table in TABLES}
-        made: list[int] = []
         try:
             # Changing an inner map waits for a grace period; in threads those of the six tables pass
             # together.
-            with ThreadPoolExecutor(len(TABLES)) as pool:
+            with ExitStack() as unless_put, ThreadPoolExecutor(len(TABLES)) as pool:
                 quiet = pool.submit(self._wait_for_packets)
-                bank, inner = self._build(image, counters, made)
+                bank, inner = self._build(image, counters, unless_put)
                 quiet.result()
                 list(pool.map(lambda table: outers[table].put(unseen, inner[table]), TABLES))
-        except Exception as error:
-            for fd in made:
-                os.close(fd)
-            if not isinstance(error, OSError | ValueError | IndexError):
-                raise
+                unless_put.pop_all()
+        except (OSError, ValueError, IndexError) as error:
             raise DatapathError(f"write bank {unseen} of {len(image.rules)} rules: {error}") from None
         gone = self.counters.owners() - counters.keys()
         self.counters.disown(gone)
@@ -180,11 +177,13 @@ class Policy:
             hosts.put(self.bank, live)
             os.close(live)
 
-    def _build(self, image: Image, counters: dict[int, int], made: list[int]) -> tuple[Bank, dict[str, int]]:
+    def _build(
+        self, image: Image, counters: dict[int, int], unless_put: ExitStack
+    ) -> tuple[Bank, dict[str, int]]:
         def create(table: str, entries: int, type_: bpf.MapType, flags: int) -> int:
             key, value = self._layouts[table]
             fd = bpf.create_map(type_, key.size, value.size, max(entries, 1), flags, table)
-            made.append(fd)
+            unless_put.callback(os.close, fd)
             return fd
 
         def array(table: str, entries: int) -> ArrayMap:
