@@ -21,8 +21,9 @@ from tests.harness.manager import alone
 from tests.harness.postgres import Postgres, private_postgres
 from tests.unit.manager.expressions import named, vm
 from tests.unit.manager.moving import HERE, OTHER, SOURCE, TARGET, plugged
-from tests.unit.manager.rest import DOMAIN, Manager
-from vsfwd.protocol.messages import Hello, digest_text
+from tests.unit.manager.rest import DOMAIN, VSFW, Manager
+from tests.unit.manager.serving import HOST, MAC, VM, VNIC
+from vsfwd.protocol.messages import Binding, Bindings, Hello, digest_text
 
 MOST_PARAMETERS: Final = 2000
 
@@ -144,6 +145,15 @@ def csr() -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "manager")])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+async def serving(manager: Manager) -> Manager:
+    """With a host on which a VM is plugged."""
+    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC}]})
+    manager.register.add_host(HOST, "host")
+    manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
+    return manager
 
 
 @pytest.fixture

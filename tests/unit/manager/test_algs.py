@@ -2,37 +2,21 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
-from vsfwd.policy.model import TCP, UDP, Alg, Rule, Service
-from vsfwd.protocol.messages import Binding, Bindings
+from tests.unit.manager.rest import DOMAIN, INFRA, Manager
+from tests.unit.manager.serving import rules_sent
+from vsfwd.policy.model import TCP, UDP, Alg, Service
 
 SECTION = f"{DOMAIN}/security-policies/s"
-HOST = "33333333-0000-4000-8000-000000000001"
-VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
-MAC = "02:00:00:00:00:01"
 FTP = Service(TCP, ((21, 21),), alg=Alg.FTP)
-
-
-@pytest.fixture
-async def serving(manager: Manager) -> Manager:
-    """A manager with a host on which a VM is plugged."""
-    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC}]})
-    manager.register.add_host(HOST, "host")
-    manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
-    return manager
 
 
 async def sent(manager: Manager, **rule: Any) -> tuple[Service, ...] | None:
     """The services of this rule, as the host reads them."""
     section = {"rules": [{"id": "r", "action": "ALLOW", **rule}]}
     await manager.call("PUT", SECTION, section)
-    raw = manager.register.hosts[HOST].level.wanted.objects["rules"].values()
-    rules = [msgspec.json.decode(each, type=Rule) for each in raw]
-    (services,) = [each.services for each in rules if each.name == "r"]
-    return services
+    return rules_sent(manager)["r"].services
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,14 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
-from vsfwd.policy.model import Rule, Schedule
-from vsfwd.protocol.messages import Binding, Bindings
+from tests.unit.manager.rest import DOMAIN, INFRA, Manager
+from tests.unit.manager.serving import rules_sent
+from vsfwd.policy.model import Schedule
 
 SCHEDULER = f"{INFRA}/firewall-schedulers/hours"
 SECTION = f"{DOMAIN}/security-policies/s"
-HOST = "33333333-0000-4000-8000-000000000001"
-VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
-MAC = "02:00:00:00:00:01"
 WEEKEND = {"days": ["SATURDAY", "SUNDAY"]}
 ONCE = {
     "recurring": False,
@@ -24,19 +20,9 @@ ONCE = {
 }
 
 
-@pytest.fixture
-async def serving(manager: Manager) -> Manager:
-    """A manager with a host on which a VM is plugged."""
-    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC}]})
-    manager.register.add_host(HOST, "host")
-    manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
-    return manager
-
-
 def sent(manager: Manager) -> dict[str, Schedule | None]:
     """The schedules of the host's rules, by the rule's name."""
-    raw = manager.register.hosts[HOST].level.wanted.objects["rules"].values()
-    return {rule.name: rule.schedule for rule in (msgspec.json.decode(each, type=Rule) for each in raw)}
+    return {name: rule.schedule for name, rule in rules_sent(manager).items()}
 
 
 def interval(first: str, last: str) -> dict[str, str]:

@@ -2,34 +2,14 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from tests.unit.manager.rest import DOMAIN, VSFW, Manager
-from vsfwd.policy.model import APPLICATION, ExistingFlows, Rule, Tracking
-from vsfwd.protocol.messages import Binding, Bindings
+from tests.unit.manager.rest import DOMAIN, Manager
+from tests.unit.manager.serving import rules_sent
+from vsfwd.policy.model import APPLICATION, ExistingFlows, Tracking
 
 SECTION = f"{DOMAIN}/security-policies/s"
 DEFAULT_SECTION = f"{DOMAIN}/security-policies/default-layer3-section"
-HOST = "33333333-0000-4000-8000-000000000001"
-VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
-MAC = "02:00:00:00:00:01"
-
-
-@pytest.fixture
-async def serving(manager: Manager) -> Manager:
-    """A manager with a host on which a VM is plugged."""
-    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC}]})
-    manager.register.add_host(HOST, "host")
-    manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
-    return manager
-
-
-def sent(manager: Manager) -> dict[str, Rule]:
-    """The rules of the host by name."""
-    raw = manager.register.hosts[HOST].level.wanted.objects["rules"].values()
-    rules = (msgspec.json.decode(rule, type=Rule) for rule in raw)
-    return {rule.name: rule for rule in rules}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +27,7 @@ async def test_x20_tcp_strict_and_stateful_become_the_tracking_of_the_rules(
 ) -> None:
     """Strict unless it is said; and the section shows what it has."""
     await serving.call("PUT", SECTION, {**body, "rules": [{"id": "r", "action": "ALLOW"}]})
-    assert sent(serving)["r"].tracking is tracking
+    assert rules_sent(serving)["r"].tracking is tracking
     shown = await serving.call("GET", SECTION)
     assert (shown["stateful"], shown["tcp_strict"]) == (
         body.get("stateful", True),
@@ -58,17 +38,17 @@ async def test_x20_tcp_strict_and_stateful_become_the_tracking_of_the_rules(
 async def test_existing_flows_are_rechecked_kept_or_cut(serving: Manager) -> None:
     """As the section says, for all its rules, from the next message on."""
     await serving.call("PUT", SECTION, {"rules": [{"id": name, "action": "ALLOW"} for name in "ab"]})
-    assert {sent(serving)[name].existing_flows for name in "ab"} == {ExistingFlows.RECHECK}
+    assert {rules_sent(serving)[name].existing_flows for name in "ab"} == {ExistingFlows.RECHECK}
     for word in ExistingFlows:
         await serving.call("PATCH", SECTION, {"existing_flows": word.upper()})
-        assert {sent(serving)[name].existing_flows for name in "ab"} == {word}
-    assert sent(serving)["Default Layer3 Rule"].existing_flows is ExistingFlows.RECHECK
+        assert {rules_sent(serving)[name].existing_flows for name in "ab"} == {word}
+    assert rules_sent(serving)["Default Layer3 Rule"].existing_flows is ExistingFlows.RECHECK
 
 
 async def test_the_default_section_can_be_told_too(serving: Manager) -> None:
     """What its rules want to know of connections is the operator's choice; its place is not."""
     await serving.call("PATCH", DEFAULT_SECTION, {"tcp_strict": False, "existing_flows": "CUT"})
-    rule = sent(serving)["Default Layer3 Rule"]
+    rule = rules_sent(serving)["Default Layer3 Rule"]
     assert (rule.tracking, rule.existing_flows) == (Tracking.LOOSE, ExistingFlows.CUT)
     refused = await serving.answer("PATCH", DEFAULT_SECTION, {"category": "Emergency"})
     assert refused.status_code == 400
@@ -78,9 +58,9 @@ async def test_a_section_or_a_rule_is_monitored(serving: Manager) -> None:
     """The section for all its rules; each rule by itself."""
     rules = [{"id": "a", "action": "DROP", "monitored": True}, {"id": "b", "action": "ALLOW"}]
     await serving.call("PUT", SECTION, {"rules": rules})
-    assert [sent(serving)[name].monitored for name in "ab"] == [True, False]
+    assert [rules_sent(serving)[name].monitored for name in "ab"] == [True, False]
     await serving.call("PATCH", SECTION, {"monitored": True})
-    assert [sent(serving)[name].monitored for name in "ab"] == [True, True]
+    assert [rules_sent(serving)[name].monitored for name in "ab"] == [True, True]
     refused = await serving.answer("PATCH", DEFAULT_SECTION, {"monitored": True})
     assert refused.status_code == 400
 
@@ -89,10 +69,10 @@ async def test_a_rule_of_the_environment_jumps_to_the_application(serving: Manag
     """Only there; its section cannot become one of another category."""
     rule = {"id": "r", "action": "JUMP_TO_APPLICATION"}
     await serving.call("PUT", SECTION, {"category": "Environment", "rules": [rule]})
-    made = sent(serving)["r"]
+    made = rules_sent(serving)["r"]
     assert made.jumps
     assert made.order < (APPLICATION,)
-    assert sent(serving)["Default Layer3 Rule"].order >= (APPLICATION,)
+    assert rules_sent(serving)["Default Layer3 Rule"].order >= (APPLICATION,)
     refused = await serving.answer("PATCH", SECTION, {"category": "Application"})
     assert refused.status_code == 400
     assert "JUMP_TO_APPLICATION is for the category Environment, not Application" in refused.text

@@ -2,28 +2,15 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
 from manager_stub import iana
-from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
-from vsfwd.policy.model import TCP, UDP, Rule, Service
-from vsfwd.protocol.messages import Binding, Bindings
+from tests.unit.manager.rest import DOMAIN, INFRA, Manager
+from tests.unit.manager.serving import rules_sent
+from vsfwd.policy.model import TCP, UDP, Service
 
 SECTION = f"{DOMAIN}/security-policies/s"
 SERVICES = f"{INFRA}/services"
-HOST = "33333333-0000-4000-8000-000000000001"
-VM, VNIC = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8000-000000000001"
-MAC = "02:00:00:00:00:01"
-
-
-@pytest.fixture
-async def serving(manager: Manager) -> Manager:
-    """A manager with a host on which a VM is plugged."""
-    await manager.call("PUT", f"{VSFW}/vms/{VM}", {"display_name": "vm", "vnics": [{"id": VNIC, "mac": MAC}]})
-    manager.register.add_host(HOST, "host")
-    manager.vnics.bound(HOST, Bindings((Binding(VNIC, VM, MAC, "veth0"),)))
-    return manager
 
 
 def entry(kind: str, **fields: Any) -> dict[str, Any]:
@@ -54,10 +41,7 @@ async def sent(manager: Manager, **rule: Any) -> tuple[Service, ...] | None:
 
 
 def now(manager: Manager) -> tuple[Service, ...] | None:
-    raw = manager.register.hosts[HOST].level.wanted.objects["rules"].values()
-    rules = [msgspec.json.decode(each, type=Rule) for each in raw]
-    (services,) = [each.services for each in rules if each.name == "r"]
-    return services
+    return rules_sent(manager)["r"].services
 
 
 @pytest.mark.parametrize(
