@@ -21,6 +21,7 @@ from tests.harness.moving import (
 )
 from tests.harness.packets import IPV4, Net, tcp, udp
 from tests.harness.policies import vnic_id
+from tests.harness.waiting import eventually
 from vsfwd.datapath import DatapathError, Hold
 from vsfwd.migration import coming
 from vsfwd.migration import move as move_module
@@ -45,9 +46,7 @@ async def test_o35_a_move_that_is_aborted_while_it_is_prepared_is_none(
     a, b = sites
     b.policy = DesiredState
     preparing = asyncio.create_task(b.moves.prepare(offer(a, b)))
-    async with asyncio.timeout(20):
-        while not b.host.datapath.holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: bool(b.host.datapath.holds()), "the target holds it", 20)
     with pytest.raises(Refused, match="is getting ready for"):
         await b.moves.prepare(offer(a, b, number=2))
     await b.moves.abort(VM)

@@ -93,9 +93,7 @@ async def test_the_last_round_follows_a_hypervisor_that_goes_on(sites: Pair, net
     await prepare(a, b)
     await carry(a, b)
     a.moves.follow_up(await a.moves.freeze(VM))
-    async with asyncio.timeout(20):
-        while not a.said or not isinstance(a.said[-1], MoveDone):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: bool(a.said) and isinstance(a.said[-1], MoveDone), "the freeze is said", 20)
     *parts, frozen = a.said
     assert frozen == MoveDone(parts[0].migration, VM, Step.FREEZE)  # type: ignore[union-attr]
     assert [type(part) for part in parts] == [MoveState]

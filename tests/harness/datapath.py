@@ -10,7 +10,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from tests.harness.policies import policy, vnic_id
 from vagrant.lab import processes
 from vagrant.lab.layout import CACHE
 from vagrant.lab.probe import inside
+from vagrant.lab.waiting import wait_until
 from vsfwd.datapath import Datapath, Event, Flow, Hold, Limit, Settings, bpf
 from vsfwd.datapath.known import PROGRAMS
 from vsfwd.image import Flip, Image
@@ -263,10 +263,7 @@ def remove_leftovers() -> None:
 
 def until(condition: Callable[[], bool], seconds: float = 5) -> None:
     """Waits for what must come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
+    wait_until(condition, "what is waited for", seconds, 0.01)
 
 
 def nanoseconds(program: int, frame: bytes, repeat: int, ifindex: int = 1) -> int:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.harness import lab
+from tests.harness.installation import Installation, installed
 from tests.harness.lab import World
 from tests.integration.daemon_host import BROKER_ADDRESS, DaemonHost, Setting
 from tests.integration.private_broker import ManagersEnd, PrivateBroker
@@ -44,6 +45,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for host in world.lab.layout.hosts:
             report.sections.append((f"log of vsfwd on {host.name}", tail(host.log)))
     return report
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("installation")) as installation:
+        yield installation
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import asyncio
 import hashlib
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from manager_stub.hosts import Host
 from manager_stub.model import Vm
 from manager_stub.reports import MAX_REPORT
 from tests.harness.hostile import Hostile
-from tests.harness.installation import Installation, Manager, installed
+from tests.harness.installation import Installation, Manager
 from tests.harness.simulated import SimulatedHost
 from tests.harness.waiting import eventually
 from vsfwd.applythread import ApplyThread
@@ -98,12 +98,6 @@ class World:
         header |= {"body": hashlib.sha256(body).hexdigest(), **more}
         text = msgspec.json.encode(header)
         return Message(text, self.key.sign(context + text), body)
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("bad")) as installation:
-        yield installation
 
 
 @pytest.fixture

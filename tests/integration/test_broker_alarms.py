@@ -4,13 +4,13 @@ go on, hold no more for it than they may, and have everything a moment after it 
 import asyncio
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 import vsfwd.amqp
 from manager_stub.model import Rule, SecurityPolicy
-from tests.harness.installation import Installation, Manager, installed
+from tests.harness.installation import Installation, Manager
 from tests.harness.simulated import SimulatedHost, Took
 from tests.harness.waiting import eventually
 from vagrant.lab.broker import Broker
@@ -28,12 +28,6 @@ ALARMS = {
     ),
     "disk_free_alarm": (["set_disk_free_limit", "1000000GB"], ["set_disk_free_limit", "50MB"]),
 }
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("alarms")) as installation:
-        yield installation
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Iterator
 
 import aio_pika
 import pytest
@@ -18,7 +17,7 @@ from manager_stub import floods
 from manager_stub.app import Parts
 from manager_stub.log import MOST, Bounded
 from manager_stub.presence import MAX_CONSUMERS
-from tests.harness.installation import Installation, installed
+from tests.harness.installation import Installation
 from tests.harness.waiting import eventually
 from vsfwd.broker import _tls
 from vsfwd.config import Config
@@ -39,12 +38,6 @@ async def main(url, ca, certificate, key, queue):
     await asyncio.Event().wait()
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("presence")) as installation:
-        yield installation
 
 
 async def connect(config: Config) -> AbstractConnection:

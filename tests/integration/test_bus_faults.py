@@ -23,7 +23,7 @@ import vsfwd.broker
 from manager_stub.model import Group, Rule, SecurityPolicy, Vm
 from tests.harness.faultyproxy import FaultyProxy, Spoil
 from tests.harness.hostile import Hostile
-from tests.harness.installation import Installation, Manager, installed
+from tests.harness.installation import Installation, Manager
 from tests.harness.schedules import HOSTS, MANAGER, Step, schedule
 from tests.harness.simulated import SimulatedHost, Took
 from tests.harness.waiting import eventually
@@ -46,12 +46,6 @@ MORE_BYTES = 16 * 1024 * 1024
 """Than after the second schedule, at the end. A connection of one session is some 700 objects."""
 GROUP = "/infra/domains/default/groups/number"
 SECTION = "/infra/domains/default/security-policies/faults"
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("faults")) as installation:
-        yield installation
 
 
 @pytest.fixture

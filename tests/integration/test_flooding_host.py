@@ -6,7 +6,7 @@ import json
 import ssl
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import aio_pika
@@ -17,7 +17,7 @@ from yarl import URL
 
 from manager_stub import floods
 from manager_stub.app import Parts
-from tests.harness.installation import Installation, installed
+from tests.harness.installation import Installation
 from tests.harness.site import connect
 from tests.harness.waiting import eventually
 from vsfwd.config import Config
@@ -65,12 +65,6 @@ HEARD_S = 15.0
 """The broker keeps 10,000 messages of components: those that came before one take a while, not for ever."""
 SAID = 20
 SEEN_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("flood")) as installation:
-        yield installation
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import asyncio
 import dataclasses
 import random
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from manager_stub import catalogue
 from manager_stub.inquiry import Inquiry
 from manager_stub.model import Rule
-from tests.harness.installation import Installation, installed
+from tests.harness.installation import Installation
 from tests.harness.waiting import eventually
 from tests.integration.managed_hosts import DEADLINE_S, MAC, VM, VNIC, Host, Manager, managed
 from vsfwd.policy.model import MAX_HOST_VNICS
@@ -39,12 +39,6 @@ pytestmark = pytest.mark.slow
 GROUPS = "/policy/api/v1/infra/domains/default/groups"
 SECTIONS = "/policy/api/v1/infra/domains/default/security-policies"
 DEFAULT_RULE = f"{SECTIONS}/default-layer3-section/rules/default-layer3-rule"
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("installation")) as installation:
-        yield installation
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ for ever."""
 import json
 import struct
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from manager_stub.app import Parts
 from manager_stub.intake import AT_HAND
-from tests.harness.installation import Installation, installed
+from tests.harness.installation import Installation
 from tests.harness.raw_amqp import (
     CONTENT_TYPE,
     HEADERS,
@@ -48,12 +48,6 @@ UNREADABLE = {
     "tables in tables": (HEADERS, long(nested(1000))),
     "more than there is room for": (HEADERS, long(short(b"a") + b"S" + long(bytes(10_000)))),
 }
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installed(tmp_path_factory.mktemp("properties")) as installation:
-        yield installation
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.harness.waiting import eventually
 from vsfwd.config import SHIPPED, Component
 from vsfwd.ipc.bus import Bus
 from vsfwd.ipc.rights import Rights
@@ -67,6 +68,4 @@ async def serving(path: Path) -> AsyncIterator[Host]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.01)
+    await eventually(condition, "what is waited for", DEADLINE_S)

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 from structlog.testing import capture_logs
 
+from tests.harness.waiting import eventually
 from vsfwd.alarms import CLOSED_SAMPLES, QUIET_SAMPLES, Alarms
 from vsfwd.applythread import ApplyThread
 from vsfwd.datapath import Datapath, TableUse
@@ -131,8 +132,7 @@ async def test_policy_waits_for_one_flow_table_at_most() -> None:
     watching = asyncio.create_task(alarms.watch())
     await asyncio.sleep(0)
     await apply_thread(asked.append, "policy")
-    while not alarms.tables:  # noqa: ASYNC110  (there is nothing else to wait for)
-        await asyncio.sleep(0)
+    await eventually(lambda: bool(alarms.tables), "the tables have been looked at", 20)
     watching.cancel()
     apply_thread.finish(lambda: None)
     assert asked == ["web", "policy", "gone", "db"]

@@ -12,6 +12,7 @@ from manager_stub.api.hierarchy import planned
 from manager_stub.inquiry import Inquiry
 from manager_stub.publish import Change
 from manager_stub.register import Register
+from tests.harness.waiting import eventually
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 from vsfwd.protocol.messages import Binding, Bindings, Reply, Request, SeenFlow
 
@@ -290,9 +291,7 @@ async def test_one_dry_run_at_a_time(furnished: Manager) -> None:
     await draft(furnished, drop("r", "10.0.0.1", "10.0.0.2"))
     held: list[tuple[str, Request]] = answering(furnished, lambda host, request: None)
     first = asyncio.create_task(run(furnished))
-    async with asyncio.timeout(10):
-        while len(held) < 2:  # noqa: ASYNC110  (what it waits for sets no event)
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(held) == 2, "both hosts asked", 10)
     assert (await furnished.answer("GET", f"{DRAFT}/dry-run")).status_code == 409
     for host, request in held:
         furnished.register.replied(host, Reply(request.id))
