@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ _POSITIONS: Final = "policy.positions.json"
 _BINDINGS: Final = "vnics.json"
 _ADDRESSES: Final = "addresses.json"
 _LOCK: Final = "lock"
+T = TypeVar("T", Bindings, Addresses)
 _ANOTHERS: Final = "; it belongs to another user than the one vsfwd runs as (User= of vsfwd.service)"
 
 
@@ -144,24 +145,23 @@ class StateFile:
 
     def load_bindings(self) -> tuple[Binding, ...]:
         """Raises ValueError for a spoiled file: the devices' aliases still say which vNICs they are."""
-        try:
-            return msgspec.json.decode((self._directory / _BINDINGS).read_bytes(), type=Bindings).vnics
-        except FileNotFoundError:
-            return ()
-        except (OSError, *UNDECODABLE) as error:
-            raise ValueError(f"{self._directory / _BINDINGS}: {error}") from None
+        return self._read(_BINDINGS, Bindings(())).vnics
 
     def save_addresses(self, addresses: Addresses) -> None:
         self._disk.write(_ADDRESSES, partial(self._write, _ADDRESSES, addresses))
 
     def load_addresses(self) -> Addresses:
         """Raises ValueError for a spoiled file: vNICs will claim their addresses again."""
+        return self._read(_ADDRESSES, Addresses({}))
+
+    def _read(self, name: str, none_yet: T) -> T:
+        path = self._directory / name
         try:
-            return msgspec.json.decode((self._directory / _ADDRESSES).read_bytes(), type=Addresses)
+            return msgspec.json.decode(path.read_bytes(), type=type(none_yet))
         except FileNotFoundError:
-            return Addresses({})
+            return none_yet
         except (OSError, *UNDECODABLE) as error:
-            raise ValueError(f"{self._directory / _ADDRESSES}: {error}") from None
+            raise ValueError(f"{path}: {error}") from None
 
     def _write(self, name: str, content: Bindings | Addresses) -> None:
         path = self._directory / name

@@ -268,5 +268,4 @@ def test_x43_seeds_are_made_by_chance_and_only_root_reads_them(host: Host) -> No
     assert len({0, *words}) == 12
     shown = str(host.datapath.status())
     assert not any(f"{word:x}" in shown or str(word) in shown for word in words)
-    for pin in host.pins.rglob("settings"):
-        assert stat.S_IMODE(pin.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(pin.stat().st_mode) for pin in host.pins.rglob("settings")} == {0o600}

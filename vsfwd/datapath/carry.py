@@ -127,12 +127,12 @@ class Before:
     def _fill_in_force(self, programs: Programs) -> None:
         """The name as the last one, unless ours have had policies since."""
         fd = programs.fd(IN_FORCE)
-        _, ours = inforce.LAYOUT.unpack(bpf.lookup(fd, bytes(4), inforce.LAYOUT.size) or b"")
+        _, ours = inforce.remembered(fd)
         if any(ours) or not (self._pins / IN_FORCE).exists():
             return
         with _pinned(self._pins / IN_FORCE) as theirs:
             if bpf.shape_of(theirs).value == inforce.LAYOUT.size:
-                _, name = inforce.LAYOUT.unpack(bpf.lookup(theirs, bytes(4), inforce.LAYOUT.size) or b"")
+                _, name = inforce.remembered(theirs)
                 bpf.update(fd, bytes(4), inforce.LAYOUT.pack(inforce.NEVER, name))
 
     def _fill_counters(self, programs: Programs) -> None:
