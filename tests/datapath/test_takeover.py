@@ -9,6 +9,7 @@ from tests.harness.packets import IPV4, IPV6, Net, reply_to, tcp, udp
 from tests.harness.policies import policy
 from vagrant.lab.layout import CACHE
 from vsfwd.datapath import DatapathError, bpf
+from vsfwd.datapath.attach import Hooks, Twins
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.schema import STAGES
 from vsfwd.image import InPlace
@@ -48,6 +49,26 @@ def test_a_takeover_shows_what_the_kernel_enforces(host: Host) -> None:
     assert host.datapath.modes() == {here.slot: "enforced", twin.slot: "closed"}
     host.datapath.detach(here.id)
     assert host.datapath.modes() == {twin.slot: "closed"}
+
+
+def test_a_device_that_takes_no_programs_holds_up_no_start(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with those that it has; all others get those of now."""
+    here, twin = host.port("here"), host.port("twin")
+    host.install(["allow"], vnics=VNICS)
+    attach, attached = Hooks.attach, list[int]()
+
+    def attach_all_but_one(hooks: Hooks, ifindex: int, twins: Twins) -> None:
+        if ifindex == here.ifindex:
+            raise DatapathError("there is no room for them")
+        attach(hooks, ifindex, twins)
+        attached.append(ifindex)
+
+    monkeypatch.setattr(Hooks, "attach", attach_all_but_one)
+    host.restart()
+    assert attached == [twin.ifindex]
+    assert set(host.datapath.modes().values()) == {"enforced"}
 
 
 def test_half_open_flows_survive_too(host: Host) -> None:

@@ -5,6 +5,8 @@ So no packet meets programs that do not know its vNIC, and none passes a guarded
 import socket
 from dataclasses import replace
 
+import structlog
+
 from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import Programs
@@ -13,6 +15,8 @@ from vsfwd.datapath.schema import Hold
 from vsfwd.datapath.slots import Slots
 from vsfwd.datapath.takeover import Takeover
 from vsfwd.datapath.vnics import Vnic, Vnics
+
+log = structlog.get_logger(log="vsfwd.datapath")
 
 
 class Devices:
@@ -32,10 +36,17 @@ class Devices:
     def renew(self) -> list[int]:
         """Those of our vNICs that bear programs of any version get these, in one step each; answers them. (A
         device number alone proves nothing: while nobody watched it may have become another device's.)"""
-        found = [vnic.ifindex for vnic in self._vnics.values() if self._hooks.attached(vnic.ifindex)]
-        for ifindex in found:
-            self._hooks.attach(ifindex, self._programs.twins)
-        return found
+        renewed = []
+        for vnic in self._vnics.values():
+            if self._hooks.attached(vnic.ifindex):
+                try:
+                    self._hooks.attach(vnic.ifindex, self._programs.twins)
+                except DatapathError as error:
+                    # It is attached again, like any, when it is known whose it is.
+                    log.error("a device keeps the programs that it has for now", reason=str(error))
+                else:
+                    renewed.append(vnic.ifindex)
+        return renewed
 
     def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
         """Answers the slot. A known vNIC on another device keeps slot and flows, but one that has left."""
