@@ -11,6 +11,7 @@ from tests.harness.packets import Net, udp
 from tests.harness.policies import vnic_id
 from vagrant.lab.layout import CACHE
 from vsfwd.datapath import Datapath, DatapathError, early, loader
+from vsfwd.datapath.attach import Twins
 from vsfwd.datapath.inner import INNER
 from vsfwd.datapath.leave import leave
 from vsfwd.datapath.schema import schema as of_now
@@ -20,6 +21,10 @@ pytestmark = pytest.mark.slow
 VNICS = {"here": "10.0.0.1 fd00::1", "twin": "10.0.0.2 fd00::2"}
 OLDER = "0123456789abcdef"
 NAME = bytes(range(32))
+
+
+class Killed(BaseException):
+    pass
 
 
 @pytest.fixture
@@ -79,6 +84,34 @@ def test_flows_that_an_older_version_has_not_pinned_begin_anew(host: Host, older
     here = host.port("here")
     assert here.slot == slot
     assert here.send(udp(net.here, net.peer)) == passed(1, new=True)
+
+
+def test_a_takeover_goes_on_after_a_kill(
+    host: Host, older: Path, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One vNIC had the new programs by then: it goes on under the policy that is in force there, with its
+    flows. The other bears the older ones until the policy is in force again."""
+    host.datapath.close()
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+    attach, twin = host.datapath._hooks.attach, host.datapath.devices[vnic_id("twin")]
+
+    def killed_over(ifindex: int, twins: Twins) -> None:
+        if ifindex == twin:
+            raise Killed
+        attach(ifindex, twins)
+
+    monkeypatch.setattr(host.datapath._hooks, "attach", killed_over)
+    with pytest.raises(Killed):
+        host.install(["allow"], vnics=VNICS)
+    here = host.port("here")
+    assert here.send(udp(net.here, net.peer)) == passed(1, new=True)
+    host.restart()
+    assert set(host.datapath.modes().values()) == {"enforced"}
+    assert older.exists()
+    assert here.send(udp(net.here, net.peer)) == passed(1)
+    host.install(["allow"], vnics=VNICS)
+    until(lambda: host.datapath.remove_older_pins() == [OLDER])
+    assert here.send(udp(net.here, net.peer)) == passed(1)
 
 
 def test_what_is_no_schema_stays(host: Host) -> None:

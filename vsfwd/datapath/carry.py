@@ -86,7 +86,7 @@ class Before:
 
     def _control(self) -> int:
         with _pinned(self._pins / "control") as fd:
-            return int.from_bytes(bpf.lookup(fd, bytes(4), 8) or b"", "little")
+            return _first_number(fd)
 
     @property
     def readable(self) -> bool:
@@ -109,20 +109,29 @@ class Before:
                         bpf.pin(fd, pins / table)
 
     def fill(self, programs: Programs) -> None:
-        """Into our maps, which no device uses yet: secrets, since flows lie where the seeds say; a sequence
-        that no flow was decided under; which policy was in force last; and rule counters, if they could not
-        be linked."""
-        theirs, ours = (types.layout("struct settings") for types in (self._types, HERE))
-        with _pinned(self._pins / "settings") as fd:
-            raw = bpf.lookup(fd, bytes(4), theirs.size) or b""
-        kept = theirs.unpack(raw)
-        secrets = {name: kept[name] for name in ("seed", "mark", "stamp") if name in kept}
-        if len(secrets["seed"]) == len(ours.unpack(bytes(ours.size))["seed"]):
-            bpf.update(programs.fd("settings"), bytes(4), ours.pack(**secrets))
-        sequence = (self._control() >> 1) + 1
-        bpf.update(programs.fd("control"), bytes(4), struct.pack("<Q", sequence << 1))
+        """Into our maps: secrets, since flows lie where the seeds say; a sequence that no flow was decided
+        under; which policy was in force last; and rule counters, if they could not be linked. Where a daemon
+        was killed over this, devices use ours already: under the policy and with the secrets they have."""
+        filled = self._fill_secrets(programs)
+        control, before = _first_number(programs.fd("control")), self._control() >> 1
+        if control >> 1 <= before:
+            bpf.update(programs.fd("control"), bytes(4), struct.pack("<Q", before + 1 << 1 | control & 1))
         self._fill_in_force(programs)
-        self._fill_counters(programs)
+        if not filled:
+            self._fill_counters(programs)
+
+    def _fill_secrets(self, programs: Programs) -> bool:
+        """Whether ours had some."""
+        theirs, ours = (types.layout("struct settings") for types in (self._types, HERE))
+        here = ours.unpack(bpf.lookup(programs.fd("settings"), bytes(4), ours.size) or bytes(ours.size))
+        if any(here["seed"]):
+            return True
+        with _pinned(self._pins / "settings") as fd:
+            kept = theirs.unpack(bpf.lookup(fd, bytes(4), theirs.size) or b"")
+        secrets = {name: kept[name] for name in ("seed", "mark", "stamp") if name in kept}
+        if len(secrets["seed"]) == len(here["seed"]):
+            bpf.update(programs.fd("settings"), bytes(4), ours.pack(**secrets))
+        return False
 
     def _fill_in_force(self, programs: Programs) -> None:
         """The name as the last one, unless ours have had policies since."""
@@ -186,6 +195,10 @@ def converted_by_name(raw: bytes, theirs: Layout, ours: Layout) -> bytes:
     """One struct of numbers."""
     known = theirs.unpack(raw)
     return ours.pack(**{name: known[name] for name in ours.names if name in known})
+
+
+def _first_number(fd: int) -> int:
+    return int.from_bytes(bpf.lookup(fd, bytes(4), 8) or b"", "little")
 
 
 def _pinned(path: Path) -> AbstractContextManager[int]:

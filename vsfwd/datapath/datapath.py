@@ -95,9 +95,8 @@ class Datapath:
         except OSError as error:
             raise DatapathError(f"take over the maps of an older daemon: {error}") from None
         datapath = cls(programs, hooks, settings)
-        taken_over = datapath._devices.renew()
-        if before:
-            taken_over += datapath._takeover.adopt(before, datapath.flow_states)
+        taken_over = datapath._takeover.adopt(before, datapath.flow_states) if before else []
+        taken_over += datapath._devices.renew()
         guard = datapath.port_guard
         # Those that bear another version's programs and are in no map of this one are attached later.
         filtered = {n for n in guard.protected_in_force() if datapath._hooks.attached(n)}

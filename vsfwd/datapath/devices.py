@@ -34,11 +34,12 @@ class Devices:
         self._behind: set[str] = set()
 
     def renew(self) -> list[int]:
-        """Those of our vNICs that bear programs of any version get these, in one step each; answers them. (A
-        device number alone proves nothing: while nobody watched it may have become another device's.)"""
+        """Those of our vNICs that bear programs of any version, and do not wait for ours, get these, in one
+        step each; answers them. (A device number alone proves nothing: while nobody watched it may have
+        become another device's.)"""
         renewed = []
-        for vnic in self._vnics.values():
-            if self._hooks.attached(vnic.ifindex):
+        for id_, vnic in self._vnics.items():
+            if id_ not in self._takeover and self._hooks.attached(vnic.ifindex):
                 try:
                     self._hooks.attach(vnic.ifindex, self._programs.twins)
                 except DatapathError as error:

@@ -50,13 +50,18 @@ class Takeover:
         return self._waiting[vnic_id].mode
 
     def adopt(self, before: Before, flow_states: "FlowStates") -> list[int]:
-        """All that are not ours yet; answers their devices."""
-        adopted = []
+        """All that are not ours yet; answers their devices. A daemon that was killed over this has left some
+        in our maps."""
+        adopted, ours = [], self._hooks.known.below(self._programs.pins)
         for served in before.served:
             row, id_ = served.row, str(UUID(bytes=served.row["id"]))
-            if id_ in self._vnics or row["slot"] in self._vnics.slots.values():
-                continue
             vnic = Vnic(row["slot"], row["ifindex"], row["mac"], row["guard"])
+            left = self._vnics.get(id_)
+            if left and (left.slot, left.ifindex) == (vnic.slot, vnic.ifindex):
+                if ours & self._hooks.programs(vnic.ifindex):
+                    continue
+            elif left or vnic.slot in self._vnics.slots.values():
+                continue
             copy = self._take_flows(before, vnic.slot, flow_states)
             self._slots.fill(vnic.slot, id_)
             self._vnics.adopt(id_, vnic, Hold(row.get("hold", Hold.NONE)))
