@@ -1,10 +1,11 @@
 """The manager's log, which others can fill: of lines of one kind about one host, or about a login that the
 broker does not let in, there are MOST a minute. How many were left out stands in the next one of the kind.
-What is about neither counts by its kind alone."""
+What is about neither counts by its kind alone, and what a library says by library and level."""
 
+import logging
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -42,5 +43,25 @@ class Bounded:
         return line
 
 
+class OfLibraries(logging.StreamHandler[TextIO]):
+    """On standard error. Whoever connects to the REST interface can have uvicorn say something."""
+
+    def __init__(self, bounded: Bounded) -> None:
+        super().__init__()
+        self._bounded = bounded
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        try:
+            line = self._bounded(None, "", {"event": f"{record.name} {record.levelname}"})
+        except structlog.DropEvent:
+            return False
+        told = " ".join(f"{name}={value}" for name, value in line.items() if name != "event")
+        if told:
+            record.msg, record.args = f"{record.getMessage()} {told}", ()
+        return bool(super().handle(record))
+
+
 def bound_log() -> None:
-    structlog.configure(processors=[Bounded(), *structlog.get_config()["processors"]])
+    bounded = Bounded()
+    structlog.configure(processors=[bounded, *structlog.get_config()["processors"]])
+    logging.getLogger().addHandler(OfLibraries(bounded))

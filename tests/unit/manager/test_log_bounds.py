@@ -1,9 +1,12 @@
 """The manager's log: one host does not fill it, and what is left out is counted."""
 
+import logging
+from io import StringIO
+
 import pytest
 import structlog
 
-from manager_stub.log import MOST, WINDOW_S, Bounded
+from manager_stub.log import MOST, WINDOW_S, Bounded, OfLibraries
 
 HOST, OTHER = "33333333-0000-4000-8000-000000000001", "33333333-0000-4000-8000-000000000002"
 
@@ -60,3 +63,23 @@ def test_a_line_about_nobody_is_bounded_by_its_kind(log: Log) -> None:
     """What a host can bring about without being named."""
     lines = [log("a vNIC claims another's address", vnic=str(number)) for number in range(2 * MOST)]
     assert sum(line is not None for line in lines) == MOST
+
+
+def test_lines_of_libraries_are_bounded(log: Log) -> None:
+    """Which whoever connects can bring about: of one level they leave room for another's."""
+    said, handler = StringIO(), OfLibraries(log.bounded)
+    handler.setStream(said)
+    library = logging.Logger("uvicorn.error")
+    library.addHandler(handler)
+    for _ in range(2 * MOST):
+        library.warning("Invalid %s request received.", "HTTP")
+    library.error("Exception in ASGI application")
+    log.now += WINDOW_S
+    library.warning("Invalid HTTP request received.")
+    lines = said.getvalue().splitlines()
+    assert lines[0] == "Invalid HTTP request received."
+    assert lines[MOST - 1 :] == [
+        f"Invalid HTTP request received. left_out_from_now_s={WINDOW_S:.0f}",
+        "Exception in ASGI application",
+        f"Invalid HTTP request received. left_out_before={MOST}",
+    ]
