@@ -11,6 +11,7 @@ from manager_stub.guard import COOKIE, LOGIN, WRONG, WRONG_CREDENTIALS, XSRF, ad
 from manager_stub.sessions import Sessions
 
 _MAX_FORM: Final = 4096
+_MAX_FIELDS: Final = 8
 
 
 def router(passwords: Passwords, sessions: Sessions) -> APIRouter:
@@ -19,7 +20,7 @@ def router(passwords: Passwords, sessions: Sessions) -> APIRouter:
     @routes.post(LOGIN)
     async def create(request: Request) -> Response:
         """A form of `j_username` and `j_password`; answers with the cookie and the token of a session."""
-        form = parse_qs(await _form(request), max_num_fields=8)
+        form = await _form(request)
         name, password = (form.get(field, [""])[0] for field in ("j_username", "j_password"))
         if not await passwords.verify(name, password, address(request.scope)):
             return answer(403, WRONG, code=WRONG_CREDENTIALS)
@@ -36,7 +37,7 @@ def router(passwords: Passwords, sessions: Sessions) -> APIRouter:
     return routes
 
 
-async def _form(request: Request) -> str:
+async def _form(request: Request) -> dict[str, list[str]]:
     """The body, which comes from somebody who is not known yet: only so much of it."""
     body = b""
     async for chunk in request.stream():
@@ -44,6 +45,8 @@ async def _form(request: Request) -> str:
         if len(body) > _MAX_FORM:
             raise Problem(400, f"more than {_MAX_FORM} bytes")
     try:
-        return body.decode()
+        return parse_qs(body.decode(), max_num_fields=_MAX_FIELDS)
     except UnicodeDecodeError:
         raise Problem(400, "not UTF-8") from None
+    except ValueError:
+        raise Problem(400, f"more than {_MAX_FIELDS} fields") from None

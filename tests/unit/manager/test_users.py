@@ -45,6 +45,16 @@ async def login(manager: Manager) -> dict[str, str]:
     return {"Cookie": cookie, "X-XSRF-TOKEN": made.headers["X-XSRF-TOKEN"]}
 
 
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [(b"&" * 8, "more than 8 fields"), (b"\xff", "not UTF-8"), (b"x" * 5000, "more than 4096 bytes")],
+)
+async def test_what_is_no_form_is_refused(manager: Manager, form: bytes, why: str) -> None:
+    """Whoever says that is not known yet: it is no fault, of which the log would have a traceback each."""
+    answer = await manager.rest.post("/api/session/create", content=form, auth=None)
+    assert (answer.status_code, answer.json()["error_message"]) == (400, why)
+
+
 async def test_a_new_password_ends_the_old_one_and_its_sessions(manager: Manager) -> None:
     """Changed by its owner, who has to know the old one."""
     await manager.call("PUT", f"{VSFW}/users/eve", USER)
