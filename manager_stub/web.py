@@ -117,6 +117,7 @@ class WebServer(uvicorn.Server):
             ssl_keyfile=key,
             log_config=None,
             lifespan="off",
+            ws="none",  # whichever library is there: its connections would have none of these limits
             proxy_headers=False,  # nobody stands in front: an address is what the kernel says
             timeout_graceful_shutdown=SHUTDOWN_S,
         )

@@ -160,6 +160,15 @@ async def test_x49_a_client_that_does_not_take_the_answer_is_cut_off(
     writer.close()
 
 
+async def test_nobody_changes_to_another_protocol(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though a library for it is there: its connections would not be known to have ended."""
+    assert site.server.config.ws == "none"
+    reader, writer = await site.connect()
+    writer.write(REQUEST.replace(b"Connection: close", b"Connection: upgrade\r\nUpgrade: websocket"))
+    assert (await asyncio.wait_for(reader.readline(), LATE_S)).startswith(b"HTTP/1.1 204 ")
+    writer.close()
+
+
 async def test_a_request_that_is_being_answered_has_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock runs for the client only, not for the answer."""
     monkeypatch.setattr(manager_stub.web, "REQUEST_S", SOON_S)
