@@ -133,6 +133,11 @@ class StateDir:
                 "admin a new password, and another one needs another state_dir"
             )
 
+    def check_is_empty(self) -> None:
+        """As far as it is there. Raises FileExistsError."""
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise FileExistsError(f"{self.path}: the directory is not empty; put aside what is in it")
+
     @property
     def ca(self) -> Path:
         return self.path / "ca.crt"

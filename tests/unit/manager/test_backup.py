@@ -216,6 +216,18 @@ def test_nothing_is_written_over(file: Path, tmp_path: Path) -> None:
     assert kept(there) == before
 
 
+def test_a_directory_that_is_not_empty_stays_as_it_is(file: Path, tmp_path: Path) -> None:
+    """Of no manager, too: that is found before anything is in a database, where it would stay."""
+    to = StateDir(alone(tmp_path / "b"))
+    to.path.mkdir()
+    (to.path / "notes").touch()
+    (tmp_path / "url").write_text("postgresql://nobody@127.0.0.1:1/none")
+    said = run(to, "restore", file, "--database", tmp_path / "url")
+    why = "the directory is not empty; put aside what is in it"
+    assert (said.exit_code, said.output) == (1, f"Error: {to.path}: {why}\n")
+    assert [*to.path.iterdir()] == [to.path / "notes"]
+
+
 @pytest.mark.slow
 def test_a_database_that_is_not_empty_stays_as_it_is(file: Path, tmp_path: Path, postgres: Postgres) -> None:
     """Whosever it is; the directory is not made either."""
