@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
 from manager_stub import database
-from manager_stub.schema import hosts
+from manager_stub.clock import now_ms
+from manager_stub.schema import controllers, hosts
+from vsfwd.protocol.control_plane import Controllers
 
 LEFT_OUT: Final = frozenset({"alembic_version", "leaders", "outbox", "enrolment_tokens"})
 """Who leads is found anew, what was to be sent is of an older epoch, and who could enrol may have done so."""
@@ -65,9 +68,14 @@ def count_on(connection: sa.Connection, there: Iterable[sa.Table]) -> None:
 
 def begin_epoch(connection: sa.Connection) -> None:
     """Whatever a host was sent since the backup is older than what it is sent now, and that waits until the
-    host has said where it stands."""
+    host has said where it stands. So is whichever list of controllers."""
     newer = {"epoch": hosts.c.epoch + 1, "generation": 1, "sent_generation": 0, "sent_digest": ""}
     connection.execute(hosts.update().values(newer))
+    kept = connection.execute(sa.select(controllers.c.document)).scalar()
+    before = msgspec.json.decode(kept, type=Controllers) if kept else Controllers(0, ())
+    after = msgspec.structs.replace(before, generation=max(now_ms(), before.generation + 1))
+    put = database.upsert(connection.dialect.name, controllers, ("id",))
+    connection.execute(put, [{"id": 1, "document": msgspec.json.encode(after).decode()}])
 
 
 def lift_limits(connection: sa.Connection) -> None:

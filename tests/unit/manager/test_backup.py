@@ -15,12 +15,14 @@ from click.testing import CliRunner, Result
 from manager_stub import audit, backup, database
 from manager_stub.__main__ import main
 from manager_stub.backup import sealed
+from manager_stub.clock import now_ms
 from manager_stub.schema import metadata
 from manager_stub.state_dir import SECRETS, StateDir
 from manager_stub.transaction import HostRow
 from tests.harness.documents import by_shell, commands
 from tests.harness.manager import COMMAND, alone, command
 from tests.harness.postgres import Postgres
+from vsfwd.protocol.control_plane import Controller, Controllers
 
 PASSPHRASE = "correct horse battery"
 HOST = "11111111-0000-4000-8000-00000000000a"
@@ -63,7 +65,7 @@ def kept(directory: StateDir) -> dict[str, list[Any]]:
         found = {
             name: [tuple(row) for row in connection.execute(table.select().order_by(*table.primary_key))]
             for name, table in metadata.tables.items()
-            if name not in ("hosts", "leaders", "outbox", "enrolment_tokens")
+            if name not in ("hosts", "leaders", "outbox", "enrolment_tokens", "controllers")
         }
     engine.dispose()
     found["changes"] = [row for row in found["changes"] if row[3] != "/vsfw/backup"]
@@ -106,6 +108,28 @@ def test_everything_comes_back_with_an_epoch_that_is_newer(
     newest, restored = store.changes(before=1000, limit=2)
     assert (newest["path"], restored["path"], restored["user"]) == ("/infra/y", "/vsfw/backup", "system")
     store.close()
+
+
+@pytest.mark.parametrize("to", [SQLITE, POSTGRES])
+@pytest.mark.parametrize("listed", [(), (Controller("one", "192.0.2.1"),)], ids=["none", "one"])
+def test_the_list_of_controllers_is_newer_than_any_since_the_backup(
+    tmp_path: Path, url_of: Callable[[str], str | None], to: str, listed: tuple[Controller, ...]
+) -> None:
+    """Agents refuse an older one, and would keep what was entered since, whatever they are sent."""
+    there = made(tmp_path / "a")
+    store = there.open_store()
+    with store.begin() as transaction:
+        if listed:
+            transaction.put_controllers(msgspec.json.encode(Controllers(1, listed)).decode())
+    backup.write(there, tmp_path / "file", PASSPHRASE, no_matter)
+    since = now_ms()
+    again = StateDir(alone(tmp_path / "b"))
+    backup.restore(again, tmp_path / "file", PASSPHRASE, url_of(to), no_matter)
+    restored = again.open_store()
+    found = msgspec.json.decode(restored.controllers() or "", type=Controllers)
+    assert (found.controllers, found.generation >= since) == (listed, True)
+    for each in (store, restored):
+        each.close()
 
 
 @pytest.mark.parametrize("dialect", [SQLITE, POSTGRES])
