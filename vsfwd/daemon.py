@@ -142,7 +142,6 @@ class Daemon:
         self.discovery = Discovery(
             statefile, datapath, apply_thread, lambda: self.reconciler.ports, self.broker.send
         )
-
         self.statistics = RuleStatistics(datapath, apply_thread, self.broker.send, config.statistics_period_s)
         self.moves = Moves(
             Here(

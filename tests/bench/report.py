@@ -20,7 +20,6 @@ from tests.bench.ratios import Estimate, Target
 WIDTH: Final = 150
 RATIO: Final = "×"
 LOAD_BEFORE: Final = os.getloadavg()[0]
-QUIET: Final = 0.3
 MET: Final = {True: "met", False: "NOT MET", None: "too few rounds"}
 COUNTED: Final = {"fleet": "hosts", "motion": "flows, vNICs"}
 """What the size of a part's figures is a number of, where it is not rules."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -89,6 +90,28 @@ def take_off(port: Port, way: str) -> None:
         subprocess.run(["tc", "qdisc", "del", "dev", port.device, "clsact"], check=True)
 
 
+@contextmanager
+def all_dropped(here: Port) -> Iterator[None]:
+    """A workload sends all the time: each of its frames is dropped by the rule, once."""
+    frame = bytes(here.frame_out(udp(IPV4.here, IPV4.peer)))
+    sent, over = 0, threading.Event()
+
+    def send() -> None:
+        nonlocal sent
+        while not over.is_set():
+            here.wire(*[frame] * 100)
+            sent += 100
+
+    workload = threading.Thread(target=send)
+    workload.start()
+    try:
+        yield
+    finally:
+        over.set()
+        workload.join()
+    until(lambda: here.drops() == {"rule_drop": sent})
+
+
 def test_both_programs_are_on_the_device(host: Host, way: str) -> None:
     """By the way that the status names."""
     here = host.port("here")
@@ -135,22 +158,9 @@ def test_a_takeover_from_before_the_kernel_had_tcx(
     host.install(["drop"], vnics=VNICS)
     assert names(programs(here.device, "clsact")) == OURS
     monkeypatch.undo()
-    frame = bytes(here.frame_out(udp(IPV4.here, IPV4.peer)))
-    sent, over = 0, threading.Event()
-
-    def send() -> None:
-        nonlocal sent
-        while not over.is_set():
-            here.wire(*[frame] * 100)
-            sent += 100
-
-    workload = threading.Thread(target=send)
-    workload.start()
-    host.restart()
-    over.set()
-    workload.join()
+    with all_dropped(here):
+        host.restart()
     assert names(programs(here.device, way)) == OURS
-    until(lambda: here.drops() == {"rule_drop": sent})
 
 
 @only_tcx
@@ -209,25 +219,13 @@ def test_o5_a_program_that_passes_everything_does_not_stay_in_front(
     neither of both."""
     here = host.port("here")
     host.install(["drop"], vnics=VNICS)
-    frame = bytes(here.frame_out(udp(IPV4.here, IPV4.peer)))
-    sent, over = 0, threading.Event()
-
-    def send() -> None:
-        nonlocal sent
-        while not over.is_set():
-            here.wire(*[frame] * 100)
-            sent += 100
-
-    workload = threading.Thread(target=send)
-    workload.start()
-    for _ in range(50):
-        bpf.attach_first(here.ifindex, CHAINS[0], foreign)  # it lets the next one decide: all frames are ours
-        host.datapath.attach(here.id, here.ifindex, here.mac)
-        assert host.datapath.bare() == set()
-        take_foreign_off(here)
-    over.set()
-    workload.join()
-    until(lambda: here.drops() == {"rule_drop": sent})
+    with all_dropped(here):
+        for _ in range(50):
+            # It lets the next one decide: all frames are ours.
+            bpf.attach_first(here.ifindex, CHAINS[0], foreign)
+            host.datapath.attach(here.id, here.ifindex, here.mac)
+            assert host.datapath.bare() == set()
+            take_foreign_off(here)
 
 
 def test_o5_a_filter_in_front_is_told(host: Host, way: str, foreign: int) -> None:

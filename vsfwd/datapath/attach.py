@@ -27,7 +27,6 @@ from vsfwd.datapath.known import Known
 
 _CHAIN: Final = {"out": 46, "in": 47}  # BPF_TCX_INGRESS and BPF_TCX_EGRESS of linux/bpf.h
 _LOOPBACK: Final = 1
-_CLSACT_PARENT: Final = 0xFFFFFFF1
 _PARENT: Final = {"out": 0xFFFFFFF2, "in": 0xFFFFFFF3}  # clsact's ingress and egress
 _FILTER: Final = {"out": "vsfwd_out", "in": "vsfwd_in"}
 _ALL_PROTOCOLS: Final = 3

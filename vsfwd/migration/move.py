@@ -241,7 +241,7 @@ class Moves:
         keys = {"source": offer.source_key, "target": offer.target_key}
         for whose, der in keys.items():
             sealed.load_public(der, whose)
-        if sealed.public_der(self._here.key().public_key()) != keys[part.role]:
+        if self.key() != keys[part.role]:
             raise Refused(f"key of the {part.role}: this host has another one")
         return part
 
