@@ -21,22 +21,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 ADDRESS: Final = "10.0.0.1"
 """As in the documents."""
 STATE: Final = "/var/lib/vsfw-manager"
-CHECKOUT: Final = "/opt/vsfwd"
 DEADLINE_S: Final = 60.0
 
 
 @dataclass
 class Operator:
-    """Root, in a shell on the machine."""
+    """Root, who has just logged in: only the documents say where one is, and what is in PATH."""
 
     machine: Machine
     knows: dict[str, str] = field(default_factory=dict)
     """What is in the environment."""
 
-    def says(self, script: str, where: str = CHECKOUT) -> str:
+    def says(self, script: str, where: str = "/root") -> str:
         (self.machine.root / "root/said").write_text(f"cd {where}\n{script}\n")
         known = [f"{name}={text}" for name, text in self.knows.items()]
-        path = f"PATH={CHECKOUT}/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return self.machine.run("env", path, *known, "bash", "-eu", "-o", "pipefail", "/root/said")
 
     def follows(self, page: str, heading: str) -> list[str]:
@@ -76,7 +75,7 @@ def test_the_shown_commands_make_a_manager_with_its_broker(operator: Operator) -
     """From the checkout to its unit, which serves. RabbitMQ, which Debian's package has started, takes the
     shown configuration; key and password are for their owner only."""
     (checkout,) = commands("README.md", "A real installation")
-    operator.says(checkout.replace("URL", f"file://{SOURCE}"), where="/")
+    operator.says(checkout.replace("URL", f"file://{SOURCE}"))
     packages, init, configure, restart, unit = commands("manager_stub/INSTALL.md", "Installation")
     operator.says(packages)
     operator.machine.systemctl("start", "rabbitmq-server")
