@@ -24,6 +24,7 @@ SHOWN = [
     ("vsfwd/ctl/README.md", "What a host enforces"),
     ("vsfwd/ctl/README.md", "Early drop"),
     ("bpf/README.md", "Maps"),
+    ("vsfwd/ipc/README.md", "Local socket"),
 ]
 
 

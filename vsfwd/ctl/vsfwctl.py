@@ -23,6 +23,7 @@ from vsfwd.ctl.migrate import migrate
 from vsfwd.ctl.policy import COMMANDS
 from vsfwd.ctl.shell import as_json, ask, print_json, print_table, wide_console
 from vsfwd.ctl.trace import trace
+from vsfwd.ctl.vnic import vnic as vnic_group
 from vsfwd.ipc import SOCKET
 from vsfwd.policy.model import is_mac
 
@@ -31,7 +32,7 @@ _LAST_PASSED_OVER: Final = 10
 
 WHOM: Final = """\b
 addresses, addrsets, bus, early, explain, flows, metrics, migrate, reload,
-rules, stats, status and timers ask the daemon of this host; alarms, apply,
+rules, stats, status, timers and vnic ask the daemon of this host; alarms, apply,
 components, confirm, enroll, export, hosts, import, lint, migrations, roll-back,
 tokens and trace ask the manager, from anywhere."""
 STATUSES: Final = {
@@ -408,5 +409,5 @@ def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-for command in (bus, early, enroll, *COMMANDS, *FLEET, lint, migrate, trace):
+for command in (bus, early, enroll, *COMMANDS, *FLEET, lint, migrate, trace, vnic_group):
     main.add_command(command)
