@@ -1,6 +1,7 @@
 """The manual pages that are made of the commands, and what the shell completes."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,3 +134,12 @@ def test_the_shown_commands_write_completions_and_manual_pages(tmp_path: Path) -
     assert "complete -o nosort -F _vsfwctl_completion vsfwctl" in (tmp_path / "etc/vsfwctl").read_text()
     assert "resetpassword" in shown((tmp_path / "vsfw-manager.8").read_text())
     assert (tmp_path / "vsfwctl.1").read_text() == page("vsfwctl")
+
+
+@pytest.mark.parametrize("unit", sorted(ROOT.glob("*/systemd/*.service")), ids=lambda unit: unit.name)
+def test_a_unit_names_the_manual_page_of_its_program(unit: Path) -> None:
+    """Which `systemctl status` shows."""
+    text = unit.read_text()
+    (name,) = re.findall(r"^ExecStart=/usr/bin/([\w-]+)", text, re.MULTILINE)
+    (pages,) = re.findall(r"^Documentation=(.*)", text, re.MULTILINE)
+    assert pages.split()[0] == f"man:{name}({SECTIONS[name]})"
