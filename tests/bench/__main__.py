@@ -1,4 +1,5 @@
-"""`./run bench`: measure, show the table, write bench.json and bench.png. README.md says how to read them."""
+"""`./run bench`: measure, show the table, write bench.json and bench.png. How to read them is in
+tests/bench/README.md."""
 
 import signal
 import sys
@@ -26,7 +27,7 @@ from tests.bench.rounds import Progress
 PARTS: Final = ("traffic", "packet", "early", "start", "update", "compile", "flood", "fleet", "motion")
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("what", type=click.Choice([*PARTS, "all"]), default="all")
 @click.option("--quick", is_flag=True, help="About three minutes: 10,000 rules on one host, few rounds.")
 @click.option(
@@ -89,4 +90,4 @@ def main(what: str, quick: bool, rounds: int | None, out: Path, moves: int | Non
 if __name__ == "__main__":
     # A termination cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    main()
+    main(prog_name="./run bench")
