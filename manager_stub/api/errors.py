@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from manager_stub.checks import Conflict, InUse, Refused
@@ -16,6 +18,8 @@ from manager_stub.lead import Lost
 from manager_stub.model import SAYS_NOTHING
 from manager_stub.model.patterns import EXPECTED
 from manager_stub.store import TooMuch
+
+log = structlog.get_logger("manager.rest")
 
 _CODES: Final = {401: 403, 404: 600, 409: 500105, 412: 604}
 """NSX's error codes by status; 400 and the rest are 220, "invalid request"."""
@@ -79,6 +83,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TooMuch)
     async def too_much(_: Request, error: TooMuch) -> JSONResponse:
         return answer(503, str(error))
+
+    @app.exception_handler(OperationalError)
+    async def not_stored(_: Request, error: OperationalError) -> JSONResponse:
+        """Of SQLite, whose disk is full; no other manager could. Nothing has changed, here or there."""
+        log.error("the database fails", reason=str(error.orig))
+        return answer(503, f"the database: {error.orig}")
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> JSONResponse:

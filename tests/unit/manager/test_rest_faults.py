@@ -3,10 +3,14 @@ and nothing is left behind."""
 
 import asyncio
 import gc
+import sqlite3
+from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from manager_stub.transaction import Transaction
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
 GROUP = f"{DOMAIN}/groups/new"
@@ -56,6 +60,26 @@ async def test_two_requests_may_remove_one_host(manager: Manager, monkeypatch: p
     answers = await asyncio.gather(*(manager.answer("DELETE", f"{VSFW}/hosts/{HOST}") for _ in range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert manager.register.hosts == {}
+
+
+async def test_a_disk_that_is_full_is_named(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with the database's words, nothing has changed, and what is there can be read; when there is room
+    the same request is taken."""
+    before = manager.stored()
+
+    def full(*_: Any) -> None:
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "put_objects", full)
+        refused = await manager.answer("PUT", GROUP, {})
+    assert (refused.status_code, refused.json()["error_message"]) == (
+        503,
+        "the database: database or disk is full",
+    )
+    assert (await manager.answer("GET", GROUP)).status_code == 404
+    assert manager.stored() == before
+    await manager.call("PUT", GROUP, {})
 
 
 async def test_unknown_paths_leave_nothing_behind(manager: Manager) -> None:
