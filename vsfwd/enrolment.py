@@ -101,6 +101,7 @@ def enrol(
         config = _config(asked.directory, settings, given)
     except (identity.Unfit, ValueError) as error:
         raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
+    files.remove(asked.directory / identity.NEXT_KEY)  # no certificate of an earlier enrolment is to be taken
     files.replace(asked.directory / identity.CA, _pem(authority))
     files.replace(asked.directory / identity.HOST, identity.key_pem(key) + given.certificate.encode())
     files.replace(asked.directory / CONFIG, config)

@@ -25,6 +25,8 @@ from vsfwd import enrolment, files, identity
 from vsfwd.config import Config
 from vsfwd.ctl import enrol as ctl_enrol
 from vsfwd.enrolment import CONFIG, Enrolment, enrol
+from vsfwd.protocol.messages import Renewal
+from vsfwd.renewal import CertificateRenewal
 from vsfwd.rest import Denied, Login, NotReady, Rest, Unreachable, Unusable
 
 TOKEN = f"{'0' * 12}.{'s' * 43}"
@@ -244,8 +246,8 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-WRITES = 7
-"""Key and authority while it waits; authority, host and configuration; two removals."""
+WRITES = 8
+"""Key and authority while it waits; authority, host and configuration; three removals."""
 
 
 @pytest.mark.parametrize("at", range(WRITES))
@@ -311,6 +313,23 @@ def test_an_enrolled_directory_is_not_taken_by_accident(manager: FalseOrTrue, as
     enrol(asked, again=True)
     after = (asked.directory / "host.pem").read_bytes()
     assert identity.load_key(before).private_numbers() != identity.load_key(after).private_numbers()
+
+
+def test_a_renewal_that_was_asked_for_before_is_over(manager: FalseOrTrue, asked: Enrolment) -> None:
+    """Its answer may come yet, with a certificate of an enrolment that the broker knows no more; and whoever
+    has taken the keys of before does not have the next one."""
+    enrol(asked)
+    config, key = whole(asked.directory), identity.new_key()
+    files.replace(asked.directory / identity.NEXT_KEY, identity.key_pem(key))
+    late = manager.given(identity.signing_request(key))["certificate"]
+    enrol(asked, again=True)
+    before = (asked.directory / "host.pem").read_bytes()
+    assert CertificateRenewal(config, said_nothing).take(late) == "certificate: none was asked for"
+    assert (asked.directory / "host.pem").read_bytes() == before
+
+
+def said_nothing(renewal: Renewal) -> None:
+    raise AssertionError(renewal)
 
 
 def test_what_an_operator_has_set_stays(manager: FalseOrTrue, asked: Enrolment, tmp_path: Path) -> None:
