@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from manager_stub import audit
 from manager_stub.checks import Conflict, Refused
@@ -140,16 +141,17 @@ class Publishing:
         self.window = None
 
     def undo_window(self) -> None:
-        """What was changed is undone, now. Raises Refused and TooMuch, and the window stays."""
+        """What was changed is undone, now; the window stays where it cannot be. Raises Refused, and what the
+        store raises."""
         held, self.window = self.window, None
         if held is None:
             return
         try:
             self.roll_back(held["change"])
-        except (Refused, TooMuch):
+            self.close_window()
+        except Exception:
             self.window = held
             raise
-        self.close_window()
 
     def expire(self) -> None:
         """Undo what was not confirmed in time."""
@@ -158,7 +160,7 @@ class Publishing:
         log.warning("a publish was not confirmed", user=self.window["user"])
         try:
             self.undo_window()
-        except (Refused, TooMuch) as refused:
+        except (Refused, TooMuch, OperationalError) as refused:
             log.error("it cannot be undone; tried again", reason=str(refused))
             self.window |= {"deadline_ms": now_ms() + RETRY_MS}
 

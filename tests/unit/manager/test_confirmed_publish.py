@@ -1,12 +1,15 @@
 """Changes that undo themselves unless somebody confirms them."""
 
+import sqlite3
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from manager_stub import publish
 from manager_stub.publish import Publishing
 from manager_stub.register import Register
+from manager_stub.transaction import Transaction
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
 pytestmark = pytest.mark.slow
@@ -61,6 +64,26 @@ async def test_what_is_confirmed_stays(changed: Manager, monkeypatch: pytest.Mon
 async def test_it_can_be_undone_before_its_time(changed: Manager) -> None:
     """By hand."""
     await changed.call("POST", f"{PUBLISH}?action=roll_back")
+    assert await described(changed) == "one"
+    assert await changed.call("GET", PUBLISH) == {"waiting": False}
+
+
+@pytest.mark.parametrize("fails", ["put_objects", "close_window"])
+async def test_what_a_full_disk_does_not_take_waits_on(
+    changed: Manager, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Whoever undoes it, or the time: nothing is confirmed by that. It is undone when there is room."""
+
+    def full(*_: Any) -> None:
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, fails, full)
+        assert (await changed.answer("POST", f"{PUBLISH}?action=roll_back")).status_code == 503
+        assert (await changed.call("GET", PUBLISH))["waiting"]
+        later(changed, monkeypatch, 61)
+        assert (await changed.call("GET", PUBLISH))["waiting"]
+    later(changed, monkeypatch, 31)
     assert await described(changed) == "one"
     assert await changed.call("GET", PUBLISH) == {"waiting": False}
 
