@@ -14,7 +14,8 @@ from aio_pika.exceptions import DeliveryError
 
 from manager_stub.broker import Broker
 from manager_stub.lead import Lead, Lost
-from manager_stub.moves.moves import LIVES_S, Letter, Moves
+from manager_stub.moves.letters import Letter
+from manager_stub.moves.moves import LIVES_S, Moves
 from manager_stub.register import Register
 from manager_stub.reports import MAX_MOVE, BadReport, check_sender, parse_move
 from manager_stub.rounds import Rounds
@@ -39,7 +40,7 @@ class MoveCourier:
         self._moves = moves
         self._lead = lead
         self._woken = asyncio.Event()
-        moves.wake = self._woken.set
+        moves.letters.wake = self._woken.set
         self.dropped: Callable[[str, int], None] = lambda host, size: None
         """Called with whoever says of moves what nobody needs, and how many bytes."""
 
@@ -53,7 +54,7 @@ class MoveCourier:
     async def _send_all(self, commands: AbstractExchange) -> NoReturn:
         while True:
             self._woken.clear()
-            while letters := self._moves.take(AT_ONCE):
+            while letters := self._moves.letters.take(AT_ONCE):
                 await asyncio.gather(*(self._send(commands, letter) for letter in letters))
             await self._woken.wait()
 

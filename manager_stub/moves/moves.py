@@ -6,7 +6,6 @@ believed about moves that it is part of, in its part: the source gives state, th
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -21,6 +20,7 @@ from manager_stub.clock import now_ms
 from manager_stub.enrolment.credentials import Credentials
 from manager_stub.hosts import vnics_of
 from manager_stub.levels import Position
+from manager_stub.moves.letters import Letters
 from manager_stub.moves.move import (
     KEPT,
     LONGEST_S,
@@ -74,16 +74,6 @@ ORDERED_IN: Final = {Step.FREEZE: State.PREPARED, Step.ACTIVATE: State.TRANSFERR
 """What may be ordered by hand, and when."""
 
 
-@dataclass(frozen=True)
-class Letter:
-    """`state_of`: the move of whose state it is a part."""
-
-    host: str
-    id: str
-    body: bytes
-    state_of: str = ""
-
-
 @dataclass
 class _Way:
     """Of an open move, what need not be kept: the policy that the target is to have, whether the hosts were
@@ -108,11 +98,8 @@ class Moves:
         self._vnics = vnics
         self._presence = presence
         self._credentials = credentials
-        self.outgoing: deque[Letter] = deque()
-        self.wake: Callable[[], None] = lambda: None
-        """Called when there is something to send."""
-        self._waiting = 0
-        """Bytes of what is outgoing."""
+        self.letters = Letters()
+        """What is to be sent."""
         self.wanted: Callable[[str, MoveWanted], None] = lambda host, said: None
         """Called with a host where a VM has appeared that nobody announced."""
         self.moves = {row["id"]: stored_move(row) for row in store.moves()}
@@ -208,7 +195,7 @@ class Moves:
         if move.state is not ORDERED_IN[step]:
             reason = f"the migration is {move.state}, and {step} is for one that is {ORDERED_IN[step]}"
             raise Conflict("", reason)
-        self._tell(getattr(move, PART_OF[step]), MoveOrder(move.id, move.vm, step))
+        self.letters.add(getattr(move, PART_OF[step]), MoveOrder(move.id, move.vm, step))
         return move
 
     def abort(self, id: str, reason: str = "aborted by hand") -> Move:
@@ -297,15 +284,15 @@ class Moves:
         move = self.moves[move.id] = replace(move, bytes=move.bytes + len(part.data))
         if move.bytes > MAX_BYTES:
             self._end(move, State.FAILED, f"its state is more than {MAX_BYTES} bytes")
-        elif self._waiting + len(part.data) > MAX_WAITING:
-            self._end(move, State.FAILED, f"{self._waiting} bytes of all moves wait to be sent already")
+        elif self.letters.bytes + len(part.data) > MAX_WAITING:
+            self._end(move, State.FAILED, f"{self.letters.bytes} bytes of all moves wait to be sent already")
         else:
-            self._tell(move.target, part, state_of=move.id)
+            self.letters.add(move.target, part, state_of=move.id)
         return True
 
     def shut_out(self, host: str) -> None:
         """It floods: what it has said of states, and waits to be sent, is left."""
-        self._leave({move.id for move in self._open() if move.source == host})
+        self.letters.leave({move.id for move in self._open() if move.source == host})
 
     def _done(self, move: Move, host: str, done: MoveDone) -> bool:
         """Whether it changes anything."""
@@ -317,7 +304,7 @@ class Moves:
             way.ready.add(host)
             if way.ready == {move.source, move.target}:
                 first = Step.FREEZE if move.pulled else Step.EXPORT
-                self._tell(move.source, MoveOrder(move.id, move.vm, first))
+                self.letters.add(move.source, MoveOrder(move.id, move.vm, first))
         elif done.step is Step.FREEZE:
             self._at(move, State.FROZEN)
             if way.runs:
@@ -327,7 +314,7 @@ class Moves:
             if done.final:
                 self._at(took, State.TRANSFERRED)
                 if move.pulled:
-                    self._tell(move.target, MoveOrder(move.id, move.vm, Step.ACTIVATE))
+                    self.letters.add(move.target, MoveOrder(move.id, move.vm, Step.ACTIVATE))
             elif move.state is State.PREPARING:
                 self._at(took, State.PREPARED)
         elif done.step is Step.ACTIVATE:
@@ -350,7 +337,7 @@ class Moves:
             elif _has(host.level.applied, way.floor):
                 way.asked = True
                 for each in (move.target, move.source):
-                    self._tell(each, self._offer(move, way.floor))
+                    self.letters.add(each, self._offer(move, way.floor))
 
     # What follows
 
@@ -380,7 +367,7 @@ class Moves:
     def _end(self, move: Move, state: State, reason: str = "") -> Move:
         over = move.at(state, now_ms(), reason)
         self._keep(over, move)
-        self._leave({move.id})
+        self.letters.leave({move.id})
         if state is State.ACTIVE:
             self._vnics.arrived(move.target, vnics_of(move.vnics))
             self._arriving.add(move.id)
@@ -400,9 +387,9 @@ class Moves:
 
     def _tell_outcome(self, host: str, move: Move) -> None:
         if move.state is not State.ACTIVE:
-            self._tell(host, MoveAborted(move.id, move.vm, move.reason))
+            self.letters.add(host, MoveAborted(move.id, move.vm, move.reason))
         elif host == move.source:
-            self._tell(host, MoveOrder(move.id, move.vm, Step.FINISH))
+            self.letters.add(host, MoveOrder(move.id, move.vm, Step.FINISH))
 
     def _keep(self, move: Move, before: Move | None) -> None:
         path = f"/vsfw/migrations/{move.id}"
@@ -418,24 +405,7 @@ class Moves:
 
     def decline(self, host: str, vm: str, reason: str) -> None:
         """A move that a host wants does not take place."""
-        self._tell(host, MoveAborted(str(uuid4()), vm, reason))
-
-    def _tell(self, host: str, message: migration.Move, *, state_of: str = "") -> None:
-        letter = Letter(host, str(uuid4()), migration.encode(message), state_of)
-        self.outgoing.append(letter)
-        self._waiting += len(letter.body)
-        self.wake()
-
-    def take(self, count: int) -> list[Letter]:
-        """The next ones to be sent, up to so many."""
-        letters = [self.outgoing.popleft() for _ in range(min(len(self.outgoing), count))]
-        self._waiting -= sum(len(letter.body) for letter in letters)
-        return letters
-
-    def _leave(self, moves: Collection[str]) -> None:
-        """What waits of their states is not sent."""
-        self.outgoing = deque(letter for letter in self.outgoing if letter.state_of not in moves)
-        self._waiting = sum(len(letter.body) for letter in self.outgoing)
+        self.letters.add(host, MoveAborted(str(uuid4()), vm, reason))
 
     def _open(self) -> list[Move]:
         return [move for move in self.moves.values() if move.is_open]

@@ -36,7 +36,7 @@ def applies(manager: Manager, host: str) -> None:
 def told(manager: Manager) -> list[tuple[str, migration.Move]]:
     """What hosts have been told of moves since it was asked last."""
     moves = manager.parts.moves
-    return [(letter.host, migration.decode(letter.body)) for letter in moves.take(len(moves.outgoing))]
+    return [(letter.host, migration.decode(letter.body)) for letter in moves.letters.take(len(moves.letters))]
 
 
 def says(manager: Manager, host: str, said: migration.Move) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 from manager_stub.moves.courier import MOST_WAITING, MoveCourier
 from manager_stub.reports import MAX_MOVE
@@ -30,7 +31,7 @@ class Counting(MoveCourier):
     """`read`: whose messages, in their order, and how long."""
 
     def __init__(self) -> None:
-        nobody: Any = SimpleNamespace()
+        nobody: Any = Mock()
         super().__init__(nobody, nobody, nobody)
         self.read: list[tuple[str, int]] = []
         self.left: list[str] = []

@@ -9,6 +9,7 @@ import pytest
 
 from manager_stub.moves import moves as module
 from manager_stub.moves.courier import MoveCourier
+from manager_stub.moves.letters import Letter
 from manager_stub.moves.move import State
 from manager_stub.reports import BadReport
 from tests.unit.manager.moving import (
@@ -186,7 +187,7 @@ async def test_a_manager_that_does_not_lead_tells_nobody_of_moves(manager: Manag
     courier = MoveCourier(manager.register, manager.parts.broker, manager.parts.moves, lead)
     exchange: Any = None
     with pytest.raises(SessionOver, match="does not lead"):
-        await courier._send(exchange, module.Letter(SOURCE, str(uuid4()), b""))
+        await courier._send(exchange, Letter(SOURCE, str(uuid4()), b""))
 
 
 async def test_a_host_is_told_of_a_move_in_time_or_not_at_all(
@@ -201,7 +202,7 @@ async def test_a_host_is_told_of_a_move_in_time_or_not_at_all(
 
     courier, exchange = MoveCourier(manager.register, manager.parts.broker, manager.parts.moves), Alarmed()
     async with asyncio.timeout(10):
-        await courier._send(cast(Any, exchange), module.Letter(SOURCE, str(uuid4()), b""))
+        await courier._send(cast(Any, exchange), Letter(SOURCE, str(uuid4()), b""))
 
 
 async def test_a_target_cannot_have_a_vm_that_is_not_frozen(manager: Manager) -> None:
