@@ -32,9 +32,9 @@ _LAST_PASSED_OVER: Final = 10
 
 WHOM: Final = """\b
 addresses, addrsets, bus, early, explain, flows, metrics, migrate, reload,
-rules, stats, status, timers and vnic ask the daemon of this host; alarms, apply,
-components, confirm, enroll, export, hosts, import, lint, migrations, roll-back,
-tokens and trace ask the manager, from anywhere."""
+rules, stats, status, timers and vnic ask the daemon of this host; alarms,
+apply, components, confirm, enroll, export, hosts, import, lint, migrations,
+roll-back, tokens and trace ask the manager, from anywhere."""
 STATUSES: Final = {
     0: "done",
     1: "refused, or nothing of that name",
