@@ -245,10 +245,11 @@ class Reconciler:
     ) -> None:
         """Make the datapath serve exactly `ports`. First what is gone, so that no slot has two owners in one
         bank. A vNIC that cannot be attached is in `self.unattached` and not in `self.ports`, so the next call
-        tries it again; those that lost their programs are attached again: the `bare` ones, and what the
-        datapath finds. Those that are here `anew` are on another device by the number of the one before, of
-        which nothing is true here; no flip of the policy comes before the programs are on that."""
-        bare = (bare | self._datapath.bare()) - anew
+        tries it again; those that lost their programs, or have not got them yet, are attached again: the
+        `bare` ones, and what the datapath finds. Those that are here `anew` are on another device by the
+        number of the one before, of which nothing is true here; no flip of the policy comes before the
+        programs are on that."""
+        bare, late = (bare | self._datapath.bare()) - anew, self._datapath.late()
         self.unattached = {vnic: failed for vnic, failed in self.unattached.items() if vnic in ports}
         again = [self._attach_anew(ports[vnic]) for vnic in anew & ports.keys()]
         gone = [vnic for vnic in self._datapath.slots if vnic not in ports]
@@ -257,7 +258,7 @@ class Reconciler:
         kept = {
             vnic: port
             for vnic, port in self.ports.items()
-            if ports.get(vnic) == port and vnic not in bare | anew
+            if ports.get(vnic) == port and vnic not in bare | anew | late
         } | {port.vnic: port for port in again if port is not None}
         for vnic in bare & self.ports.keys() & ports.keys():
             self._lost(ports[vnic])

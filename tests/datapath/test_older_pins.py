@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.datapath import Host, passed, until
+from tests.harness.datapath import Host, dropped, passed, until
 from tests.harness.packets import Net, udp
 from tests.harness.policies import vnic_id
 from vagrant.lab.layout import CACHE
@@ -112,6 +112,34 @@ def test_a_takeover_goes_on_after_a_kill(
     host.install(["allow"], vnics=VNICS)
     until(lambda: host.datapath.remove_older_pins() == [OLDER])
     assert here.send(udp(net.here, net.peer)) == passed(1)
+
+
+def test_a_device_that_does_not_take_the_new_programs_is_late(
+    host: Host, older: Path, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with those that it has, and no other vNIC waits for it, nor does the policy."""
+    host.datapath.close()
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+    attach, here = host.datapath._hooks.attach, host.datapath.devices[vnic_id("here")]
+
+    def refused(ifindex: int, twins: Twins) -> None:
+        if ifindex == here:
+            raise DatapathError("there is no room for them")
+        attach(ifindex, twins)
+
+    monkeypatch.setattr(host.datapath._hooks, "attach", refused)
+    host.install(["drop", "allow"], vnics=VNICS)
+    assert host.datapath.late() == {vnic_id("here")}
+    assert host.datapath.remove_older_pins() == []
+    with pytest.raises(DatapathError, match="no room"):
+        host.port("here")
+    twin = host.port("twin")
+    assert twin.send(udp(net.here, net.peer)) == dropped("rule_drop", 1)
+    monkeypatch.undo()
+    host._next = 0
+    assert host.port("here").send(udp(net.here, net.peer)) == dropped("rule_drop", 1)
+    assert host.datapath.late() == set()
+    until(lambda: host.datapath.remove_older_pins() == [OLDER])
 
 
 def test_what_is_no_schema_stays(host: Host) -> None:

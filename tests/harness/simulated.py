@@ -46,6 +46,9 @@ class RecordingDatapath:
     def behind(self) -> set[str]:
         return set()
 
+    def late(self) -> set[str]:
+        return set()
+
     def bare(self) -> set[str]:
         return set()
 

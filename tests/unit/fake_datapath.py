@@ -19,6 +19,7 @@ class FakeDatapath:
         self.unattachable: set[str] = set()
         self.taken_off: set[str] = set()
         self.overtaken: set[str] = set()
+        self.belated: set[str] = set()
         self.emptied: set[int] = set()
         self.remembered = b""
         self.sequence, self.remembered_with = 0, NEVER
@@ -43,6 +44,7 @@ class FakeDatapath:
             self.slots[vnic_id] = self.reserved.pop(vnic_id, free)
         self.calls.append(f"attach {vnic_id} {ifindex} {mac}")
         self.taken_off.discard(vnic_id)
+        self.belated.discard(vnic_id)
         return self.slots[vnic_id]
 
     def detach(self, vnic_id: str) -> None:
@@ -55,6 +57,9 @@ class FakeDatapath:
 
     def behind(self) -> set[str]:
         return set(self.overtaken)
+
+    def late(self) -> set[str]:
+        return set(self.belated)
 
     def bare(self) -> set[str]:
         return set(self.taken_off)

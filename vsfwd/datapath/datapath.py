@@ -164,6 +164,11 @@ class Datapath:
         """vNICs whose programs somebody took off, or has put others before: to be attached again."""
         return self._devices.bare()
 
+    def late(self) -> set[str]:
+        """vNICs that bear an older version's programs and policy still, as their devices did not take ours:
+        to be attached again."""
+        return set(self._takeover.late)
+
     def behind(self) -> set[str]:
         """vNICs at which another program stays before ours, as far as `attach` found any."""
         return self._devices.behind()

@@ -58,6 +58,7 @@ class Devices:
         if vnic_id in self._takeover and known:
             if known.ifindex == ifindex and self._hooks.attached(ifindex):
                 self._vnics.put(vnic_id, replace(known, mac=address))
+                self._takeover.hasten(vnic_id)
                 return known.slot
             self._takeover.drop(vnic_id)
         for other in [id_ for id_, v in self._vnics.items() if v.ifindex == ifindex and id_ != vnic_id]:

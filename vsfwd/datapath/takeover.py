@@ -13,6 +13,7 @@ from vsfwd.datapath import bpf
 from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.carry import Before
 from vsfwd.datapath.conntrack import FlowTables
+from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import Programs
 from vsfwd.datapath.schema import Hold, layouts, same
 from vsfwd.datapath.slots import Slots
@@ -41,6 +42,8 @@ class Takeover:
         self._programs, self._hooks, self._flows = programs, hooks, flows
         self._vnics, self._slots = vnics, slots
         self._waiting: dict[str, _Waiting] = {}
+        self.late: set[str] = set()
+        """vNICs that bear programs of before, though the policy is in force in our maps."""
 
     def __contains__(self, vnic_id: str) -> bool:
         return vnic_id in self._waiting
@@ -87,17 +90,33 @@ class Takeover:
         return copy
 
     def relieve(self) -> None:
-        """The policy is in force in our maps: devices that bear programs of before get ours."""
-        for id_, waiting in list(self._waiting.items()):
-            if waiting.copy:
-                waiting.copy.begin()
-            self._hooks.attach(self._vnics[id_].ifindex, self._programs.twins)
-            del self._waiting[id_]
-            if waiting.copy:
-                waiting.copy.end()
+        """The policy is in force in our maps: devices that bear programs of before get ours. One that does
+        not take them goes on with those that it has, and is late."""
+        for id_ in list(self._waiting):
+            try:
+                self._relieve(id_)
+            except DatapathError as error:
+                log.error("a vNIC keeps the programs of the version before", vnic=id_, reason=str(error))
+                self.late.add(id_)
+
+    def hasten(self, vnic_id: str) -> None:
+        """One that is late gets our programs now. Raises DatapathError."""
+        if vnic_id in self.late:
+            self._relieve(vnic_id)
+
+    def _relieve(self, vnic_id: str) -> None:
+        waiting = self._waiting[vnic_id]
+        if waiting.copy:
+            waiting.copy.begin()
+        self._hooks.attach(self._vnics[vnic_id].ifindex, self._programs.twins)
+        del self._waiting[vnic_id]
+        self.late.discard(vnic_id)
+        if waiting.copy:
+            waiting.copy.end()
 
     def drop(self, vnic_id: str) -> None:
         """It waits no more: it is gone, or on another device."""
+        self.late.discard(vnic_id)
         waiting = self._waiting.pop(vnic_id, None)
         if waiting and waiting.copy:
             waiting.copy.close()

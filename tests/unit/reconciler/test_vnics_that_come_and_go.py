@@ -77,6 +77,19 @@ def test_o4_lost_programs_are_mended_and_told(world: World) -> None:
     assert world.incidents.take() == {}
 
 
+def test_a_vnic_that_keeps_the_programs_of_before_is_told_and_tried_again(world: World) -> None:
+    """Nobody took its programs off. The others have what is newest."""
+    world.plug(PORT, OTHER)
+    world.datapath.belated = world.datapath.unattachable = {WEB}
+    for _ in range(2):
+        world.plug(PORT, OTHER)
+        assert (world.reconciler.ports, set(world.reconciler.unattached)) == ({APP: OTHER}, {WEB})
+        assert world.incident() == ("dfw_filter_not_applied", WEB)
+    world.datapath.unattachable = set()
+    world.plug(PORT, OTHER)
+    assert (world.reconciler.ports, world.reconciler.unattached) == ({WEB: PORT, APP: OTHER}, {})
+
+
 def test_o4_what_cannot_be_mended_is_tried_again_as_a_new_vnic(world: World) -> None:
     """It is no longer said to be attached."""
     world.plug(PORT, OTHER)
