@@ -10,65 +10,15 @@ from dataclasses import dataclass
 
 import msgspec
 
+from tests.harness.fakedatapath import FakeDatapath
 from vsfwd.applythread import ApplyThread
 from vsfwd.broker import BrokerLink
 from vsfwd.config import Config
-from vsfwd.datapath import DatapathError
-from vsfwd.image import Image, Plan
 from vsfwd.policy.desired import DesiredState
-from vsfwd.policy.model import SessionTimers
 from vsfwd.protocol.envelope import Header, Kind, Message
 from vsfwd.protocol.messages import Binding, Bindings, Event, Reply, Request
 from vsfwd.reconciler import Disposition, Port, Reconciler
 from vsfwd.statefile import StateFile
-
-
-class RecordingDatapath:
-    """What would be in the kernel: the image. `failures`: how many of the next installs it refuses."""
-
-    def __init__(self) -> None:
-        self.slots: dict[str, int] = {}
-        self.image: Image | None = None
-        self.name = b""
-        self.failures = 0
-        self.emptied = frozenset[int]()
-
-    @property
-    def places(self) -> dict[str, int]:
-        return self.slots
-
-    def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
-        return self.slots.setdefault(vnic_id, len(self.slots))
-
-    def detach(self, vnic_id: str) -> None:
-        del self.slots[vnic_id]
-
-    def behind(self) -> set[str]:
-        return set()
-
-    def late(self) -> set[str]:
-        return set()
-
-    def bare(self) -> set[str]:
-        return set()
-
-    def in_force(self) -> bytes:
-        return self.name
-
-    def last_in_force(self) -> bytes:
-        return self.name
-
-    def remember(self, name: bytes, *, ahead: bool = False) -> None:
-        self.name = name
-
-    def set_timers(self, profiles: dict[str, SessionTimers]) -> None:
-        pass
-
-    def install(self, plan: Plan) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise DatapathError("no memory")
-        self.image = plan.image
 
 
 @dataclass(frozen=True)
@@ -92,7 +42,7 @@ class SimulatedHost:
     ) -> None:
         self.id = config.host_id
         self.vnics = tuple(vnics)
-        self.datapath = RecordingDatapath()
+        self.datapath = FakeDatapath()
         self.statefile = StateFile(config.state_dir)
         self.reconciler = Reconciler(
             config.host_id, config.public_key(), self.datapath, self.statefile, "simulated"

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.unit.fake_datapath import FakeDatapath
+from tests.harness.fakedatapath import FakeDatapath
 from tests.unit.policy_messages import HOST, WEB, Manager, group
 from vsfwd.incidents import Cause, Incidents
 from vsfwd.protocol.messages import Binding

@@ -4,7 +4,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from tests.unit.fake_datapath import FakeDatapath
+from tests.harness.fakedatapath import RecordingDatapath
 from tests.unit.policy_messages import APP, HOST, WEB, Manager, group, rule, vnic
 from vsfwd.image import Flip
 from vsfwd.incidents import Incidents
@@ -24,7 +24,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.manager = Manager()
-        self.datapath = FakeDatapath()
+        self.datapath = RecordingDatapath()
         self.statefile = StateFile(directory)
         self.clock = datetime(2026, 11, 22, 7, 59, 59)
         self.incidents = Incidents()

@@ -1,4 +1,4 @@
-"""A datapath without a kernel: remembers what it was told, and fails where a test says so."""
+"""A datapath without a kernel: what would be there, and failures where a test says so."""
 
 from vsfwd.datapath import DatapathError
 from vsfwd.datapath.inforce import NEVER
@@ -7,13 +7,11 @@ from vsfwd.policy.model import SessionTimers
 
 
 class FakeDatapath:
-    """`calls` is everything that was done to it, in order; `failures` how many of the next installs fail."""
+    """`failures`: how many of the next installs fail."""
 
-    def __init__(self, slots: dict[str, int] | None = None) -> None:
-        self.slots = dict(slots or {})
+    def __init__(self) -> None:
+        self.slots: dict[str, int] = {}
         self.reserved: dict[str, int] = {}
-        self.calls: list[str] = []
-        self.plans: list[Plan] = []
         self.image: Image | None = None
         self.failures = 0
         self.unattachable: set[str] = set()
@@ -42,18 +40,15 @@ class FakeDatapath:
         if vnic_id not in self.slots:
             free = min(set(range(len(self.slots) + 1)) - set(self.slots.values()))
             self.slots[vnic_id] = self.reserved.pop(vnic_id, free)
-        self.calls.append(f"attach {vnic_id} {ifindex} {mac}")
         self.taken_off.discard(vnic_id)
         self.belated.discard(vnic_id)
         return self.slots[vnic_id]
 
     def detach(self, vnic_id: str) -> None:
         self.emptied.add(self.slots.pop(vnic_id))
-        self.calls.append(f"detach {vnic_id}")
 
     def forget(self, vnic_id: str) -> None:
         self.emptied.add(self.slots.pop(vnic_id))
-        self.calls.append(f"forget {vnic_id}")
 
     def behind(self) -> set[str]:
         return set(self.overtaken)
@@ -86,7 +81,32 @@ class FakeDatapath:
             assert self.image.rows == plan.image.rows[: len(self.image.rows)], "rows were renumbered in place"
         self.sequence += not (isinstance(plan, Flip) and plan.same_policy)
         self.image = plan.image
-        self.plans.append(plan)
-        self.calls.append("flip" if isinstance(plan, Flip) else "in place")
         if isinstance(plan, Flip):
             self.emptied.clear()
+
+
+class RecordingDatapath(FakeDatapath):
+    """`calls` is everything that was done to it, in order; `plans` what was installed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.plans: list[Plan] = []
+
+    def attach(self, vnic_id: str, ifindex: int, mac: str) -> int:
+        slot = super().attach(vnic_id, ifindex, mac)
+        self.calls.append(f"attach {vnic_id} {ifindex} {mac}")
+        return slot
+
+    def detach(self, vnic_id: str) -> None:
+        super().detach(vnic_id)
+        self.calls.append(f"detach {vnic_id}")
+
+    def forget(self, vnic_id: str) -> None:
+        super().forget(vnic_id)
+        self.calls.append(f"forget {vnic_id}")
+
+    def install(self, plan: Plan) -> None:
+        super().install(plan)
+        self.plans.append(plan)
+        self.calls.append("flip" if isinstance(plan, Flip) else "in place")
