@@ -28,6 +28,7 @@ from vsfwd.datapath.loader import Programs
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(1800)]
 
 PACKAGES: Final = ("vsfwctl", "vsfwd", "vsfwd-manager")
+FOLDERS: Final = ("vsfwd", "manager_stub", "bpf")
 UNITS: Final = ("vsfwd", "vsfwd-context-agent", "vsfwd-control-plane-agent", "vsfwd-manager")
 PROGRAMS: Final = {
     "vsfwctl": 1,
@@ -103,12 +104,18 @@ def with_them(site: Site, debs: list[Path], said: str) -> None:
 
 def test_they_install_with_programs_manuals_and_completions(installed: Site) -> None:
     """Each program says its version by Debian's Python alone; it has a manual page, and shells a completion.
-    Both users are there."""
+    Both users are there, and every page."""
     share = installed.root / "usr/share"
     for program, section in PROGRAMS.items():
         assert installed.machine.run(program, "--version").strip().endswith("0.1.0")
         assert (share / f"man/man{section}/{program}.{section}.gz").stat().st_size > 300
         assert all(program in (share / place.format(program)).read_text() for place in COMPLETIONS)
+    pages = {
+        str(page.relative_to(CHECKOUT)) for folder in FOLDERS for page in (CHECKOUT / folder).rglob("*.md")
+    }
+    assert {
+        str(page.relative_to(share / "doc/vsfwd")) for page in (share / "doc/vsfwd").rglob("*.md")
+    } == pages
     users = installed.machine.run("cut", "-d:", "-f1", "/etc/passwd").split()
     assert {"vsfwd", "vsfw-manager"} <= set(users)
 

@@ -3,7 +3,8 @@
     python -m vagrant.packages.stage WHEELS DEBIAN
 
 Python packages to /usr/lib/vsfwd, in versions that no Debian has; programs that find them there, and nothing
-of a user's or an administrator's own; manual pages and completions, from the programs themselves.
+of a user's or an administrator's own; manual pages and completions, from the programs themselves; our pages
+to /usr/share/doc/vsfwd, in the folders they are in here.
 """
 
 import os
@@ -20,6 +21,7 @@ from typing import Final
 from vsfwd.ctl.programs import SECTIONS
 
 LIBRARY: Final = Path("usr/lib/vsfwd")
+PAGES: Final = Path("usr/share/doc/vsfwd")
 _COMPLETIONS: Final = {
     "bash": "bash-completion/completions/{}",
     "fish": "fish/vendor_completions.d/{}.fish",
@@ -88,6 +90,7 @@ def main(wheels: Path, debian: Path) -> None:
     assert sorted(programs) == sorted(name for package in PACKAGES for name in package.programs)
     library = os.pathsep.join(str(tree / LIBRARY) for tree in (base, *others))
     for package in PACKAGES:
+        _move_pages(debian / package.name, package.folder)
         for name in package.programs:
             _program(debian / package.name, programs[name], library)
 
@@ -116,6 +119,13 @@ def _drop_what_is_in(base: Path, tree: Path) -> None:
     for directory in sorted((tree / LIBRARY).rglob("*"), reverse=True):
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
+
+
+def _move_pages(tree: Path, folder: str) -> None:
+    for page in (tree / LIBRARY / folder).rglob("*.md"):
+        target = tree / PAGES / page.relative_to(tree / LIBRARY)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        page.rename(target)
 
 
 def _files(tree: Path) -> Iterator[Path]:
