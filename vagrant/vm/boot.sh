@@ -31,12 +31,14 @@ boot() {
     < /dev/null 2>&1 | tee "$results/console" || echo "not ended within $limit seconds" >&2
 }
 
-# Which of two disks answers first, and is the root, is chance with kernels from 6.12 on: one without a shell ends at once.
+# A kernel that panics before the tests begin is booted again. Which of two disks answers first, and is the root, is chance with
+# kernels from 6.12 on: one without a shell ends at once. And QEMU 7.2 with a thread for each processor sometimes has one of them
+# in the middle of an instruction that another patches ("int3").
 rm -rf "$results"
 mkdir -p "$results"
 for _ in {1..9}; do
   boot
-  grep -q 'Requested init .* failed' "$results/console" || break
+  grep -q 'Kernel panic' "$results/console" && ! grep -q 'test session starts' "$results/console" || break
 done
 debugfs -R "dump /junit.xml $results/junit.xml" "$work/second.raw" 2> /dev/null
 [ -s "$results/junit.xml" ] || { echo "no results; what it said is in $results/console" >&2; exit 1; }
