@@ -2,8 +2,9 @@
 severity, entity, description).
 
 One sample in ten seconds, as NSX takes them for its thresholds. An alarm is open from the first sample that
-shows its cause until a minute has passed without; both are logged. Nothing is remembered over a restart: a
-cause that lasts shows again. Looked at are the flow tables: one that is nearly full of flows that give way to
+shows its cause until a minute has passed without, or, where it is neither of a plugged vNIC nor an
+incident, until the first without; both are logged. Nothing is remembered over a restart: a cause that lasts
+shows again. Looked at are the flow tables: one that is nearly full of flows that give way to
 nobody, and one that has refused a flow; vNICs that were seen with another's address, or have had no policy
 for a minute; the certificate of this host, when it nears its end; its broker, when there is none for a
 minute; and incidents."""
