@@ -56,10 +56,11 @@ class StateDir:
 
     def create(self, database_url: str = "") -> str:
         """Everything of the docstring above. Returns the admin's password, which is kept nowhere. Raises
-        FileExistsError when there is a manager here, or in the database, already."""
+        FileExistsError when there is a manager here, whole or not, or in the database, already."""
         url = database.parse(database_url) if database_url else None
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.check_is_free()
+        self.check_is_empty()
         store = Store(url) if url else self.open_store()
         if store.users():
             raise FileExistsError(f"{url or self.path}: the database is a manager's already")

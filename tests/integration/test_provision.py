@@ -30,6 +30,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             (machine.root / "etc/hosts").write_text("127.0.0.1 localhost host1\n")
             machine.run("systemd-sysusers")
             machine.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/vsfwd.conf")
+            interrupted(machine)
             provision(machine)
             yield machine
     finally:
@@ -45,6 +46,13 @@ def provision(machine: Machine) -> None:
     machine.run("env", f"VSFW_PASSWORD={PASSWORD}", str(scripts / "manager.sh"), ADDRESS)
     machine.run(str(scripts / "host.sh"), "host1")
     machine.run(str(scripts / "tiers.sh"), f"host1={ADDRESS}")
+
+
+def interrupted(machine: Machine) -> None:
+    """As an earlier run leaves it that ended within `vsfw-manager init`, or one within `vsfwctl enroll`."""
+    state = "/var/lib/vsfw-manager"
+    machine.run("install", "-d", "-o", "vsfw-manager", "-m", "700", state)
+    machine.run("touch", f"{state}/ca.key", f"{state}/manager.db", "/etc/vsfwd/host.pem")
 
 
 def ping(machine: Machine, target: str) -> str:

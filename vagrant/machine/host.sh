@@ -3,7 +3,7 @@
 # usage: host.sh NAME
 set -eu
 
-if [ ! -e /etc/vsfwd/host.pem ]; then
+if ! grep -qs '^host_id = ' /etc/vsfwd/vsfwd.toml; then  # which enrolment writes last
   said=$(vsfwctl tokens create --name "$1" --json)
   of() { printf '%s' "$said" | python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
   manager=$(sed -n 's/^manager = "\(.*\)"$/\1/p' /root/.config/vsfwctl/manager.toml)

@@ -14,7 +14,8 @@ listen = "$address:8443"
 brokers = ["$address:5671"]
 broker_apis = ["https://$address:15671"]
 END
-  if [ ! -e "$state" ]; then
+  if [ ! -e "$state/signing.pub" ]; then  # made last: there is no manager, or half of one
+    rm -rf "$state"
     password=$(vsfw-manager init | python3 -c 'import json, sys; print(json.load(sys.stdin)["password"])')
   else  # made before, and the password is nowhere
     systemctl stop vsfwd-manager

@@ -163,6 +163,16 @@ def test_init_where_a_manager_is_says_what_next(tmp_path: Path) -> None:
     assert "there is a manager here already; serve runs it, reset-password gives" in said.output
 
 
+def test_init_after_one_that_was_interrupted_says_what_next(tmp_path: Path) -> None:
+    """What it has made is not a manager, and none is made of it."""
+    config = alone(tmp_path / "state")
+    StateDir(config).create()
+    (config.state_dir / "signing.pub").unlink()
+    said = run(config, "init")
+    assert said.exit_code == 1
+    assert f"{config.state_dir}: the directory is not empty; put aside what is in it" in said.output
+
+
 def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
     """With where it is said how to make one."""
     said = CliRunner().invoke(main, ["--config", str(tmp_path / "none.toml"), "serve", "--check-config"])
