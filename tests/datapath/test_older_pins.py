@@ -1,5 +1,6 @@
 """A daemon with other structs leaves maps under another name: they go, but not before what they serve."""
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from tests.harness.datapath import Host, dropped, passed, until
 from tests.harness.packets import Net, udp
 from tests.harness.policies import vnic_id
 from vagrant.lab.layout import CACHE
-from vsfwd.datapath import Datapath, DatapathError, early, loader
+from vsfwd.datapath import Datapath, DatapathError, early, loader, takeover
 from vsfwd.datapath.attach import Twins
 from vsfwd.datapath.inner import INNER
 from vsfwd.datapath.leave import leave
@@ -140,6 +141,29 @@ def test_a_device_that_does_not_take_the_new_programs_is_late(
     assert host.port("here").send(udp(net.here, net.peer)) == dropped("rule_drop", 1)
     assert host.datapath.late() == set()
     until(lambda: host.datapath.remove_older_pins() == [OLDER])
+
+
+def test_a_vnic_whose_flows_cannot_be_copied_is_late(
+    host: Host, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose device does not take the new programs: no other waits for it, nor does the policy."""
+    host.datapath.close()
+    monkeypatch.setattr(takeover, "same", lambda *_: False)
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+
+    def no_memory(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.datapath._flows, "put", no_memory)
+        host.install(["allow"], vnics=VNICS)
+        assert host.datapath.late() == {vnic_id(name) for name in VNICS}
+        with pytest.raises(DatapathError, match="no memory"):
+            host.port("here")
+    host._next = 0
+    for name in VNICS:
+        host.port(name)
+    assert host.datapath.late() == set()
 
 
 def test_what_is_no_schema_stays(host: Host) -> None:

@@ -91,7 +91,7 @@ class Takeover:
 
     def relieve(self) -> None:
         """The policy is in force in our maps: devices that bear programs of before get ours. One that does
-        not take them goes on with those that it has, and is late."""
+        not take them, or whose flows cannot be copied, goes on with those that it has, and is late."""
         for id_ in list(self._waiting):
             try:
                 self._relieve(id_)
@@ -106,8 +106,11 @@ class Takeover:
 
     def _relieve(self, vnic_id: str) -> None:
         waiting = self._waiting[vnic_id]
-        if waiting.copy:
-            waiting.copy.begin()
+        try:
+            if waiting.copy:
+                waiting.copy.begin()
+        except OSError as error:
+            raise DatapathError(f"copy the flows of vNIC {vnic_id}: {error}") from None
         self._hooks.attach(self._vnics[vnic_id].ifindex, self._programs.twins)
         del self._waiting[vnic_id]
         self.late.discard(vnic_id)
