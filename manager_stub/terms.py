@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, NoReturn
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from manager_stub.api.front import Front
 from manager_stub.api.interface import interface
@@ -36,7 +37,10 @@ log = structlog.get_logger()
 async def _every(seconds: float, act: Callable[[], object]) -> NoReturn:
     while True:
         await asyncio.sleep(seconds)
-        act()
+        try:
+            act()
+        except OperationalError as error:  # of SQLite, whose disk is full: what is to be written waits
+            log.error("the database fails; tried again", reason=str(error.orig))
 
 
 async def serve(directory: StateDir, reread: Callable[[], Config]) -> None:

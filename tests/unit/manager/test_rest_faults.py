@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from manager_stub import terms
 from manager_stub.transaction import Transaction
 from tests.unit.manager.rest import DOMAIN, INFRA, VSFW, Manager
 
@@ -80,6 +81,17 @@ async def test_a_disk_that_is_full_is_named(manager: Manager, monkeypatch: pytes
     assert (await manager.answer("GET", GROUP)).status_code == 404
     assert manager.stored() == before
     await manager.call("PUT", GROUP, {})
+
+
+async def test_a_disk_that_is_full_does_not_end_the_manager() -> None:
+    """What it writes from time to time is tried again."""
+    outcomes: list[type[BaseException]] = [OperationalError, KeyError]
+
+    def act() -> None:
+        raise outcomes.pop(0)("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with pytest.raises(KeyError):
+        await terms._every(0, act)
 
 
 async def test_unknown_paths_leave_nothing_behind(manager: Manager) -> None:
