@@ -125,7 +125,8 @@ class Publishing:
             raise Conflict("", f"{self._waiting()} already")
         with self._store.begin() as transaction:
             transaction.add_changes([audit.change(_PUBLISH, None, {"confirm_within": seconds}, now_ms())])
-            self.window = transaction.open_window(audit.actor.get(), now_ms() + seconds * 1000)
+            window = transaction.open_window(audit.actor.get(), now_ms() + seconds * 1000)
+        self.window = window
 
     def check_own(self) -> None:
         """That whoever is at it may end what waits: who began it, or an enterprise admin. Raises Conflict."""

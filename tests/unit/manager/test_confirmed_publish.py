@@ -4,6 +4,7 @@ import sqlite3
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from manager_stub import publish
@@ -86,6 +87,20 @@ async def test_what_a_full_disk_does_not_take_waits_on(
     later(changed, monkeypatch, 31)
     assert await described(changed) == "one"
     assert await changed.call("GET", PUBLISH) == {"waiting": False}
+
+
+async def test_a_window_that_a_full_disk_does_not_take_is_not_open(manager: Manager) -> None:
+    """It was refused: what is changed after that is not undone at some time."""
+
+    def full(_: sa.Connection) -> None:
+        raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    engine = manager.parts.store._engine
+    sa.event.listen(engine, "commit", full)
+    refused = await manager.answer("POST", f"{PUBLISH}?action=begin&confirm_within=60")
+    sa.event.remove(engine, "commit", full)
+    assert refused.status_code == 503
+    assert await manager.call("GET", PUBLISH) == {"waiting": False}
 
 
 async def test_a_restart_does_not_confirm(changed: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
