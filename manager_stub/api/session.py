@@ -4,6 +4,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from manager_stub.api.errors import Problem, answer
 from manager_stub.auth import Passwords
@@ -40,12 +41,14 @@ def router(passwords: Passwords, sessions: Sessions) -> APIRouter:
 async def _form(request: Request) -> dict[str, list[str]]:
     """The body, which comes from somebody who is not known yet: only so much of it."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_FORM:
-            raise Problem(400, f"more than {_MAX_FORM} bytes")
     try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_FORM:
+                raise Problem(400, f"more than {_MAX_FORM} bytes")
         return parse_qs(body.decode(), max_num_fields=_MAX_FIELDS)
+    except ClientDisconnect:
+        raise Problem(400, "the connection ended before it did") from None
     except UnicodeDecodeError:
         raise Problem(400, "not UTF-8") from None
     except ValueError:

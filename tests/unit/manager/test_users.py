@@ -1,8 +1,10 @@
 """Users and API tokens: made, changed, gone, and what that means for who is logged in."""
 
 import pytest
+from starlette.types import Message
 
 from manager_stub import users
+from manager_stub.guard import LOGIN
 from tests.unit.manager.rest import VSFW, Manager
 
 PASSWORD = "a password of length"
@@ -53,6 +55,22 @@ async def test_what_is_no_form_is_refused(manager: Manager, form: bytes, why: st
     """Whoever says that is not known yet: it is no fault, of which the log would have a traceback each."""
     answer = await manager.rest.post("/api/session/create", content=form, auth=None)
     assert (answer.status_code, answer.json()["error_message"]) == (400, why)
+
+
+async def test_a_login_that_is_cut_off_is_no_fault(manager: Manager) -> None:
+    """Of ours: anybody may hang up."""
+    coming = iter([{"type": "http.request", "body": b"j_us", "more_body": True}, {"type": "http.disconnect"}])
+    said: list[Message] = []
+
+    async def receive() -> Message:
+        return next(coming)
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": LOGIN, "query_string": b"", "headers": []}
+    await manager.interface(scope, receive, send)
+    assert said[0]["status"] == 400
 
 
 async def test_a_new_password_ends_the_old_one_and_its_sessions(manager: Manager) -> None:
