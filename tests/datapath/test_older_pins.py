@@ -143,6 +143,35 @@ def test_a_device_that_does_not_take_the_new_programs_is_late(
     until(lambda: host.datapath.remove_older_pins() == [OLDER])
 
 
+def test_a_guarded_port_that_is_late_is_closed_while_another_program_is_first(
+    host: Host, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain that is full takes none before that, and it may let pass what ours would not."""
+    host.datapath.close()
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+    hooks, guard, here = (
+        host.datapath._hooks,
+        host.datapath.port_guard,
+        host.datapath.devices[vnic_id("here")],
+    )
+    said: list[tuple[str, int]] = []
+    for change in "protect", "release":
+        monkeypatch.setattr(guard, change, lambda ifindex, change=change: said.append((change, ifindex)))
+
+    def full(*_: object) -> None:
+        raise DatapathError("there is no room for them")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks, "attach", full)
+        patch.setattr(hooks, "bare", set)
+        host.install(["allow"], vnics=VNICS)
+        with pytest.raises(DatapathError, match="no room"):
+            host.port("here")
+    host._next = 0
+    host.port("here")
+    assert said == [("release", here), ("protect", here)]
+
+
 def test_a_vnic_whose_flows_cannot_be_copied_is_late(
     host: Host, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

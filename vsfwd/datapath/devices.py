@@ -3,7 +3,6 @@
 So no packet meets programs that do not know its vNIC, and none passes a guarded port before they see it."""
 
 import socket
-from dataclasses import replace
 
 import structlog
 
@@ -55,11 +54,7 @@ class Devices:
         if known and known.ifindex != ifindex and self._vnics.holds().get(vnic_id) == Hold.FROZEN:
             self.detach(vnic_id)  # its device is gone, though nobody has seen that: it comes anew
             known = None
-        if vnic_id in self._takeover and known:
-            if known.ifindex == ifindex and self._hooks.attached(ifindex):
-                self._vnics.put(vnic_id, replace(known, mac=address))
-                self._takeover.hasten(vnic_id)
-                return known.slot
+        if known and not (known.ifindex == ifindex and self._hooks.attached(ifindex)):
             self._takeover.drop(vnic_id)
         for other in [id_ for id_, v in self._vnics.items() if v.ifindex == ifindex and id_ != vnic_id]:
             # The number is this vNIC's now. What is on the device stays on it, so that nothing passes unseen.
@@ -72,7 +67,10 @@ class Devices:
         except OSError as error:
             raise DatapathError(f"attach vNIC {vnic_id} to device {ifindex}: {error}") from None
         try:
-            self._hooks.attach(ifindex, self._programs.twins)
+            if vnic_id in self._takeover:
+                self._takeover.hasten(vnic_id)
+            else:
+                self._hooks.attach(ifindex, self._programs.twins)
             if self._hooks.behind(ifindex):
                 self._behind.add(vnic_id)
         except DatapathError:
