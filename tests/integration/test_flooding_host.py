@@ -65,7 +65,7 @@ HEARD_S = 15.0
 """The broker keeps 10,000 messages of components: those that came before one take a while, not for ever."""
 SAID = 20
 SEEN_S = 30.0
-"""RabbitMQ takes seconds to close the connections of one that floods, and sometimes fails at the first try."""
+"""RabbitMQ takes seconds to close the connections of one that floods, and may fail at the first try."""
 
 
 @pytest.fixture
