@@ -59,7 +59,6 @@ class StateDir:
         FileExistsError when there is a manager here, whole or not, or in the database, already."""
         url = database.parse(database_url) if database_url else None
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.check_is_free()
         self.check_is_empty()
         store = Store(url) if url else self.open_store()
         if store.users():
@@ -136,6 +135,7 @@ class StateDir:
 
     def check_is_empty(self) -> None:
         """As far as it is there. Raises FileExistsError."""
+        self.check_is_free()  # which says better what to do
         if self.path.is_dir() and any(self.path.iterdir()):
             raise FileExistsError(f"{self.path}: the directory is not empty; put aside what is in it")
 

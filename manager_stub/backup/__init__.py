@@ -67,7 +67,6 @@ def restore(directory: StateDir, file: Path, passphrase: str, url: str | None, p
     head = sealed.check(file)
     tables.check_known(head.schema, head.release)
     directory.check_nobody_serves()
-    directory.check_is_free()
     directory.check_is_empty()
     staged = directory.staged()
     shutil.rmtree(staged.path, ignore_errors=True)  # of a restore that was interrupted
