@@ -19,6 +19,8 @@ class Kind(StrEnum):
     """Another rule does the same to all that it matches, or several above do."""
     TOO_WIDE = auto()
     """Allows everything, or every port of a protocol."""
+    NO_NEIGHBOURS = auto()
+    """Denies what an IPv6 address is found by, to VMs that may reach each other."""
     MATCHES_NOTHING = auto()
     """All groups of its source, or of its destination, are empty."""
     APPLIED_TO_NOTHING = auto()

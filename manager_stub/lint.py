@@ -6,7 +6,7 @@ inventory; that a rule is never hit, or a host silent, is what hosts say (`unhit
 told only what can be changed of them."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -30,6 +30,7 @@ from manager_stub.model import (
     Rule,
     SecurityPolicy,
 )
+from manager_stub.neighbours import without_neighbours
 from manager_stub.span import Realised
 from manager_stub.unhit import NO_HITS, Hits, never_hit, unreported
 from manager_stub.wire import service_entries
@@ -54,9 +55,14 @@ def lint(
     """By kind and path. `known` is what hosts say of hits, `days` how long a rule may be without one. `check`
     is called again and again, and may end it by raising."""
     world, found = realised.world, list[Finding]()
+    wire = {
+        int(rule.id): msgspec.json.decode(rule.raw, type=WireRule) for rule in realised.rules.by_path.values()
+    }
+    sets = _sets(realised)
     for step in (
-        _covered(realised, check),
+        _covered(world, wire, sets, check),
         _wide(world),
+        without_neighbours(world.rules.values(), wire, sets, check) if _has_ipv6(realised) else (),
         _empty(realised),
         _applied_to_nothing(realised),
         _unused(world),
@@ -73,13 +79,11 @@ def lint(
     return sorted(found, key=lambda finding: (kinds.index(finding.kind), finding.path))
 
 
-def _covered(realised: Realised, check: Callable[[], None]) -> Iterator[Finding]:
-    world = realised.world
+def _covered(
+    world: World, wire: Mapping[int, WireRule], sets: Sets, check: Callable[[], None]
+) -> Iterator[Finding]:
     stored = {rule.number: rule for rule in world.rules.values()}
-    wire = {
-        int(rule.id): msgspec.json.decode(rule.raw, type=WireRule) for rule in realised.rules.by_path.values()
-    }
-    found = covered(wire, _sets(realised), check)
+    found = covered(wire, sets, check)
     above = {number: (by,) for number, by in found.never.items()} | dict(found.together)
     for number, others in (above | {number: (by,) for number, by in found.spare.items()}).items():
         if not stored[number].system_owned:
@@ -115,6 +119,12 @@ def _sets(realised: Realised) -> Sets:
         {ids[path]: {ids[other] for other in wider} for path, wider in _wider(asked).items()},
         {ids[path] for path in ids if not asked.terms[path]},
     )
+
+
+def _has_ipv6(realised: Realised) -> bool:
+    """Whether any vNIC has an IPv6 address; every one may have a link-local one, that nobody rules about."""
+    addresses = (ip_address(text) for card in realised.cards.values() for text in card.vnic.addresses)
+    return any(address.version == 6 and not address.is_link_local for address in addresses)
 
 
 def _wider(asked: Groups) -> dict[str, set[str]]:

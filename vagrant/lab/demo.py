@@ -29,6 +29,9 @@ from vsfwd.ipc.interface import Explanation, PacketSpec
 NAME = "demo"
 VMS = ("web@host1#tier|web", "app@host2#tier|app", "db@host2#tier|db", "client@host1#role|client")
 _DEFAULT = "domains/default"
+_NEIGHBOURS = [
+    f"/infra/services/IPv6-ICMP_Neighbor_{message}" for message in ("Solicitation", "Advertisement")
+]
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,13 @@ def policy() -> Mapping[str, Mapping[str, object]]:
                 _rule(30, "app to db", "app", "db", ["PostgreSQL"]),
                 _rule(40, "nobody else to db", None, "db", [], "REJECT"),
             ],
+        },
+        # The last rule above is about every service. What tells db the MAC address of whom it answers over
+        # IPv6 is one, and the default rule that allows it comes too late.
+        f"{_DEFAULT}/security-policies/neighbours": {
+            "display_name": "Neighbour discovery",
+            "category": "Infrastructure",
+            "rules": [{"id": "neighbours", "action": "ALLOW", "services": _NEIGHBOURS}],
         },
     }
 

@@ -11,8 +11,8 @@ from vsfwd.rest import Rest
 
 ANALYSIS: Final = "/policy/api/v1/infra/rule-analysis"
 KINDS: Final = (
-    *("SHADOWED", "REDUNDANT", "TOO_WIDE", "MATCHES_NOTHING", "APPLIED_TO_NOTHING", "NEVER_HIT"),
-    *("UNREPORTED_HOST", "EMPTY_GROUP", "UNUSED_GROUP", "UNUSED_SERVICE", "LOOKALIKE"),
+    *("SHADOWED", "REDUNDANT", "TOO_WIDE", "NO_NEIGHBOURS", "MATCHES_NOTHING", "APPLIED_TO_NOTHING"),
+    *("NEVER_HIT", "UNREPORTED_HOST", "EMPTY_GROUP", "UNUSED_GROUP", "UNUSED_SERVICE", "LOOKALIKE"),
 )
 EXIT_FOUND: Final = 7
 _NEAR: Final = "/infra/domains/default/"

@@ -1,5 +1,6 @@
 """What is found in a policy that does nothing, or more than it should; and what is not."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from itertools import product
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manager_stub.catalogue import objects
 from manager_stub.findings import Finding, Kind
 from manager_stub.lint import lint
 from manager_stub.span import realise
@@ -23,9 +25,15 @@ SERVICES = "/infra/services"
 R = f"{SECTIONS}/s/rules"
 
 
-def policy(*rules: dict[str, Any], section: dict[str, Any] | None = None, **groups: Any) -> World:
-    """web and db with a VM each, `web-and-db` of both, `nets` of addresses, `empty`, and other groups; the
-    rules of one section, named one, two, three."""
+def policy(
+    *rules: dict[str, Any],
+    section: dict[str, Any] | None = None,
+    address: str = "192.0.2.1",
+    more: Sequence[tuple[str, dict[str, Any]]] = (),
+    **groups: Any,
+) -> World:
+    """web and db with a VM each, that of db at `address`, `web-and-db` of both, `nets` of addresses, `empty`,
+    and other groups; the rules of one section, named one, two, three."""
     every = {
         "web": tagged("web"),
         "db": tagged("db"),
@@ -42,7 +50,8 @@ def policy(*rules: dict[str, Any], section: dict[str, Any] | None = None, **grou
             for number, (name, rule) in enumerate(zip(names, rules, strict=False))
         ),
         vm(0, ["web"], ["10.0.0.1"]),
-        vm(1, ["db"], ["192.0.2.1"]),
+        vm(1, ["db"], [address]),
+        *more,
     )
 
 
@@ -165,6 +174,31 @@ def test_rules_that_allow_too_much() -> None:
         {"service_entries": tcp("1-1024")},
     ):
         assert found(policy(rule), Kind.TOO_WIDE) == [], rule
+
+
+def test_rules_for_every_service_that_deny_what_ipv6_needs_to_find_whom_it_talks_to() -> None:
+    """Not one that nothing above needs it for, that has it allowed above, that says ports or IPv4, or where
+    nobody has an IPv6 address."""
+    use = {"source_groups": [path("web")], "destination_groups": [path("db")], "service_entries": tcp("80")}
+    deny = {"action": "DROP", "destination_groups": [path("db")]}
+    messages = [f"{SERVICES}/IPv6-ICMP_Neighbor_{each}" for each in ("Solicitation", "Advertisement")]
+    services = [(path, body.model_dump(exclude_unset=True)) for path, body in objects().items()]
+    of_them = [service for service in services if service[0] in messages]
+
+    def denying(*rules: dict[str, Any], address: str = "fd00::1") -> list[str]:
+        stored = policy(*rules, address=address, more=of_them)
+        return [name for name, _ in found(stored, Kind.NO_NEIGHBOURS)]
+
+    assert denying(use, deny) == ["two"]
+    assert denying(use, {**deny, "action": "REJECT", "services": messages[1:]}) == ["two"]
+    assert denying(use, {"services": messages[:1]}, deny) == ["three"]
+    assert denying(use, {"services": messages}, deny) == []
+    assert denying(use, {"services": messages, "source_groups": [path("web")]}, deny) == ["three"]
+    assert denying(deny, use) == []
+    assert denying(use, deny, address="192.0.2.2") == []
+    for more in ("service_entries", tcp("22")), ("ip_protocol", "IPV4"), ("monitored", True):
+        assert denying(use, {**deny, **dict([more])}) == [], more
+    assert denying(use, {**deny, "source_groups": ["10.0.0.0/8"]}) == []
 
 
 def test_empty_groups_and_rules_that_name_no_other() -> None:
