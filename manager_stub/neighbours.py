@@ -2,6 +2,7 @@
 address is found as an IPv4 address is by ARP. The default rule that allows it comes after them. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import dropwhile
 from typing import Final
 
 from msgspec import structs
@@ -29,30 +30,18 @@ def without_neighbours(
     stored: Iterable[Stored[Rule]], wire: Mapping[int, WireRule], sets: Sets, check: Callable[[], None]
 ) -> Iterator[Finding]:
     """Those that deny it while a rule above them allows something else over IPv6, and none above them allows
-    neighbour discovery to the same VMs."""
-    rules = {id: rule for id, rule in wire.items() if rule.frames is None and _may_be_ipv6(rule, sets)}
-    allowing = [
-        _place(id, rule)
-        for id, rule in rules.items()
-        if rule.action is Action.ALLOW and not rule.monitored and _other_services(rule)
-    ]
+    neighbour discovery to the same VMs: one finding, about the first, since one rule more mends them all."""
+    rules = {id: rule for id, rule in wire.items() if _is_about_ipv6(rule, sets)}
     about = {id: structs.replace(rule, services=said) for id, rule in rules.items() if (said := _said(rule))}
-    denied = covered(about, sets, check)
-    hidden = denied.never.keys() | denied.together.keys()
-    for rule in stored:
-        mine = about.get(rule.number)
-        if (
-            mine is not None
-            and mine.action in (Action.DROP, Action.REJECT)
-            and not mine.monitored
-            and rule.number not in hidden
-            and min(allowing, default=_place(rule.number, mine)) < _place(rule.number, mine)
-        ):
-            yield Finding(Kind.NO_NEIGHBOURS, rule.path, _WHY, _STEP)
-
-
-def _place(id: int, rule: WireRule) -> tuple[tuple[int, ...], int]:
-    return rule.order, id
+    found = covered(about, sets, check)
+    decided = found.never.keys() | found.together.keys()
+    in_order = sorted(rules, key=lambda id: (rules[id].order, id))
+    behind = dropwhile(lambda id: not _allows_other_services(rules[id]), in_order)
+    denying = [id for id in behind if id in about and id not in decided and _denies(rules[id])]
+    if denying:
+        paths = {rule.number: rule.path for rule in stored}
+        first, *others = (paths[id] for id in denying)
+        yield Finding(Kind.NO_NEIGHBOURS, first, _WHY, _STEP, tuple(others))
 
 
 def _said(rule: WireRule) -> tuple[Service, ...]:
@@ -71,15 +60,23 @@ def _said(rule: WireRule) -> tuple[Service, ...]:
     )
 
 
-def _other_services(rule: WireRule) -> bool:
-    return rule.services is None or any(
-        service.protocol != ICMPV6 or service.icmp_type not in (135, 136) for service in rule.services
+def _denies(rule: WireRule) -> bool:
+    return rule.action in (Action.DROP, Action.REJECT)
+
+
+def _allows_other_services(rule: WireRule) -> bool:
+    return rule.action is Action.ALLOW and (
+        rule.services is None
+        or any(service.protocol != ICMPV6 or service.icmp_type not in (135, 136) for service in rule.services)
     )
 
 
-def _may_be_ipv6(rule: WireRule, sets: Sets) -> bool:
+def _is_about_ipv6(rule: WireRule, sets: Sets) -> bool:
+    """And enforced."""
+    if rule.frames is not None or rule.monitored or rule.family is Family.IPV4:
+        return False
     ends = [match for match in (rule.sources, rule.destinations) if match and not match.excluded]
-    return rule.family is not Family.IPV4 and all(_has_ipv6(match, sets) for match in ends)
+    return all(_has_ipv6(match, sets) for match in ends)
 
 
 def _has_ipv6(match: Match, sets: Sets) -> bool:

@@ -185,15 +185,16 @@ def test_rules_for_every_service_that_deny_what_ipv6_needs_to_find_whom_it_talks
     services = [(path, body.model_dump(exclude_unset=True)) for path, body in objects().items()]
     of_them = [service for service in services if service[0] in messages]
 
-    def denying(*rules: dict[str, Any], address: str = "fd00::1") -> list[str]:
-        stored = policy(*rules, address=address, more=of_them)
-        return [name for name, _ in found(stored, Kind.NO_NEIGHBOURS)]
+    def denying(*rules: dict[str, Any], address: str = "fd00::1") -> list[tuple[str, tuple[str, ...]]]:
+        return found(policy(*rules, address=address, more=of_them), Kind.NO_NEIGHBOURS)
 
-    assert denying(use, deny) == ["two"]
-    assert denying(use, {**deny, "action": "REJECT", "services": messages[1:]}) == ["two"]
-    assert denying(use, {"services": messages[:1]}, deny) == ["three"]
+    assert denying(use, deny) == [("two", ())]
+    assert denying(use, deny, {**deny, "destination_groups": [path("web")]}) == [("two", ("three",))]
+    assert denying(use, deny, deny) == [("two", ())], "the third decides nothing"
+    assert denying(use, {**deny, "action": "REJECT", "services": messages[1:]}) == [("two", ())]
+    assert denying(use, {"services": messages[:1]}, deny) == [("three", ())]
     assert denying(use, {"services": messages}, deny) == []
-    assert denying(use, {"services": messages, "source_groups": [path("web")]}, deny) == ["three"]
+    assert denying(use, {"services": messages, "source_groups": [path("web")]}, deny) == [("three", ())]
     assert denying(deny, use) == []
     assert denying(use, deny, address="192.0.2.2") == []
     for more in ("service_entries", tcp("22")), ("ip_protocol", "IPV4"), ("monitored", True):
