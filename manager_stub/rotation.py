@@ -20,6 +20,7 @@ class Rotation:
         self._directory = directory
         self._contexts = contexts
         self._known = {name: self._certificate(name).read_bytes() for name in contexts}
+        self._refused: dict[str, str] = {}
 
     async def follow(self) -> NoReturn:
         while True:
@@ -27,17 +28,23 @@ class Rotation:
             self.look()
 
     def look(self) -> None:
-        """Take what has changed. What cannot be used is told, and the one before stays in use."""
+        """Take what has changed. What cannot be used is told and tried again; that of before stays in use."""
         for name, context in self._contexts.items():
             try:
                 pem = self._certificate(name).read_bytes()
                 if pem == self._known[name]:
                     continue
-                self._known[name] = pem
-                context.load_cert_chain(self._certificate(name), self._directory / f"{name}.key")
+                pair = self._certificate(name), self._directory / f"{name}.key"
+                # A context that refuses a pair has lost its key by then: OpenSSL. So another is asked first.
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*pair)
+                context.load_cert_chain(*pair)
             except (OSError, ssl.SSLError) as error:
-                log.error("a renewed certificate is not taken", name=name, reason=str(error))
+                if self._refused.get(name) != str(error):
+                    log.error("a renewed certificate is not taken", name=name, reason=str(error))
+                self._refused[name] = str(error)
             else:
+                self._known[name] = pem
+                self._refused.pop(name, None)
                 log.info("a renewed certificate is taken", name=name)
 
     def _certificate(self, name: str) -> Path:
