@@ -237,6 +237,20 @@ def test_o9_a_port_that_is_made_anew_is_another_one(host: Host) -> None:
         assert tap.got(frame) == 0
 
 
+def test_o9_a_device_whose_name_is_a_number_is_not_the_one_with_that_number(host: Host) -> None:
+    """What goes to the one that is attached gets there, and nothing to the other."""
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    guard = host.datapath.port_guard
+    with extra_port(str(here.ifindex), "far7"):
+        for protect in (
+            lambda: guard.install(guard.stamp_in_force(), [here.ifindex]),
+            lambda: (guard.release(here.ifindex), guard.protect(here.ifindex)),
+        ):
+            protect()
+            assert guard.protected_in_force() == {here.ifindex}
+
+
 def test_o4_a_guard_that_is_removed_is_made_anew(host: Host) -> None:
     """Whole, with the ports that have programs; and so is one that is changed."""
     host.port("here")

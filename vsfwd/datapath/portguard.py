@@ -30,7 +30,7 @@ _TO_LINK_GROUP: Final = "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00"
 def ruleset(ports: Sequence[str], stamp: int, protected: Iterable[int]) -> str:
     """What makes the table, in place of the one that is there, in one transaction. `ports` are names, at the
     end of each may stand `*`. Without a stamp (0) nothing passes from any of them."""
-    numbers = ", ".join(map(str, sorted(protected)))
+    numbers = ", ".join(map(_element, sorted(protected)))
     stamped = f"meta mark {stamp:#010x} meta mark set 0 accept" if stamp else ""
     from_ports = [f'iifname "{name}" counter drop' for name in ports]
     to_ports = ["meta oif @protected accept", *(f'oifname "{name}" counter drop' for name in ports)]
@@ -103,13 +103,13 @@ class PortGuard:
         """The programs are on this device: frames may go to it."""
         if ifindex not in self._protected:
             self._protected.add(ifindex)
-            self._change(f"add element {TABLE} protected {{ {ifindex} }}")
+            self._change(f"add element {TABLE} protected {{ {_element(ifindex)} }}")
 
     def release(self, ifindex: int) -> None:
         """No frame goes to this device from now on."""
         if ifindex in self._protected:
             self._protected.remove(ifindex)
-            self._change(f"delete element {TABLE} protected {{ {ifindex} }}")
+            self._change(f"delete element {TABLE} protected {{ {_element(ifindex)} }}")
 
     def restore(self) -> bool:
         """Make the table anew if somebody has changed it; whether somebody had."""
@@ -157,6 +157,11 @@ class PortGuard:
         """What the kernel has against it."""
         code, _, error = self._nft.cmd(commands)
         return " ".join(error.split()) or str(code) if code else ""
+
+
+def _element(ifindex: int) -> str:
+    """nft takes what is there for a device's name first, and then for a number. No name has 16 characters."""
+    return f'"{ifindex:016}"'
 
 
 def _number(name: str) -> int:
