@@ -1,6 +1,7 @@
 """The port guard (O8): frames on a real bridge, to and from ports with programs and without."""
 
 import json
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -267,6 +268,21 @@ def test_o4_a_guard_that_is_removed_is_made_anew(host: Host) -> None:
         assert guard.restore(), change
         assert not guard.restore(), change
         assert guard.status().startswith("on, 1 ports protected"), change
+
+
+def test_a_reload_while_the_guard_is_another_one_takes_nothing_from_it(host: Host) -> None:
+    """What is made anew has the stamp of before, and so have packets: none is lost."""
+    here = host.port("here")
+    host.install(["allow"], vnics=VNICS)
+    table = sh(f"nft list table {TABLE}")
+    stamp = re.search("mark (0x[0-9a-f]+)", table)
+    assert stamp
+    sh(f"nft delete table {TABLE}; nft '{table.replace(stamp[1], '0x00000007')}'")
+    host.datapath.configure(host.settings)
+    assert host.datapath.port_guard.restore()
+    beyond, frame = Tap(BEYOND), Ether(src=here.mac, dst=EVERYBODY) / udp(IPV4.here, IPV4.peer)
+    send("far0", frame)
+    until(lambda: beyond.got(frame) == 1)
 
 
 def test_a_vnic_that_comes_and_goes_while_the_guard_is_gone(host: Host) -> None:

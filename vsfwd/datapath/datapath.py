@@ -55,7 +55,8 @@ class Datapath:
         self.port_guard = PortGuard(settings.guard_ports)
         if not self.port_guard.on:
             self.port_guard.remove()  # while the programs still stamp what it asks for
-        self.mark, self._stamp = settings_map.write(programs, settings, self.port_guard)
+        self._stamp = settings_map.stamp_for(self.port_guard, programs)
+        self.mark = settings_map.write(programs, settings, self._stamp)
         self._policy = Policy(programs)
         self._in_force = InForce(programs, self._policy)
         self._bindings = Bindings(programs)
@@ -114,7 +115,7 @@ class Datapath:
 
     def configure(self, settings: Settings) -> None:
         """Lifetimes and limits for the programs, from the next packet on."""
-        self.mark, self._stamp = settings_map.write(self._programs, settings, self.port_guard)
+        settings_map.write(self._programs, settings, self._stamp)
         self._slots.set_timeouts(settings.timeouts_s)
 
     # ---- vNICs ----

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 from vsfwd.datapath import bpf
 from vsfwd.datapath.loader import Programs
@@ -34,39 +34,35 @@ class Settings:
     guard_ports: tuple[str, ...] = ()
 
 
-class Marks(NamedTuple):
-    """By which programs know each other's packets: `mark` with a vNIC's slot, `stamp` for the port guard."""
-
-    mark: int
-    stamp: int
-
-
-def write(programs: Programs, settings: Settings, port_guard: PortGuard) -> Marks:
+def write(programs: Programs, settings: Settings, stamp: int) -> int:
     """Limits for the programs, from the next packet on. Secrets are made once and kept, since flows lie where
-    the seeds say."""
-    fd, layout = programs.fd("settings"), programs.layouts("settings")[1]
-    kept = layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
+    the seeds say. Answers `mark`, which with a vNIC's slot is by what programs know their own replies."""
+    kept, layout = _kept(programs), programs.layouts("settings")[1]
     seed = kept["seed"] if any(kept["seed"]) else os.urandom(len(kept["seed"]))
     # No vNIC's mark may be 0, which every packet has: a bit above all slots is set.
-    mark = kept["mark"] or int.from_bytes(os.urandom(4), "little") | 1 << 31
-    marks = Marks(mark, _stamp(port_guard, kept["stamp"]))
+    mark: int = kept["mark"] or int.from_bytes(os.urandom(4), "little") | 1 << 31
     packed = layout.pack(
         seed=seed,
-        mark=marks.mark,
-        stamp=marks.stamp,
+        mark=mark,
+        stamp=stamp,
         log=programs.limit(settings.log_limit.rate, settings.log_limit.burst),
         reject=programs.limit(settings.reject_limit.rate, settings.reject_limit.burst),
         snoop=programs.limit(settings.snoop_limit.rate, settings.snoop_limit.burst),
         transition=packed_transitions(),
     )
-    bpf.update(fd, bytes(4), packed)
-    return marks
+    bpf.update(programs.fd("settings"), bytes(4), packed)
+    return mark
 
 
-def _stamp(port_guard: PortGuard, kept: int) -> int:
-    """That of a table which is there holds: programs of whichever version put it on packets. It is no vNIC's
-    mark, which have the highest bit, and not 0."""
+def stamp_for(port_guard: PortGuard, programs: Programs) -> int:
+    """For a daemon that starts. That of a table which is there holds: programs of whichever version put it on
+    packets. It is no vNIC's mark, which have the highest bit, and not 0."""
     if not port_guard.on:
         return 0
-    found = port_guard.stamp_in_force() or kept
+    found: int = port_guard.stamp_in_force() or _kept(programs)["stamp"]
     return found or int.from_bytes(os.urandom(4), "little") & 0x7FFFFFFF | 1
+
+
+def _kept(programs: Programs) -> dict[str, Any]:
+    fd, layout = programs.fd("settings"), programs.layouts("settings")[1]
+    return layout.unpack(bpf.lookup(fd, bytes(4), layout.size) or bytes(layout.size))
