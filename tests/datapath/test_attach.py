@@ -4,6 +4,7 @@ import errno
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -226,6 +227,30 @@ def test_o5_a_program_that_passes_everything_does_not_stay_in_front(
             host.datapath.attach(here.id, here.ifindex, here.mac)
             assert host.datapath.bare() == set()
             take_foreign_off(here)
+
+
+@only_tcx
+@pytest.mark.parametrize("full", CHAINS)
+def test_a_device_that_refuses_one_program_keeps_both_that_it_has(host: Host, way: str, full: int) -> None:
+    """A chain without room, where another tool's program has come in front: the other direction is not left
+    with the programs of another version."""
+    here = host.port("here")
+    before, instructions = programs(here.device, way), struct.pack("<BxxxiBxxxi", 0xB7, -1, 0x95, 0)
+    host.unpin()
+    with Programs(host.pins, CACHE) as later, Hooks(host.pins) as hooks:
+        try:
+            for _ in range(bpf.CHAIN_MAX - 2):  # the kernel refuses the last one, BPF_MPROG_MAX
+                program = bpf.load_program(bpf.ProgramType.TC, "foreign", instructions, "GPL")
+                with bpf.closing(program):
+                    bpf.attach_first(here.ifindex, full, program)
+            with pytest.raises(DatapathError):
+                hooks.attach(here.ifindex, later.twins)
+            assert hooks.programs(here.ifindex) == set(before)
+        finally:
+            take_foreign_off(here)
+        hooks.attach(here.ifindex, later.twins)
+        assert hooks.programs(here.ifindex).isdisjoint(before)
+    host.restart()
 
 
 def test_o5_a_filter_in_front_is_told(host: Host, way: str, foreign: int) -> None:

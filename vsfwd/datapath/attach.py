@@ -14,6 +14,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -149,17 +150,26 @@ class _Tcx:
         return any(self._ours(chain)[:1] != chain[:1] for chain in chains)
 
     def attach(self, ifindex: int, twins: Twins) -> None:
-        for direction, pair in twins.items():
-            chain = self._chain(ifindex, direction)
-            first, rest = self._ours(chain)[:1], self._ours(chain)[1:]
-            self._take_off(ifindex, direction, rest)
-            ids = {bpf.object_id(program): program for program in pair}
-            other = next(program for id_, program in ids.items() if id_ not in first)
-            if not first or first != chain[:1]:
-                bpf.attach_first(ifindex, _CHAIN[direction], other)
-                self._take_off(ifindex, direction, first)
-            elif first[0] not in ids:
-                bpf.replace_program(ifindex, _CHAIN[direction], other, self._known[first[0]])
+        """Where a chain refuses, what the other one had is there again: a flow that one direction finds in
+        the tables of one version, and the other in those of another, does not go on."""
+        with ExitStack() as unless_done:
+            for direction, pair in twins.items():
+                chain = self._chain(ifindex, direction)
+                first, rest = self._ours(chain)[:1], self._ours(chain)[1:]
+                self._take_off(ifindex, direction, rest)
+                ids = {bpf.object_id(program): program for program in pair}
+                other = next(program for id_, program in ids.items() if id_ not in first)
+                if not first or first != chain[:1]:
+                    bpf.attach_first(ifindex, _CHAIN[direction], other)
+                    self._take_off(ifindex, direction, first)
+                elif first[0] not in ids:
+                    bpf.replace_program(ifindex, _CHAIN[direction], other, self._known[first[0]])
+                else:
+                    continue
+                if first:
+                    before = self._known[first[0]]
+                    unless_done.callback(bpf.replace_program, ifindex, _CHAIN[direction], before, other)
+            unless_done.pop_all()
 
     def detach(self, ifindex: int) -> None:
         for direction in _CHAIN:
