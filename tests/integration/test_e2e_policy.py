@@ -87,8 +87,10 @@ def test_a_monitored_rule_stops_nothing(world: World) -> None:
 
 
 def test_a_jump_leaves_out_the_rest_of_the_environment(world: World) -> None:
-    """What it matches is decided by the application's rules, everything else by the environment's."""
-    rules = [{**drop("a", "c", "tcp/80"), "action": "JUMP_TO_APPLICATION"}, drop("a", ANY)]
+    """What it matches is decided by the application's rules, everything else by the environment's. The rules
+    are about TCP: neighbour discovery, which comes after the environment's, has to find c over IPv6."""
+    jump = {**drop("a", "c", "tcp/80"), "action": "JUMP_TO_APPLICATION"}
+    rules = [jump, drop("a", ANY, "tcp/80", "tcp/81")]
     environment = f"{INFRA}/domains/default/security-policies/environment"
     body = {**section(rules), "category": "Environment"}
     world.lab.rest.put(environment, json=body).raise_for_status()
