@@ -10,11 +10,14 @@ declare.
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from tests.harness.pki import Pki
 from vagrant.lab.broker import Broker
+
+_HELD: Final[list[socket.socket]] = []
 
 
 @contextmanager
@@ -40,7 +43,11 @@ def private_broker(directory: Path) -> Iterator[tuple[Broker, Pki]]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Held all at once, so that they differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [s.getsockname()[1] for s in sockets]
+    """Nobody else is given them as long as this process lives, neither to listen on nor to connect from: a
+    server takes seconds until it listens, and may be started again. A socket that is bound to a port and does
+    not listen leaves it to those who ask for it by number, with SO_REUSEADDR as servers do."""
+    for _ in range(count):
+        _HELD.append(socket.socket())
+        _HELD[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _HELD[-1].bind(("127.0.0.1", 0))
+    return [held.getsockname()[1] for held in _HELD[-count:]]
