@@ -20,6 +20,7 @@ kinds of traffic, once every tick, all with the tick's number in them:
 Every number that is lost or delivered is told with the last note before it. Sockets stand in the namespaces,
 the threads in this process: give it a process of its own where the test would keep it from its work."""
 
+import math
 import selectors
 import socket
 import struct
@@ -53,7 +54,7 @@ PATIENCE_S: Final = 5
 SILENCE_S: Final = 1.0
 """No queue on the way holds a datagram for longer."""
 LATE_S: Final = 0.25
-"""Between the begin of a tick and the last of its probes at the programs, on a busy machine."""
+"""Between the end of a tick and the last of its probes at the programs, on a busy machine."""
 _FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NUMBER: Final = struct.Struct("!Q")
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -113,7 +114,8 @@ class Prober:
         self._pause_s = 1 / rate
         self._notes: list[tuple[int, str]] = []
         self._history = history
-        self._begun: list[float] = []
+        self._took: list[tuple[float, float]] = []
+        """When each tick began, and when all of it was sent."""
         self._excuses: list[tuple[str, range]] = []
         self._stop, self._silent = threading.Event(), threading.Event()
         self._sends: list[Callable[[int], None]] = []
@@ -196,9 +198,9 @@ class Prober:
             return {"lost": sorted(tally.missing), "delivered": tally.delivered}
         assert self._history
         did: dict[str, list[int]] = {"lost": [], "delivered": []}
-        for number in range(tally.sent):
-            passed, begun = number not in tally.missing, self._begun[number]
-            if passed not in self._history.admissible(begun, begun + LATE_S):
+        for number, (begun, ended) in enumerate(self._took):
+            passed = number not in tally.missing
+            if passed not in self._history.admissible(begun, ended + LATE_S):
                 did["delivered" if passed else "lost"].append(number)
         return did
 
@@ -206,13 +208,13 @@ class Prober:
     def excused(self, *what: str) -> Iterator[None]:
         """Of what is sent meanwhile may be `lost`, or `delivered`, what must not; the `connections` from
         before may end for good."""
-        begun = self.ticks
+        begun = self.ticks - math.ceil(LATE_S / self._pause_s)  # what was on its way, or not echoed yet
         if "connections" in what:
-            self._excuses.append(("connections", range(begun - 2, sys.maxsize)))
+            self._excuses.append(("connections", range(begun, sys.maxsize)))
         try:
             yield
         finally:
-            self._excuses += [(each, range(begun - 2, self.ticks + 3)) for each in what]
+            self._excuses += [(each, range(begun, self.ticks + 3)) for each in what]
 
     def report(self) -> str:
         return "\n".join([*map(str, self.tallies), *self.violations()])
@@ -292,9 +294,10 @@ class Prober:
         with inside(self._client):  # where new sockets are opened
             due = time.monotonic()
             while not self._stop.wait(max(0.0, due - time.monotonic())):
-                self._begun.append(time.monotonic())
+                begun = time.monotonic()
                 for send in self._sends:
                     send(self.ticks)
+                self._took.append((begun, time.monotonic()))
                 self.ticks += 1
                 due = max(due + self._pause_s, time.monotonic())
 
