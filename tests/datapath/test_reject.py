@@ -23,6 +23,7 @@ from tests.harness.datapath import (
     dropped,
     inside,
     rejected,
+    until,
 )
 from tests.harness.packets import IPV4, IPV6, ISN, Net, echo, ip, other, tcp, udp, unreachable
 from tests.harness.wired import VNICS, Wired
@@ -65,8 +66,19 @@ def _tap(namespace: str, device: str) -> socket.socket:
     return tap
 
 
-def _arrived(tap: socket.socket) -> list[Packet]:
-    """Frames from outside, until a moment from now."""
+def _arrived(tap: socket.socket, answers: int = 0) -> list[Packet]:
+    """Frames from outside, until a moment from now, and as long as fewer of them are answers."""
+    seen: list[Packet] = []
+
+    def answered() -> bool:
+        seen.extend(_heard(tap))
+        return len(_answers(seen)) >= answers
+
+    until(answered)
+    return seen
+
+
+def _heard(tap: socket.socket) -> list[Packet]:
     seen, deadline = [], time.monotonic() + 0.2
     while select.select([tap], [], [], max(0.0, deadline - time.monotonic()))[0]:
         data, (_, _, type_, *_) = tap.recvfrom(65536)
@@ -159,7 +171,7 @@ def test_x45_two_vms_with_a_rejecting_rule_between_them_never_loop(
     with _tap(wired.here, "far0") as here, _tap(wired.twin, "far1") as twin:
         for packet in asking + answering:
             here.send(bytes(Ether(src=MACS[0], dst=MACS[1]) / packet))
-        heard = _addressed(_arrived(here), MACS[0])
+        heard = _addressed(_arrived(here, len(asking)), MACS[0])
         assert len(_answers(heard)) == len(heard) == len(asking)
         assert _addressed(_arrived(twin), MACS[1]) == []
 

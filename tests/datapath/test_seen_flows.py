@@ -11,8 +11,8 @@ def test_flows_that_have_ended_are_seen_until_another_takes_their_place(host: Ho
     """Expired, so it is no flow any more, but known by its age; asked for less, it is not told."""
     here = host.port("here")
     host.install(["allow in"], vnics=VNICS)
+    here.receive(udp(net.peer, net.here, 53))
     with host.timers(**dict.fromkeys(TIMEOUTS_S, 0.1)):
-        here.receive(udp(net.peer, net.here, 53))
         here.send(reply_to(udp(net.peer, net.here, 53)))
         until(lambda: not here.flows())
         ((flow, age_s),) = host.datapath.seen(here.slot, 60)
