@@ -84,6 +84,6 @@ def test_what_is_no_query_is_refused(query: str) -> None:
 
 def test_wildcards_cannot_be_made_slow() -> None:
     """The pattern that makes a backtracking matcher take for ever: as long as any other."""
-    begin = time.monotonic()
+    begin = time.thread_time()
     assert not parse("id:" + "*a" * MAX_WILDCARDS + "b")({"id": "a" * 100_000})
-    assert time.monotonic() - begin < 2.0
+    assert time.thread_time() - begin < 2.0

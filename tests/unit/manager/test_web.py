@@ -18,7 +18,7 @@ from tests.harness.pki import Pki
 
 ADDRESS = "127.0.0.1"
 REQUEST = b"GET / HTTP/1.1\r\nHost: manager\r\nConnection: close\r\n\r\n"
-SOON_S = 0.5
+SOON_S = 1.5
 LATE_S = 10.0
 LARGE = 32 * 1024 * 1024
 """More than sockets hold."""
