@@ -104,6 +104,8 @@ class Trial:
             for wire in range(HOSTS):
                 await self._enrol(wire)
             await self.converged("in the beginning")
+            seen = self.hostile.seen
+            await eventually(lambda: all(host.id in seen for host in self.hosts), "who reads along has read")
             yield self
 
     async def _start_manager(self) -> None:

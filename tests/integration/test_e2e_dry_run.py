@@ -8,6 +8,7 @@ import pytest
 from tests.harness.lab import SECTION, Rule, World, allow, drop, section
 from vagrant.lab.probe import Seen
 from vagrant.lab.rest import INFRA, checked, request
+from vagrant.lab.waiting import wait_until
 from vsfwd.ipc.client import ask
 
 pytestmark = pytest.mark.slow
@@ -83,7 +84,8 @@ def test_what_is_dropped_and_logged_is_seen_too(drafting: World) -> None:
     world.enforce(drop("b", "d", "tcp/81", logged=True))
     assert world.seen_all(("b", "d", "tcp/81")) == [DROPPED]
     draft(world, allow("b", "d", "tcp/81"))
-    assert ends(dry_run(world), "b", "d", 81) == dict.fromkeys(("IPv4", "IPv6"), ("DROP", "ALLOW"))
+    both = dict.fromkeys(("IPv4", "IPv6"), ("DROP", "ALLOW"))
+    wait_until(lambda: ends(dry_run(world), "b", "d", 81) == both, "vsfwd has read what was logged")
 
 
 def test_a_host_that_is_down_is_named_and_stops_no_other(drafting: World) -> None:

@@ -135,7 +135,7 @@ async def test_o18_a_leader_that_was_stopped_finds_out_before_it_writes_or_publi
     await eventually(stopped.stands_by, "the stopped one stands by")
     await fleet.change()
     await fleet.converges("the stopped one went on")
-    assert await asyncio.to_thread(other.leads)
+    await eventually(other.leads, "the other leads")
     assert len(published_by(stopped)) == published
 
 
