@@ -66,6 +66,11 @@ class Hostile:
             header, signature = (bytes(message.headers[name]) for name in (HEADER, SIGNATURE))
             self.seen.setdefault(host, []).append(Message(header, signature, message.body))
 
+    async def catch_up(self) -> None:
+        """All that the broker was given until now is in `seen`: its answer comes behind it."""
+        while await self.waiting(_SPY):
+            pass
+
     def any_to(self, host: str) -> Message | None:
         """One of those that were sent to it, old ones too."""
         seen = self.seen.get(host)

@@ -39,6 +39,7 @@ class World:
             messages.clear()
         self.register.write(put=put)
         await eventually(self.manager.in_sync, "every host in sync")
+        await self.seen.catch_up()
         return [
             sum(len(part) for each in self.seen.seen.get(host.id, []) for part in (each.header, each.body))
             for host in self.hosts

@@ -104,8 +104,7 @@ class Trial:
             for wire in range(HOSTS):
                 await self._enrol(wire)
             await self.converged("in the beginning")
-            seen = self.hostile.seen
-            await eventually(lambda: all(host.id in seen for host in self.hosts), "who reads along has read")
+            await self.hostile.catch_up()
             yield self
 
     async def _start_manager(self) -> None:
