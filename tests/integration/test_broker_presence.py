@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractConnection
 from structlog.testing import LogCapture
 from yarl import URL
 
-from manager_stub import floods
+from manager_stub import floods, log
 from manager_stub.app import Parts
 from manager_stub.log import MOST, Bounded
 from manager_stub.presence import MAX_CONSUMERS
@@ -113,6 +113,7 @@ async def test_o38_a_host_that_comes_and_goes_in_a_loop_fills_neither_log_nor_me
     """Consumers by the hundred, one after the other and side by side: what is known of it is bounded, and
     another host is seen all the same. Here nobody shuts it out."""
     monkeypatch.setitem(floods._MOST, "read", 10**6)
+    monkeypatch.setattr(log, "WINDOW_S", 3600.0)  # however long this takes
     logged = LogCapture()
     processors = structlog.get_config()["processors"]
     structlog.configure(processors=[Bounded(), logged])

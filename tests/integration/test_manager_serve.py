@@ -37,7 +37,7 @@ def manager(tmp_path: Path, *arguments: str) -> list[str]:
 def served(made: Any, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(manager(tmp_path, "serve"))
     try:
-        wait_until(lambda: answers(made), "the manager answers", 30.0)
+        wait_until(lambda: answers(made), "the manager answers", 60.0)
         yield process
     finally:
         process.kill()
@@ -67,16 +67,16 @@ def test_a_change_nobody_confirmed_is_undone_though_the_manager_was_killed(
     """Its time runs out while there is no manager; the next one undoes it by itself."""
     group = "/policy/api/v1/infra/domains/default/groups/g"
     with client(made) as rest:
-        begin = {"action": "begin", "confirm_within": 1}
+        begin = {"action": "begin", "confirm_within": 5}
         rest.post("/api/v1/vsfw/publish", params=begin).raise_for_status()
         rest.put(group, json={}).raise_for_status()
     served.kill()
     served.wait()
     again = subprocess.Popen(manager(tmp_path, "serve"))
     try:
-        wait_until(lambda: answers(made), "the manager answers", 30.0)
+        wait_until(lambda: answers(made), "the manager answers", 60.0)
         with client(made) as rest:
-            wait_until(lambda: rest.get(group).status_code == 404, "the change is undone", 10.0)
+            wait_until(lambda: rest.get(group).status_code == 404, "the change is undone")
             assert rest.get("/api/v1/vsfw/publish").json() == {"waiting": False}
     finally:
         again.kill()
@@ -111,7 +111,7 @@ def test_a_lost_password_is_replaced_on_the_managers_machine(
     fresh = {**made, "password": done.stdout.strip()}
     again = subprocess.Popen(manager(tmp_path, "serve"))
     try:
-        wait_until(lambda: answers(fresh), "the manager answers", 30.0)
+        wait_until(lambda: answers(fresh), "the manager answers", 60.0)
         assert get(made, made["ca"]).status_code == 403
         with client(fresh) as rest:
             log = rest.get("/api/v1/vsfw/audit-log").text
@@ -143,15 +143,15 @@ def test_what_was_changed_in_the_configuration_is_named(tmp_path: Path, made: An
     with log.open("wb") as written:
         process = subprocess.Popen(manager(tmp_path, "serve"), stdout=written, stderr=written)
     try:
-        wait_until(lambda: answers(made), "the manager answers", 30.0)
+        wait_until(lambda: answers(made), "the manager answers", 60.0)
         config = tmp_path / "state.toml"
         config.write_text(config.read_text().replace('127.0.0.1:1"]', '127.0.0.1:2"]'))
         process.send_signal(signal.SIGHUP)
         said = "needs_a_restart=['brokers', 'broker_apis']"
-        wait_until(lambda: said in log.read_text(), "it is said", 10.0)
+        wait_until(lambda: said in log.read_text(), "it is said")
         config.write_text("brokers = 5")
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "listen: is missing" in log.read_text(), "it is said", 10.0)
+        wait_until(lambda: "listen: is missing" in log.read_text(), "it is said")
         assert get(made, made["ca"]).is_success
     finally:
         process.kill()
