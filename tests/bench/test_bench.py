@@ -73,7 +73,7 @@ def test_a_burst_sends_a_whole_batch_at_once():
 def test_an_interrupted_run_leaves_nothing(tmp_path):
     """Ctrl-C in the middle of it: no namespace, no device, no pin stays."""
     with subprocess.Popen([*RUN, str(tmp_path), "traffic"], stderr=subprocess.PIPE) as running:
-        wait_until(lambda: len(network.found(LAB.name)) > 3, "the bench's VMs")
+        wait_until(lambda: len(network.found(LAB.name)) > 3, "the bench's VMs", 120.0)
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)
     assert running.returncode != 0

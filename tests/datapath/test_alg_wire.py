@@ -12,7 +12,7 @@ from tests.harness.packets import IPV4, IPV6, Net
 from tests.harness.wired import Wired
 
 CONTENT = bytes(range(256)) * 256
-PATIENCE_S = 5
+PATIENCE_S = 20
 
 
 class Server:

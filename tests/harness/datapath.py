@@ -261,7 +261,7 @@ def remove_leftovers() -> None:
                 netns.remove(name)
 
 
-def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Waits for what must come true."""
     wait_until(condition, "what is waited for", seconds, 0.01)
 

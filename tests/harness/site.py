@@ -64,7 +64,7 @@ async def connect(
         url = url.with_user(user).with_password(password)
     else:
         url = url.with_query(auth="external")
-    return await aio_pika.connect(url, ssl_context=tls or tls_of(config), timeout=20)
+    return await aio_pika.connect(url, ssl_context=tls or tls_of(config), timeout=60)
 
 
 @contextmanager

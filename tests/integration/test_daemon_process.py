@@ -43,7 +43,7 @@ async def test_a_new_vnic_is_closed_until_its_policy_is_in(setting: Setting) -> 
     applied = await setting.manager.reported(Applied)
     assert (applied.generation, applied.refusals) == (1, ())
     assert applied.digest == setting.host.manager.digest
-    wait_until(setting.host.ping, "an answer: ARP asks again once a second", 5)
+    wait_until(setting.host.ping, "an answer: ARP asks again once a second")
 
 
 async def test_a_device_that_is_there_is_closed_when_the_announcement_returns(setting: Setting) -> None:
@@ -150,7 +150,7 @@ async def test_o4_programs_that_somebody_takes_off_come_back(setting: Setting) -
     """Attached again within seconds, with the policy that was there."""
     await setting.with_policy()
     setting.host.take_off()
-    wait_until(setting.host.hooked, "the programs back on the device", timeout_s=5)
+    wait_until(setting.host.hooked, "the programs back on the device")
     assert setting.host.ping()
 
 
@@ -162,7 +162,7 @@ async def test_a_vnic_that_is_unplugged_is_forgotten_and_reported(setting: Setti
     assert setting.host.ask("status")["vnics"] == []
     setting.host.plug()
     wait_until(setting.host.hooked, "the programs on the device that came back")
-    wait_until(setting.host.ping, "traffic under the policy", timeout_s=10)
+    wait_until(setting.host.ping, "traffic under the policy")
 
 
 async def test_what_is_refused_changes_nothing_and_the_next_message_counts(setting: Setting) -> None:

@@ -161,7 +161,7 @@ async def _send(world: World, message: Message | None) -> None:
     body = b"hello" if message is None else message.body
     host = world.lab.host("host1").id
     assert host is not None
-    async with await aio_pika.connect(url, ssl_context=context, timeout=10) as connection:
+    async with await aio_pika.connect(url, ssl_context=context, timeout=60) as connection:
         channel = await connection.channel(on_return_raises=True)
         exchange = await channel.get_exchange(topology.COMMANDS, ensure=False)
         await exchange.publish(aio_pika.Message(body, headers=headers), topology.policy_key(host), timeout=30)

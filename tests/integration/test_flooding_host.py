@@ -61,7 +61,7 @@ while True:
     except Exception:
         pass
 """
-HEARD_S = 15.0
+HEARD_S = 60.0
 """The broker keeps 10,000 messages of components: those that came before one take a while, not for ever."""
 SAID = 20
 SEEN_S = 30.0

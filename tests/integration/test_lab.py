@@ -324,7 +324,7 @@ def up_until(moment: str) -> "subprocess.Popen[str]":
     """`up`, as soon as it says that it begins with the step of this name."""
     process = subprocess.Popen(argv("up", "--hosts", "1", "--vm", "a"), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    watchdog = threading.Timer(90, process.kill)
+    watchdog = threading.Timer(150, process.kill)
     watchdog.start()
     said = ""
     while f"==> {moment}" not in said:

@@ -30,11 +30,11 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Pki
 
 async def connect(broker: Broker, context: ssl.SSLContext) -> str:
     """Go once through a message from us to us."""
-    connection = await aio_pika.connect(f"{broker.url}/vsfw?auth=external", ssl_context=context, timeout=10)
+    connection = await aio_pika.connect(f"{broker.url}/vsfw?auth=external", ssl_context=context, timeout=60)
     async with connection, connection.channel() as channel:
         queue = await channel.declare_queue(exclusive=True)
         await channel.default_exchange.publish(aio_pika.Message(b"hello"), queue.name)
-        return (await queue.get(timeout=10)).body.decode()
+        return (await queue.get(timeout=60)).body.decode()
 
 
 async def test_a_client_with_a_certificate_of_the_ca_gets_in(node: tuple[Broker, Pki]) -> None:

@@ -45,4 +45,4 @@ def test_what_is_changed_is_in_force_or_named(host: LoneHost) -> None:
     assert host.daemon.process is not None
     host.daemon.process.send_signal(signal.SIGHUP)
     taken = "event=\"the configuration is reloaded\" taken=['log_rate'] needs_a_restart=[]"
-    wait_until(lambda: taken in host.daemon.log.read_text(), "SIGHUP is taken", 10.0)
+    wait_until(lambda: taken in host.daemon.log.read_text(), "SIGHUP is taken")

@@ -117,7 +117,7 @@ class Broker:
         if not self._epmd_answers():  # it outlives a node that was killed
             self._spawn("epmd", ["epmd", "-port", str(self.epmd_port), "-address", self._node_address])
         # A node that finds no epmd starts one of its own, a daemon nobody would stop.
-        wait_until(self._epmd_answers, "epmd ready", timeout_s=10.0)
+        wait_until(self._epmd_answers, "epmd ready", timeout_s=60.0)
         self._spawn("node", [_SERVER])
 
     def wait_ready(self, timeout_s: float = 90.0) -> None:
@@ -148,11 +148,10 @@ class Broker:
         return node is not None and node.alive()
 
     def client(self) -> httpx.Client:
-        """Of the management API."""
+        """Of the management API, which takes seconds for a queue on a machine that is busy."""
         context = ssl.create_default_context(cafile=str(self.tls.ca))
-        return httpx.Client(
-            base_url=self.api_url, auth=(ADMIN, self.admin_password), verify=context, trust_env=False
-        )
+        auth = (ADMIN, self.admin_password)
+        return httpx.Client(base_url=self.api_url, auth=auth, verify=context, timeout=60.0, trust_env=False)
 
     def _listening(self, client: httpx.Client) -> bool:
         try:
