@@ -91,6 +91,13 @@ def enter_policy(client: httpx.Client, planned: Layout, here: Host) -> None:
         wait_until(lambda: client.get(last).is_success, "the policy", timeout_s=300.0)
 
 
+def is_enforced(client: httpx.Client, here: Host, vms: list[Vm]) -> bool:
+    """On every VM, and it is what the manager wants."""
+    known = client.get("/api/v1/vsfw/hosts").raise_for_status().json()["results"]
+    in_sync = any(host["in_sync"] for host in known if host["display_name"] == here.name)
+    return in_sync and hosts.are_open(here, {vm.vnic for vm in vms})
+
+
 def main(arguments: list[str]) -> None:
     planned = plan(dict(each.split("=", 1) for each in arguments))
     here = planned.host(socket.gethostname())
@@ -100,6 +107,7 @@ def main(arguments: list[str]) -> None:
         vms = build(planned, here)
         for vm in vms:
             rest.complete_vm(client, vm)
+        wait_until(lambda: is_enforced(client, here, vms), "the policy of the VMs in force", timeout_s=300.0)
     with ExitStack() as servers:
         for vm in vms:
             ports = {
