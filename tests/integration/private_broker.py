@@ -30,7 +30,7 @@ from vsfwd.protocol import components, envelope, migration, topology
 from vsfwd.protocol.messages import EVENTS
 
 T = TypeVar("T")
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 _KINDS: dict[str, Any] = {**EVENTS, **components.KINDS}
 
 

@@ -34,7 +34,7 @@ from vsfwd.protocol.topology import DELIVERY_LIMIT, MAX_BODY
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 DIGEST = "0" * 64
 DEEP = b"[" * 100_000 + b"]" * 100_000
 BOMB = zstandard.compress(bytes(1 << 28), 1)

@@ -32,7 +32,7 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 EXPERIMENTAL = 0x88B5
 """An EtherType for local experiments (IEEE 802)."""
 _ETH_P_ALL = 0x0003
-SILENCE_S, DEADLINE_S = 0.2, 5.0
+SILENCE_S, DEADLINE_S = 0.2, 30.0
 """A frame takes less than a millisecond, to the other host too."""
 Rules = list[dict[str, Any]]
 

@@ -231,7 +231,7 @@ class Lab:
         rest.set_tags(self.rest, self.vm(vm), [{"scope": t.scope, "tag": t.tag} for t in parsed])
         self.wait_applied()
 
-    def wait_open(self, timeout_s: float = 30.0) -> None:
+    def wait_open(self, timeout_s: float = 60.0) -> None:
         """Until every VM's vNIC has its policy: the manager knows by then where each of them is."""
         for host in self.layout.hosts:
             vnics = {vm.vnic for vm in self.layout.vms if vm.host == host.name}
