@@ -13,6 +13,7 @@ from tests.harness.policies import vnic_id
 from vagrant.lab.layout import CACHE
 from vsfwd.datapath import Datapath, DatapathError, early, loader, takeover
 from vsfwd.datapath.attach import Twins
+from vsfwd.datapath.flowcopy import FlowCopy
 from vsfwd.datapath.inner import INNER
 from vsfwd.datapath.leave import leave
 from vsfwd.datapath.schema import schema as of_now
@@ -193,6 +194,32 @@ def test_a_vnic_whose_flows_cannot_be_copied_is_late(
     for name in VNICS:
         host.port(name)
     assert host.datapath.late() == set()
+
+
+def test_a_vnic_whose_flows_cannot_be_copied_again_has_the_new_programs(
+    host: Host, older: Path, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What moved in the moment of the change is as it was before: it is not late, and nothing stays open."""
+    host.datapath.close()
+    monkeypatch.setattr(takeover, "same", lambda *_: False)
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+    close, closed = FlowCopy.close, list[FlowCopy]()
+
+    def closes(copy: FlowCopy) -> None:
+        closed.append(copy)
+        close(copy)
+
+    def no_memory(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlowCopy, "close", closes)
+        patch.setattr(host.datapath._flows, "mapped", no_memory)
+        host.install(["drop", "allow"], vnics=VNICS)
+    assert (len(closed), host.datapath.late()) == (len(VNICS), set())
+    host.datapath.remove_older_pins()
+    assert not older.exists()
+    assert host.port("here").send(udp(net.here, net.peer)) == dropped("rule_drop", 1)
 
 
 def test_what_is_no_schema_stays(host: Host) -> None:

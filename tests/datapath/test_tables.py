@@ -95,6 +95,7 @@ def test_flows_that_begin_while_a_table_is_copied_are_found_in_the_copy(host: Ho
     with mmap.mmap(theirs, len(begun)) as pages:
         pages[:] = begun
     copy.end()
+    copy.close()
     assert play(host, here, *((segment(sport, "A"), True) for sport in ports)) == [0] * len(ports)
     assert len(here.flows()) == len(ports)
 

@@ -76,7 +76,6 @@ class FlowCopy:
             table["place"][at[0][moved], at[1][moved]] = places[moved]
         for check, place in zip(checks[~known], places[~known], strict=True):
             _add(table, check, place)
-        self.close()
 
     def close(self) -> None:
         os.close(self._theirs)

@@ -112,13 +112,15 @@ class Takeover:
         except OSError as error:
             raise DatapathError(f"copy the flows of vNIC {vnic_id}: {error}") from None
         self._hooks.attach(self._vnics[vnic_id].ifindex, self._programs.twins)
-        del self._waiting[vnic_id]
-        self.late.discard(vnic_id)
-        if waiting.copy:
-            waiting.copy.end()
+        try:
+            if waiting.copy:
+                waiting.copy.end()
+        except (OSError, MemoryError, DatapathError) as error:
+            log.error("flows that moved in this moment are as before", vnic=vnic_id, reason=str(error))
+        self.drop(vnic_id)
 
     def drop(self, vnic_id: str) -> None:
-        """It waits no more: it is gone, or on another device."""
+        """It waits no more: it has our programs, is gone, or on another device."""
         self.late.discard(vnic_id)
         waiting = self._waiting.pop(vnic_id, None)
         if waiting and waiting.copy:
