@@ -29,7 +29,7 @@
 #define SEGMENTS 8            /* places for kinds of TCP segments */
 #define TRANSITIONS 256       /* STATES * 2 * SEGMENTS */
 #define SEEDS 11              /* seeds of the hash of a flow key: one more than its 32-bit words */
-#define BINDINGS 131072       /* addresses bound to vNICs of one host */
+#define BINDINGS 262144       /* addresses bound to vNICs of one host: 256 for each, more than one may claim */
 #define NO_COUNTER 0          /* rule_counters[0] belongs to no rule */
 
 /* The programs that vnic_in() and vnic_out() go on with, in the map stages. */

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from vsfwd.datapath import Datapath
+from vsfwd.datapath.schema import constant
 from vsfwd.discovery import Discovery, current, duplicates, learn, reports
 from vsfwd.policy.model import Vnic
 from vsfwd.protocol.messages import MAX_CLAIMS, MAX_CLAIMS_AT_ONCE, MAX_LEASES, Addresses, Claim, Source
@@ -16,6 +17,11 @@ from vsfwd.reconciler import Port
 from vsfwd.statefile import StateFile
 
 ARP, LEASE = Source.ARP, Source.DHCP
+
+
+def test_what_all_vnics_of_a_host_may_claim_has_room_in_the_kernel() -> None:
+    """Else some of them claim what others' policy is refused for."""
+    assert constant("BINDINGS") >= constant("SLOTS") * (MAX_CLAIMS + MAX_LEASES)
 
 
 def test_what_is_seen_again_changes_nothing() -> None:
