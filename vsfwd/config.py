@@ -94,16 +94,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         setting(
             "PEM file with this host's client certificate.",
             needs=ENROLMENT,
-            example="/etc/vsfwd/host.pem",
+            example="/etc/vsfwd/host/host.pem",
             file=True,
         ),
     ]
     key: Annotated[
         Path,
         setting(
-            "PEM file with its private key. Certificates are renewed where it is the same file.",
+            """PEM file with its private key. Certificates are renewed where it is the same file, in a
+            directory that vsfwd may write.""",
             needs=ENROLMENT,
-            example="/etc/vsfwd/host.pem",
+            example="/etc/vsfwd/host/host.pem",
             file=True,
         ),
     ]

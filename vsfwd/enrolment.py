@@ -33,6 +33,10 @@ from vsfwd.protocol.fingerprint import fingerprint
 from vsfwd.rest import CONNECT_S, Login, NotReady, Rest, Unreachable, Unusable, checked_url
 
 CONFIG: Final = "vsfwd.toml"
+OWN: Final = "host"
+"""Of vsfwd's user, in a directory of root's: key and certificate are renewed there. What stands beside it is
+believed by root, too, and by a manager on the same machine."""
+_READABLE: Final = 0o644
 KEY: Final = "enrolling.key"
 _CA: Final = "enrolling.ca.pem"
 PATIENCE_S: Final = 60.0
@@ -84,7 +88,9 @@ def enrol(
     waiting = asked.directory / KEY
     if "host_id" in settings and not waiting.exists() and not again:
         raise Unusable(f"{asked.directory} is that of host {settings['host_id']}; --again enrols it anew")
-    asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = asked.directory / OWN
+    for directory in (asked.directory, own):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = _key(waiting)
     patience = _Patience(patience_s, waits)
     authority = _authority(url, asked.ca_hash, patience)
@@ -101,10 +107,10 @@ def enrol(
         config = _config(asked.directory, settings, given)
     except (identity.Unfit, ValueError) as error:
         raise Unreachable(f"{url}: what it answers cannot be used: {error}") from None
-    files.remove(asked.directory / identity.NEXT_KEY)  # no certificate of an earlier enrolment is to be taken
-    files.replace(asked.directory / identity.CA, _pem(authority))
-    files.replace(asked.directory / identity.HOST, identity.key_pem(key) + given.certificate.encode())
-    files.replace(asked.directory / CONFIG, config)
+    files.remove(own / identity.NEXT_KEY)  # no certificate of an earlier enrolment is to be taken
+    files.replace(asked.directory / identity.CA, _pem(authority), _READABLE)
+    files.replace(own / identity.HOST, identity.key_pem(key) + given.certificate.encode())
+    files.replace(asked.directory / CONFIG, config, _READABLE)
     for left in (unproven, waiting):
         files.remove(left)
     return given.id
@@ -205,7 +211,8 @@ def _given(url: str, ca: Path, body: dict[str, str], patience: _Patience) -> Giv
 
 def _config(directory: Path, settings: tomlkit.TOMLDocument, given: Given) -> bytes:
     """vsfwd.toml: what is set there stays, comments too, but for what the manager says. Raises ValueError."""
-    paths = {"ca": identity.CA, "certificate": identity.HOST, "key": identity.HOST}
+    pair = f"{OWN}/{identity.HOST}"
+    paths = {"ca": identity.CA, "certificate": pair, "key": pair}
     settings |= {
         "host_id": given.id,
         "broker_urls": list(given.broker_urls),

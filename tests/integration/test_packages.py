@@ -131,10 +131,12 @@ def test_no_program_lends_its_owners_rights(installed: Site) -> None:
 
 def test_a_host_that_is_not_enrolled_is_told_so(installed: Site) -> None:
     """By the configuration that the package has made, in which every setting is explained; no unit is enabled
-    or started."""
+    or started. All but the place of its key and certificate is root's."""
     said = installed.machine.run("vsfwd", "--check-config", check=False)
     assert "/etc/vsfwd/vsfwd.toml: host_id: is missing" in said
     assert "vsfwctl enroll" in said
+    own = installed.machine.run("find", "/etc/vsfwd", "!", "-user", "root").split()
+    assert own == ["/etc/vsfwd/host"]
     assert "#log_rate = 100" in (installed.root / "etc/vsfwd/vsfwd.toml").read_text()
     assert "listen: is missing" in installed.machine.run(
         "vsfw-manager", "serve", "--check-config", check=False

@@ -52,7 +52,7 @@ def interrupted(machine: Machine) -> None:
     """As an earlier run leaves it that ended within `vsfw-manager init`, or one within `vsfwctl enroll`."""
     state = "/var/lib/vsfw-manager"
     machine.run("install", "-d", "-o", "vsfw-manager", "-m", "700", state)
-    machine.run("touch", f"{state}/ca.key", f"{state}/manager.db", "/etc/vsfwd/host.pem")
+    machine.run("touch", f"{state}/ca.key", f"{state}/manager.db", "/etc/vsfwd/host/host.pem")
 
 
 def ping(machine: Machine, target: str) -> str:
@@ -66,7 +66,7 @@ def enforced(machine: Machine) -> bool:
 
 def secret_files(machine: Machine) -> dict[str, str]:
     """What a second run must not make anew: the host's identity, the manager's authority, the password."""
-    paths = ("/etc/vsfwd/host.pem", "/var/lib/vsfw-manager/ca.crt", SETTINGS)
+    paths = ("/etc/vsfwd/host/host.pem", "/var/lib/vsfw-manager/ca.crt", SETTINGS)
     return {path: machine.run("cat", path) for path in paths}
 
 
@@ -80,6 +80,15 @@ def test_root_asks_the_manager_without_saying_where_it_is(machine: Machine) -> N
     assert "host1" in machine.run("vsfwctl", "hosts")
     assert PASSWORD in machine.run("cat", SETTINGS)
     assert machine.run("stat", "-c", "%a", SETTINGS).strip() == "600"
+
+
+def test_whoever_takes_the_daemon_over_changes_nothing_that_root_believes(machine: Machine) -> None:
+    """All that is in /etc/vsfwd is root's, the directory too, but for the host's own key and certificate: the
+    manager's configuration, its authority for root's vsfwctl, the environment of a unit."""
+    assert {"manager.toml", "manager-ca.crt", "tiers"} <= set(machine.run("ls", "/etc/vsfwd").split())
+    own = machine.run("find", "/etc/vsfwd", "!", "-user", "root").split()
+    assert sorted(own) == ["/etc/vsfwd/host", "/etc/vsfwd/host/host.pem"]
+    assert machine.run("find", "/etc/vsfwd", "-perm", "/022", "!", "-type", "l") == ""
 
 
 def test_everything_comes_back_after_a_boot(machine: Machine) -> None:

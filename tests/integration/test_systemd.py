@@ -2,6 +2,7 @@
 looks for gaps in the firewall."""
 
 import asyncio
+import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from tests.harness.booted import PACKAGES, Machine, booted
+from tests.harness.booted import PACKAGES, SOURCE, Machine, booted
 from tests.harness.lone import VM_ADDRESSES, VM_MAC, LoneHost, lone_host, other_version
 from tests.harness.policies import HOST, message, objects
 from tests.harness.prober import RULES
@@ -33,6 +34,9 @@ _LINK: Final = ip_address("198.19.64.0") + 4 * (os.getpid() % 2**12)
 BROKER_ADDRESS: Final = str(_LINK + 1)
 DEADLINE_S: Final = 60.0
 AGENTS: Final = ("vsfwd-context-agent", "vsfwd-control-plane-agent")
+MANAGER: Final = (
+    'listen = "127.0.0.1:8443"\nbrokers = ["127.0.0.1:1"]\nbroker_apis = ["https://127.0.0.1:1"]\n'
+)
 SOON: Final = "[Service]\nWatchdogSec=10\nRestartSec=100ms\n"
 """For a test that does not wait half a minute, on a machine on which a process may wait for seconds."""
 
@@ -91,9 +95,8 @@ def ip(arguments: str) -> None:
 
 
 def configure(machine: Machine, host: LoneHost, broker: PrivateBroker) -> None:
-    """Users and directories as a package makes them, and what enrolment writes."""
+    """Users and directories as a package makes them, and what enrolment wrote when all of it was vsfwd's."""
     machine.run("systemd-sysusers")
-    machine.run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/vsfwd.conf")
     etc = machine.root / "etc" / "vsfwd"
     certificate, key = broker.host_certificate
     (etc / "host.pem").write_bytes(key.read_bytes() + certificate.read_bytes())
@@ -101,10 +104,13 @@ def configure(machine: Machine, host: LoneHost, broker: PrivateBroker) -> None:
     given = {name: host.daemon.settings[name] for name in ("host_id", "manager_key")}
     given |= {"broker_urls": [broker.node.url], "ca": "/etc/vsfwd/ca.pem"}
     given |= dict.fromkeys(("certificate", "key"), "/etc/vsfwd/host.pem")
-    (etc / "vsfwd.toml").write_text("".join(f"{key} = {value!r}\n" for key, value in given.items()))
+    (etc / "vsfwd.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
     for path in etc.iterdir():
         path.chmod(0o600)
     machine.run("chown", "-R", "vsfwd:vsfwd", "/etc/vsfwd")
+    (etc / "manager.toml").write_text(MANAGER)
+    for _ in range(2):  # what is done is not done again
+        machine.run(str(SOURCE / "vsfwd/systemd/layout.sh"))
     soon = machine.root / "etc/systemd/system/vsfwd.service.d"
     soon.mkdir()
     (soon / "soon.conf").write_text(SOON)
@@ -151,9 +157,6 @@ async def test_the_agents_speak_through_vsfwd_as_its_user(site: Site, manager: M
 def test_the_manager_serves_as_a_user_of_its_own(site: Site) -> None:
     """On a state directory that root has made."""
     machine = site.machine
-    (machine.root / "etc/vsfwd/manager.toml").write_text(
-        'listen = "127.0.0.1:8443"\nbrokers = ["127.0.0.1:1"]\nbroker_apis = ["https://127.0.0.1:1"]\n'
-    )
     machine.run("vsfw-manager", "init")
     machine.systemctl("start", "vsfwd-manager")
     curl = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", "/var/lib/vsfw-manager/ca.crt")
@@ -182,6 +185,34 @@ def test_vsfwd_has_the_rights_that_it_needs_and_no_other(site: Site) -> None:
     assert (said["NoNewPrivs"], said["Seccomp"]) == ("1", "2")
     assert "table bridge vsfwd" in machine.run("nft", "list", "tables")
     assert {"network-pre.target", "libvirtd.service"} <= set(machine.show("vsfwd", "Before").split())
+
+
+def test_of_etc_vsfwd_writes_only_where_it_renews(site: Site) -> None:
+    """Also where all of it was its own before: key and certificate are where they can be renewed, and nothing
+    else can be changed, taken away or put in its place."""
+    machine = site.machine
+    machine.systemctl("start", "vsfwd")
+
+    def may(*argv: str) -> bool:
+        """As whoever has taken it over, where it sees the files."""
+        there = ("nsenter", "-t", str(machine.pid("vsfwd")), "-m", "runuser", "-u", "vsfwd", "--")
+        said = machine.run(*there, "sh", "-c", '"$@" && echo done', "sh", *argv, check=False)
+        return said.endswith("done\n")
+
+    etc = "/etc/vsfwd"
+    assert machine.run("ls", etc, f"{etc}/host").split() == [
+        *(f"{etc}:", "ca.pem", "host", "manager.toml", "vsfwd.toml"),
+        *(f"{etc}/host:", "host.pem"),
+    ]
+    assert may("touch", f"{etc}/host/renewing.key")
+    assert may("mv", f"{etc}/host/renewing.key", f"{etc}/host/host.pem.new")
+    assert may("rm", f"{etc}/host/host.pem.new")
+    assert may("cat", f"{etc}/vsfwd.toml", f"{etc}/ca.pem", f"{etc}/host/host.pem")
+    for name in ("ca.pem", "manager.toml", "vsfwd.toml"):
+        assert not may("truncate", "-s1", f"{etc}/{name}")
+        assert not may("mv", f"{etc}/{name}", f"{etc}/host/{name}")
+    assert not may("touch", f"{etc}/another")
+    assert not may("mv", f"{etc}/host", f"{etc}/another")
 
 
 def withstand(site: Site) -> None:

@@ -124,15 +124,19 @@ def whole(directory: Path) -> Config:
 
 
 def test_a_directory_is_all_that_vsfwd_needs(manager: FalseOrTrue, asked: Enrolment) -> None:
-    """Configuration, authority, key and certificate, for their owner alone, and nothing besides."""
+    """Configuration, authority, key and certificate, and nothing besides. What is renewed is in a directory
+    of its own, for its owner alone; nobody else writes the rest, and vsfwd's user may read it."""
     assert enrol(asked) == HOST
     config = whole(asked.directory)
     assert (config.host_id, config.manager_key) == (HOST, MANAGER_KEY)
     assert config.broker_urls == ("amqps://10.0.0.1:5671",)
     assert config.ca.read_bytes() == manager.authority.pem
-    assert {path.name for path in asked.directory.iterdir()} == {CONFIG, "ca.pem", "host.pem"}
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in asked.directory.iterdir()}
-    assert modes == {0o600}
+    modes = {
+        str(path.relative_to(asked.directory)): stat.S_IMODE(path.stat().st_mode)
+        for path in asked.directory.rglob("*")
+    }
+    assert modes == {CONFIG: 0o644, "ca.pem": 0o644, "host": 0o700, "host/host.pem": 0o600}
+    assert config.certificate == config.key == asked.directory / "host" / "host.pem"
     assert stat.S_IMODE(asked.directory.stat().st_mode) == 0o700
 
 
@@ -227,7 +231,7 @@ def test_an_answer_that_cannot_be_used_changes_nothing(
 ) -> None:
     """The host goes on with what it had: here an earlier enrolment."""
     enrol(asked)
-    before = {path: path.read_bytes() for path in asked.directory.iterdir()}
+    before = {path: path.read_bytes() for path in asked.directory.rglob("*") if path.is_file()}
     manager.answer = answer
     with pytest.raises(Unreachable, match="cannot be used"):
         enrol(asked, again=True)
@@ -263,7 +267,7 @@ def test_a_host_that_is_killed_at_any_write_is_enrolled_the_next_time(
             nonlocal count
             if count == at:
                 if work is files.replace:
-                    path, content = arguments
+                    path, content = arguments[:2]
                     path.with_name(f"{path.name}.new").write_bytes(content[: len(content) // 2])
                 raise Killed
             count += 1
@@ -307,11 +311,11 @@ def test_a_host_that_is_killed_before_it_has_the_answer_asks_with_the_same_key(
 def test_an_enrolled_directory_is_not_taken_by_accident(manager: FalseOrTrue, asked: Enrolment) -> None:
     """It says whose it is; --again has another key and certificate."""
     enrol(asked)
-    before = (asked.directory / "host.pem").read_bytes()
+    before = whole(asked.directory).key.read_bytes()
     with pytest.raises(Unusable, match=HOST):
         enrol(asked)
     enrol(asked, again=True)
-    after = (asked.directory / "host.pem").read_bytes()
+    after = whole(asked.directory).key.read_bytes()
     assert identity.load_key(before).private_numbers() != identity.load_key(after).private_numbers()
 
 
@@ -320,12 +324,12 @@ def test_a_renewal_that_was_asked_for_before_is_over(manager: FalseOrTrue, asked
     has taken the keys of before does not have the next one."""
     enrol(asked)
     config, key = whole(asked.directory), identity.new_key()
-    files.replace(asked.directory / identity.NEXT_KEY, identity.key_pem(key))
+    files.replace(config.key.with_name(identity.NEXT_KEY), identity.key_pem(key))
     late = manager.given(identity.signing_request(key))["certificate"]
     enrol(asked, again=True)
-    before = (asked.directory / "host.pem").read_bytes()
+    before = config.key.read_bytes()
     assert CertificateRenewal(config, said_nothing).take(late) == "certificate: none was asked for"
-    assert (asked.directory / "host.pem").read_bytes() == before
+    assert config.key.read_bytes() == before
 
 
 def said_nothing(renewal: Renewal) -> None:

@@ -15,5 +15,5 @@ install -m 644 vsfwd/systemd/sysusers.conf /etc/sysusers.d/vsfwd.conf
 install -m 644 manager_stub/systemd/sysusers.conf /etc/sysusers.d/vsfwd-manager.conf
 install -m 644 vsfwd/systemd/tmpfiles.conf /etc/tmpfiles.d/vsfwd.conf
 systemd-sysusers
-systemd-tmpfiles --create vsfwd.conf
 systemctl daemon-reload
+vsfwd/systemd/layout.sh

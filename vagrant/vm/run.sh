@@ -124,7 +124,7 @@ enforced() {  # what `vagrant up` ends with, and is there again after a boot: th
 }
 
 unchanging() {  # identities, passwords, and which processes serve
-  in_host1 "sha256sum /etc/vsfwd/* /etc/rabbitmq/rabbitmq.conf /root/.config/vsfwctl/manager.toml
+  in_host1 "find /etc/vsfwd /etc/rabbitmq/rabbitmq.conf /root/.config/vsfwctl/manager.toml -type f -exec sha256sum {} +
             systemctl show -p Id,MainPID vsfwd vsfwd-manager rabbitmq-server"
 }
 
