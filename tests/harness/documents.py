@@ -49,6 +49,12 @@ def blocks(page: str) -> Iterator[Block]:
         yield Block(headings[-1], fence[2], re.sub(f"^{fence[1]}", "", fence[3], flags=re.MULTILINE))
 
 
+def links(text: str) -> list[str]:
+    """To files, without what is said after #."""
+    targets = re.findall(r"\]\(([^)]*)\)", _FENCE.sub("", text))
+    return [to for to in (target.partition("#")[0] for target in targets if "://" not in target) if to]
+
+
 def commands(page: str, heading: str) -> list[str]:
     """What a section has one say, a script for each of its fences, in order."""
     return ["\n".join(block.said) for block in _shown(page, heading)]

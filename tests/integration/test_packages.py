@@ -15,12 +15,13 @@ from typing import Final
 import pytest
 
 from tests.harness.booted import Machine, boot
-from tests.harness.documents import commands
+from tests.harness.documents import commands, links
 from tests.harness.lone import CHECKOUT, LoneHost, lone_host
 from tests.harness.prober import DROP
 from tests.harness.root import files, make_root
 from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
+from vagrant.packages.stage import FOLDERS, MORE_PAGES
 from vsfwd.datapath import attach
 from vsfwd.datapath.early import Early
 from vsfwd.datapath.loader import Programs
@@ -28,7 +29,6 @@ from vsfwd.datapath.loader import Programs
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(1800)]
 
 PACKAGES: Final = ("vsfwctl", "vsfwd", "vsfwd-manager")
-FOLDERS: Final = ("vsfwd", "manager_stub", "bpf")
 UNITS: Final = ("vsfwd", "vsfwd-context-agent", "vsfwd-control-plane-agent", "vsfwd-manager")
 PROGRAMS: Final = {
     "vsfwctl": 1,
@@ -104,7 +104,7 @@ def with_them(site: Site, debs: list[Path], said: str) -> None:
 
 def test_they_install_with_programs_manuals_and_completions(installed: Site) -> None:
     """Each program says its version by Debian's Python alone; it has a manual page, and shells a completion.
-    Both users are there, and every page."""
+    Both users are there, and every page; its links lead to files that are there, too."""
     share = installed.root / "usr/share"
     for program, section in PROGRAMS.items():
         assert installed.machine.run(program, "--version").strip().endswith("0.1.0")
@@ -113,9 +113,14 @@ def test_they_install_with_programs_manuals_and_completions(installed: Site) -> 
     pages = {
         str(page.relative_to(CHECKOUT)) for folder in FOLDERS for page in (CHECKOUT / folder).rglob("*.md")
     }
+    pages |= set(MORE_PAGES)
     assert {
         str(page.relative_to(share / "doc/vsfwd")) for page in (share / "doc/vsfwd").rglob("*.md")
     } == pages
+    for page in (share / "doc/vsfwd").rglob("*.md"):
+        for to in links(page.read_text()):
+            there = installed.root / to[1:] if to.startswith("/") else page.parent / to
+            assert there.exists(), (page, to)
     users = installed.machine.run("cut", "-d:", "-f1", "/etc/passwd").split()
     assert {"vsfwd", "vsfw-manager"} <= set(users)
 

@@ -4,7 +4,7 @@
 
 Python packages to /usr/lib/vsfwd, in versions that no Debian has; programs that find them there, and nothing
 of a user's or an administrator's own; manual pages and completions, from the programs themselves; our pages
-to /usr/share/doc/vsfwd, in the folders they are in here.
+to /usr/share/doc/vsfwd, in the folders they are in here, with links to what is in the packages only.
 """
 
 import os
@@ -60,6 +60,11 @@ PACKAGES: Final = (
 )
 """The first has what more than one needs; the others depend on it."""
 
+FOLDERS: Final = tuple(package.folder for package in PACKAGES)
+MORE_PAGES: Final = ("README.md", "vagrant/packages/README.md")
+"""In no folder of a package; who installs a host needs them."""
+_LINK: Final = re.compile(r"\[([^][]+)\]\(([^)\s]+)\)")
+
 _PROGRAM: Final = """\
 #!/usr/bin/python3 -I
 import sys
@@ -78,6 +83,8 @@ def main(wheels: Path, debian: Path) -> None:
     (info,) = (base / LIBRARY).glob("vsfwd-*.dist-info")
     wheel = PathDistribution(info)
     required = {requirement for text in wheel.requires or () if (requirement := _required(text))}
+    shutil.rmtree(base / LIBRARY / "vagrant")
+    _link_pages(base / LIBRARY)
     special = frozenset().union(*(package.needs for package in PACKAGES))
     assert special <= required, f"required no longer: {special - required}"
     _install(wheels, base, sorted(required - special))
@@ -85,7 +92,9 @@ def main(wheels: Path, debian: Path) -> None:
         _install(wheels, tree, sorted(package.needs))
         _drop_what_is_in(base, tree)
         shutil.move(base / LIBRARY / package.folder, tree / LIBRARY)
-    shutil.rmtree(base / LIBRARY / "vagrant")
+    for name in MORE_PAGES:
+        page = Path(name)
+        _write(base / PAGES / page, linked(page.read_text(), page, Path()))
     programs = {entry.name: entry for entry in wheel.entry_points}
     assert sorted(programs) == sorted(name for package in PACKAGES for name in package.programs)
     library = os.pathsep.join(str(tree / LIBRARY) for tree in (base, *others))
@@ -119,6 +128,28 @@ def _drop_what_is_in(base: Path, tree: Path) -> None:
     for directory in sorted((tree / LIBRARY).rglob("*"), reverse=True):
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
+
+
+def _link_pages(library: Path) -> None:
+    for folder in FOLDERS:
+        for page in (library / folder).rglob("*.md"):
+            page.write_text(linked(page.read_text(), page.relative_to(library), library))
+
+
+def linked(text: str, page: Path, library: Path) -> str:
+    """A page whose links lead to pages, or to files in /usr/lib/vsfwd; of those to what no package has, the
+    words stay. `library`: where the folders are."""
+
+    def link(found: re.Match[str]) -> str:
+        words, target = found.groups()
+        to = Path(os.path.normpath(page.parent / target.partition("#")[0]))
+        if target.startswith("#") or "://" in target or str(to) in MORE_PAGES:
+            return found[0]
+        if to.parts[0] not in FOLDERS or not (library / to).exists():
+            return words
+        return found[0] if to.suffix == ".md" else f"[{words}](/{LIBRARY / to})"
+
+    return _LINK.sub(link, text)
 
 
 def _move_pages(tree: Path, folder: str) -> None:
