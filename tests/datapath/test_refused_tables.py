@@ -70,7 +70,7 @@ def test_a_mistake_of_ours_in_the_middle_of_an_update_leaves_nothing(
         broken.setattr(bpf, "update_batch", mistaken)
         with pytest.raises(RuntimeError):
             host.install(AFTER, vnics=VNICS)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors  # of others some may be collected meanwhile
     assert here.receive(udp(net.twin, net.here)) == passed(1, new=True)
 
 

@@ -156,7 +156,7 @@ class Prober:
         self._notes.append((self.ticks, text))
 
     def flowing(self, more: int = 20) -> None:
-        """Returns when `more` ticks from now on have passed and what must pass of them has arrived."""
+        """Returns when `more` ticks from now on have been sent."""
         wanted = self.ticks + more
         wait_until(lambda: self.ticks >= wanted, "probes sent", every_s=0.005)
 
