@@ -211,7 +211,7 @@ class DaemonHost:
 
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vsfwd.ctl", "--socket", str(self.socket), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, capture_output=True, text=True, timeout=90)
 
     def ask(self, *arguments: str) -> Any:
         done = self.ctl(*arguments, "--json")
@@ -225,7 +225,7 @@ class DaemonHost:
 
     def call(self, method: str, parameters: dict[str, Any]) -> Any:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(60)
             client.connect(str(self.socket))
             client.sendall(
                 json.dumps({"method": f"io.vsfwd.Host.{method}", "parameters": parameters}).encode() + b"\0"
