@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scapy.layers.l2 import ARP, Ether
 
 from tests.harness.datapath import Host, dropped, passed, until
 from tests.harness.packets import Net, udp
 from tests.harness.policies import vnic_id
 from vagrant.lab.layout import CACHE
-from vsfwd.datapath import Datapath, DatapathError, early, loader, takeover
+from vsfwd.datapath import Datapath, DatapathError, Hold, early, loader, takeover
 from vsfwd.datapath.attach import Twins
 from vsfwd.datapath.flowcopy import FlowCopy
 from vsfwd.datapath.inner import INNER
@@ -171,6 +172,48 @@ def test_a_guarded_port_that_is_late_is_closed_while_another_program_is_first(
     host._next = 0
     host.port("here")
     assert said == [("release", here), ("protect", here)]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["waits", "late"])
+def test_a_vnic_that_bears_older_programs_is_held(
+    host: Host, older: Path, net: Net, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its device, as its VM changes host: frozen, let go, and brought to life by its VM."""
+    host.datapath.close()
+    host.datapath = Datapath.open(host.pins, host.settings, CACHE)
+    here = host.port("here")
+
+    def full(*_: object) -> None:
+        raise DatapathError("there is no room for them")
+
+    if late:
+        with monkeypatch.context() as patch:
+            patch.setattr(host.datapath._hooks, "attach", full)
+            host.install(["allow"], vnics=VNICS)
+    packet = bytes(here.frame_out(udp(net.here, net.peer)))
+    about_itself = ARP(op=3, hwsrc=here.mac, hwdst=here.mac, psrc="0.0.0.0", pdst="0.0.0.0")
+    announcement = bytes(Ether(src=here.mac, dst="ff:ff:ff:ff:ff:ff", type=0x8035) / about_itself)
+    here.wire(packet)
+    until(lambda: host.datapath.rule_counters()[1].packets == 1)
+    host.datapath.hold(here.id, Hold.FROZEN)
+    here.wire(packet, packet, announcement)
+    until(lambda: here.drops() == {"frozen": 3})
+    host.datapath.hold(here.id, Hold.NONE)
+    here.wire(packet)
+    until(lambda: host.datapath.rule_counters()[1].packets == 2)
+    host.datapath.hold(here.id, Hold.DEAD)
+    here.wire(packet)
+    until(lambda: here.drops() == {"frozen": 3, "dead": 1})
+    here.wire(announcement)
+    until(lambda: host.datapath.holds() == {})
+    host.datapath.hold(here.id, Hold.DEAD)
+    here.wire(announcement, packet)
+    until(lambda: host.datapath.rule_counters()[1].packets == 3)
+    host.install(["allow"], vnics=VNICS)
+    if late:
+        host.datapath.attach(here.id, here.ifindex, here.mac)
+    assert here.send(udp(net.here, net.peer)).verdict == "pass"
+    assert here.drops() == {"frozen": 3, "dead": 1}
 
 
 def test_a_vnic_whose_flows_cannot_be_copied_is_late(

@@ -24,7 +24,7 @@ from vsfwd.datapath.attach import Hooks
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.inner import INNER, MapOfMaps
 from vsfwd.datapath.loader import IN_FORCE, TYPES_PIN, Programs
-from vsfwd.datapath.schema import HERE, MODES, Declarations, Layout, same, schema
+from vsfwd.datapath.schema import HERE, MODES, Declarations, Hold, Layout, same, schema
 
 _ENUMS: Final = ("reason", "state", "direction", "existing", "speech", "hold")
 """That stand in what is carried. They are append-only."""
@@ -40,12 +40,29 @@ _LINKED: Final = {
 """Maps that are used on where their struct and their number of entries are the same."""
 
 
+class OlderHold:
+    """Why nothing passes a vNIC that bears programs of before, where those look: in their map `vnics`."""
+
+    def __init__(self, pages: mmap.mmap, row: int, layout: Layout) -> None:
+        self._pages = pages
+        self._hold, self._ahead = (row + layout.offsets[name] for name in ("hold", "ahead"))
+
+    def read(self) -> Hold:
+        return Hold(self._pages[self._hold])
+
+    def write(self, why: Hold) -> None:
+        self._pages[self._hold] = why
+        if why != Hold.NONE:
+            self._pages[self._ahead] = 1  # without it they do not look; with it they may look for nothing
+
+
 @dataclass(frozen=True)
 class Served:
     """A vNIC that bears programs of before, as the map `vnics` has it."""
 
     row: dict[str, Any]
     mode: str
+    hold: OlderHold
 
 
 class Before:
@@ -63,10 +80,12 @@ class Before:
         layout = self._types.layout("struct vnic")
         with _pinned(self._pins / "vnics") as fd:
             rows = [layout.unpack(raw) for raw in _entries(fd, layout.size)]
+            stride = _stride(layout.size)
+            pages = mmap.mmap(fd, stride * len(rows))
         theirs = hooks.known.below(self._pins)
         return [
-            Served(row, self._mode(row["slot"]))
-            for row in rows
+            Served(row, self._mode(row["slot"]), OlderHold(pages, stride * place, layout))
+            for place, row in enumerate(rows)
             if row["ifindex"] and theirs & hooks.programs(row["ifindex"])
         ]
 
@@ -205,9 +224,13 @@ def _pinned(path: Path) -> AbstractContextManager[int]:
     return bpf.closing(bpf.pinned(path))
 
 
+def _stride(size: int) -> int:
+    return (size + 7) & ~7
+
+
 def _entries(fd: int, size: int) -> Iterator[bytes]:
     """Of an array that can be mapped."""
-    stride, entries = (size + 7) & ~7, bpf.shape_of(fd).entries
+    stride, entries = _stride(size), bpf.shape_of(fd).entries
     with mmap.mmap(fd, stride * entries, access=mmap.ACCESS_READ) as pages:
         for at in range(0, stride * entries, stride):
             yield pages[at : at + size]

@@ -32,6 +32,7 @@ class Layout:
         self.fields = fields
         self.names = [field for field, *_ in fields]
         self.parts = {field: part for field, _, _, part in fields if part}
+        self.offsets: dict[str, int] = {}
         format_, offset = "<", 0
         self.alignment: int = 1
         for field, type_, count, part in fields:
@@ -42,6 +43,7 @@ class Layout:
                     f"struct {name}, before {field}: padding that is not written out in types.h"
                 )
             format_ += f"{one * (count or 1)}s" if part or count else CODES[type_]
+            self.offsets[field] = offset
             offset += one * (count or 1)
             self.alignment = max(self.alignment, alignment)
         self._struct = struct.Struct(format_)

@@ -15,7 +15,7 @@ from vsfwd.datapath.carry import Before
 from vsfwd.datapath.conntrack import FlowTables
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.loader import Programs
-from vsfwd.datapath.schema import Hold, layouts, same
+from vsfwd.datapath.schema import layouts, same
 from vsfwd.datapath.slots import Slots
 from vsfwd.datapath.vnics import Vnic, Vnics
 
@@ -67,7 +67,7 @@ class Takeover:
                 continue
             copy = self._take_flows(before, vnic.slot, flow_states)
             self._slots.fill(vnic.slot, id_)
-            self._vnics.adopt(id_, vnic, Hold(row.get("hold", Hold.NONE)))
+            self._vnics.adopt(id_, vnic, served.hold)
             self._waiting[id_] = _Waiting(served.mode, copy)
             adopted.append(vnic.ifindex)
         return adopted
@@ -112,6 +112,7 @@ class Takeover:
         except OSError as error:
             raise DatapathError(f"copy the flows of vNIC {vnic_id}: {error}") from None
         self._hooks.attach(self._vnics[vnic_id].ifindex, self._programs.twins)
+        self._vnics.renewed(vnic_id)
         try:
             if waiting.copy:
                 waiting.copy.end()
@@ -121,6 +122,7 @@ class Takeover:
 
     def drop(self, vnic_id: str) -> None:
         """It waits no more: it has our programs, is gone, or on another device."""
+        self._vnics.renewed(vnic_id)
         self.late.discard(vnic_id)
         waiting = self._waiting.pop(vnic_id, None)
         if waiting and waiting.copy:

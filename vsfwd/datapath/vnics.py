@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
+from vsfwd.datapath.carry import OlderHold
 from vsfwd.datapath.conntrack import FlowTables
 from vsfwd.datapath.errors import DatapathError
 from vsfwd.datapath.guards import NO_POLICY, guard_bits
@@ -43,6 +44,7 @@ class Vnics(Mapping[str, Vnic]):
         self._map = ArrayMap(os.dup(programs.fd("vnics")), self._layout.size, constant("VNIC_PLACES"))
         self._vnics: dict[str, Vnic] = {}
         self._held: dict[str, Hold] = {}
+        self._older: dict[str, OlderHold] = {}
         self._ahead: set[int] = set()
         self._guards: Mapping[int, Guard] = {}
         for place in range(self._map.entries):
@@ -91,11 +93,22 @@ class Vnics(Mapping[str, Vnic]):
         self._map[place] = self._layout.pack(ifindex=vnic.ifindex, **fields)[:-1]
         self._vnics[vnic_id] = vnic
 
-    def adopt(self, vnic_id: str, vnic: Vnic, held: Hold) -> None:
-        """As a daemon with other structs had it."""
-        if held not in (Hold.NONE, Hold.PAUSED):
-            self._held[vnic_id] = held
+    def adopt(self, vnic_id: str, vnic: Vnic, older: OlderHold) -> None:
+        """As a daemon with other structs had it, whose programs it bears: it is held by what they see, until
+        it is `renewed`."""
+        if older.read() == Hold.PAUSED:
+            older.write(Hold.NONE)  # as of ours: by a daemon that has died over it
+        self._held[vnic_id] = older.read()
+        self._older[vnic_id] = older
         self.put(vnic_id, vnic)
+        self._write_own_hold(vnic, self._held[vnic_id])
+        self.holds()
+
+    def renewed(self, vnic_id: str) -> None:
+        """It does not bear programs of before any more."""
+        if vnic_id in self._older:
+            self.holds()
+            del self._older[vnic_id]
 
     def pop(self, vnic_id: str) -> Vnic:
         if self.holds().get(vnic_id) == Hold.FROZEN:
@@ -128,17 +141,22 @@ class Vnics(Mapping[str, Vnic]):
             why = Hold.NONE
         self._held[vnic_id] = why
         if vnic is not None:
-            self._write_hold(vnic, why)
+            self._write_hold(vnic_id, vnic, why)
             self.put(vnic_id, vnic)
             # A packet under way may have seen what was before, and write what follows from that.
             undone = (before, why) in _MAY_BE_UNDONE
             if undone or (settled and before == Hold.NONE != why):
                 self._flows.settle(vnic.slot)
             if undone:
-                self._write_hold(vnic, why)
+                self._write_hold(vnic_id, vnic, why)
         self.holds()
 
-    def _write_hold(self, vnic: Vnic, why: Hold) -> None:
+    def _write_hold(self, vnic_id: str, vnic: Vnic, why: Hold) -> None:
+        if vnic_id in self._older:
+            self._older[vnic_id].write(why)
+        self._write_own_hold(vnic, why)
+
+    def _write_own_hold(self, vnic: Vnic, why: Hold) -> None:
         place = self._place(vnic.ifindex, vnic.ifindex)
         if place is not None:
             self._map.write(place, self._layout.size - 1, bytes([why]))
@@ -147,13 +165,20 @@ class Vnics(Mapping[str, Vnic]):
         """Of the vNICs that are held. One that its VM has brought to life is not any more."""
         for vnic_id, vnic in self._vnics.items():
             if vnic_id in self._held:
-                place = self._place(vnic.ifindex, vnic.ifindex)
-                now = Hold(self._map[place][self._layout.size - 1]) if place is not None else Hold.NONE
+                now = self._hold_of(vnic_id, vnic)
                 if now != self._held[vnic_id]:
                     self._held[vnic_id] = now
+                    if vnic_id in self._older:
+                        self._write_own_hold(vnic, now)
                     self.put(vnic_id, vnic)
         self._held = {vnic_id: why for vnic_id, why in self._held.items() if why != Hold.NONE}
         return dict(self._held)
+
+    def _hold_of(self, vnic_id: str, vnic: Vnic) -> Hold:
+        if vnic_id in self._older:
+            return self._older[vnic_id].read()
+        place = self._place(vnic.ifindex, vnic.ifindex)
+        return Hold(self._map[place][self._layout.size - 1]) if place is not None else Hold.NONE
 
     @property
     def held(self) -> dict[str, Hold]:
