@@ -216,8 +216,9 @@ def test_a_vnic_that_bears_older_programs_is_held(
     assert here.drops() == {"frozen": 3, "dead": 1}
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), MemoryError("no memory")], ids=repr)
 def test_a_vnic_whose_flows_cannot_be_copied_is_late(
-    host: Host, older: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, older: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one whose device does not take the new programs: no other waits for it, nor does the policy."""
     host.datapath.close()
@@ -225,7 +226,7 @@ def test_a_vnic_whose_flows_cannot_be_copied_is_late(
     host.datapath = Datapath.open(host.pins, host.settings, CACHE)
 
     def no_memory(*_: object) -> None:
-        raise OSError(errno.ENOMEM, "no memory")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(host.datapath._flows, "put", no_memory)

@@ -109,7 +109,7 @@ class Takeover:
         try:
             if waiting.copy:
                 waiting.copy.begin()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             raise DatapathError(f"copy the flows of vNIC {vnic_id}: {error}") from None
         self._hooks.attach(self._vnics[vnic_id].ifindex, self._programs.twins)
         self._vnics.renewed(vnic_id)
