@@ -10,6 +10,7 @@ a whole one.
 """
 
 import json
+import os
 import re
 import ssl
 import time
@@ -91,6 +92,9 @@ def enrol(
     own = asked.directory / OWN
     for directory in (asked.directory, own):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if own.lstat().st_uid == 0:  # just made, by root: whose the directory is that it is in
+        owner = asked.directory.stat()
+        os.chown(own, owner.st_uid, owner.st_gid, follow_symlinks=False)
     key = _key(waiting)
     patience = _Patience(patience_s, waits)
     authority = _authority(url, asked.ca_hash, patience)

@@ -29,6 +29,7 @@ from vsfwd.protocol.messages import Renewal
 from vsfwd.renewal import CertificateRenewal
 from vsfwd.rest import Denied, Login, NotReady, Rest, Unreachable, Unusable
 
+NOBODY = 65534
 TOKEN = f"{'0' * 12}.{'s' * 43}"
 MANAGER_KEY = "l6pYz0bMJQ5mF1c0PS0o0mQ5yF3zX0yqSOVtWJkqQpA="
 
@@ -138,6 +139,17 @@ def test_a_directory_is_all_that_vsfwd_needs(manager: FalseOrTrue, asked: Enrolm
     assert modes == {CONFIG: 0o644, "ca.pem": 0o644, "host": 0o700, "host/host.pem": 0o600}
     assert config.certificate == config.key == asked.directory / "host" / "host.pem"
     assert stat.S_IMODE(asked.directory.stat().st_mode) == 0o700
+
+
+def test_what_root_writes_is_whose_the_directory_is(manager: FalseOrTrue, asked: Enrolment) -> None:
+    """All of it, where vsfwd runs as a user that has a directory of its own; a part that is somebody's stays
+    so."""
+    asked.directory.mkdir(parents=True)
+    for owner, own in (NOBODY, NOBODY), (0, NOBODY):
+        os.chown(asked.directory, owner, owner)
+        enrol(asked, again=True)
+        found = {path.name: path.stat().st_uid for path in asked.directory.rglob("*")}
+        assert found == {CONFIG: owner, "ca.pem": owner, "host": own, "host.pem": own}
 
 
 def test_the_key_never_leaves_the_host(manager: FalseOrTrue, asked: Enrolment) -> None:
