@@ -174,17 +174,22 @@ def test_a_bucket_fills_again(drop: Drop, net: Net) -> None:
 
 def test_a_flood_passes_at_the_rate(drop: Drop, host: Host, net: Net) -> None:
     """Half a second of one source, by the programs' clock: what passes is the burst and what the rate gives
-    in that time. The bucket holds half a second's tokens, so none is lost while the test has no CPU."""
-    drop.attach(rate=1000, burst=500)
+    in that time. The bucket is emptied first and last, and holds five seconds' tokens between, so none is
+    lost while the test has no CPU."""
+    drop.attach(rate=1000, burst=5000)
     frame = bytes(ETHER / udp(net.peer, net.here))
     hz, jiffies = host.datapath.status()["hz"], host.datapath._programs.jiffies
     with drop.program() as program:
         begun = jiffies()
-        while jiffies() < begun + hz / 2:
+        bpf.run_xdp(program, frame, repeat=20_000)
+        emptied = jiffies()
+        while jiffies() < emptied + hz / 2:
             bpf.run_xdp(program, frame, repeat=10)
-        allowed = 500 + 1000 * (jiffies() - begun) / hz
+        ended = jiffies()
+        bpf.run_xdp(program, frame, repeat=20_000)
+        over = jiffies()
     passed, _, dropped = drop.counted()
-    assert 0.9 * allowed <= passed <= allowed + 1
+    assert 4999 + 1000 * (ended - emptied) / hz <= passed <= 5001 + 1000 * (over - begun) / hz
     assert dropped > passed
 
 
