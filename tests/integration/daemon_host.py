@@ -205,8 +205,9 @@ class DaemonHost:
             return thread.submit(inside_host).result()
 
     def ping(self) -> bool:
-        """Whether the VM answers the host."""
-        command = ["nsenter", f"--net=/run/netns/{HOST_NS}", "ping", "-c1", "-W1", VM_ADDRESS]
+        """Whether the VM answers the host, within three seconds: a carrier may come, and an ARP request be
+        asked again, a second after the device is up."""
+        command = ["nsenter", f"--net=/run/netns/{HOST_NS}", "ping", "-c1", "-w3", "-i0.3", VM_ADDRESS]
         return subprocess.run(command, capture_output=True).returncode == 0
 
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:

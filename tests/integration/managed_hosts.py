@@ -25,6 +25,7 @@ from yarl import URL
 
 from manager_stub.api.interface import interface
 from manager_stub.app import Parts, compose
+from manager_stub.levels import Level, Position
 from manager_stub.publisher import Publisher
 from manager_stub.state_dir import ADMIN
 from manager_stub.watch import Watch
@@ -103,8 +104,13 @@ class Manager:
         return Host(given, key, path)
 
     async def in_sync(self, host: "Host") -> None:
-        level = lambda: self.register.hosts[host.id].level  # noqa: E731
-        await eventually(lambda: level().in_sync and level().outgoing is None, "in sync")
+        """The host has what it should have; its last word was heard, not only one of before."""
+
+        def level() -> Level:
+            return self.register.hosts[host.id].level
+
+        heard = lambda: level().applied == host.position and level().outgoing is None  # noqa: E731
+        await eventually(lambda: level().in_sync and heard(), "in sync")
 
     async def connected(self, host: "Host", yes: bool = True) -> None:
         """As the broker's statistics have it, which come every few seconds and set no event."""
@@ -144,6 +150,10 @@ class Host:
         self._tls = ssl.create_default_context(cadata=given["ca"])
         self._tls.load_cert_chain(certificate, private)
 
+    @property
+    def position(self) -> Position:
+        return Position(self.state.epoch, self.state.generation, digest_text(self.state.digest))
+
     @asynccontextmanager
     async def connected(self, *vnics: str) -> AsyncIterator["Host"]:
         async with await self.connect() as connection:
@@ -153,7 +163,7 @@ class Host:
             app = await channel.declare_queue(topology.app_queue(self.id), passive=True)
             await self.say(
                 "hello",
-                Hello(self.state.epoch, self.state.generation, digest_text(self.state.digest), "test"),
+                Hello(self.position.epoch, self.position.generation, self.position.digest, "test"),
             )
             await self.say("vnics", Bindings(tuple(Binding(vnic, VM, MAC, "veth0") for vnic in vnics)))
             await queue.consume(self._take)
