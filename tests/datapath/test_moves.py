@@ -76,6 +76,21 @@ async def test_o30_a_source_that_dies_after_its_export_is_not_missed(sites: Pair
     assert b.send(tcp(net.here, net.peer, 1000, "A", sport=80)) == passed(1)
 
 
+async def test_a_vm_whose_connections_older_programs_have_stays(
+    sites: Pair, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is exported is read from our tables. How a vNIC comes to be late is in test_older_pins.py."""
+    a, b = sites
+    connect(a, net)
+    monkeypatch.setattr(a.host.datapath, "late", lambda: {vnic_id("here")})
+    with pytest.raises(Refused, match="bears the programs of the version before"):
+        await a.moves.prepare(offer(a, b))
+    assert a.receive(tcp(net.peer, net.here, flags="A")) == passed(1)
+    assert a.moves.status() == []
+    monkeypatch.undo()
+    await prepare(a, b)
+
+
 async def test_o30_what_a_source_cleans_up_is_its_own(sites: Pair, net: Net) -> None:
     """Also when it hears late that the VM has left, twice, or never took part."""
     a, b = sites

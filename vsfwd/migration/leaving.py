@@ -42,11 +42,13 @@ class Leaving:
         """Raises Refused."""
         from vsfwd.migration.luggage import Outgoing  # numpy
 
-        attached = await here.attached()
+        attached, late = await here.attached(), await here.apply_thread(here.datapath.late)
         vnics = [binding.vnic for binding in offer.vnics]
         for vnic in vnics:
             if vnic not in attached and not offer.running:
                 raise Refused(f"vnics: {vnic} is not on this host")
+            if vnic in late and not offer.running:
+                raise Refused(f"vnics: {vnic} bears the programs of the version before, with its connections")
         return cls(here, offer, hooked, await here.apply_thread(Outgoing, here.datapath, vnics))
 
     @property
