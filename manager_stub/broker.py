@@ -6,6 +6,7 @@ Rights are those of the least: a host reads its two queues and writes the event 
 nothing else.
 """
 
+import asyncio
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -79,6 +80,9 @@ class Broker:
         )
         self._nodes = len(urls)
         self._next_url = cycle([*urls[1:], urls[0]])
+        self._adding = asyncio.Lock()
+        """RabbitMQ refuses to declare a user that another request has just declared: a session that begins
+        and an enrolment may add the same host."""
         self._removed: set[str] = set()
         self._shut_out: set[tuple[str, Right]] = set()
         """Hosts, and the right that each has lost for a while."""
@@ -129,18 +133,19 @@ class Broker:
         is, everything is."""
         if not is_uuid(host):  # it goes into patterns and URLs
             raise ValueError(f"{host!r} is not a host id")
-        policy, app = topology.policy_queue(host), topology.app_queue(host)
-        *earlier, login = self.logins(host)
-        for each in earlier:
-            await self._delete(f"users/{each}")
-        await self._put(f"users/{login}", _NO_PASSWORD)
-        await self._grant(host)
-        for limit, count in _LIMITS.items():
-            await self._put(f"user-limits/{login}/{limit}", {"value": count})
-        await self._queue(policy, {**_QUEUE, "x-max-length": _POLICY_BACKLOG})
-        await self._queue(app, {**_QUEUE, "x-max-length": _APP_BACKLOG})
-        await self._bind(topology.COMMANDS, policy, topology.policy_key(host))
-        await self._bind(topology.COMMANDS, app, topology.app_key(host))
+        async with self._adding:
+            policy, app = topology.policy_queue(host), topology.app_queue(host)
+            *earlier, login = self.logins(host)
+            for each in earlier:
+                await self._delete(f"users/{each}")
+            await self._put(f"users/{login}", _NO_PASSWORD)
+            await self._grant(host)
+            for limit, count in _LIMITS.items():
+                await self._put(f"user-limits/{login}/{limit}", {"value": count})
+            await self._queue(policy, {**_QUEUE, "x-max-length": _POLICY_BACKLOG})
+            await self._queue(app, {**_QUEUE, "x-max-length": _APP_BACKLOG})
+            await self._bind(topology.COMMANDS, policy, topology.policy_key(host))
+            await self._bind(topology.COMMANDS, app, topology.app_key(host))
 
     async def add_missing_hosts(self, hosts: Iterable[str]) -> None:
         """After a broker lost what it held, or was replaced; and those that an earlier release added, which
