@@ -131,6 +131,7 @@ def without_firewall(name: str, spec: Spec) -> Iterator[Layout]:
         network.build(layout)
         for vm in layout.vms:
             network.plug(layout, vm)
+        network.wait_reachable(layout)
         yield layout
     finally:
         network.remove(name)

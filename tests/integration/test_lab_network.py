@@ -27,7 +27,8 @@ def vm(layout: Layout, name: str) -> Vm:
 
 
 def ping(layout: Layout, source: str, address: str, *options: str) -> bool:
-    argv = ["ip", "netns", "exec", vm(layout, source).namespace, "ping", "-c1", "-W2", *options, address]
+    """One echo; the search for its neighbour is repeated after a second, and the echo waits for that."""
+    argv = ["ip", "netns", "exec", vm(layout, source).namespace, "ping", "-c1", "-W5", *options, address]
     return subprocess.run(argv, capture_output=True).returncode == 0
 
 

@@ -20,6 +20,7 @@ from tests.harness.policies import vnic_id
 from tests.oracle import frames
 from tests.oracle.policies import ADDRESSES, OUTSIDE, OWN
 from tests.oracle.talk import packed
+from vagrant.lab.network import wait_carrying
 from vsfwd.policy.desired import DesiredState
 from vsfwd.policy.model import Action, Direction, Family, Match, Rule, Service
 
@@ -83,6 +84,7 @@ def router(name: str, state: DesiredState) -> Iterator[Router]:
             for path, value in _SYSCTLS.items():
                 Path("/proc/sys", path).write_text(str(value))
             subprocess.run(["nft", "-f", "-"], input=ruleset(state), text=True, check=True)
+            wait_carrying(namespace)
             with Router() as made:
                 yield made
     finally:

@@ -122,6 +122,8 @@ class Lab:
         for vm in vms:
             hosts.announce(self.host(vm.host), vm, hosts.guest(vm))
             network.plug(self.layout, vm)
+        there = [self.host(vm.host).namespace for vm in vms]
+        network.wait_carrying(*there, *(vm.namespace for vm in vms))
         for vm in vms:
             rest.complete_vm(self.rest, vm)
         self.wait_open()

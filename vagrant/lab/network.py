@@ -15,6 +15,8 @@ namespace of the other host.
 """
 
 import contextlib
+import functools
+import json
 import socket
 import struct
 import subprocess
@@ -22,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from vagrant.lab import probe
 from vagrant.lab.layout import Host, Layout, Vm, prefix
@@ -199,6 +202,32 @@ def plug(layout: Layout, vm: Vm) -> None:
     _ip(layout.host(vm.host).namespace, f"link set {vm.device} master br-{vm.segment} up")
 
 
+def wait_carrying(*namespaces: str) -> None:
+    """Until every device in them that is set up takes frames, and as a port of a bridge forwards them: the
+    kernel brings a carrier up by itself, after `ip link set up` has returned, and drops without a word what
+    is sent before."""
+    for namespace in namespaces:
+        wait_until(functools.partial(_carrying, namespace), f"carriers in {namespace}", every_s=0.01)
+
+
+def wait_reachable(layout: Layout) -> None:
+    """Until the VMs, all of them plugged, reach each other."""
+    hosts, vms = ([each.namespace for each in kind] for kind in (layout.hosts, layout.vms))
+    wait_carrying(layout.mgmt, *hosts, *vms)
+
+
+def _carrying(namespace: str) -> bool:
+    links: list[dict[str, Any]] = json.loads(_run(["ip", *_in(namespace), "-details", "-json", "link"]))
+    return all(_carries(link.get("linkinfo", {}), link) for link in links if "UP" in link["flags"])
+
+
+def _carries(info: dict[str, Any], link: dict[str, Any]) -> bool:
+    """Other kinds have no carrier that comes and goes."""
+    if info.get("info_kind") in ("veth", "bridge") and link["operstate"] != "UP":
+        return False
+    return info.get("info_slave_kind") != "bridge" or info["info_slave_data"]["state"] == "forwarding"
+
+
 def carry(layout: Layout, vm: Vm, host: str) -> None:
     """Take the host end of the VM's veth to another host, where it hangs nowhere yet and is down: `plug` it
     there. The kernel takes it off its bridge, takes qdiscs and their filters off, leaves programs of a tcx
@@ -301,8 +330,9 @@ def _in(namespace: str | None) -> list[str]:
     return ["-n", namespace] if namespace else []
 
 
-def _run(argv: list[str], lines: Iterable[str] = ()) -> None:
+def _run(argv: list[str], lines: Iterable[str] = ()) -> str:
     text = "".join(f"{line}\n" for line in lines)
     done = subprocess.run(argv, input=text, capture_output=True, text=True)
     if done.returncode:
         raise NetworkError(f"{' '.join(argv)}: {done.stderr.strip()}\n{text}".rstrip())
+    return done.stdout
