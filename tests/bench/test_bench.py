@@ -63,6 +63,7 @@ def test_a_burst_sends_a_whole_batch_at_once():
     with kernel.alone(), kernel.device("burst"), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as other:
         for name in "burst", "other":
             subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        network.wait_carrying(None)
         other.bind(("other", 0x88B5))
         other.settimeout(5)
         with Burst("burst", sent) as burst:

@@ -15,6 +15,7 @@ from scapy.packet import Packet, Raw
 from tests.harness.datapath import Host, Port, dropped, until
 from tests.harness.journey import VNICS, Journey
 from tests.harness.packets import IPV4, Net, tcp, udp
+from vagrant.lab.network import wait_carrying
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +71,7 @@ def bridged(host: Host) -> Iterator[Port]:
     try:
         for device in ("port0", "port1"):
             subprocess.run(["ip", "link", "set", device, "master", "flooding"], check=True)
+        wait_carrying(None)
         yield port
     finally:
         subprocess.run(["ip", "link", "del", "flooding"], check=True)

@@ -24,6 +24,7 @@ from scapy.packet import Packet
 from tests.harness.policies import policy, vnic_id
 from vagrant.lab import processes
 from vagrant.lab.layout import CACHE
+from vagrant.lab.network import wait_carrying
 from vagrant.lab.probe import inside
 from vagrant.lab.waiting import wait_until
 from vsfwd.datapath import Datapath, Event, Flow, Hold, Limit, Settings, bpf
@@ -247,6 +248,7 @@ def add_device(number: int) -> None:
         # Without an address of its own the kernel sends nothing that a test would count.
         subprocess.run(["ip", "link", "set", end, "addrgenmode", "none"], check=True)
         subprocess.run(["ip", "link", "set", end, "up"], check=True)
+    wait_carrying(None)
 
 
 def remove_leftovers() -> None:

@@ -27,6 +27,7 @@ from tests.harness.policies import HOST, Objects, after, message, objects, vnic_
 from tests.harness.prober import RULES, Prober
 from tests.harness.programs import CHAINS, take_all_off
 from vagrant.lab.layout import CACHE
+from vagrant.lab.network import wait_carrying
 from vagrant.lab.probe import inside
 from vagrant.lab.processes import in_namespace
 from vagrant.lab.rights import with_rights
@@ -238,6 +239,7 @@ def lone_host(directory: Path, **settings: object) -> Iterator[LoneHost]:
                 length, flags = ("/64", ["nodad"]) if ":" in address else ("/24", [])
                 _ip("-n", end, "address", "add", address + length, "dev", "eth0", *flags)
             _ip("-n", end, "link", "set", "eth0", "up")
+        wait_carrying(namespace, *ends)
         yield LoneHost(daemon, namespace, pins, vm, neighbour)
     finally:
         if daemon.process is not None:

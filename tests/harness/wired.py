@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pyroute2 import IPRoute
 
 from tests.harness.datapath import Host, Port, inside, private_host
+from vagrant.lab.network import wait_carrying
 from vsfwd.datapath import Flow, Reason, Settings
 
 RTM_SETLINK, NLM_F_REQUEST_AND_ACK = 19, 5
@@ -126,6 +127,7 @@ def wired(name: str = "wired", vnics: Mapping[str, str] = VNICS) -> Iterator[Wir
                         length, flags = ("/64", ["nodad"]) if ":" in address else ("/24", [])
                         _ip(vm, "address", "add", address + length, "dev", f"far{number}", *flags)
                     _ip(vm, "link", "set", f"far{number}", "up")
+            wait_carrying(namespace, *vms)
             yield Wired(host, namespace, vms[0], vms[1], tuple(vms[2:]), vnics)
         finally:
             for vm in vms:

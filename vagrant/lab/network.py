@@ -202,10 +202,10 @@ def plug(layout: Layout, vm: Vm) -> None:
     _ip(layout.host(vm.host).namespace, f"link set {vm.device} master br-{vm.segment} up")
 
 
-def wait_carrying(*namespaces: str) -> None:
+def wait_carrying(*namespaces: str | None) -> None:
     """Until every device in them that is set up takes frames, and as a port of a bridge forwards them: the
     kernel brings a carrier up by itself, after `ip link set up` has returned, and drops without a word what
-    is sent before."""
+    is sent before. None: the namespace of this thread."""
     for namespace in namespaces:
         wait_until(functools.partial(_carrying, namespace), f"carriers in {namespace}", every_s=0.01)
 
@@ -216,7 +216,7 @@ def wait_reachable(layout: Layout) -> None:
     wait_carrying(layout.mgmt, *hosts, *vms)
 
 
-def _carrying(namespace: str) -> bool:
+def _carrying(namespace: str | None) -> bool:
     links: list[dict[str, Any]] = json.loads(_run(["ip", *_in(namespace), "-details", "-json", "link"]))
     return all(_carries(link.get("linkinfo", {}), link) for link in links if "UP" in link["flags"])
 
