@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.lab import ANY, World, allow, drop
 from tests.harness.traffic import Stream
-from vagrant.lab.probe import Seen, connect, inside
+from vagrant.lab.probe import PATIENCE_S, Seen, connect, inside
 from vsfwd.ipc.client import ask
 
 ALLOWED, DROPPED = Seen.ALLOWED, Seen.DROPPED
@@ -26,8 +26,6 @@ class Session:
         with listener:
             self.client = connect(world.vm(source).namespace, world.address(destination), port)
             self.server, _ = listener.accept()
-        for end in (self.client, self.server):
-            end.settimeout(1.0)
 
     def __enter__(self) -> "Session":
         return self
@@ -40,12 +38,19 @@ class Session:
             end.close()
 
 
-def arrives(sender: socket.socket, receiver: socket.socket, text: bytes) -> bool:
-    """Is it received within the receiver's time-out (one second: TCP sends again several times in it)?"""
+def arrives(
+    sender: socket.socket, receiver: socket.socket, text: bytes, within_s: float = PATIENCE_S
+) -> bool:
     sender.send(text)
+    receiver.settimeout(within_s)
     with suppress(TimeoutError):
         return receiver.recv(2048) == text
     return False
+
+
+def is_lost(sender: socket.socket, receiver: socket.socket, text: bytes) -> bool:
+    """It is not received for a second, in which TCP sends it again several times."""
+    return not arrives(sender, receiver, text, 1.0)
 
 
 @pytest.mark.parametrize("destination", ["b", "c"])
@@ -57,7 +62,7 @@ def test_a_tag_taken_away_ends_a_session(world: World, destination: str) -> None
     with Session(world, "a", destination) as session:
         assert arrives(session.client, session.server, b"before")
         world.lab.set_tags("a")
-        assert not arrives(session.client, session.server, b"after")
+        assert is_lost(session.client, session.server, b"after")
 
 
 @pytest.mark.parametrize("destination", ["b", "c"])
@@ -69,7 +74,7 @@ def test_a_session_is_checked_again_on_a_reply_packet_too(world: World, destinat
     with Session(world, "a", destination) as session:
         assert arrives(session.server, session.client, b"before")
         world.lab.set_tags("a")
-        assert not arrives(session.server, session.client, b"after")
+        assert is_lost(session.server, session.client, b"after")
 
 
 def test_a_session_that_stays_allowed_goes_on(world: World) -> None:

@@ -136,7 +136,6 @@ def test_o31_a_host_without_vsfwd_is_no_target(at_home: World) -> None:
 
 
 def echo(session: socket.socket, text: bytes) -> bool:
-    session.settimeout(15)  # TCP asks again after pauses that double
     try:
         session.sendall(text)
         return session.recv(64) == text

@@ -24,6 +24,8 @@ _CLONE_NEWNET: Final = 0x40000000
 
 TIMEOUT_S: Final = 1.5
 """After this long silence is a drop: room for one more SYN after the first (1 s)."""
+PATIENCE_S: Final = 15.0
+"""For an answer that must come: TCP asks again after pauses that double."""
 _REJECTED: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EACCES, errno.ECONNRESET})
 """What the kernel makes of a RST, of ICMP 3/9, 3/10, 3/13 and of ICMPv6 1/1."""
 _ECHO: Final = {socket.AF_INET: 8, socket.AF_INET6: 128}
@@ -93,8 +95,9 @@ def probe_all(attempts: Sequence[Attempt], timeout_s: float = TIMEOUT_S) -> list
         return list(pool.map(lambda attempt: probe(attempt, timeout_s), attempts))
 
 
-def connect(namespace: str, address: str, port: int, timeout_s: float = TIMEOUT_S) -> socket.socket:
-    """A TCP session that stays open, for tests that change the policy under it. Raises OSError."""
+def connect(namespace: str, address: str, port: int, timeout_s: float = PATIENCE_S) -> socket.socket:
+    """A TCP session that stays open, for tests that change the policy under it; `timeout_s` is that of all
+    that is done with it. Raises OSError."""
     client = _socket(namespace, Protocol.TCP, address)
     try:
         client.settimeout(timeout_s)
