@@ -57,7 +57,7 @@ def interrupted(machine: Machine) -> None:
 
 def ping(machine: Machine, target: str) -> str:
     client = ["ip", "netns", "exec", "vsfw-tiers-vm-client"]
-    return machine.run(*client, "ping", "-c1", "-W2", target, check=False)
+    return machine.run(*client, "ping", "-c1", "-w5", target, check=False)
 
 
 def enforced(machine: Machine) -> bool:
