@@ -37,9 +37,6 @@ NAME = name_of("world")
 VMS = ("a@host1", "b@host1", "c@host2", "d@host2", "e@host2#tier|web,linux+blue")
 TAGS = ("red", "blue")
 PORTS = (80, 81)
-PATIENCE_S = 2.0
-"""After this long silence is a drop. An answer takes a few milliseconds, unless who asks has to find its
-neighbour, and the first request for that was lost or forbidden: the kernel repeats it after a second."""
 ANY = "ANY"
 SECTION = "domains/default/security-policies/under-test"
 _ECHO = (("ICMPv4", 8), ("ICMPv6", 128))
@@ -87,12 +84,12 @@ class World:
 
     def seen(self, source: str, destination: str, service: str, family: int = 4) -> Seen:
         """What becomes of one attempt; `service` as in "tcp/80", "udp/80", "icmp"."""
-        return probe_all([self.attempt(source, destination, service, family)], PATIENCE_S)[0]
+        return probe_all([self.attempt(source, destination, service, family)])[0]
 
     def seen_all(self, *attempts: tuple[str, str, str]) -> list[Seen]:
         """Source, destination, service, each over IPv4 and IPv6 and the same over both."""
         both = [self.attempt(*attempt, family) for attempt in attempts for family in (4, 6)]
-        seen = probe_all(both, PATIENCE_S)
+        seen = probe_all(both)
         assert seen[::2] == seen[1::2], f"IPv4 and IPv6 differ: {list(zip(both, seen, strict=True))}"
         return seen[::2]
 

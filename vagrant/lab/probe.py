@@ -22,8 +22,9 @@ from typing import Final, Self
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET: Final = 0x40000000
 
-TIMEOUT_S: Final = 1.5
-"""After this long silence is a drop: room for one more SYN after the first (1 s)."""
+TIMEOUT_S: Final = 2.0
+"""After this long silence is a drop. An answer takes a few milliseconds, unless the first SYN is lost, or the
+first request of who has to find its neighbour is lost or forbidden: both are repeated after a second."""
 PATIENCE_S: Final = 15.0
 """For an answer that must come: TCP asks again after pauses that double."""
 _REJECTED: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EACCES, errno.ECONNRESET})
