@@ -51,6 +51,8 @@ RULES: Final = (
 """For the vNIC of an end, or of both, in the words of tests/harness/policies.py."""
 PATIENCE_S: Final = 5
 """For a connection that waits until it may send again."""
+OPENED_S: Final = 20
+"""For one that is opened, and what is lost of that said again."""
 SILENCE_S: Final = 1.0
 """No queue on the way holds a datagram for longer."""
 LATE_S: Final = 0.25
@@ -277,7 +279,7 @@ class Prober:
         listener.bind(where)
         listener.listen()
         client = self._open(self._client, address, socket.SOCK_STREAM)
-        client.settimeout(PATIENCE_S)
+        client.settimeout(OPENED_S)
         client.connect(where)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server, _ = listener.accept()
@@ -379,7 +381,7 @@ def _establish(client: socket.socket, server: socket.socket) -> None:
 
     for end in (client, server):
         end.settimeout(0.5)
-    wait_until(answered, "a flow that is answered", PATIENCE_S)
+    wait_until(answered, "a flow that is answered", OPENED_S)
 
 
 def _echo(server: socket.socket) -> None:
