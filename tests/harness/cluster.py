@@ -79,10 +79,10 @@ class Cluster(Installation):
                 node.wait_ready()
 
     def serving(self) -> int:
-        """How many nodes take connections: those that have not paused."""
+        """How many nodes take connections: those that have not paused, which refuse at once."""
         found = 0
         for node in self.nodes:
-            with suppress(OSError), socket.create_connection((node.address, node.port), timeout=0.1):
+            with suppress(OSError), socket.create_connection((node.address, node.port), timeout=2.0):
                 found += 1
         return found
 
