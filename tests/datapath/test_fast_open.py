@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness.datapath import inside, until
 from tests.harness.packets import IPV6, Net
+from tests.harness.pairs import PATIENCE_S
 from tests.harness.wired import Wired
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def fast_open(wired: Wired, net: Net) -> Iterator[tuple[socket.socket, socket.so
     family = socket.AF_INET6 if net is IPV6 else socket.AF_INET
     with inside(wired.twin):
         listener = socket.create_server((net.twin, 9), family=family)
-    listener.settimeout(5)
+    listener.settimeout(PATIENCE_S)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
     with listener:
         with _connected(wired, net, listener):
@@ -52,10 +53,10 @@ def _connected(
         client = socket.socket(listener.family)
     with client:
         client.sendto(QUESTION, socket.MSG_FASTOPEN, (net.twin, 9))
-        client.settimeout(5)
+        client.settimeout(PATIENCE_S)
         server, _ = listener.accept()
         with server:
-            server.settimeout(5)
+            server.settimeout(PATIENCE_S)
             assert server.recv(100) == QUESTION
             yield client, server
 
