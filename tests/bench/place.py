@@ -68,6 +68,7 @@ def _build() -> None:
         run(vm.namespace, ["sysctl", "-qw", f"net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}"])
     for namespace in (built.mgmt, *(host.namespace for host in built.hosts)):
         bridge_netfilter(namespace, False)
+    network.wait_reachable(built)
     for place in (ONE_HOST, TWO_HOSTS):
         _await_path(place)
 
