@@ -94,7 +94,7 @@ def test_x21_x22_a_flood_costs_nobody_a_flow(world: Wired, net: Net, kind: str) 
                 during.close()
         for connection in before:
             connection.speak()
-            assert world.states(connection.port) == ["established", "established"]
+            assert world.states(*connection.ports) == ["established", "established"]
     assert _refused(world)[:2] == [False, False]
     if kind != "fragment":  # a fragment has no flow of its own
         assert len(world.host.datapath.flows(VICTIM)) > QUOTA / 2

@@ -34,7 +34,8 @@ class Pair:
 class Connection:
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.near, self.far = near, far
-        self.port: int = near.getsockname()[1]
+        self.ports: tuple[int, int] = (near.getsockname()[1], near.getpeername()[1])
+        """One of them alone may be another connection's too, from another namespace."""
 
     def speak(self) -> None:
         """A word each way, which arrives."""

@@ -69,14 +69,14 @@ class Wired:
             reasons.pop(Reason["RULE_DROP"], None)
         return datapath.rule_counters()[rule].packets, drops
 
-    def _flows(self, port: int) -> list[Flow]:
-        """The flow of a connection from `port`, at each vNIC."""
+    def _flows(self, *ports: int) -> list[Flow]:
+        """The flow of a connection from a port, and to another if that is given, at each vNIC."""
         datapath = self.host.datapath
         every = [flow for slot in datapath.slots.values() for flow in datapath.flows(slot)]
-        return [flow for flow in every if port in (flow.local_port, flow.remote_port)]
+        return [flow for flow in every if {flow.local_port, flow.remote_port} >= set(ports)]
 
-    def states(self, port: int) -> list[str]:
-        return [flow.state for flow in self._flows(port)]
+    def states(self, *ports: int) -> list[str]:
+        return [flow.state for flow in self._flows(*ports)]
 
     def largest(self, port: int) -> list[float]:
         """Bytes of the connection's average packet, in its larger direction, at each vNIC."""
